@@ -1,0 +1,95 @@
+"""What the engine and a target system's adapter say to each other.
+
+The engine hands over one `Command` and gets one `Outcome` back. An adapter keeps nothing:
+the command log, retries, deduplication and every clock are the engine's. The one judgement
+that only an adapter can make is made here, in the outcome's kind: did the target say yes,
+say no, say later, fail before anything happened, or is it *not known* what happened?
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+
+class OutcomeKind(enum.StrEnum):
+    SUCCEEDED = "SUCCEEDED"
+    """Confirmed done; `outputs` hold what the target returned."""
+    ACCEPTED = "ACCEPTED"
+    """The target took it and reports later by callback, or answers when queried."""
+    REJECTED = "REJECTED"
+    """A business refusal: nothing happened, and asking again changes nothing."""
+    FAILED = "FAILED"
+    """Known to have had no effect; `retryable` says whether another try makes sense."""
+    UNKNOWN = "UNKNOWN"
+    """The effect may or may not have happened. Never repeated before it is reconciled."""
+    NOT_FOUND = "NOT_FOUND"
+    """Answer to a query only: the target has never seen this key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One request to a target system (reference §22.1)."""
+
+    command_id: int
+    idempotency_key: str
+    """64 hex characters; stable over every attempt, and the correlation key of callbacks."""
+    target: str
+    action: str
+    payload: Mapping[str, Any]
+    order_reference: str
+    correlation_id: str
+    attempt: int
+    """1 for the first try; only for logs and headers, never for deduplication."""
+    deadline: timedelta
+    """Total time that one call may take, from connect to the last byte of the answer."""
+    callback_url: str | None = None
+    """Where an asynchronous target reports to; None when callbacks are not configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    kind: OutcomeKind
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
+    """Stable, short and machine-readable: the target's own error code, or ours."""
+    message: str = ""
+    """One sentence for the operator who reads the attempt."""
+    retryable: bool = False
+    retry_after: timedelta | None = None
+    reference: str = ""
+    """The target's own identifier of what it did, where it gave one."""
+
+    @property
+    def is_definitive(self) -> bool:
+        """True when the answer is about the key, not only about one attempt at it."""
+        return self.kind in (OutcomeKind.SUCCEEDED, OutcomeKind.REJECTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a target system can do for us when an outcome is not known."""
+
+    idempotent: bool
+    """The same key sent twice has one effect; the second answer repeats the first."""
+    status_query: bool
+    """It can be asked what became of a key."""
+    asynchronous: bool = False
+    """It may answer ACCEPTED and report later."""
+
+
+class Adapter(Protocol):
+    """The door to one target system. Instances are shared by threads."""
+
+    in_process: bool
+    """True when `send` does no input or output of its own: the engine then calls it inline
+    and in batches rather than through a sender thread."""
+
+    def send(self, *, command: Command) -> Outcome:
+        """Send once. Returns within `command.deadline`; never raises for what the target did."""
+
+    def query(self, *, command: Command) -> Outcome:
+        """Ask what became of `command.idempotency_key`. UNKNOWN when the target can't say."""

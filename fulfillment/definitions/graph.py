@@ -1,0 +1,309 @@
+"""The frozen task graph of a plan: what runs where, after what. Structure only, no order data,
+so that orders of one shape share one stored graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Self
+
+from fulfillment.definitions import topology
+from fulfillment.definitions.canonical import content_hash
+from fulfillment.definitions.nodes import (
+    Compensation,
+    Edge,
+    EdgeType,
+    Milestone,
+    Node,
+    Output,
+    PlannedWorkflow,
+    Retry,
+    node_document,
+    node_from_document,
+)
+from fulfillment.errors import DefinitionInvalid, Fault
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
+
+__all__ = [
+    "Compensation",
+    "Edge",
+    "EdgeType",
+    "Graph",
+    "Milestone",
+    "Node",
+    "Output",
+    "PlannedWorkflow",
+    "Progress",
+    "Retry",
+    "Targets",
+    "arrange",
+    "progress",
+    "runnable_among",
+    "unknown_target",
+    "validate_graph",
+]
+
+FORMAT = 1
+Targets = Mapping[str, frozenset[str] | None]
+"""Known target systems and the actions each has; None when any action may be asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Nodes in topological order, typed edges, and their lookup tables by node index.
+
+    A graph with faults can be built, so that `validate_graph` can name them; only edges
+    between existing nodes enter the tables.
+    """
+
+    workflows: tuple[PlannedWorkflow, ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    predecessors: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
+    successors: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
+    depth: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """0 for roots; -1 on and behind a cycle."""
+    output_sources: tuple[Mapping[str, int | tuple[int, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    """Per node: task name -> node whose outputs it uses, or nodes in item order when an
+    order-level task uses those of an item-level one."""
+
+    def __post_init__(self) -> None:
+        size = len(self.nodes)
+        before: list[dict[int, None]] = [{} for _ in range(size)]
+        after: list[dict[int, None]] = [{} for _ in range(size)]
+        sources: list[dict[str, set[int]]] = [{} for _ in range(size)]
+        for edge in self.edges:
+            if 0 <= edge.source < size and 0 <= edge.target < size:
+                before[edge.target][edge.source] = None
+                after[edge.source][edge.target] = None
+                if edge.type is EdgeType.OUTPUT:
+                    task = self.nodes[edge.source].task
+                    sources[edge.target].setdefault(task, set()).add(edge.source)
+        predecessors = tuple(tuple(sorted(found)) for found in before)
+        successors = tuple(tuple(sorted(found)) for found in after)
+        depths = topology.depths(predecessors=predecessors, successors=successors)
+        derived = {
+            "predecessors": predecessors,
+            "successors": successors,
+            "depth": tuple(-1 if depth is None else depth for depth in depths),
+            "output_sources": tuple(
+                MappingProxyType(
+                    {task: self._source(index, found) for task, found in by_task.items()}
+                )
+                for index, by_task in enumerate(sources)
+            ),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def _source(self, index: int, found: set[int]) -> int | tuple[int, ...]:
+        nodes = sorted((self.nodes[source] for source in found), key=lambda node: node.item or 0)
+        if self.nodes[index].item is None and nodes[0].item is not None:
+            return tuple(node.index for node in nodes)
+        return nodes[0].index
+
+    @property
+    def stalls_after(self) -> timedelta:
+        """How long nothing may happen: the most patient workflow of the order decides."""
+        return timedelta(seconds=max(w.stalls_after_seconds for w in self.workflows))
+
+    @cached_property
+    def mandatory(self) -> tuple[int, ...]:
+        return tuple(node.index for node in self.nodes if node.required)
+
+    @cached_property
+    def sha256(self) -> str:
+        return content_hash(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """Plain JSON, the inverse of `from_document`."""
+        return {
+            "format": FORMAT,
+            "workflows": [asdict(workflow) for workflow in self.workflows],
+            "nodes": [node_document(node) for node in self.nodes],
+            "edges": [{**asdict(edge), "type": edge.type.value} for edge in self.edges],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Raises DefinitionInvalid when the document is not of a format that this code reads."""
+        if document.get("format") != FORMAT:
+            message = (
+                f"This graph has the format {document.get('format')!r}; this version reads "
+                f"{FORMAT}. Run the version that wrote it, or migrate the plan."
+            )
+            raise DefinitionInvalid([Fault(code="graph.format", message=message, path="format")])
+        return cls(
+            workflows=tuple(PlannedWorkflow(**workflow) for workflow in document["workflows"]),
+            nodes=tuple(node_from_document(node) for node in document["nodes"]),
+            edges=tuple(
+                Edge(**{**edge, "type": EdgeType(edge["type"])}) for edge in document["edges"]
+            ),
+        )
+
+
+def arrange(
+    *,
+    workflows: Sequence[PlannedWorkflow],
+    nodes: Sequence[Node],
+    edges: Sequence[Edge],
+) -> Graph:
+    """The same graph with nodes renumbered by depth, then in the order given."""
+    given = Graph(workflows=tuple(workflows), nodes=tuple(nodes), edges=tuple(edges))
+    order = sorted(range(len(nodes)), key=lambda i: (given.depth[i] % (len(nodes) + 1), i))
+    moved = {old: new for new, old in enumerate(order)}
+    return Graph(
+        workflows=given.workflows,
+        nodes=tuple(replace(nodes[old], index=new) for new, old in enumerate(order)),
+        edges=tuple(
+            sorted(
+                (
+                    replace(
+                        edge,
+                        source=moved.get(edge.source, edge.source),
+                        target=moved.get(edge.target, edge.target),
+                    )
+                    for edge in edges
+                ),
+                key=lambda edge: (
+                    edge.target,
+                    edge.source,
+                    edge.type,
+                    edge.output or "",
+                ),
+            )
+        ),
+    )
+
+
+def runnable_among(
+    *, graph: Graph, candidates: Iterable[int], states: Mapping[int, TaskState]
+) -> list[int]:
+    """The candidates that are PENDING with every predecessor terminal successful.
+
+    Ordered by depth, then index (deterministic-selection within one plan).
+    """
+    predecessors = graph.predecessors
+    found = [
+        index
+        for index in set(candidates)
+        if states[index] == TaskState.PENDING
+        and all(states[source] in TASK_SUCCESSFUL for source in predecessors[index])
+    ]
+    depth = graph.depth
+    found.sort(key=lambda index: (depth[index], index))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    mandatory_total: int
+    mandatory_done: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; 1 when nothing is mandatory."""
+        return self.mandatory_done / self.mandatory_total if self.mandatory_total else 1.0
+
+
+def progress(graph: Graph, states: Mapping[int, TaskState]) -> Progress:
+    """How many mandatory tasks are terminal successful (reference §16)."""
+    return Progress(
+        mandatory_total=len(graph.mandatory),
+        mandatory_done=sum(states[index] in TASK_SUCCESSFUL for index in graph.mandatory),
+    )
+
+
+def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
+    """Every fault of the graph; an empty list means that a plan may run on it.
+
+    `targets` are the known target systems; None leaves them unchecked.
+    """
+    faults: list[Fault] = []
+    nodes, size = graph.nodes, len(graph.nodes)
+
+    def fault(code: str, path: str, message: str) -> None:
+        faults.append(Fault(code=f"graph.{code}", path=path, message=message))
+
+    if not graph.mandatory:
+        fault(
+            "nothing_required",
+            "nodes",
+            "No task is required, so nothing decides completion.",
+        )
+    for key, count in Counter(node.key for node in nodes).items():
+        if count > 1:
+            fault("duplicate_node", f"nodes.{key}", f"{count} nodes have this key.")
+    for index, node in enumerate(nodes):
+        if node.index != index:
+            fault(
+                "index",
+                f"nodes.{node.key}",
+                f"It stands at {index} but says {node.index}.",
+            )
+        if targets is not None:
+            asked = [(node.target, node.action)]
+            if node.compensation is not None:
+                asked.append((node.compensation.target, node.compensation.action))
+            for target, action in asked:
+                message = unknown_target(target=target, action=action, targets=targets)
+                if message:
+                    fault("unknown_target", f"nodes.{node.key}", message)
+
+    starved: set[int] = set()
+    for edge, count in Counter(graph.edges).items():
+        known = [index for index in (edge.source, edge.target) if 0 <= index < size]
+        path = f"edges.{edge.source}->{edge.target}"
+        if len(known) < 2:
+            if 0 <= edge.target < size:
+                starved.add(edge.target)
+                path = f"nodes.{nodes[edge.target].key}"
+            fault("missing_dependency", path, "An edge names a node that does not exist.")
+            continue
+        before, after = nodes[edge.source], nodes[edge.target]
+        path = f"nodes.{after.key}"
+        if count > 1:
+            fault(
+                "duplicate_edge",
+                path,
+                f"It depends on {before.key} {count} times alike.",
+            )
+        if edge.type is EdgeType.OUTPUT and edge.output not in before.outputs:
+            message = f"It needs the output {edge.output!r}, which {before.key} does not declare."
+            fault("undeclared_output", path, message)
+        if after.required and not before.required:
+            message = f"It is required but waits for {before.key}, which is optional."
+            fault("required_after_optional", path, message)
+
+    for cycle, members in topology.cycles(successors=graph.successors):
+        starved.update(members)
+        names = " -> ".join(nodes[index].key for index in [*cycle, cycle[0]])
+        others = [nodes[index].key for index in members if index not in cycle]
+        tangled = f" Also caught in it: {', '.join(others)}." if others else ""
+        fault(
+            "cycle",
+            f"nodes.{nodes[cycle[0]].key}",
+            f"Tasks wait for each other: {names}.{tangled}",
+        )
+    behind = topology.descendants(of=sorted(starved), successors=graph.successors)
+    for index in sorted(behind):
+        message = "It can never start, because something before it never can."
+        fault("unreachable", f"nodes.{nodes[index].key}", message)
+    return faults
+
+
+def unknown_target(*, target: str, action: str, targets: Targets) -> str:
+    """What is wrong with asking `target` for `action`, or an empty text."""
+    if target not in targets:
+        known = ", ".join(sorted(targets)) or "none"
+        return f"There is no target system {target!r} (known: {known})."
+    actions = targets[target]
+    if actions is not None and action not in actions:
+        return f"{target!r} has no action {action!r} (it has: {', '.join(sorted(actions))})."
+    return ""

@@ -1,0 +1,124 @@
+"""Template files -> validated definitions, or every fault with its file, line and path."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from fulfillment.definitions import schema
+from fulfillment.definitions.graph import Targets
+from fulfillment.definitions.schema import Closed, WorkflowDefinition
+from fulfillment.definitions.source import MAXIMUM_BYTES, Source, join_path, read_source, too_large
+from fulfillment.definitions.validation import validate
+from fulfillment.errors import DefinitionInvalid, Fault
+
+_KEYS = sorted(
+    {
+        name
+        for model in vars(schema).values()
+        if isinstance(model, type) and issubclass(model, Closed)
+        for name in model.model_fields
+    }
+)
+# Where a union names its chosen member in an error's location, though the file does not:
+# tasks.<name>.retry, tasks.<name>.compensation, tasks.<name>.depends_on[i].
+_UNION_AT = {"retry": 3, "compensation": 3, "depends_on": 4}
+
+
+def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefinition:
+    """Read, shape-check and validate one file. Raises DefinitionInvalid with every fault.
+
+    Faults of the shape hide faults of the meaning: those need a well-shaped definition.
+    """
+    try:
+        if not path.is_file():
+            raise FileNotFoundError("there is no such file")
+        with path.open("rb") as stream:
+            content = stream.read(MAXIMUM_BYTES + 1)
+        if len(content) > MAXIMUM_BYTES:
+            raise DefinitionInvalid([too_large(file=str(path))])
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        message = f"It can't be read: {error.strerror or error}."
+        fault = Fault(code="file.unreadable", message=message, file=str(path))
+        raise DefinitionInvalid([fault]) from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = "It is not UTF-8; save it in that encoding."
+        fault = Fault(code="file.encoding", message=message, file=str(path), line=line)
+        raise DefinitionInvalid([fault]) from error
+    return parse_workflow(text=text, file=str(path), targets=targets)
+
+
+def parse_workflow(*, text: str, file: str, targets: Targets | None = None) -> WorkflowDefinition:
+    """The same for a text; `file` is only named in faults."""
+    source = read_source(text=text, file=file)
+    faults = list(source.faults)
+    definition = None
+    if not isinstance(source.data, dict):
+        message = "A template is a mapping that starts with `workflow: <name>`."
+        faults.append(Fault(code="shape.not_a_mapping", message=message, file=file, line=1))
+    else:
+        try:
+            definition = WorkflowDefinition.model_validate(source.data)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            # Members that failed are not counted, so a list can seem too short because of them.
+            shape = (
+                _shape_fault(one, source)
+                for one in found
+                if not (one["type"] == "too_short" and one["input"])
+            )
+            faults.extend(_located(fault, source=source, file=file) for fault in shape)
+    if definition is not None:
+        meaning = validate(definition, targets)
+        faults.extend(_located(fault, source=source, file=file) for fault in meaning)
+    if definition is None or faults:
+        raise DefinitionInvalid(sorted(faults, key=lambda fault: fault.line or 0))
+    return definition
+
+
+def _located(fault: Fault, *, source: Source, file: str) -> Fault:
+    """With file, and the line of the nearest enclosing path that stands in the file."""
+    path = fault.path
+    while path and path not in source.lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return replace(fault, file=file, line=source.lines.get(path, 1))
+
+
+def _shape_fault(error: ErrorDetails, source: Source) -> Fault:
+    kind = error["type"]
+    location = list(error["loc"])
+    if len(location) > 2 and location[0] == "tasks":
+        union = _UNION_AT.get(str(location[2]), len(location))
+        del location[union : union + 1]
+    path, last = _path_in(source.data, location, missing=kind == "missing")
+    message = error["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        message = f"{last!r} is required here."
+    elif kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(last), _KEYS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        message = f"{last!r} is not known here.{hint}"
+    elif kind == "string_pattern_mismatch":
+        message = f"{error['input']!r} is not a name that is allowed here ({error['msg']})."
+    return Fault(code=f"shape.{kind}", path=path, message=message)
+
+
+def _path_in(data: Any, location: Sequence[int | str], *, missing: bool) -> tuple[str, int | str]:
+    """The dotted path of as much of a pydantic location as the file has."""
+    path, last = "", location[-1] if location else ""
+    for position, part in enumerate(location):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if not (missing and position == len(location) - 1):
+                continue
+        path = join_path(path, part)
+    return path, last

@@ -1,0 +1,36 @@
+"""Whether what a target returned is what the task declares. Pure; nothing is coerced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fulfillment.definitions.nodes import Output
+from fulfillment.errors import Fault
+
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "list": lambda value: isinstance(value, list),
+    "object": lambda value: isinstance(value, dict),
+}
+
+
+def output_faults(*, declared: Mapping[str, Output], returned: Mapping[str, Any]) -> list[Fault]:
+    """Every declared output that is missing, null or of another type.
+
+    Undeclared outputs are allowed: a target may say more than a workflow wants to know.
+    """
+    faults = []
+    for name, output in declared.items():
+        value = returned.get(name)
+        if value is None:
+            if not output.optional:
+                message = f"The target did not return {name!r}, which the task declares."
+                faults.append(Fault(code="output.missing", path=f"outputs.{name}", message=message))
+        elif not _CHECKS[output.type](value):
+            message = f"{name!r} should be {output.type}, but is {type(value).__name__}."
+            faults.append(Fault(code="output.type", path=f"outputs.{name}", message=message))
+    return faults

@@ -1,0 +1,83 @@
+"""Set-based writes on the underlying psycopg connection.
+
+Django binds parameters on the client, so PostgreSQL would plan every statement anew. The hot
+statements run server-side bound and prepared instead, on the same connection and therefore in
+the same transaction as the ORM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connection
+
+Row = tuple[Any, ...]
+
+
+@contextmanager
+def cursor() -> Iterator[psycopg.Cursor[Row]]:
+    """A server-side binding cursor on Django's current connection."""
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as raw:
+        yield raw
+
+
+class Table:
+    """One table's set-based INSERT and compare-and-set UPDATE, from arrays."""
+
+    def __init__(self, name: str, /, **columns: str) -> None:
+        """`columns` maps column names to PostgreSQL types, in the order of the rows' values."""
+        self.name = name
+        self.columns = tuple(columns)
+        names = ", ".join(f'"{column}"' for column in columns)
+        arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
+        self._insert = f'INSERT INTO "{name}" ({names}) SELECT * FROM unnest({arrays})'
+
+    def insert(self, raw: psycopg.Cursor[Row], rows: Sequence[Sequence[Any]]) -> None:
+        """One statement for all `rows`; values stand in the order of the columns."""
+        if rows:
+            raw.execute(self._insert, [list(values) for values in zip(*rows, strict=True)], prepare=True)
+
+
+class Update:
+    """`UPDATE … FROM unnest(…)` by id, optionally only where a column still has a value."""
+
+    def __init__(self, table: str, /, *, guard: str = "", **columns: str) -> None:
+        settings = ", ".join(f'"{column}" = v."{column}"' for column in columns)
+        names = ", ".join(f'"{column}"' for column in columns)
+        arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
+        guarded = f' AND t."{guard}" = v.expected' if guard else ""
+        expected, expected_array = (", expected", ", %s::text[]") if guard else ("", "")
+        self._statement = (
+            f'UPDATE "{table}" t SET {settings} '
+            f"FROM unnest(%s::bigint[], {arrays}{expected_array}) AS v(id, {names}{expected}) "
+            f"WHERE t.id = v.id{guarded}"
+        )
+        self.columns = tuple(columns)
+
+    def run(self, raw: psycopg.Cursor[Row], rows: Sequence[Sequence[Any]]) -> int:
+        """Each row is (id, columns…, [expected]). Returns how many rows were written."""
+        if not rows:
+            return 0
+        raw.execute(self._statement, [list(values) for values in zip(*rows, strict=True)], prepare=True)
+        return raw.rowcount
+
+
+def allocate(raw: psycopg.Cursor[Row], table: str, count: int) -> Iterator[int]:
+    """`count` fresh ids of `table`, ascending, so that rows can refer to each other unsaved."""
+    if not count:
+        return iter(())
+    raw.execute(
+        "SELECT nextval(%s::regclass) FROM generate_series(1, %s)",
+        [f"{table}_id_seq", count],
+        prepare=True,
+    )
+    return iter(sorted(row[0] for row in raw.fetchall()))
+
+
+def ids(values: Iterable[int]) -> list[int]:
+    """Distinct and ascending: the order in which everyone locks."""
+    return sorted(set(values))

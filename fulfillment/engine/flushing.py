@@ -1,0 +1,219 @@
+"""What a unit of work writes, as set-based statements. Only `fulfillment.engine.unit` calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from fulfillment.engine.database import Row, Table, Update
+from fulfillment.errors import ConcurrentChange
+from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+
+_PLANS = Table(
+    "fulfillment_plan",
+    id="bigint",
+    fulfillment_id="bigint",
+    order_version="int",
+    version="int",
+    state="text",
+    graph_id="bigint",
+    context="jsonb",
+    tasks_total="int",
+    tasks_open="int",
+    mandatory_total="int",
+    mandatory_open="int",
+    moving="int",
+    selection_due_at="timestamptz",
+    blocked_reason="text",
+    stalls_after="interval",
+    last_progress_at="timestamptz",
+    stuck_at="timestamptz",
+    stuck_reason="text",
+    created_at="timestamptz",
+    finished_at="timestamptz",
+)
+_TASKS = Table(
+    "fulfillment_task",
+    id="bigint",
+    plan_id="bigint",
+    fulfillment_id="bigint",
+    node="int",
+    key="text",
+    state="text",
+    target_id="text",
+    priority="smallint",
+    depth="int",
+    required="boolean",
+    not_before="timestamptz",
+    attempts="int",
+    sends="int",
+    unanswered_queries="int",
+    outputs="jsonb",
+    reference="text",
+    blocked_reason="text",
+    changed_at="timestamptz",
+)
+_COMMANDS = Table(
+    "fulfillment_command",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    revision="int",
+    target_id="text",
+    action="text",
+    idempotency_key="text",
+    payload="jsonb",
+    created_at="timestamptz",
+)
+_ATTEMPTS = Table(
+    "fulfillment_attempt",
+    id="bigint",
+    command_id="bigint",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    number="int",
+    purpose="text",
+    worker="text",
+    started_at="timestamptz",
+    lease_expires_at="timestamptz",
+    outcome="text",
+    code="text",
+    message="text",
+)
+_INBOX = Table(
+    "fulfillment_inboundevent",
+    source="text",
+    event_id="text",
+    idempotency_key="text",
+    body="jsonb",
+    disposition="text",
+    task_id="bigint",
+    received_at="timestamptz",
+)
+_OUTBOX = Table(
+    "fulfillment_outboxevent",
+    fulfillment_id="bigint",
+    event_type="text",
+    payload="jsonb",
+    occurred_at="timestamptz",
+)
+_TRANSITIONS = Table(
+    "fulfillment_transition",
+    fulfillment_id="bigint",
+    sequence="int",
+    entity="text",
+    entity_id="text",
+    name="text",
+    from_state="text",
+    to_state="text",
+    actor="text",
+    cause="text",
+    details="jsonb",
+    occurred_at="timestamptz",
+    hash="text",
+)
+_CHANGED_TASKS = Update(
+    "fulfillment_task",
+    guard="state",
+    state="text",
+    not_before="timestamptz",
+    attempts="int",
+    sends="int",
+    unanswered_queries="int",
+    outputs="jsonb",
+    reference="text",
+    blocked_reason="text",
+    changed_at="timestamptz",
+)
+_CHANGED_PLANS = Update(
+    "fulfillment_plan",
+    guard="state",
+    state="text",
+    tasks_open="int",
+    mandatory_open="int",
+    moving="int",
+    selection_due_at="timestamptz",
+    blocked_reason="text",
+    last_progress_at="timestamptz",
+    stuck_at="timestamptz",
+    stuck_reason="text",
+    finished_at="timestamptz",
+)
+# A finished attempt is never finished again: whoever comes second changes nothing.
+_FINISHED_ATTEMPTS = """
+UPDATE fulfillment_attempt t
+SET finished_at = v.finished_at, outcome = v.outcome, code = v.code, message = v.message
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[])
+     AS v(id, finished_at, outcome, code, message)
+WHERE t.id = v.id AND t.finished_at IS NULL
+"""
+_HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
+
+
+def write_new(raw: psycopg.Cursor[Row], *, plans: Sequence[Plan], tasks: Sequence[Task]) -> None:
+    _PLANS.insert(raw, [_values(plan, _PLANS.columns) for plan in plans])
+    _TASKS.insert(raw, [_values(task, _TASKS.columns) for task in tasks])
+
+
+def write_changed(
+    raw: psycopg.Cursor[Row],
+    *,
+    tasks: Sequence[tuple[Task, str]],
+    plans: Sequence[tuple[Plan, str]],
+) -> None:
+    """Each row comes with the state it was read in; a row in another state is an error."""
+    for update, changed in ((_CHANGED_TASKS, tasks), (_CHANGED_PLANS, plans)):
+        rows = [
+            (row.pk, *_values(row, update.columns), expected) for row, expected in changed
+        ]
+        if update.run(raw, rows) != len(rows):
+            raise ConcurrentChange(
+                "A task or plan was changed by somebody who did not hold its lock."
+            )
+
+
+def write_log(
+    raw: psycopg.Cursor[Row],
+    *,
+    commands: Sequence[Command],
+    attempts: Sequence[Attempt],
+    finished: Sequence[Attempt],
+    inbound: Sequence[InboundEvent],
+    outbox: Sequence[Row],
+    transitions: Sequence[Row],
+    heads: Sequence[Row],
+) -> None:
+    _COMMANDS.insert(raw, [_values(command, _COMMANDS.columns) for command in commands])
+    _ATTEMPTS.insert(raw, [_values(attempt, _ATTEMPTS.columns) for attempt in attempts])
+    if finished:
+        columns = ("id", "finished_at", "outcome", "code", "message")
+        rows = [_values(attempt, columns) for attempt in finished]
+        raw.execute(
+            _FINISHED_ATTEMPTS, [list(values) for values in zip(*rows, strict=True)], prepare=True
+        )
+    _INBOX.insert(raw, [_values(event, _INBOX.columns) for event in inbound])
+    _OUTBOX.insert(raw, outbox)
+    _TRANSITIONS.insert(raw, transitions)
+    _HEADS.run(raw, heads)
+
+
+_JSON = frozenset({"context", "outputs", "payload", "body"})
+_TEXT = frozenset({"state", "purpose", "outcome", "disposition"})
+
+
+def _values(row: Any, columns: Sequence[str]) -> list[Any]:
+    values = row.__dict__
+    return [
+        _encoded(values[column])
+        if column in _JSON
+        else str(values[column])
+        if column in _TEXT
+        else values[column]
+        for column in columns
+    ]
+
+
+def _encoded(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,99 @@
+"""Stored graphs: each is parsed once per process and shared by every plan of its shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+
+from fulfillment.definitions.graph import Graph, Node, Retry
+from fulfillment.engine.database import Row, cursor
+from fulfillment.engine.retry import RetryPolicy
+from fulfillment.models import Plan, PlanGraph
+
+_ids: dict[str, int] = {}
+
+
+@lru_cache(maxsize=4096)
+def by_id(graph_id: int) -> Graph:
+    """The frozen graph of a plan. A stored graph never changes, so neither does the answer."""
+    with cursor() as raw:
+        raw.execute("SELECT document FROM fulfillment_plangraph WHERE id = %s", [graph_id])
+        row = raw.fetchone()
+    if row is None:
+        raise PlanGraph.DoesNotExist(f"graph {graph_id}")
+    return Graph.from_document(json.loads(row[0]))
+
+
+def known_id(*, graph: Graph) -> int | None:
+    """The id of a graph that this process knows to be stored, without asking the database."""
+    return _ids.get(graph.sha256)
+
+
+def store(raw: psycopg.Cursor[Row], *, graph: Graph) -> int:
+    """The id of the row that holds this graph, written now if its shape is new."""
+    raw.execute(
+        "INSERT INTO fulfillment_plangraph (sha256, document, created_at) "
+        "VALUES (%s, %s, fulfillment_now()) ON CONFLICT (sha256) DO NOTHING",
+        [graph.sha256, json.dumps(graph.document())],
+    )
+    raw.execute("SELECT id FROM fulfillment_plangraph WHERE sha256 = %s", [graph.sha256])
+    row = raw.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def remember(*, graph: Graph, graph_id: int) -> None:
+    """Called after the commit that stored it: an id that was rolled back must not be kept."""
+    _ids[graph.sha256] = graph_id
+
+
+def forget() -> None:
+    """For a process that turns to another database."""
+    _ids.clear()
+    by_id.cache_clear()
+    milestone_carriers.cache_clear()
+
+
+def parsed(document: str) -> Mapping[str, Any]:
+    """JSON text as it comes from a raw cursor."""
+    value: Mapping[str, Any] = json.loads(document)
+    return value
+
+
+def context_of(plan: Plan) -> Mapping[str, Any]:
+    """The order snapshot of a plan, parsed when it is first needed."""
+    if isinstance(plan.context, str):
+        plan.context = json.loads(plan.context)
+    context: Mapping[str, Any] = plan.context
+    return context
+
+
+@lru_cache(maxsize=1024)
+def _policy(retry: Retry) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=retry.initial_interval_seconds),
+        backoff_coefficient=retry.backoff_coefficient,
+        maximum_interval=timedelta(seconds=retry.maximum_interval_seconds),
+        maximum_attempts=retry.maximum_attempts,
+        non_retryable=frozenset(retry.non_retryable),
+    )
+
+
+def retry_policy(node: Node) -> RetryPolicy:
+    """The node's frozen retry policy as the engine computes with it."""
+    return _policy(node.retry)
+
+
+@lru_cache(maxsize=4096)
+def milestone_carriers(graph_id: int) -> Mapping[str, frozenset[int]]:
+    """Which nodes must have succeeded before a milestone is reached: one per item, say."""
+    carriers: dict[str, set[int]] = {}
+    for node in by_id(graph_id).nodes:
+        for milestone in node.milestones:
+            carriers.setdefault(milestone.name, set()).add(node.index)
+    return {name: frozenset(nodes) for name, nodes in carriers.items()}

@@ -1,0 +1,96 @@
+"""Hints: messages that say "there is something to claim for this target".
+
+A hint carries no state. Losing one, or all of Redis, costs the time until the scanner hints
+again; one too many costs a row lookup. Publishing writes nothing to the database.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import celery
+from django.conf import settings
+from kombu.exceptions import OperationalError as BrokerError
+
+from fulfillment.engine import targets as target_rows
+
+logger = logging.getLogger(__name__)
+
+RUN_COMMANDS = "fulfillment.tasks.run_commands"
+OUTSTANDING_PER_TARGET = 2
+"""Messages that wait in a target's queue; each stands for all work that there is."""
+
+
+def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, datetime]) -> None:
+    """Hint at each target in `targets` now, and at those in `wake_ups` when their time comes.
+
+    A broker that is away is no error: the rows are there, and the scanner hints again.
+    """
+    for target in targets:
+        _hint(target)
+    for target, at in wake_ups.items():
+        alarm.set(target=target, at=at)
+
+
+def _hint(target: str) -> None:
+    queue = target_rows.get(target).queue
+    try:
+        with celery.current_app.producer_pool.acquire(block=True, timeout=2) as producer:
+            if producer.channel.client.llen(queue) >= OUTSTANDING_PER_TARGET:
+                return
+            celery.current_app.send_task(
+                RUN_COMMANDS,
+                kwargs={"target": target},
+                queue=queue,
+                producer=producer,
+                retry=False,
+                expires=settings.OMS_HINT_EXPIRES_SECONDS,
+            )
+    except (BrokerError, ConnectionError, TimeoutError, OSError) as error:
+        logger.warning(
+            "hint not published; the scanner will repeat it",
+            extra={"target": target, "reason": type(error).__name__},
+        )
+
+
+class Alarm:
+    """One thread of this process that hints at targets when a time comes.
+
+    Spares a retry the wait for the next scan. What it knows dies with the process; the
+    scanner finds the same rows.
+    """
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, str]] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def set(self, *, target: str, at: datetime) -> None:
+        when = time.monotonic() + max(0.0, (at - datetime.now(UTC)).total_seconds())
+        with self._changed:
+            heapq.heappush(self._due, (when, target))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due or self._due[0][0] > time.monotonic():
+                    self._changed.wait(
+                        self._due[0][0] - time.monotonic() if self._due else None
+                    )
+                due = set()
+                while self._due and self._due[0][0] <= time.monotonic():
+                    due.add(heapq.heappop(self._due)[1])
+            for target in due:
+                _hint(target)
+
+
+alarm = Alarm()

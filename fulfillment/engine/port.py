@@ -1,0 +1,68 @@
+"""The one way in which the engine tells the order desk what happened to its orders.
+
+The order desk registers an implementation at start-up. It is called inside the unit of work,
+takes lists, and hands back the state changes that it made so that they join the order's audit
+chain in the same transaction.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+
+class PlanChange(enum.StrEnum):
+    STARTED = "STARTED"
+    COMPLETED = "COMPLETED"
+    MILESTONE_REACHED = "MILESTONE_REACHED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One thing that happened to the plan of one fulfillment."""
+
+    fulfillment_id: int
+    plan_id: int
+    change: PlanChange
+    milestone: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTransition:
+    """A state change of an order, for the audit chain and for subscribers."""
+
+    fulfillment_id: int
+    order_id: str
+    name: str
+    from_state: str
+    to_state: str
+    cause: str
+    event_type: str = ""
+    event: dict[str, Any] = field(default_factory=dict)
+
+
+class OrderPort(Protocol):
+    def notify(self, *, notices: Sequence[Notice], now: datetime) -> Sequence[OrderTransition]:
+        """Apply what the notices mean to the orders; they are all locked by the caller."""
+
+
+class _Unregistered:
+    def notify(self, *, notices: Sequence[Notice], now: datetime) -> Sequence[OrderTransition]:
+        return ()
+
+
+_port: OrderPort = _Unregistered()
+
+
+def register(port: OrderPort) -> None:
+    """Called once, when the order desk's app is ready."""
+    global _port
+    _port = port
+
+
+def registered() -> OrderPort:
+    return _port

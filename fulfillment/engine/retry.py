@@ -1,0 +1,55 @@
+"""When a failed attempt is tried again (reference §12). Pure: the clock is passed in."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how far apart one command is sent."""
+
+    initial_interval: timedelta
+    backoff_coefficient: float
+    maximum_interval: timedelta
+    maximum_attempts: int
+    non_retryable: frozenset[str] = frozenset()
+    """Error codes of the target that end the task whatever the status says."""
+
+
+def spread(*, key: str, attempt: int) -> float:
+    """A number in [0, 1) that looks random across keys and is the same for every caller.
+
+    Stored delays that come from a hash can be explained and repeated; those from a random
+    source can't.
+    """
+    digest = hashlib.sha256(f"{key}:{attempt}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def backoff(
+    *,
+    policy: RetryPolicy,
+    sends: int,
+    key: str,
+    retry_after: timedelta | None = None,
+) -> timedelta:
+    """Exponential backoff with full jitter after `sends` (≥ 1) tries; `retry_after` is a floor."""
+    ceiling = min(
+        policy.maximum_interval.total_seconds(),
+        policy.initial_interval.total_seconds() * policy.backoff_coefficient ** min(sends - 1, 64),
+    )
+    delay = timedelta(seconds=ceiling * spread(key=key, attempt=sends))
+    return max(delay, retry_after) if retry_after is not None else delay
+
+
+def may_retry(*, policy: RetryPolicy, sends: int, code: str) -> bool:
+    """Whether another send is allowed after `sends` tries that had no effect."""
+    return sends < policy.maximum_attempts and code not in policy.non_retryable
+
+
+def query_delay(*, reconcile_after: timedelta, unanswered: int) -> timedelta:
+    """How long to wait before the target is asked again: doubling, five minutes at the most."""
+    return min(reconcile_after * 2 ** min(unanswered, 16), timedelta(minutes=5))

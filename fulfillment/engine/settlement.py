@@ -1,0 +1,327 @@
+"""Settlement: what an outcome does to its task, and what that makes runnable."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.definitions.graph import Graph, Node
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.engine import graphs, targets
+from fulfillment.engine.completion import reach_milestones, update_plan
+from fulfillment.engine.retry import backoff, may_retry, query_delay
+from fulfillment.engine.rows import plans_by_id, tasks_by_node
+from fulfillment.engine.selection import select_or_defer
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.models import Attempt, Purpose, Task
+from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+
+logger = logging.getLogger(__name__)
+
+_IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One outcome, and the task that it belongs to."""
+
+    task_id: int
+    plan_id: int
+    fulfillment_id: int
+    node: int
+    outcome: Outcome
+    attempt_id: int | None = None
+    """None for what came from outside rather than from a call of ours."""
+    attempt_number: int | None = None
+    purpose: Purpose = Purpose.SEND
+
+
+def settle(*, results: Sequence[Result], actor: str, drained: str = "") -> None:
+    """Settle a batch in one unit.
+
+    A batch that fails is halved until the culprit stands alone; the culprit's lease runs out,
+    so its outcome is reconciled later, and its neighbours are settled now.
+    """
+    try:
+        run_unit(
+            lambda unit: apply(unit, results),
+            fulfillment_ids=(result.fulfillment_id for result in results),
+            actor=actor,
+            drained=drained,
+        )
+    except Exception:
+        if len(results) == 1:
+            raise
+        logger.warning("settlement is split", extra={"commands": len(results)})
+        middle = len(results) // 2
+        failures: list[Exception] = []
+        for half in (results[:middle], results[middle:]):
+            try:
+                settle(results=half, actor=actor, drained=drained)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0] from None
+
+
+def apply(unit: Unit, results: Sequence[Result]) -> None:
+    """Apply outcomes to their tasks, select what became runnable, update the plans."""
+    unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
+    wanted: set[tuple[int, int]] = set()
+    for result in results:
+        graph = _graph(unit, result.plan_id)
+        wanted.add((result.plan_id, result.node))
+        if result.outcome.kind is OutcomeKind.SUCCEEDED:
+            for successor in graph.successors[result.node]:
+                wanted.add((result.plan_id, successor))
+                wanted.update((result.plan_id, p) for p in graph.predecessors[successor])
+            if graph.nodes[result.node].milestones:
+                carriers = graphs.milestone_carriers(unit.plans[result.plan_id].graph_id)
+                for milestone in graph.nodes[result.node].milestones:
+                    wanted.update((result.plan_id, n) for n in carriers[milestone.name])
+    tasks = tasks_by_node(unit.raw, wanted)
+    unit.adopt_tasks(tasks)
+    by_plan: dict[int, dict[int, Task]] = {}
+    for task in tasks:
+        by_plan.setdefault(task.plan_id, {})[task.node] = task
+
+    succeeded: dict[int, set[int]] = {}
+    for result in results:
+        task = unit.tasks[result.task_id]
+        before = task.state
+        _finish_attempt(unit, result)
+        _settle_one(unit, task, _graph(unit, task.plan_id).nodes[task.node], result)
+        if task.state in TASK_SUCCESSFUL and before not in TASK_SUCCESSFUL:
+            succeeded.setdefault(task.plan_id, set()).add(task.node)
+            reach_milestones(
+                unit,
+                plan=unit.plans[task.plan_id],
+                node=task.node,
+                tasks=by_plan[task.plan_id],
+            )
+    for plan_id, nodes in succeeded.items():
+        graph = _graph(unit, plan_id)
+        select_or_defer(
+            unit,
+            plan=unit.plans[plan_id],
+            candidates={successor for node in nodes for successor in graph.successors[node]},
+            tasks=by_plan[plan_id],
+            cause="everything it depends on is there",
+        )
+    for plan_id in by_plan:
+        update_plan(unit, plan=unit.plans[plan_id])
+
+
+def _graph(unit: Unit, plan_id: int) -> Graph:
+    return graphs.by_id(unit.plans[plan_id].graph_id)
+
+
+def _finish_attempt(unit: Unit, result: Result) -> None:
+    if result.attempt_id is not None:
+        unit.finished_attempts.append(
+            Attempt(
+                id=result.attempt_id,
+                finished_at=unit.now,
+                outcome=result.outcome.kind,
+                code=clean(result.outcome.code, 100),
+                message=clean(result.outcome.message, 2000),
+            )
+        )
+
+
+def _settle_one(unit: Unit, task: Task, node: Node, result: Result) -> None:
+    outcome = result.outcome
+    if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
+        _compare_with_what_is_settled(unit, task, outcome)
+        return
+    if result.attempt_number not in (None, task.attempts) and not outcome.is_definitive:
+        return  # A newer attempt owns the task: only a definitive outcome overrules it.
+    if result.purpose is Purpose.QUERY:
+        if task.state != TaskState.OUTCOME_UNKNOWN and not outcome.is_definitive:
+            return  # Settled while we asked; a vague answer adds nothing.
+        if outcome.kind is OutcomeKind.NOT_FOUND:
+            _never_happened(unit, task, node)
+            return
+        if outcome.kind is OutcomeKind.UNKNOWN:
+            _unanswered(unit, task, outcome)
+            return
+    match outcome.kind:
+        case OutcomeKind.SUCCEEDED:
+            _succeed(unit, task, node, outcome)
+        case OutcomeKind.ACCEPTED:
+            _accept(unit, task, node, outcome)
+        case OutcomeKind.REJECTED:
+            _fail(unit, task, outcome, "the target system refused it")
+        case OutcomeKind.FAILED:
+            _had_no_effect(unit, task, node, outcome)
+        case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
+            _lose_track(unit, task, node, outcome)
+
+
+def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    outputs = {name: outcome.outputs[name] for name in node.outputs if name in outcome.outputs}
+    faults = output_faults(declared=node.outputs, returned=outputs)
+    task.reference = clean(outcome.reference, 200) or task.reference
+    if faults or not _storable(outputs):
+        task.blocked_reason = (
+            f"{node.target} confirmed {node.action}, but what it returned can't be used: "
+            + (" ".join(fault.message for fault in faults) or "It holds text that is not valid.")
+            + " Find the values in the target system and enter them."
+        )
+        unit.change_task(task, Task.await_manual, cause="confirmed with outputs that don't fit")
+        return
+    task.outputs = outputs
+    task.blocked_reason = ""
+    task.unanswered_queries = 0
+    unit.change_task(task, Task.succeed, cause="the target system confirmed it")
+
+
+def _accept(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    task.reference = clean(outcome.reference, 200) or task.reference
+    task.unanswered_queries = 0
+    if task.state in (TaskState.DISPATCHED, TaskState.OUTCOME_UNKNOWN):
+        task.not_before = unit.now + timedelta(seconds=node.callback_timeout_seconds)
+        unit.change_task(task, Task.accept, cause="the target system will report")
+
+
+def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    if task.state not in _IN_DOUBT:
+        return
+    policy = graphs.retry_policy(node)
+    if outcome.retryable and may_retry(policy=policy, sends=task.sends, code=outcome.code):
+        delay = backoff(
+            policy=policy,
+            sends=task.sends,
+            key=f"{task.pk}",
+            retry_after=outcome.retry_after,
+        )
+        task.not_before = unit.now + delay
+        task.blocked_reason = describe(outcome)
+        unit.change_task(
+            task, Task.retry_later, cause="no effect; another attempt follows", code=outcome.code
+        )
+        unit.wake_up(target=task.target_id, at=task.not_before)
+    else:
+        cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
+        _fail(unit, task, outcome, cause)
+
+
+def _fail(unit: Unit, task: Task, outcome: Outcome, cause: str) -> None:
+    task.blocked_reason = describe(outcome)
+    unit.change_task(task, Task.fail, cause=cause, code=outcome.code)
+
+
+def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    if task.state not in (TaskState.DISPATCHED, TaskState.ACCEPTED):
+        return
+    target = targets.get(task.target_id)
+    task.blocked_reason = describe(outcome)
+    unit.change_task(
+        task, Task.lose_track, cause="whether it happened is not known", code=outcome.code
+    )
+    if target.status_query:
+        task.not_before = unit.now + target.reconcile_after
+        unit.wake_up(target=target.pk, at=task.not_before)
+    elif target.idempotent and task.sends < graphs.retry_policy(node).maximum_attempts:
+        _send_again(unit, task, node, "the target deduplicates by key and has no status query")
+    elif target.idempotent:
+        _to_a_person(unit, task, "and every attempt is used up", outcome)
+    else:
+        _to_a_person(unit, task, "and it can neither deduplicate nor be asked", outcome)
+
+
+def _never_happened(unit: Unit, task: Task, node: Node) -> None:
+    policy = graphs.retry_policy(node)
+    if task.sends < policy.maximum_attempts:
+        _send_again(unit, task, node, "the target system has never seen the key")
+    else:
+        task.blocked_reason = (
+            f"{task.target_id} has never seen the command, and all {task.sends} attempts are "
+            "used up. Check the target system, then run the task again."
+        )
+        unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
+
+
+def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
+    task.not_before = unit.now + backoff(
+        policy=graphs.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
+    )
+    task.unanswered_queries = 0
+    unit.change_task(task, Task.send_again, cause=cause)
+    unit.wake_up(target=task.target_id, at=task.not_before)
+
+
+def _unanswered(unit: Unit, task: Task, outcome: Outcome) -> None:
+    target = targets.get(task.target_id)
+    task.unanswered_queries += 1
+    if not target.status_query or task.unanswered_queries >= target.maximum_queries:
+        _to_a_person(unit, task, f"after {task.unanswered_queries} unanswered queries", outcome)
+        return
+    task.not_before = unit.now + query_delay(
+        reconcile_after=target.reconcile_after, unanswered=task.unanswered_queries
+    )
+    unit.touched_tasks.add(task.pk)
+    unit.wake_up(target=target.pk, at=task.not_before)
+
+
+def _to_a_person(unit: Unit, task: Task, why: str, outcome: Outcome) -> None:
+    task.blocked_reason = (
+        f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
+        "in the target system before anything is sent again."
+    )
+    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=outcome.code)
+
+
+def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> None:
+    """A second definitive outcome that contradicts the first changes nothing but is kept."""
+    if not conflicts(task=task, outcome=outcome):
+        return
+    unit.record(
+        fulfillment_id=task.fulfillment_id,
+        entity="task",
+        entity_id=str(task.pk),
+        name="conflicting_outcome",
+        before=str(task.state),
+        after=str(task.state),
+        cause="a definitive outcome contradicts how the task was settled",
+        details={"outcome": str(outcome.kind), "code": clean(outcome.code, 100)},
+    )
+    logger.error("conflicting outcome", extra={"task": task.pk})
+
+
+def conflicts(*, task: Task, outcome: Outcome) -> bool:
+    """True when a settled task and a definitive outcome can't both be right."""
+    if task.state not in TASK_TERMINAL or not outcome.is_definitive:
+        return False
+    return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
+
+
+def give_up_waiting(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    """For the sweeper: a lease ended, or a report did not come, and nobody told us why."""
+    _lose_track(unit, task, node, outcome)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line for the operator: the code, then the sentence."""
+    return clean(": ".join(part for part in (outcome.code, outcome.message) if part), 500)
+
+
+def clean(text: str, limit: int) -> str:
+    """Text from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]
+
+
+def _storable(value: Any) -> bool:
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return "\\u0000" not in text
+
+

@@ -1,0 +1,76 @@
+"""Target systems as the engine uses them: their rows, briefly remembered, and their adapters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from adapters.contract import Adapter, Capabilities
+from adapters.registry import build_adapter
+from fulfillment.errors import UnknownQueue
+from fulfillment.models import TargetSystem
+
+_REMEMBERED_SECONDS = 1.0
+_rows: dict[str, tuple[float, TargetSystem]] = {}
+_adapters: dict[str, tuple[tuple[Any, ...], Adapter]] = {}
+_lock = threading.Lock()
+
+
+def get(name: str) -> TargetSystem:
+    """The target's row, at most a second old, so that an operator's edit works live.
+
+    Raises TargetSystem.DoesNotExist, and UnknownQueue when no worker consumes its queue.
+    """
+    remembered = _rows.get(name)
+    if remembered is not None and remembered[0] > time.monotonic():
+        return remembered[1]
+    row = TargetSystem.objects.get(pk=name)
+    if row.queue not in settings.OMS_TARGET_QUEUES:
+        raise UnknownQueue(
+            f"Target system {name!r} uses the queue {row.queue!r}, which no worker consumes. "
+            f"Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) and "
+            "start a worker for it, or choose one of these queues for the target."
+        )
+    _rows[name] = (time.monotonic() + _REMEMBERED_SECONDS, row)
+    return row
+
+
+def adapter_for(target: TargetSystem) -> Adapter:
+    """One shared adapter per target, rebuilt when the row's settings change."""
+    signature = (
+        target.adapter,
+        repr(sorted(_settings(target).items())),
+        target.idempotent,
+        target.status_query,
+        target.asynchronous,
+    )
+    with _lock:
+        known = _adapters.get(target.pk)
+        if known is not None and known[0] == signature:
+            return known[1]
+        adapter = build_adapter(
+            kind=target.adapter,
+            target=target.pk,
+            settings=_settings(target),
+            capabilities=Capabilities(
+                idempotent=target.idempotent,
+                status_query=target.status_query,
+                asynchronous=target.asynchronous,
+            ),
+        )
+        _adapters[target.pk] = (signature, adapter)
+        return adapter
+
+
+def _settings(target: TargetSystem) -> Mapping[str, Any]:
+    return {"pool_size": target.sender_slots, **target.settings} if target.adapter == "http" else target.settings
+
+
+def forget() -> None:
+    """Drop what is remembered (after a fork, or when tests change the database)."""
+    _rows.clear()
+    _adapters.clear()

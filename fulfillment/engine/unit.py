@@ -1,0 +1,305 @@
+"""The unit of work: the only door through which plans, tasks and facts are written.
+
+One short transaction that first locks the fulfillments it needs, in id order, then reads,
+applies transitions in memory and flushes everything set-based: states, audit rows, commands,
+attempts, inbox and outbox. It never calls an adapter. A unit may be run again from the start,
+so the work it is given must keep its effects inside the unit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import psycopg
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from fulfillment.engine import chain, flushing, hints
+from fulfillment.engine.database import Row, cursor, ids
+from fulfillment.engine.port import Notice, OrderTransition, registered
+from fulfillment.errors import ConcurrentChange
+from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_LOCK = """
+SELECT id, order_reference, correlation_id, priority, audit_sequence, audit_head
+FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+"""
+_RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class LockedFulfillment:
+    """A locked `Fulfillment` row and the head of its audit chain."""
+
+    id: int
+    order_reference: str
+    correlation_id: str
+    priority: int
+    audit_sequence: int
+    audit_head: str
+
+
+@dataclass(slots=True)
+class Unit:
+    """What one unit of work has read and means to write."""
+
+    raw: psycopg.Cursor[Row]
+    actor: str
+    now: datetime
+    fulfillments: dict[int, LockedFulfillment]
+    plans: dict[int, Plan] = field(default_factory=dict)
+    tasks: dict[int, Task] = field(default_factory=dict)
+    new_plans: list[Plan] = field(default_factory=list)
+    new_tasks: list[Task] = field(default_factory=list)
+    new_commands: list[Command] = field(default_factory=list)
+    new_attempts: list[Attempt] = field(default_factory=list)
+    finished_attempts: list[Attempt] = field(default_factory=list)
+    inbound: list[InboundEvent] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    hinted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    wake_ups: dict[str, datetime] = field(default_factory=dict)
+    transitions: list[Row] = field(default_factory=list)
+    outbox: list[Row] = field(default_factory=list)
+    _plan_states: dict[int, str] = field(default_factory=dict)
+    _task_states: dict[int, str] = field(default_factory=dict)
+    touched_plans: set[int] = field(default_factory=set)
+    touched_tasks: set[int] = field(default_factory=set)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def adopt_plans(self, plans: Iterable[Plan]) -> None:
+        """Take over plans that were read under this unit's locks."""
+        for plan in plans:
+            if plan.pk not in self.plans:
+                self.plans[plan.pk] = plan
+                self._plan_states[plan.pk] = str(plan.state)
+
+    def adopt_tasks(self, tasks: Iterable[Task]) -> None:
+        """Take over tasks that were read under this unit's locks."""
+        for task in tasks:
+            if task.pk not in self.tasks:
+                self.tasks[task.pk] = task
+                self._task_states[task.pk] = str(task.state)
+
+    # --- changing ----------------------------------------------------------------------------
+
+    def change_task(
+        self, task: Task, transition: Callable[[Task], Any], *, cause: str, **details: Any
+    ) -> None:
+        """Apply a transition of the task's state machine and note it for the audit."""
+        before = TaskState(task.state)
+        transition(task)
+        after = TaskState(task.state)
+        task.changed_at = self.now
+        self.touched_tasks.add(task.pk)
+        self.record(
+            fulfillment_id=task.fulfillment_id,
+            entity="task",
+            entity_id=str(task.pk),
+            name=transition.__name__,
+            before=before,
+            after=after,
+            cause=cause,
+            details=details,
+        )
+        if after == TaskState.DISPATCHED:
+            return  # Moves nothing in the plan, and trying again and again is no progress.
+        plan = self.plans[task.plan_id]
+        plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
+        plan.tasks_open -= after in TASK_TERMINAL
+        if task.required:
+            plan.mandatory_open -= after in TASK_SUCCESSFUL
+        plan.last_progress_at = self.now
+        plan.stuck_at, plan.stuck_reason = None, ""
+        self.touched_plans.add(plan.pk)
+
+    def change_plan(
+        self, plan: Plan, transition: Callable[[Plan], Any], *, cause: str, **details: Any
+    ) -> None:
+        """Apply a transition of the plan's state machine and note it for the audit."""
+        before = str(plan.state)
+        transition(plan)
+        self.touched_plans.add(plan.pk)
+        self.record(
+            fulfillment_id=plan.fulfillment_id,
+            entity="plan",
+            entity_id=str(plan.pk),
+            name=transition.__name__,
+            before=before,
+            after=str(plan.state),
+            cause=cause,
+            details=details,
+        )
+
+    def record(
+        self,
+        *,
+        fulfillment_id: int,
+        entity: str,
+        entity_id: str,
+        name: str,
+        before: str,
+        after: str,
+        cause: str,
+        details: dict[str, Any] | None = None,
+        actor: str = "",
+    ) -> None:
+        """Append one audit row to the fulfillment's chain."""
+        locked = self.fulfillments[fulfillment_id]
+        locked.audit_sequence += 1
+        details = details or {}
+        actor = actor or self.actor
+        locked.audit_head = chain.link(
+            previous=locked.audit_head,
+            sequence=locked.audit_sequence,
+            entity=entity,
+            entity_id=entity_id,
+            name=name,
+            from_state=before,
+            to_state=after,
+            actor=actor,
+            cause=cause,
+            details=details,
+            occurred_at=self.now,
+        )
+        self.transitions.append(
+            (
+                fulfillment_id,
+                locked.audit_sequence,
+                entity,
+                entity_id,
+                name,
+                str(before),
+                str(after),
+                actor,
+                cause,
+                json.dumps(details) if details else "{}",
+                self.now,
+                locked.audit_head,
+            )
+        )
+
+    def emit(self, *, fulfillment_id: int, event_type: str, payload: dict[str, Any]) -> None:
+        """Write an event that leaves the system once this unit has committed."""
+        self.outbox.append((fulfillment_id, event_type, json.dumps(payload), self.now))
+
+    def hint(self, *, target: str) -> None:
+        """Tell the target's workers, after the commit, that there is something to claim."""
+        self.hinted[target] += 1
+
+    def wake_up(self, *, target: str, at: datetime) -> None:
+        """Look at the target again at `at`; the scanner does the same if this process dies."""
+        known = self.wake_ups.get(target)
+        self.wake_ups[target] = at if known is None else min(known, at)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def notify_orders(self) -> None:
+        """Hand the notices to the order desk; its transitions join the audit chain."""
+        if not self.notices:
+            return
+        notices, self.notices = self.notices, []
+        for change in registered().notify(notices=notices, now=self.now):
+            self.record_order(change)
+
+    def record_order(self, change: OrderTransition) -> None:
+        """Append an order's transition to its chain, and its event to the outbox."""
+        self.record(
+            fulfillment_id=change.fulfillment_id,
+            entity="order",
+            entity_id=change.order_id,
+            name=change.name,
+            before=change.from_state,
+            after=change.to_state,
+            cause=change.cause,
+        )
+        if change.event_type:
+            self.emit(
+                fulfillment_id=change.fulfillment_id,
+                event_type=change.event_type,
+                payload=change.event,
+            )
+
+    def flush(self) -> None:
+        """Write everything; raises ConcurrentChange if a row was not as it had been read."""
+        flushing.write_new(self.raw, plans=self.new_plans, tasks=self.new_tasks)
+        new_plans = {plan.pk for plan in self.new_plans}
+        new_tasks = {task.pk for task in self.new_tasks}
+        flushing.write_changed(
+            self.raw,
+            tasks=[
+                (self.tasks[pk], self._task_states[pk])
+                for pk in sorted(self.touched_tasks - new_tasks)
+            ],
+            plans=[
+                (self.plans[pk], self._plan_states[pk])
+                for pk in sorted(self.touched_plans - new_plans)
+            ],
+        )
+        flushing.write_log(
+            self.raw,
+            commands=self.new_commands,
+            attempts=self.new_attempts,
+            finished=self.finished_attempts,
+            inbound=self.inbound,
+            outbox=self.outbox,
+            transitions=self.transitions,
+            heads=[
+                (locked.id, locked.audit_sequence, locked.audit_head)
+                for locked in self.fulfillments.values()
+            ]
+            if self.transitions
+            else [],
+        )
+
+
+def run_unit(
+    work: Callable[[Unit], T], *, fulfillment_ids: Iterable[int], actor: str, drained: str = ""
+) -> T:
+    """Lock, let `work` read and change, flush, commit; then publish the hints.
+
+    Runs again after a serialization failure, a deadlock, a lost connection or a row that
+    changed underneath. `drained` names the target whose drain is running here anyway and so
+    needs no hint. Errors of `work` roll everything back and are raised.
+    """
+    wanted = ids(fulfillment_ids)
+    for pause in (*_RETRY_PAUSES_SECONDS, None):
+        try:
+            with transaction.atomic(), cursor() as raw:
+                unit = _open(raw, wanted, actor)
+                result = work(unit)
+                unit.notify_orders()
+                unit.flush()
+                unit.hinted.pop(drained, None)
+                hinted, wake_ups = dict(unit.hinted), dict(unit.wake_ups)
+                transaction.on_commit(lambda: hints.publish(targets=hinted, wake_ups=wake_ups))
+            return result
+        except (OperationalError, InterfaceError, psycopg.OperationalError, ConcurrentChange) as error:
+            if pause is None or connection.in_atomic_block:
+                raise
+            logger.warning("unit of work runs again", extra={"reason": type(error).__name__})
+            if not isinstance(error, ConcurrentChange):
+                connection.close_if_unusable_or_obsolete()
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
+    locked: dict[int, LockedFulfillment] = {}
+    if wanted:
+        raw.execute(_LOCK, [wanted], prepare=True)
+        locked = {row[0]: LockedFulfillment(*row) for row in raw.fetchall()}
+    raw.execute("SELECT fulfillment_now()", prepare=True)
+    row = raw.fetchone()
+    assert row is not None
+    return Unit(raw=raw, actor=actor, now=row[0], fulfillments=locked)

@@ -1,0 +1,61 @@
+"""Errors of the orchestrator: each has a stable code, and says what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FulfillmentError(Exception):
+    """Base of every error that the orchestrator raises on purpose."""
+
+    code = "fulfillment.error"
+
+
+class ConcurrentChange(FulfillmentError):
+    """A row was not in the state that the unit of work had read: the unit is run again."""
+
+    code = "fulfillment.concurrent_change"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that is wrong with a definition or a graph.
+
+    `path` is dotted with list positions (`tasks.create_tenant.depends_on[0].success`); `file`
+    and `line` (from 1) are empty when the definition did not come from a file.
+    """
+
+    code: str
+    message: str
+    path: str = ""
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line is not None:
+            place = f"{place}:{self.line}"
+        return " ".join(part for part in (place, self.path, f"[{self.code}]", self.message) if part)
+
+
+class DefinitionInvalid(FulfillmentError):
+    """A workflow definition or a graph has faults; all that were found are listed."""
+
+    code = "fulfillment.definition_invalid"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class PublishedVersionDiffers(FulfillmentError):
+    """This name and version is published with other content; publish it as a new version."""
+
+    code = "fulfillment.published_version_differs"
+
+
+class UnknownQueue(FulfillmentError):
+    """A target system names a queue that no worker consumes; declare it in OMS_TARGET_QUEUES."""
+
+    code = "fulfillment.unknown_queue"

@@ -1,0 +1,33 @@
+"""What every model with a state machine shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+
+class StatefulModel(models.Model):
+    """A row whose `state` only its transition methods may change.
+
+    `FSMModelMixin` of django-fsm lifts the protection on the *shared* field object while it
+    refreshes an instance, so another thread may write any state meanwhile. A protected field
+    accepts the first value that an instance is given, so forgetting the old one is enough.
+    """
+
+    class Meta:
+        abstract = True
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        fields = kwargs.get("fields") or (args[1] if len(args) > 1 else None)
+        if fields is None or "state" in fields:
+            self.__dict__.pop("state", None)
+        super().refresh_from_db(*args, **kwargs)
+
+
+def states_constraint(*, states: type, name: str) -> models.CheckConstraint:
+    """A database check that only the declared states are ever stored."""
+    return models.CheckConstraint(
+        condition=models.Q(state__in=[state.value for state in states]),  # type: ignore[attr-defined]
+        name=name,
+    )

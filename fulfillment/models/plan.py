@@ -1,0 +1,251 @@
+"""The fulfillment of one order, its plans and their tasks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import models
+from django.db.models.functions import Now
+from django_fsm import FSMField, transition
+
+from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.target import TargetSystem
+from fulfillment.models.workflow import PlanGraph
+from fulfillment.states import PLAN_TERMINAL, TASK_CLAIMABLE, PlanState, TaskState
+
+# Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
+_OPEN_AFTER_DISPATCH = [
+    TaskState.READY,
+    TaskState.DISPATCHED,
+    TaskState.ACCEPTED,
+    TaskState.FAILED_RETRYABLE,
+    TaskState.OUTCOME_UNKNOWN,
+    TaskState.AWAITING_MANUAL,
+]
+
+
+class Fulfillment(models.Model):
+    """One row per order: the row that every change of the order's plans locks first.
+
+    It knows the order only by an opaque reference, and carries the head of the audit chain.
+    """
+
+    order_reference = models.CharField(max_length=64, unique=True)
+    correlation_id = models.CharField(max_length=64)
+    priority = models.SmallIntegerField(default=0)
+    audit_sequence = models.IntegerField(default=0)
+    audit_head = models.CharField(max_length=64, default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.order_reference
+
+
+class Plan(StatefulModel):
+    """The frozen task graph of one order version, and how far it got.
+
+    CREATED → READY → RUNNING ⇄ BLOCKED → COMPLETED; COMPENSATING, FAILED, CANCELLED and
+    SUPERSEDED are entered by operations that undo or replace a plan (reference §5).
+    """
+
+    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="plans")
+    order_version = models.PositiveIntegerField()
+    version = models.PositiveIntegerField(default=1)
+    state = FSMField(default=PlanState.CREATED, choices=[(s, s) for s in PlanState], protected=True)
+    graph = models.ForeignKey(PlanGraph, models.PROTECT, related_name="plans")
+    context = models.JSONField(help_text="The order as it was when the plan was made.")
+    tasks_total = models.PositiveIntegerField()
+    tasks_open = models.PositiveIntegerField(help_text="Tasks that are not terminal.")
+    mandatory_total = models.PositiveIntegerField()
+    mandatory_open = models.PositiveIntegerField()
+    moving = models.PositiveIntegerField(
+        default=0, help_text="Tasks in a state that the engine will leave by itself."
+    )
+    selection_due_at = models.DateTimeField(null=True, blank=True)
+    blocked_reason = models.TextField(blank=True, default="")
+    stalls_after = models.DurationField(default=timedelta(minutes=15))
+    last_progress_at = models.DateTimeField()
+    stuck_at = models.DateTimeField(null=True, blank=True)
+    stuck_reason = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            states_constraint(states=PlanState, name="plan_state_is_legal"),
+            models.UniqueConstraint(
+                fields=["fulfillment"],
+                condition=~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="one_active_plan",
+            ),
+            models.UniqueConstraint(
+                fields=["fulfillment", "order_version", "version"], name="one_plan_per_version"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state=PlanState.COMPLETED) | models.Q(mandatory_open=0),
+                name="order_completes_on_evidence",
+            ),
+        ]
+        indexes = [
+            # The scanner: plans in which a selection is due.
+            models.Index(
+                fields=["selection_due_at"],
+                condition=models.Q(selection_due_at__isnull=False),
+                name="plan_selection_due",
+            ),
+            # The stuck-order detector: active plans by the time of their last progress.
+            models.Index(
+                fields=["last_progress_at"],
+                condition=~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_active_by_progress",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"plan {self.pk}"
+
+    @transition(field=state, source=PlanState.CREATED, target=PlanState.READY)
+    def graph_validated(self) -> None:
+        """The graph has no faults."""
+
+    @transition(field=state, source=PlanState.READY, target=PlanState.RUNNING)
+    def start(self) -> None:
+        """Its tasks may be selected from now on."""
+
+    @transition(field=state, source=PlanState.RUNNING, target=PlanState.BLOCKED)
+    def block(self) -> None:
+        """Nothing can move without outside help."""
+
+    @transition(field=state, source=PlanState.BLOCKED, target=PlanState.RUNNING)
+    def unblock(self) -> None:
+        """Something moves again."""
+
+    @transition(
+        field=state, source=[PlanState.RUNNING, PlanState.BLOCKED], target=PlanState.COMPLETED
+    )
+    def complete(self) -> None:
+        """Every mandatory task is terminal successful and nothing is under way."""
+
+
+class Task(StatefulModel):
+    """One node of a plan (reference §6).
+
+    Forward: PENDING → READY → DISPATCHED → ACCEPTED → SUCCEEDED. Beside the way:
+    FAILED_RETRYABLE waits for its next attempt, OUTCOME_UNKNOWN is reconciled before anything
+    else, AWAITING_MANUAL waits for a person. `not_before` is when the engine next looks at it:
+    the earliest claim, or for ACCEPTED the time by which the target must have reported.
+    """
+
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="tasks")
+    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, db_constraint=False, db_index=False)
+    node = models.PositiveIntegerField(help_text="Position in the plan's graph.")
+    key = models.CharField(max_length=200)
+    state = FSMField(
+        default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True
+    )
+    target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
+    priority = models.SmallIntegerField(default=0)
+    depth = models.PositiveIntegerField()
+    required = models.BooleanField()
+    not_before = models.DateTimeField()
+    attempts = models.PositiveIntegerField(default=0)
+    sends = models.PositiveIntegerField(default=0)
+    unanswered_queries = models.PositiveIntegerField(default=0)
+    outputs = models.JSONField(null=True, blank=True)
+    reference = models.CharField(max_length=200, blank=True, default="")
+    blocked_reason = models.TextField(blank=True, default="")
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            states_constraint(states=TaskState, name="task_state_is_legal"),
+            models.UniqueConstraint(fields=["plan", "node"], name="one_task_per_node"),
+        ]
+        indexes = [
+            # The claim: deterministic-selection within one target.
+            models.Index(
+                "target",
+                models.F("priority").desc(),
+                "depth",
+                "id",
+                condition=models.Q(state__in=sorted(TASK_CLAIMABLE)),
+                name="task_claim_order",
+            ),
+            # The sweeper: accepted tasks whose report is overdue.
+            models.Index(
+                fields=["not_before"],
+                condition=models.Q(state=TaskState.ACCEPTED),
+                name="task_report_due",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+    @transition(field=state, source=TaskState.PENDING, target=TaskState.READY)
+    def make_ready(self) -> None:
+        """Everything it waited for is there; its command is written in the same unit."""
+
+    @transition(
+        field=state,
+        source=[TaskState.READY, TaskState.FAILED_RETRYABLE],
+        target=TaskState.DISPATCHED,
+    )
+    def dispatch(self) -> None:
+        """Claimed; from the commit on it may be on the wire."""
+
+    @transition(
+        field=state,
+        source=[TaskState.DISPATCHED, TaskState.OUTCOME_UNKNOWN],
+        target=TaskState.ACCEPTED,
+    )
+    def accept(self) -> None:
+        """The target has it and will report."""
+
+    @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.SUCCEEDED)
+    def succeed(self) -> None:
+        """The target confirmed the effect."""
+
+    @transition(
+        field=state,
+        source=[TaskState.DISPATCHED, TaskState.ACCEPTED],
+        target=TaskState.OUTCOME_UNKNOWN,
+    )
+    def lose_track(self) -> None:
+        """Whether the effect happened is not known."""
+
+    @transition(field=state, source=TaskState.OUTCOME_UNKNOWN, target=TaskState.READY)
+    def send_again(self) -> None:
+        """Sending the same key once more is safe: no effect, or the target deduplicates."""
+
+    @transition(
+        field=state,
+        source=[TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN],
+        target=TaskState.FAILED_RETRYABLE,
+    )
+    def retry_later(self) -> None:
+        """Known to have had no effect; waits for its next attempt."""
+
+    @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.FAILED_FINAL)
+    def fail(self) -> None:
+        """Known to have had no effect, and no further attempt makes sense."""
+
+    @transition(
+        field=state,
+        source=[
+            TaskState.PENDING,
+            TaskState.READY,
+            TaskState.DISPATCHED,
+            TaskState.ACCEPTED,
+            TaskState.FAILED_RETRYABLE,
+            TaskState.OUTCOME_UNKNOWN,
+            TaskState.AWAITING_MANUAL,
+        ],
+        target=TaskState.AWAITING_MANUAL,
+    )
+    def await_manual(self) -> None:
+        """Only a person can tell, or decide, how it goes on."""
+
+    @transition(field=state, source=TaskState.PENDING, target=TaskState.SKIPPED_BY_POLICY)
+    def skip(self) -> None:
+        """Optional, and what it depends on will never be there."""

@@ -1,0 +1,62 @@
+"""The words for plan and task states, and the sets of them that rules are written in.
+
+Source: reference §5, §6; the shared vocabulary is described in docs/states.md.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class PlanState(enum.StrEnum):
+    CREATED = "CREATED"
+    READY = "READY"
+    RUNNING = "RUNNING"
+    BLOCKED = "BLOCKED"
+    COMPENSATING = "COMPENSATING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+class TaskState(enum.StrEnum):
+    PENDING = "PENDING"
+    READY = "READY"
+    DISPATCHED = "DISPATCHED"
+    ACCEPTED = "ACCEPTED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED_RETRYABLE = "FAILED_RETRYABLE"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    AWAITING_MANUAL = "AWAITING_MANUAL"
+    SKIPPED_BY_POLICY = "SKIPPED_BY_POLICY"
+    WAIVED_BY_AUTHORIZED_USER = "WAIVED_BY_AUTHORIZED_USER"
+    CANCELLED = "CANCELLED"
+    FAILED_FINAL = "FAILED_FINAL"
+
+
+PLAN_TERMINAL = frozenset(
+    {PlanState.COMPLETED, PlanState.FAILED, PlanState.CANCELLED, PlanState.SUPERSEDED}
+)
+PLAN_SELECTABLE = frozenset({PlanState.RUNNING, PlanState.BLOCKED})
+"""Selection treats BLOCKED like RUNNING, so that a healthy branch is never stopped."""
+
+TASK_SUCCESSFUL = frozenset(
+    {TaskState.SUCCEEDED, TaskState.SKIPPED_BY_POLICY, TaskState.WAIVED_BY_AUTHORIZED_USER}
+)
+TASK_TERMINAL = TASK_SUCCESSFUL | {TaskState.CANCELLED, TaskState.FAILED_FINAL}
+TASK_MOVING = frozenset(
+    {
+        TaskState.READY,
+        TaskState.DISPATCHED,
+        TaskState.ACCEPTED,
+        TaskState.FAILED_RETRYABLE,
+        TaskState.OUTCOME_UNKNOWN,
+    }
+)
+"""States that the engine itself will leave; a plan with none of them waits for help."""
+
+TASK_CLAIMABLE = frozenset(
+    {TaskState.READY, TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN}
+)
+"""States that a worker may claim once `not_before` has passed: to send, or to reconcile."""

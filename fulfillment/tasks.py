@@ -1,0 +1,43 @@
+"""Celery entry points. Each is a thin edge: the engine does the work, the message is a hint.
+
+Messages carry keyword arguments only and tolerate unknown ones, so that old messages survive a
+deployment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+
+from fulfillment.engine import outbox, scanning, sending, stuck, sweeping
+
+
+@shared_task(name="fulfillment.tasks.run_commands")
+def run_commands(*, target: str, **_: Any) -> int:
+    """Work off what is claimable for one target system."""
+    return sending.drain(target=target)
+
+
+@shared_task(name="fulfillment.tasks.scan_runnable")
+def scan_runnable(**_: Any) -> int:
+    """Select where a selection is due, and hint at what may be claimed."""
+    return scanning.scan()
+
+
+@shared_task(name="fulfillment.tasks.sweep_leases")
+def sweep_leases(**_: Any) -> int:
+    """Turn lost leases and overdue reports into unknown outcomes."""
+    return sweeping.sweep()
+
+
+@shared_task(name="fulfillment.tasks.detect_stuck_orders")
+def detect_stuck_orders(**_: Any) -> int:
+    """Flag plans that can't move, or have not moved for too long."""
+    return stuck.detect_stuck()
+
+
+@shared_task(name="fulfillment.tasks.publish_events")
+def publish_events(**_: Any) -> int:
+    """Publish the outbox."""
+    return outbox.publish_events()

@@ -1,0 +1,17 @@
+"""Django app of the order desk."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class OmsConfig(AppConfig):
+    name = "oms"
+    verbose_name = "Order desk"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from fulfillment.engine import port
+        from oms.lifecycle import OrderLifecycle
+
+        port.register(OrderLifecycle())

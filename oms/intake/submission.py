@@ -1,0 +1,360 @@
+"""Submission: orders come in, are validated, planned and started, a batch in one unit of work.
+
+The API, the demo and the benchmark all come through `submit`; one order is a batch of one.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, connection
+
+from fulfillment.engine.database import Table, allocate
+from fulfillment.engine.planning import (
+    FulfillmentRequest,
+    PlanRequest,
+    create_fulfillments,
+    create_plans,
+)
+from fulfillment.engine.unit import Unit, run_unit
+from oms.intake import workflows
+from oms.intake.requests import OrderRequest
+from oms.intake.rules import faults_of
+from oms.lifecycle import change
+from oms.models import ApiClient, Order
+from oms.states import ItemAction, OrderState
+
+MAXIMUM_BATCH = 500
+"""Orders in one call: what one short transaction can carry."""
+
+_ORDERS = Table(
+    "oms_order",
+    id="bigint",
+    reference="text",
+    client_id="bigint",
+    external_id="text",
+    version="int",
+    state="text",
+    faults="jsonb",
+    customer_id="text",
+    customer_name="text",
+    customer_tier="text",
+    billing_account="text",
+    region="text",
+    channel="text",
+    requested_at="timestamptz",
+    promised_at="timestamptz",
+    priority="smallint",
+    fulfillment_id="bigint",
+    submitted_at="timestamptz",
+    finished_at="timestamptz",
+)
+_ITEMS = Table(
+    "oms_orderitem",
+    id="bigint",
+    order_id="bigint",
+    position="int",
+    item_id="text",
+    parent_id="bigint",
+    action="text",
+    offering="text",
+    quantity="int",
+    characteristics="jsonb",
+    one_off_price="numeric",
+    recurring_price="numeric",
+    currency="text",
+    place="jsonb",
+    parties="jsonb",
+    asset="text",
+    relations="jsonb",
+)
+
+
+class Disposition(enum.StrEnum):
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    """The client has an order with this external id; that one is referred to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What became of one order of the batch."""
+
+    disposition: Disposition
+    external_id: str
+    reference: str
+    state: OrderState
+    faults: Sequence[Mapping[str, str]] = ()
+
+
+def submit(
+    *, client: ApiClient, requests: Sequence[OrderRequest], actor: str
+) -> list[Submitted]:
+    """Create, validate, plan and start orders. Answers stand in the order of the requests.
+
+    An order that breaks rules is kept as REJECTED with every fault. An external id that the
+    client has used before, or twice in the batch, creates nothing. Raises ValueError for more
+    than MAXIMUM_BATCH orders.
+    """
+    if len(requests) > MAXIMUM_BATCH:
+        raise ValueError(f"{len(requests)} orders in one batch; {MAXIMUM_BATCH} are allowed.")
+
+    def work(unit: Unit) -> list[Submitted]:
+        return submit_in(unit, client=client, requests=requests)
+
+    try:
+        return run_unit(work, fulfillment_ids=(), actor=actor)
+    except IntegrityError:
+        # Somebody else has just used one of the external ids; now it can be seen.
+        if connection.in_atomic_block:
+            raise
+        return run_unit(work, fulfillment_ids=(), actor=actor)
+
+
+def submit_in(
+    unit: Unit, *, client: ApiClient, requests: Sequence[OrderRequest]
+) -> list[Submitted]:
+    """`submit` inside a unit of work that the caller has opened."""
+    known = {
+        external_id: (reference, OrderState(state))
+        for external_id, reference, state in Order.objects.filter(
+            client=client, external_id__in=[request.external_id for request in requests]
+        ).values_list("external_id", "reference", "state")
+    }
+    fresh: dict[str, OrderRequest] = {}
+    for request in requests:
+        if request.external_id not in known:
+            fresh.setdefault(request.external_id, request)
+    created = _create(unit, client, list(fresh.values()))
+    answers = []
+    for request in requests:
+        order = created.get(request.external_id)
+        if order is not None and fresh.get(request.external_id) is request:
+            answers.append(
+                Submitted(
+                    disposition=Disposition.CREATED,
+                    external_id=request.external_id,
+                    reference=order.reference,
+                    state=OrderState(order.state),
+                    faults=order.faults,
+                )
+            )
+        else:
+            reference, state = (
+                known[request.external_id]
+                if order is None
+                else (order.reference, OrderState(order.state))
+            )
+            answers.append(
+                Submitted(
+                    disposition=Disposition.DUPLICATE,
+                    external_id=request.external_id,
+                    reference=reference,
+                    state=state,
+                )
+            )
+    return answers
+
+
+def _create(
+    unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]
+) -> dict[str, Order]:
+    if not requests:
+        return {}
+    selectors = workflows.newest_versions(
+        offerings={item.offering for request in requests for item in request.items}
+    )
+    order_ids = allocate(unit.raw, "oms_order", len(requests))
+    numbers = [next(order_ids) for _ in requests]
+    fulfillments = create_fulfillments(
+        unit,
+        requests=[
+            FulfillmentRequest(
+                order_reference=f"O-{number}",
+                correlation_id=secrets.token_hex(16),
+                priority=request.priority,
+            )
+            for number, request in zip(numbers, requests, strict=True)
+        ],
+    )
+    orders: dict[str, Order] = {}
+    plans: list[PlanRequest] = []
+    for number, fulfillment_id, request in zip(numbers, fulfillments, requests, strict=True):
+        order = _order(unit, number, fulfillment_id, client, request)
+        orders[request.external_id] = order
+        _validate(unit, order, request, selectors)
+        if order.state == OrderState.READY_FOR_FULFILLMENT:
+            plans.append(_plan_request(order, request, selectors))
+    _write(unit, orders, requests)
+    create_plans(unit, requests=plans)
+    unit.notify_orders()
+    for order in orders.values():
+        if order.state == OrderState.READY_FOR_FULFILLMENT:
+            order.start()
+    return orders
+
+
+def _order(
+    unit: Unit, number: int, fulfillment_id: int, client: ApiClient, request: OrderRequest
+) -> Order:
+    order = Order(
+        id=number,
+        reference=f"O-{number}",
+        client_id=client.pk,
+        external_id=request.external_id,
+        customer_id=request.customer_id,
+        customer_name=request.customer_name,
+        customer_tier=request.customer_tier,
+        billing_account=request.billing_account,
+        region=request.region,
+        channel=request.channel,
+        requested_at=request.requested_at,
+        promised_at=request.promised_at,
+        priority=request.priority,
+        fulfillment_id=fulfillment_id,
+        submitted_at=unit.now,
+    )
+    unit.record(
+        fulfillment_id=fulfillment_id,
+        entity="order",
+        entity_id=order.reference,
+        name="submit",
+        before="",
+        after=OrderState.SUBMITTED,
+        cause=f"submitted by {client.name}",
+    )
+    return order
+
+
+def _validate(
+    unit: Unit, order: Order, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
+) -> None:
+    unit.record_order(change(order, Order.validate, cause="its rules run", now=unit.now))
+    faults = [fault.document() for fault in faults_of(request, selectors=selectors)]
+    if faults:
+        order.faults = faults
+        codes = ", ".join(dict.fromkeys(fault["code"] for fault in faults))
+        unit.record_order(
+            change(
+                order,
+                Order.reject,
+                cause=f"it breaks rules: {codes}",
+                now=unit.now,
+                event_type="OrderRejected",
+                faults=faults,
+            )
+        )
+    else:
+        unit.record_order(change(order, Order.accept, cause="every rule passed", now=unit.now))
+
+
+def _plan_request(
+    order: Order, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
+) -> PlanRequest:
+    selected = tuple(
+        (position, item.offering, item.action, selectors[item.offering, item.action])
+        for position, item in enumerate(request.items, 1)
+        if (item.offering, item.action) in selectors
+    )
+    graph = workflows.graph_for(selected)
+    return PlanRequest(
+        fulfillment_id=order.fulfillment_id,
+        order_version=order.version,
+        graph=graph,
+        context=_snapshot(order, request),
+        stalls_after=graph.stalls_after,
+    )
+
+
+def _snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
+    """The order as input mappings see it; the names are those of docs/workflows.md."""
+    return {
+        "order": {
+            "id": order.reference,
+            "external_id": order.external_id,
+            "version": order.version,
+            "customer": {
+                "id": order.customer_id,
+                "name": order.customer_name,
+                "tier": order.customer_tier,
+            },
+            "billing_account": order.billing_account,
+            "region": order.region,
+            "channel": order.channel,
+            "requested_at": order.requested_at and order.requested_at.isoformat(),
+            "promised_at": order.promised_at and order.promised_at.isoformat(),
+            "priority": order.priority,
+        },
+        "items": {
+            str(position): {
+                "item_id": item.item_id,
+                "position": position,
+                "action": item.action,
+                "offering": item.offering,
+                "quantity": item.quantity,
+                "characteristics": item.characteristics,
+                "price": {
+                    "one_off": None if item.one_off_price is None else str(item.one_off_price),
+                    "recurring": None
+                    if item.recurring_price is None
+                    else str(item.recurring_price),
+                    "currency": item.currency,
+                },
+                "place": item.place,
+                "asset": item.asset or None,
+            }
+            for position, item in enumerate(request.items, 1)
+            if item.action != ItemAction.NO_CHANGE
+        },
+    }
+
+
+def _write(unit: Unit, orders: Mapping[str, Order], requests: Sequence[OrderRequest]) -> None:
+    _ORDERS.insert(
+        unit.raw,
+        [
+            [
+                json.dumps(order.faults) if column == "faults" else _plain(order, column)
+                for column in _ORDERS.columns
+            ]
+            for order in orders.values()
+        ],
+    )
+    item_ids = allocate(unit.raw, "oms_orderitem", sum(len(r.items) for r in requests))
+    rows = []
+    for request in requests:
+        order = orders[request.external_id]
+        ids: dict[str, int] = {}
+        for position, item in enumerate(request.items, 1):
+            ids[item.item_id] = own_id = next(item_ids)
+            rows.append(
+                (
+                    own_id,
+                    order.pk,
+                    position,
+                    item.item_id,
+                    ids.get(item.parent_id) if item.parent_id else None,
+                    item.action,
+                    item.offering,
+                    item.quantity,
+                    json.dumps(item.characteristics),
+                    item.one_off_price,
+                    item.recurring_price,
+                    item.currency,
+                    json.dumps(item.place),
+                    json.dumps(item.parties),
+                    item.asset,
+                    json.dumps(item.relations),
+                )
+            )
+    _ITEMS.insert(unit.raw, rows)
+
+
+def _plain(order: Order, column: str) -> Any:
+    value = order.__dict__[column]
+    return str(value) if column == "state" else value

@@ -1,0 +1,64 @@
+"""Who may use the API, and what they asked for under which key."""
+
+from __future__ import annotations
+
+import enum
+
+from django.db import models
+
+
+class ApiClient(models.Model):
+    """A system that submits orders. External order ids are unique within one client."""
+
+    name = models.SlugField(max_length=60, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Scope(enum.StrEnum):
+    ORDERS_READ = "orders:read"
+    ORDERS_WRITE = "orders:write"
+
+
+class ApiKey(models.Model):
+    """A key of a client. Only its hash is stored; the prefix finds it and names it in logs."""
+
+    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="keys")
+    prefix = models.CharField(max_length=16, unique=True)
+    secret_hash = models.CharField(max_length=64)
+    scopes = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["client_id", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…"
+
+
+class Submission(models.Model):
+    """The answer to one submission, replayed when the same Idempotency-Key comes again.
+
+    Lives as long as the orders that it created (draft-ietf-httpapi-idempotency-key-header).
+    """
+
+    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="submissions")
+    idempotency_key = models.CharField(max_length=255)
+    request_hash = models.CharField(max_length=64)
+    response_status = models.PositiveSmallIntegerField()
+    response_body = models.JSONField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["client", "idempotency_key"], name="one_submission_per_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.idempotency_key

@@ -1,0 +1,149 @@
+"""Orders, their items, and what customers were told about them."""
+
+from __future__ import annotations
+
+from django.db import models
+from django_fsm import FSMField, transition
+
+from fulfillment.models import Fulfillment
+from fulfillment.models.base import StatefulModel, states_constraint
+from oms.models.clients import ApiClient
+from oms.states import ORDER_TERMINAL, ItemAction, OrderState
+
+
+class Order(StatefulModel):
+    """What a customer asked for; its state is the one that the customer is told (reference §4).
+
+    SUBMITTED → VALIDATING → READY_FOR_FULFILLMENT → IN_PROGRESS → COMPLETED, or REJECTED with
+    every fault that validation found. `reference` is the order's name everywhere outside.
+    """
+
+    reference = models.CharField(max_length=40, unique=True)
+    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="orders")
+    external_id = models.CharField(max_length=100)
+    version = models.PositiveIntegerField(default=1)
+    state = FSMField(
+        default=OrderState.SUBMITTED, choices=[(s, s) for s in OrderState], protected=True
+    )
+    faults = models.JSONField(default=list, blank=True)
+    customer_id = models.CharField(max_length=100)
+    customer_name = models.CharField(max_length=200, blank=True)
+    customer_tier = models.CharField(max_length=40, blank=True)
+    billing_account = models.CharField(max_length=100, blank=True)
+    region = models.CharField(max_length=40, blank=True)
+    channel = models.CharField(max_length=40, blank=True)
+    requested_at = models.DateTimeField(null=True, blank=True)
+    promised_at = models.DateTimeField(null=True, blank=True)
+    priority = models.SmallIntegerField(default=0)
+    fulfillment = models.OneToOneField(
+        Fulfillment, models.PROTECT, related_name="order", db_constraint=True
+    )
+    submitted_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            states_constraint(states=OrderState, name="order_state_is_legal"),
+            models.UniqueConstraint(
+                fields=["client", "external_id"], name="one_order_per_external_id"
+            ),
+        ]
+        indexes = [
+            # Orders that intake has not brought into fulfilment yet.
+            models.Index(
+                fields=["id"],
+                condition=models.Q(
+                    state__in=[
+                        OrderState.SUBMITTED,
+                        OrderState.VALIDATING,
+                        OrderState.READY_FOR_FULFILLMENT,
+                    ]
+                ),
+                name="order_in_intake",
+            ),
+            models.Index(fields=["state", "-id"], name="order_by_state"),
+            models.Index(fields=["customer_id", "-id"], name="order_by_customer"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in ORDER_TERMINAL
+
+    @transition(field=state, source=OrderState.SUBMITTED, target=OrderState.VALIDATING)
+    def validate(self) -> None:
+        """Its rules run now, once per order version."""
+
+    @transition(field=state, source=OrderState.VALIDATING, target=OrderState.REJECTED)
+    def reject(self) -> None:
+        """`faults` say everything that is wrong with it."""
+
+    @transition(field=state, source=OrderState.VALIDATING, target=OrderState.READY_FOR_FULFILLMENT)
+    def accept(self) -> None:
+        """Every rule passed."""
+
+    @transition(
+        field=state, source=OrderState.READY_FOR_FULFILLMENT, target=OrderState.IN_PROGRESS
+    )
+    def start(self) -> None:
+        """Its active plan, with a validated graph, has started."""
+
+    @transition(field=state, source=OrderState.IN_PROGRESS, target=OrderState.COMPLETED)
+    def complete(self) -> None:
+        """Its plan completed: every mandatory task is terminal successful."""
+
+
+class OrderItem(models.Model):
+    """One line of an order."""
+
+    order = models.ForeignKey(Order, models.PROTECT, related_name="items")
+    position = models.PositiveIntegerField(help_text="From 1, in the order they were sent.")
+    item_id = models.CharField(max_length=100)
+    parent = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, related_name="children"
+    )
+    action = models.CharField(max_length=20, choices=[(a, a) for a in ItemAction])
+    offering = models.CharField(max_length=200)
+    quantity = models.PositiveIntegerField(default=1)
+    characteristics = models.JSONField(default=dict, blank=True)
+    one_off_price = models.DecimalField(max_digits=16, decimal_places=4, null=True, blank=True)
+    recurring_price = models.DecimalField(max_digits=16, decimal_places=4, null=True, blank=True)
+    currency = models.CharField(max_length=3, blank=True)
+    place = models.JSONField(default=dict, blank=True)
+    parties = models.JSONField(default=list, blank=True)
+    asset = models.CharField(max_length=100, blank=True)
+    relations = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        ordering = ["order_id", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["order", "position"], name="one_item_per_position"),
+            models.CheckConstraint(
+                condition=models.Q(action__in=[a.value for a in ItemAction]),
+                name="item_action_is_legal",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.action} {self.offering}"
+
+
+class Milestone(models.Model):
+    """A named point of progress that the customer may rely on; reached once."""
+
+    order = models.ForeignKey(Order, models.PROTECT, related_name="milestones")
+    name = models.CharField(max_length=100)
+    title = models.CharField(max_length=200)
+    reached_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["order_id", "reached_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["order", "name"], name="milestone_is_reached_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.title or self.name

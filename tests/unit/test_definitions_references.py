@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fulfillment.definitions.decomposition import ItemSelection, decompose
+from fulfillment.definitions.graph import Graph, Output
+from fulfillment.definitions.loading import load_workflow
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.definitions.references import (
+    ReferenceMalformed,
+    ValueMissing,
+    node_input,
+    references_in,
+    resolve,
+)
+
+SCOPE = {
+    "order": {"id": 7, "region": "EU", "promised_at": None, "customer": {"id": "C-1"}},
+    "item": {"characteristics": {"agents": 200, "lines": [{"n": 1}, {"n": 2}], "größe": "L"}},
+    "items": [{"price": "1.00"}, {"price": None}, {}],
+}
+EVERYTHING = Path(__file__).parent / "definitions" / "good" / "everything.yaml"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("${item.characteristics.agents}", 200),
+        ("${order.customer}", {"id": "C-1"}),
+        ("${order.promised_at}", None),
+        ("${item.characteristics.größe}", "L"),
+        ("order ${order.id} in ${order.region}", "order 7 in EU"),
+        ("${order.id}${order.region}", "7EU"),
+        ("all: ${order.customer}", 'all: {"id":"C-1"}'),
+        ("$${order.id} is ${order.id}", "${order.id} is 7"),
+        ("$${", "${"),
+        ("100 $ {x} $$", "100 $ {x} $$"),
+        ("${order.customer.tier?}", None),
+        ("tier ${order.customer.tier?}, ${order.promised_at?}.", "tier , ."),
+        ("${item.characteristics.lines.n}", [1, 2]),
+        ("${item.characteristics.lines.1.n}", 2),
+        ("${items.price?}", ["1.00", None, None]),
+        ({"a": ["${order.id}", 5, True, None]}, {"a": [7, 5, True, None]}),
+        ("", ""),
+    ],
+)
+def test_references_resolve(value: Any, expected: Any) -> None:
+    found = resolve(value, SCOPE)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference"),
+    [
+        ("${order.customer.tier}", "order.customer.tier"),
+        ("Dear ${order.customer.name}", "order.customer.name"),
+        ("by ${order.promised_at}", "order.promised_at"),
+        ("${order.promised_at.day}", "order.promised_at.day"),
+        ("${item.characteristics.lines.7}", "item.characteristics.lines.7"),
+        ("${items.price}", "items.price"),
+        ("${order.region.name}", "order.region.name"),
+        ("${tasks.a.b}", "tasks.a.b"),
+    ],
+)
+def test_a_missing_value_is_named(value: str, reference: str) -> None:
+    with pytest.raises(ValueMissing, match="has no value") as caught:
+        resolve({"deep": [value]}, SCOPE)
+    assert caught.value.reference == reference
+
+
+@pytest.mark.parametrize("text", ["${", "${}", "${a", "${a b}", "${a..b}", "${.a}", "${a?b}"])
+def test_what_is_not_a_reference_is_refused(text: str) -> None:
+    with pytest.raises(ReferenceMalformed, match="is not a reference"):
+        resolve(text, SCOPE)
+
+
+def test_references_are_listed_with_their_place() -> None:
+    value = {"a": ["x", "${order.id} ${tasks.b.c?}"], "d": {"e": "${item.place}"}}
+    found = [(path, str(one), one.optional) for path, one in references_in(value, path="input")]
+    assert found == [
+        ("input.a[1]", "order.id", False),
+        ("input.a[1]", "tasks.b.c", True),
+        ("input.d.e", "item.place", False),
+    ]
+
+
+@given(st.text())
+def test_escaped_text_comes_out_as_it_went_in(text: str) -> None:
+    # A `$` right before the escape would be read as part of it; no text written by hand has one.
+    escaped = text.replace("${", "$${")
+    if "$$${" not in escaped:
+        assert resolve(escaped, {}) == text
+
+
+@given(st.text(alphabet="${}.?ab "))
+def test_any_text_resolves_or_is_refused_in_a_known_way(text: str) -> None:
+    try:
+        resolve(text, {"a": {"b": 1}})
+    except (ReferenceMalformed, ValueMissing) as error:
+        assert str(error)
+
+
+def everything_for(*positions: int) -> Graph:
+    definition = load_workflow(path=EVERYTHING)
+    return decompose(
+        items=[
+            ItemSelection(
+                position=position, offering="bundle-2.0", action="add", definition=definition
+            )
+            for position in positions
+        ]
+    )
+
+
+def input_of(graph: Graph, key: str, outputs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    indexes = {node.key: node.index for node in graph.nodes}
+    return node_input(
+        graph=graph,
+        index=indexes[key],
+        order={"region": "EU", "external_id": "X-1", "customer": {"id": "C-1"}},
+        items={
+            2: {"characteristics": {"colour": "red"}, "place": {"id": "S2"}, "price": {}},
+            5: {"characteristics": {"colour": "blue"}, "place": {"id": "S5"}, "price": {}},
+        },
+        outputs={indexes[name]: value for name, value in outputs.items()},
+    )
+
+
+def test_an_item_level_task_reads_its_own_item_and_the_order_level_output() -> None:
+    graph = everything_for(2, 5)
+    outputs = {"everything/first": {"case_id": "K-9"}}
+    assert input_of(graph, "second@5", outputs) == {
+        "case": "case K-9 of X-1",
+        "note": None,
+        "deep": {"list": [1, 2.5, True, None, "blue"]},
+    }
+
+
+@pytest.mark.parametrize(("positions", "serials"), [((5,), [["b"]]), ((5, 2), [["a"], ["b"]])])
+def test_an_order_level_task_gets_item_level_outputs_as_a_list_in_item_order(
+    positions: tuple[int, ...], serials: list[list[str]]
+) -> None:
+    returned = {"second@2": {"serial": ["a"]}, "second@5": {"serial": ["b"]}}
+    outputs = {f"second@{position}": returned[f"second@{position}"] for position in positions}
+    found = input_of(everything_for(*positions), "everything/last", outputs)
+    assert found["serials"] == serials
+    assert found["places"] == [{"id": f"S{position}"} for position in sorted(positions)]
+
+
+def test_an_escaped_reference_reaches_the_target_as_text() -> None:
+    found = input_of(everything_for(2), "everything/first", {})
+    assert found["regions"] == ["EU", "literal ${order.region}"]
+    assert found["tier"] is None
+
+
+def test_outputs_are_checked_against_their_declaration() -> None:
+    declared = {
+        "text": Output(type="string"),
+        "count": Output(type="integer"),
+        "size": Output(type="number"),
+        "note": Output(type="string", optional=True),
+    }
+    good = {"text": "a", "count": 1, "size": 1, "undeclared": object()}
+    assert output_faults(declared=declared, returned=good) == []
+    bad = {"text": None, "count": True, "size": "1", "note": 5}
+    found = output_faults(declared=declared, returned=bad)
+    assert [(fault.code, fault.path) for fault in found] == [
+        ("output.missing", "outputs.text"),
+        ("output.type", "outputs.count"),
+        ("output.type", "outputs.size"),
+        ("output.type", "outputs.note"),
+    ]
