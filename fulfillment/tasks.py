@@ -9,8 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_shutting_down
 
 from fulfillment.engine import outbox, scanning, sending, stuck, sweeping
+
+
+@worker_shutting_down.connect
+def stop_claiming(**_: Any) -> None:
+    """A drain would otherwise go on for as long as there is work, and delay the shutdown."""
+    sending.stop()
 
 
 @shared_task(name="fulfillment.tasks.run_commands")

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from fulfillment.engine.database import Row, Table, Update
+from fulfillment.engine.database import Row, Table, Update, arrays
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
 
@@ -190,9 +190,7 @@ def write_log(
     if finished:
         columns = ("id", "finished_at", "outcome", "code", "message")
         rows = [_values(attempt, columns) for attempt in finished]
-        raw.execute(
-            _FINISHED_ATTEMPTS, [list(values) for values in zip(*rows, strict=True)], prepare=True
-        )
+        raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)
     _INBOX.insert(raw, [_values(event, _INBOX.columns) for event in inbound])
     _OUTBOX.insert(raw, outbox)
     _TRANSITIONS.insert(raw, transitions)

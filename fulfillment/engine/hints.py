@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import celery
 from django.conf import settings
@@ -26,15 +26,15 @@ OUTSTANDING_PER_TARGET = 2
 """Messages that wait in a target's queue; each stands for all work that there is."""
 
 
-def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, datetime]) -> None:
-    """Hint at each target in `targets` now, and at those in `wake_ups` when their time comes.
+def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) -> None:
+    """Hint at each target in `targets` now, and at those in `wake_ups` after their delays.
 
     A broker that is away is no error: the rows are there, and the scanner hints again.
     """
     for target in targets:
         _hint(target)
-    for target, at in wake_ups.items():
-        alarm.set(target=target, at=at)
+    for target, delay in wake_ups.items():
+        alarm.set(target=target, delay=delay)
 
 
 def _hint(target: str) -> None:
@@ -70,8 +70,9 @@ class Alarm:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def set(self, *, target: str, at: datetime) -> None:
-        when = time.monotonic() + max(0.0, (at - datetime.now(UTC)).total_seconds())
+    def set(self, *, target: str, delay: timedelta) -> None:
+        # A hint that comes a moment too early finds nothing, so it comes a moment late.
+        when = time.monotonic() + max(0.0, delay.total_seconds()) + 0.005
         with self._changed:
             heapq.heappush(self._due, (when, target))
             if self._thread is None or not self._thread.is_alive():

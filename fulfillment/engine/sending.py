@@ -95,6 +95,8 @@ class Drain:
                 results.append(item)
 
     def _claim_and_send(self) -> int:
+        if _stopping.is_set():
+            return 0
         target = targets.get(self._target)
         free = target.sender_slots - self._in_flight
         if free <= 0:
@@ -165,7 +167,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
         kind = OutcomeKind.FAILED if claim.purpose is Purpose.SEND else OutcomeKind.UNKNOWN
         return Outcome(
             kind=kind,
-            code="not_sent",
+            code=settlement.NOT_SENT,
             message="The lease was about to end before the call began; nothing was sent.",
             retryable=True,
         )
@@ -182,6 +184,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
         )
 
 
+_stopping = threading.Event()
 _drains: dict[str, Drain] = {}
 _drains_lock = threading.Lock()
 
@@ -191,3 +194,8 @@ def drain(*, target: str) -> int:
     with _drains_lock:
         mine = _drains.setdefault(target, Drain(target))
     return mine.run()
+
+
+def stop() -> None:
+    """Claim nothing more in this process; what is on the wire is still settled."""
+    _stopping.set()

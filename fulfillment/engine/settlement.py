@@ -23,6 +23,11 @@ from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 
+NOT_SENT = "not_sent"
+"""Our own code for a claim whose lease was nearly over before the call began."""
+NEVER_ARRIVED_LIMIT = 10
+"""Attempts and queries per allowed attempt before a command that never arrives is given up."""
+
 _IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
 
@@ -193,10 +198,12 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
     if task.state not in _IN_DOUBT:
         return
     policy = graphs.retry_policy(node)
+    if outcome.code == NOT_SENT:
+        task.sends -= 1
     if outcome.retryable and may_retry(policy=policy, sends=task.sends, code=outcome.code):
         delay = backoff(
             policy=policy,
-            sends=task.sends,
+            sends=max(1, task.sends),
             key=f"{task.pk}",
             retry_after=outcome.retry_after,
         )
@@ -236,13 +243,15 @@ def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
 
 
 def _never_happened(unit: Unit, task: Task, node: Node) -> None:
-    policy = graphs.retry_policy(node)
-    if task.sends < policy.maximum_attempts:
+    # A send that never arrived says nothing about the target's willingness, so it does not
+    # count towards the policy's attempts; it must not go on for ever either.
+    task.sends -= 1
+    if task.attempts < NEVER_ARRIVED_LIMIT * graphs.retry_policy(node).maximum_attempts:
         _send_again(unit, task, node, "the target system has never seen the key")
     else:
         task.blocked_reason = (
-            f"{task.target_id} has never seen the command, and all {task.sends} attempts are "
-            "used up. Check the target system, then run the task again."
+            f"{task.target_id} says after {task.attempts} attempts and queries that it has never "
+            "seen the command. Check the way to the target system, then run the task again."
         )
         unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
 

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -67,7 +67,7 @@ class Unit:
     inbound: list[InboundEvent] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     hinted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    wake_ups: dict[str, datetime] = field(default_factory=dict)
+    wake_ups: dict[str, timedelta] = field(default_factory=dict)
     transitions: list[Row] = field(default_factory=list)
     outbox: list[Row] = field(default_factory=list)
     _plan_states: dict[int, str] = field(default_factory=dict)
@@ -199,8 +199,8 @@ class Unit:
 
     def wake_up(self, *, target: str, at: datetime) -> None:
         """Look at the target again at `at`; the scanner does the same if this process dies."""
-        known = self.wake_ups.get(target)
-        self.wake_ups[target] = at if known is None else min(known, at)
+        delay = at - self.now
+        self.wake_ups[target] = min(delay, self.wake_ups.get(target, delay))
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -284,12 +284,11 @@ def run_unit(
                 hinted, wake_ups = dict(unit.hinted), dict(unit.wake_ups)
                 transaction.on_commit(lambda: hints.publish(targets=hinted, wake_ups=wake_ups))
             return result
-        except (OperationalError, InterfaceError, psycopg.OperationalError, ConcurrentChange) as error:
+        except (OperationalError, InterfaceError, ConcurrentChange) as error:
             if pause is None or connection.in_atomic_block:
                 raise
             logger.warning("unit of work runs again", extra={"reason": type(error).__name__})
-            if not isinstance(error, ConcurrentChange):
-                connection.close_if_unusable_or_obsolete()
+            connection.close_if_unusable_or_obsolete()
             time.sleep(pause)
     raise AssertionError("unreachable")
 
