@@ -1,0 +1,5 @@
+"""The order desk."""
+
+from oms.celery import app as celery_app
+
+__all__ = ["celery_app"]

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fulfillment.definitions.loading import load_workflow, parse_workflow
 from fulfillment.definitions.source import MAXIMUM_BYTES, MAXIMUM_DEPTH
@@ -130,6 +132,22 @@ def test_an_unreadable_file_is_a_fault_and_never_another_error(
         load_workflow(path=path)
     assert code in {f.code for f in caught.value.faults}
     assert all(f.file == str(path) for f in caught.value.faults)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_template_with_a_slip_of_the_pen_loads_or_is_refused_with_a_place(
+    data: st.DataObject,
+) -> None:
+    good = (FIXTURES / "good" / "everything.yaml").read_text()
+    start = data.draw(st.integers(0, len(good) - 1))
+    length = data.draw(st.integers(0, 12))
+    slip = data.draw(st.text(alphabet="\n\t :-[]{}&*!|>'\"%@`#$?,.aZ09\0\ud800é", max_size=4))
+    try:
+        parse_workflow(text=good[:start] + slip + good[start + length :], file="slip.yaml")
+    except DefinitionInvalid as refused:
+        assert refused.faults
+        assert all(fault.file == "slip.yaml" and fault.code for fault in refused.faults)
 
 
 def test_a_missing_file_or_a_folder_is_a_fault(tmp_path: Path) -> None:

@@ -92,10 +92,7 @@ def test_references_are_listed_with_their_place() -> None:
 
 @given(st.text())
 def test_escaped_text_comes_out_as_it_went_in(text: str) -> None:
-    # A `$` right before the escape would be read as part of it; no text written by hand has one.
-    escaped = text.replace("${", "$${")
-    if "$$${" not in escaped:
-        assert resolve(escaped, {}) == text
+    assert resolve(text.replace("${", "$${"), {}) == text
 
 
 @given(st.text(alphabet="${}.?ab "))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 from hypothesis import given
@@ -90,6 +90,7 @@ def test_a_task_without_a_policy_has_the_standard_one() -> None:
 
 def test_the_schema_file_is_in_step() -> None:
     stored = json.loads((TEMPLATES / "workflow.schema.json").read_text())
+    # `python -m fulfillment.definitions` prints it.
     assert stored == json.loads(json.dumps(workflow_schema()))
 
 

@@ -123,6 +123,14 @@ def test_deterministic_selection_is_by_depth_then_index(graph: Graph) -> None:
     assert first == sorted(first, key=lambda i: (graph.depth[i], i))
 
 
+def test_deterministic_selection_prefers_the_lesser_depth_over_the_lesser_index() -> None:
+    edge = Edge(source=2, target=0, type=EdgeType.SUCCESS)
+    nodes = tuple(node(index) for index in range(10))
+    graph = Graph(workflows=(WORKFLOW,), nodes=nodes, edges=(edge,))
+    states = {**dict.fromkeys(range(10), TaskState.PENDING), 2: TaskState.SUCCEEDED}
+    assert runnable_among(graph=graph, candidates=[0, 8, 1], states=states) == [1, 8, 0]
+
+
 @given(acyclic_graphs())
 def test_nodes_stand_in_topological_order_with_their_longest_depth(graph: Graph) -> None:
     for index, sources in enumerate(graph.predecessors):

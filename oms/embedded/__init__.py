@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis of our own, from the binaries that two wheels carry."""

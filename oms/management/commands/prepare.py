@@ -1,0 +1,27 @@
+"""`manage.py prepare`: from an empty or older database to one that a stack can run on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, call_command
+
+from oms.environment import CHECKOUT
+
+
+class Command(BaseCommand):
+    help = (
+        "Migrate, load the sandbox's target systems, publish the shipped workflows, and make the "
+        "admin user if OMS_ADMIN_PASSWORD is set. Run it as the database's owner."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        call_command("targets", "load", str(CHECKOUT / "examples" / "targets" / "sandbox.yaml"))
+        call_command("workflows", "publish")
+        password = os.environ.get("OMS_ADMIN_PASSWORD")
+        users = get_user_model().objects
+        if password and not users.filter(username="admin").exists():
+            users.create_superuser(username="admin", password=password)

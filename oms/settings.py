@@ -1,0 +1,161 @@
+"""Django and Celery settings, derived from the typed environment. Imports no application code."""
+
+from __future__ import annotations
+
+from celery.schedules import schedule
+from kombu import Exchange, Queue
+
+from oms.admin_settings import UNFOLD
+from oms.api.settings import REST_FRAMEWORK, SPECTACULAR_SETTINGS
+from oms.embedded.layout import resolve
+from oms.environment import CHECKOUT, ORCHESTRATION_QUEUE, django_database, read_environment
+
+__all__ = ["REST_FRAMEWORK", "SPECTACULAR_SETTINGS", "UNFOLD"]
+
+# Embedded servers are found where the supervisor has put them; external ones are left alone.
+ENVIRONMENT = resolve(read_environment())
+
+# --- the engine -------------------------------------------------------------------------------
+
+OMS_TARGET_QUEUES = ENVIRONMENT.target_queues
+OMS_FAST_PATH = ENVIRONMENT.fast_path
+OMS_PUBLIC_URL = ENVIRONMENT.public_url
+OMS_SANDBOX_URL = f"http://127.0.0.1:{ENVIRONMENT.sandbox_port}"
+OMS_HINT_EXPIRES_SECONDS = 60
+
+# --- Django -----------------------------------------------------------------------------------
+
+SECRET_KEY = ENVIRONMENT.secret_key
+DEBUG = ENVIRONMENT.debug
+ALLOWED_HOSTS = list(ENVIRONMENT.allowed_hosts)
+ROOT_URLCONF = "oms.urls"
+WSGI_APPLICATION = "oms.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-gb"
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "fulfillment",
+    "oms",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [CHECKOUT / "templates" / "html"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+_DATABASE = django_database(ENVIRONMENT.database_url)
+DATABASES = {
+    "default": {
+        **_DATABASE,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            **_DATABASE.get("OPTIONS", {}),  # type: ignore[dict-item]
+            # One pool per process, shared by its threads; it must be larger than their number.
+            "pool": {"min_size": 0, "max_size": 32, "timeout": 10},
+            "prepare_threshold": 5,
+            # Plans made while tables were small would stay sequential scans as they grow.
+            "options": "-c plan_cache_mode=auto -c jit=off",
+        },
+    }
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = ENVIRONMENT.home / "static"
+WHITENOISE_USE_FINDERS = True
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 6 * 1024 * 1024
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}
+
+# --- Celery -----------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = ENVIRONMENT.redis_url
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Without them a publish waits for as long as Redis is silent.
+    "socket_timeout": 5,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 30,
+}
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+# Messages are hints: acknowledged at once, because a late acknowledgement makes a busy worker
+# exit when Redis restarts, and what a dead worker had in hand is found by its lease.
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = ORCHESTRATION_QUEUE
+# The anonymous exchange delivers by queue name alone: there are no bindings that a flushed
+# Redis could forget.
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange(""), routing_key=name)
+    for name in (ORCHESTRATION_QUEUE, *ENVIRONMENT.target_queues)
+]
+CELERY_TASK_DEFAULT_EXCHANGE = ""
+CELERY_TASK_DEFAULT_ROUTING_KEY = ORCHESTRATION_QUEUE
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(ENVIRONMENT.home / "run" / "beat-schedule")
+
+
+def _every(seconds: float, task: str) -> dict[str, object]:
+    # An old tick is worth nothing once the next one is due.
+    return {
+        "task": task,
+        "schedule": schedule(seconds),
+        "options": {"queue": ORCHESTRATION_QUEUE, "expires": max(5.0, 3 * seconds)},
+    }
+
+
+CELERY_BEAT_SCHEDULE = {
+    "sweep-leases": _every(2, "fulfillment.tasks.sweep_leases"),
+    "detect-stuck-orders": _every(15, "fulfillment.tasks.detect_stuck_orders"),
+    "publish-events": _every(2, "fulfillment.tasks.publish_events"),
+}
+if ENVIRONMENT.scanner:
+    CELERY_BEAT_SCHEDULE["scan-runnable"] = _every(2, "fulfillment.tasks.scan_runnable")

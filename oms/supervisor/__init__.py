@@ -1,0 +1,1 @@
+"""One stack of processes on one machine: servers, web, workers, beat, Flower, sandbox."""
