@@ -37,7 +37,7 @@ up: $(READY)
 	@$(BIN)/python manage.py stack up
 
 bench: $(READY)
-	@$(BIN)/python manage.py bench $(ARGS)
+	@$(BIN)/python -m tests.load.bench $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_QUEUES = "inventory,provisioning,billing,payment,logistics,notification,crm"
 ORCHESTRATION_QUEUE = "orchestration"
+_CALLBACK_SECRET = "OMS_CALLBACK_SECRET_"
 
 
 class EnvironmentInvalid(Exception):
@@ -21,13 +24,18 @@ class EnvironmentInvalid(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the surroundings say. URLs are empty when the servers are embedded."""
+    """What the surroundings say. URLs are empty when the servers are embedded.
+
+    `database_pool_size` is connections per process (0: none are kept); `callback_secrets` maps
+    target systems to the secret that signs their callbacks.
+    """
 
     home: Path
-    database_url: str
-    database_owner_url: str
-    redis_url: str
-    secret_key: str
+    database_url: str = field(repr=False)
+    database_owner_url: str = field(repr=False)
+    database_pool_size: int
+    redis_url: str = field(repr=False)
+    secret_key: str = field(repr=False)
     debug: bool
     allowed_hosts: tuple[str, ...]
     bind: str
@@ -38,6 +46,8 @@ class Environment:
     public_url: str
     fast_path: bool
     scanner: bool
+    flower_password: str = field(repr=False)
+    callback_secrets: Mapping[str, str] = field(repr=False)
 
     @property
     def embedded_database(self) -> bool:
@@ -52,49 +62,48 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     """Read and check every variable. Raises EnvironmentInvalid."""
     given = os.environ if variables is None else variables
     web_port = _port(given, "OMS_WEB_PORT", 8000)
-    bind = given.get("OMS_BIND") or "127.0.0.1"
+    flower_port = _port(given, "OMS_FLOWER_PORT", 5555)
+    sandbox_port = _port(given, "OMS_SANDBOX_PORT", 8700)
+    if len({web_port, flower_port, sandbox_port}) < 3:
+        raise EnvironmentInvalid(
+            "OMS_WEB_PORT, OMS_FLOWER_PORT and OMS_SANDBOX_PORT must differ; they are "
+            f"{web_port}, {flower_port} and {sandbox_port}."
+        )
     database_url = _secret(given, "DATABASE_URL")
-    queues = tuple(
-        name.strip()
-        for name in (given.get("OMS_TARGET_QUEUES") or DEFAULT_QUEUES).split(",")
-        if name.strip()
-    )
-    for name in queues:
-        if not name.replace("-", "").replace("_", "").isalnum() or name == ORCHESTRATION_QUEUE:
-            raise EnvironmentInvalid(
-                f"OMS_TARGET_QUEUES holds {name!r}; use letters, digits, - and _, and not "
-                f"{ORCHESTRATION_QUEUE!r}, which is the engine's own."
-            )
+    owner_url = _secret(given, "DATABASE_OWNER_URL")
+    if owner_url and not database_url:
+        raise EnvironmentInvalid(
+            "DATABASE_OWNER_URL is set without DATABASE_URL. Set both for an external "
+            "PostgreSQL, or neither for the embedded one."
+        )
     return Environment(
-        home=Path(given.get("OMS_HOME") or CHECKOUT / ".oms").absolute(),
+        home=Path(given.get("OMS_HOME") or CHECKOUT / ".oms").expanduser().absolute(),
         database_url=_database(database_url, "DATABASE_URL"),
-        database_owner_url=_database(
-            _secret(given, "DATABASE_OWNER_URL") or database_url, "DATABASE_OWNER_URL"
-        ),
+        database_owner_url=_database(owner_url or database_url, "DATABASE_OWNER_URL"),
+        database_pool_size=_number(given, "OMS_DATABASE_POOL_SIZE", 32, at_most=1000),
         redis_url=_redis(_secret(given, "REDIS_URL")),
         secret_key=_secret(given, "OMS_SECRET_KEY"),
         debug=_flag(given, "OMS_DEBUG", default=False),
-        allowed_hosts=tuple(
-            host.strip()
-            for host in (given.get("OMS_ALLOWED_HOSTS") or "localhost,127.0.0.1,[::1]").split(",")
-        ),
-        bind=bind,
+        allowed_hosts=_names(given, "OMS_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"),
+        bind=given.get("OMS_BIND") or "127.0.0.1",
         web_port=web_port,
-        flower_port=_port(given, "OMS_FLOWER_PORT", 5555),
-        sandbox_port=_port(given, "OMS_SANDBOX_PORT", 8700),
-        target_queues=queues,
-        public_url=(given.get("OMS_PUBLIC_URL") or f"http://127.0.0.1:{web_port}").rstrip("/"),
+        flower_port=flower_port,
+        sandbox_port=sandbox_port,
+        target_queues=_queues(given),
+        public_url=_public_url(given, web_port),
         fast_path=_flag(given, "OMS_FAST_PATH", default=True),
         scanner=_flag(given, "OMS_SCANNER", default=True),
+        flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
+        callback_secrets=_callback_secrets(given),
     )
 
 
-def django_database(url: str) -> dict[str, object]:
+def django_database(url: str) -> dict[str, Any]:
     """The URL as Django's connection settings; a socket folder goes into `?host=`."""
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host = query.pop("host", "") or unquote(parts.hostname or "")
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": query.pop("user", "") or unquote(parts.username or ""),
@@ -140,6 +149,49 @@ def _redis(url: str) -> str:
     return url
 
 
+def _names(given: Mapping[str, str], name: str, default: str) -> tuple[str, ...]:
+    names = [part.strip() for part in (given.get(name) or default).split(",")]
+    if not all(names):
+        raise EnvironmentInvalid(
+            f"{name} is {given[name]!r}; use names with single commas between them."
+        )
+    return tuple(names)
+
+
+def _queues(given: Mapping[str, str]) -> tuple[str, ...]:
+    queues = _names(given, "OMS_TARGET_QUEUES", DEFAULT_QUEUES)
+    for queue in queues:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", queue) or queue == ORCHESTRATION_QUEUE:
+            raise EnvironmentInvalid(
+                f"OMS_TARGET_QUEUES holds {queue!r}; use letters, digits, - and _, and not "
+                f"{ORCHESTRATION_QUEUE!r}, which is the engine's own."
+            )
+    if len(set(queues)) < len(queues):
+        raise EnvironmentInvalid("OMS_TARGET_QUEUES names a queue twice; name each once.")
+    return queues
+
+
+def _public_url(given: Mapping[str, str], web_port: int) -> str:
+    url = given.get("OMS_PUBLIC_URL") or f"http://127.0.0.1:{web_port}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EnvironmentInvalid(
+            f"OMS_PUBLIC_URL is {url!r}; use http://host:port or https://host, as the target "
+            "systems reach this one."
+        )
+    return url.rstrip("/")
+
+
+def _callback_secrets(given: Mapping[str, str]) -> dict[str, str]:
+    names = {name.removesuffix("_FILE") for name in given if name.startswith(_CALLBACK_SECRET)}
+    secrets = {name: _secret(given, name) for name in sorted(names)}
+    return {
+        name.removeprefix(_CALLBACK_SECRET).lower(): secret
+        for name, secret in secrets.items()
+        if secret
+    }
+
+
 def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
     value = (given.get(name) or "").strip().lower()
     if not value:
@@ -152,9 +204,17 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def _port(given: Mapping[str, str], name: str, default: int) -> int:
+    return _number(given, name, default, at_least=1, at_most=65535)
+
+
+def _number(
+    given: Mapping[str, str], name: str, default: int, *, at_least: int = 0, at_most: int
+) -> int:
     value = (given.get(name) or "").strip()
     if not value:
         return default
-    if not value.isdecimal() or not 1 <= int(value) <= 65535:
-        raise EnvironmentInvalid(f"{name} is {value!r}; use a port from 1 to 65535.")
+    if not re.fullmatch("[0-9]{1,9}", value) or not at_least <= int(value) <= at_most:
+        raise EnvironmentInvalid(
+            f"{name} is {value!r}; use a whole number from {at_least} to {at_most}."
+        )
     return int(value)

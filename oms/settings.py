@@ -21,6 +21,7 @@ OMS_TARGET_QUEUES = ENVIRONMENT.target_queues
 OMS_FAST_PATH = ENVIRONMENT.fast_path
 OMS_PUBLIC_URL = ENVIRONMENT.public_url
 OMS_SANDBOX_URL = f"http://127.0.0.1:{ENVIRONMENT.sandbox_port}"
+OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
 
 # --- Django -----------------------------------------------------------------------------------
@@ -75,23 +76,24 @@ TEMPLATES = [
     }
 ]
 _DATABASE = django_database(ENVIRONMENT.database_url)
-DATABASES = {
-    "default": {
-        **_DATABASE,
-        "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {
-            **_DATABASE.get("OPTIONS", {}),  # type: ignore[dict-item]
-            # One pool per process, shared by its threads; it must be larger than their number.
-            "pool": {"min_size": 0, "max_size": 32, "timeout": 10},
-            "prepare_threshold": 5,
-            # Plans made while tables were small would stay sequential scans as they grow.
-            "options": "-c plan_cache_mode=auto -c jit=off",
-        },
-    }
+_OPTIONS: dict[str, object] = {
+    **_DATABASE.pop("OPTIONS", {}),
+    "prepare_threshold": 5,
+    "options": "-c jit=off",
 }
+if ENVIRONMENT.database_pool_size:
+    # One pool per process, shared by its threads; their number stays below its size.
+    _OPTIONS["pool"] = {"min_size": 0, "max_size": ENVIRONMENT.database_pool_size, "timeout": 10}
+DATABASES = {"default": {**_DATABASE, "CONN_HEALTH_CHECKS": True, "OPTIONS": _OPTIONS}}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
 STATIC_URL = "/static/"
-STATIC_ROOT = ENVIRONMENT.home / "static"
+# Served from the packages that bring them: no copy to collect, none to go stale.
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_MAX_AGE = 3600
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
@@ -100,7 +102,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "line": {"()": "oms.log_lines.LineFormatter"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},

