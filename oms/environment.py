@@ -26,8 +26,8 @@ class EnvironmentInvalid(Exception):
 class Environment:
     """What the surroundings say. URLs are empty when the servers are embedded.
 
-    `database_pool_size` is connections per process (0: none are kept); `callback_secrets` maps
-    target systems to the secret that signs their callbacks.
+    `database_pool_size` is connections per process (0: none are kept). Callbacks of a target
+    are signed with its own entry of `callback_secrets`, or else with `callback_secret`.
     """
 
     home: Path
@@ -42,11 +42,13 @@ class Environment:
     web_port: int
     flower_port: int
     sandbox_port: int
+    sandbox_url: str
     target_queues: tuple[str, ...]
     public_url: str
     fast_path: bool
     scanner: bool
     flower_password: str = field(repr=False)
+    callback_secret: str = field(repr=False)
     callback_secrets: Mapping[str, str] = field(repr=False)
 
     @property
@@ -89,11 +91,20 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         web_port=web_port,
         flower_port=flower_port,
         sandbox_port=sandbox_port,
+        sandbox_url=_web_address(
+            given, "OMS_SANDBOX_URL", f"http://127.0.0.1:{sandbox_port}", "this one reaches it"
+        ),
         target_queues=_queues(given),
-        public_url=_public_url(given, web_port),
+        public_url=_web_address(
+            given,
+            "OMS_PUBLIC_URL",
+            f"http://127.0.0.1:{web_port}",
+            "the target systems reach this one",
+        ),
         fast_path=_flag(given, "OMS_FAST_PATH", default=True),
         scanner=_flag(given, "OMS_SCANNER", default=True),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
+        callback_secret=_secret(given, "OMS_CALLBACK_SECRET"),
         callback_secrets=_callback_secrets(given),
     )
 
@@ -171,13 +182,12 @@ def _queues(given: Mapping[str, str]) -> tuple[str, ...]:
     return queues
 
 
-def _public_url(given: Mapping[str, str], web_port: int) -> str:
-    url = given.get("OMS_PUBLIC_URL") or f"http://127.0.0.1:{web_port}"
+def _web_address(given: Mapping[str, str], name: str, default: str, seen_by: str) -> str:
+    url = given.get(name) or default
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EnvironmentInvalid(
-            f"OMS_PUBLIC_URL is {url!r}; use http://host:port or https://host, as the target "
-            "systems reach this one."
+            f"{name} is {url!r}; use http://host:port or https://host, as {seen_by}."
         )
     return url.rstrip("/")
 

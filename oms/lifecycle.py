@@ -58,9 +58,7 @@ class OrderLifecycle:
                     transitions.append(_moved(order, notice, now))
             _write(raw, orders.values(), before)
             known = _known_milestones(raw, milestones)
-            _MILESTONES.insert(
-                raw, [row for key, row in milestones.items() if key not in known]
-            )
+            _MILESTONES.insert(raw, [row for key, row in milestones.items() if key not in known])
         return transitions
 
 

@@ -20,7 +20,8 @@ ENVIRONMENT = resolve(read_environment())
 OMS_TARGET_QUEUES = ENVIRONMENT.target_queues
 OMS_FAST_PATH = ENVIRONMENT.fast_path
 OMS_PUBLIC_URL = ENVIRONMENT.public_url
-OMS_SANDBOX_URL = f"http://127.0.0.1:{ENVIRONMENT.sandbox_port}"
+OMS_SANDBOX_URL = ENVIRONMENT.sandbox_url
+OMS_CALLBACK_SECRET = ENVIRONMENT.callback_secret
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
 
@@ -157,6 +158,7 @@ def _every(seconds: float, task: str) -> dict[str, object]:
 CELERY_BEAT_SCHEDULE = {
     "sweep-leases": _every(2, "fulfillment.tasks.sweep_leases"),
     "detect-stuck-orders": _every(15, "fulfillment.tasks.detect_stuck_orders"),
+    "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
 }
 if ENVIRONMENT.scanner:

@@ -2,71 +2,100 @@
 
 Tests run as the application's own role, so a missing privilege shows here first. The schema is
 migrated once into a template database; every database that a test gets is a clone of it.
+Unit tests start nothing. Several runs may share the servers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import metadata
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
 
-from oms.embedded import postgres, redis
 from oms.embedded.layout import layout_of
+from oms.embedded.postgres import prepare_database
+from oms.embedded.servers import Servers
 from oms.environment import CHECKOUT, read_environment
 
+# Before Django reads its settings, which the last line of this block makes it do.
 os.environ.setdefault("OMS_HOME", str(CHECKOUT / ".oms" / "test"))
-_ENVIRONMENT = read_environment()
-_LAYOUT = layout_of(_ENVIRONMENT.home)
-_EMBEDDED: list[str] = []
-if _ENVIRONMENT.embedded_database:
-    postgres.start(_LAYOUT)
-    _EMBEDDED.append("postgres")
-    os.environ["DATABASE_URL"] = _LAYOUT.database_url(user="oms_app")
-    os.environ["DATABASE_OWNER_URL"] = _LAYOUT.database_url(user="oms_owner")
-    os.environ.setdefault("OMS_SECRET_KEY", "only for tests")
-if _ENVIRONMENT.embedded_redis:
-    redis.start(_LAYOUT)
-    _EMBEDDED.append("redis")
-    os.environ["REDIS_URL"] = _LAYOUT.redis_url
-
-TEMPLATE = "oms_test_template"
-SHARED = "oms_test"
-
-
-def _owner(database: str) -> psycopg.Connection[tuple[object, ...]]:
-    url = read_environment().database_owner_url
-    return psycopg.connect(_with_database(url, database).replace("postgres:", "postgresql:", 1), autocommit=True)
-
-
-def _with_database(url: str, database: str) -> str:
-    """The same server and role, another database."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return parts._replace(path=f"/{database}").geturl() if parts.netloc else (
-        f"{parts.scheme}:///{database}" + (f"?{parts.query}" if parts.query else "")
+os.environ["DJANGO_SETTINGS_MODULE"] = "oms.settings"
+ENVIRONMENT = read_environment()
+if ENVIRONMENT.embedded_redis:
+    # Each run has a Redis database of its own, so that flushing it disturbs no other run.
+    os.environ["REDIS_URL"] = layout_of(ENVIRONMENT.home).redis_url(
+        database=1 + os.getpid() % 15
     )
+from django.conf import settings  # noqa: E402
+
+URL = settings.ENVIRONMENT.database_url
+OWNER_URL = settings.ENVIRONMENT.database_owner_url
+TEMPLATE = "oms_test_template"
+DATABASE = f"oms_test_{os.getpid()}"
+_TEMPLATE_LOCK = 7_190_412
 
 
-def _clone(name: str) -> None:
-    with _owner("oms") as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+@pytest.fixture(scope="session")
+def servers() -> Iterator[None]:
+    """The embedded servers; nothing when external ones are named."""
+    with Servers(environment=ENVIRONMENT):
+        yield
 
 
-def _drop(name: str) -> None:
-    with _owner("oms") as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+@pytest.fixture(scope="session")
+def django_db_setup(servers: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Instead of pytest-django's: a template made by the owner, a clone used by the app's role."""
+    _build_template()
+    _clone(DATABASE)
+    with django_db_blocker.unblock():
+        _use(DATABASE)
+    yield
+    with django_db_blocker.unblock():
+        _use("none")
+    _drop(DATABASE)
 
 
-def _migrations_hash() -> str:
-    digest = hashlib.sha256()
-    for file in sorted(CHECKOUT.glob("*/migrations/*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+@pytest.fixture
+def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database of this test's own, for several threads and processes.
+
+    Yields the URL that child processes get as DATABASE_URL; this process uses it already.
+    """
+    name = f"{DATABASE}_own"
+    _clone(name)
+    with django_db_blocker.unblock():
+        _use(name)
+        try:
+            yield _with_database(URL, name)
+        finally:
+            _use(DATABASE)
+            _drop(name)
+
+
+@pytest.fixture
+def redis_url(servers: None) -> str:
+    """An empty Redis; this run's Celery uses it."""
+    import celery
+
+    with celery.current_app.connection_for_write() as connection:
+        connection.default_channel.client.flushdb()
+    return str(settings.ENVIRONMENT.redis_url)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        if marker is not None and marker.kwargs.get("transaction"):
+            # It would TRUNCATE afterwards, which the application's role may not.
+            raise pytest.UsageError(f"{item.nodeid}: use the fixture committed_db instead.")
 
 
 def _use(database: str) -> None:
@@ -84,75 +113,65 @@ def _use(database: str) -> None:
     workflows.forget()
 
 
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    """Instead of pytest-django's: a template made by the owner, a clone used by the app's role."""
-    _build_template()
-    _clone(SHARED)
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        _use(SHARED)
-    yield
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        _use("none")
-    _drop(SHARED)
-
-
 def _build_template() -> None:
-    import subprocess
-    import sys
-
-    current = _migrations_hash()
-    with _owner("oms") as connection:
+    schema = _schema_fingerprint()
+    with _as_owner("postgres") as connection:
+        # Of runs that begin together, one builds it and the others wait.
+        connection.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])
         row = connection.execute(
             "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
             [TEMPLATE],
         ).fetchone()
-        if row is not None and row[0] == current:
+        if row == (schema,):
             return
-        connection.execute(f'DROP DATABASE IF EXISTS "{TEMPLATE}" WITH (FORCE)')
-        connection.execute(f'CREATE DATABASE "{TEMPLATE}"')
-    with _owner(TEMPLATE) as connection:
-        for statement in postgres.DEFAULT_PRIVILEGES.split(";"):
-            connection.execute(statement.encode())
-    owner_url = _with_database(read_environment().database_owner_url, TEMPLATE)
-    subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-        cwd=CHECKOUT,
-        env={**os.environ, "DATABASE_URL": owner_url},
-        check=True,
-    )
-    with _owner("oms") as connection:
-        connection.execute(f"COMMENT ON DATABASE \"{TEMPLATE}\" IS '{current}'")
+        _drop(TEMPLATE)
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        url = _with_database(OWNER_URL, TEMPLATE)
+        prepare_database(url)
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+            cwd=CHECKOUT,
+            env={**os.environ, "DATABASE_URL": url, "OMS_SECRET_KEY": settings.SECRET_KEY},
+            check=True,
+        )
+        connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(TEMPLATE), schema)
+        )
 
 
-@pytest.fixture
-def committed_db(
-    django_db_setup: None, django_db_blocker: pytest.FixtureRequest, request: pytest.FixtureRequest
-) -> Iterator[str]:
-    """A database of this test's own, for several threads and processes. Yields its URL."""
-    name = f"{SHARED}_{os.getpid()}"
-    _clone(name)
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        _use(name)
-        yield _with_database(os.environ["DATABASE_URL"], name)
-        _use(SHARED)
+def _schema_fingerprint() -> str:
+    digest = hashlib.sha256(metadata.version("django").encode())
+    for file in sorted(CHECKOUT.glob("*/migrations/*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _clone(name: str) -> None:
     _drop(name)
+    with _as_owner("postgres") as connection:
+        # Two runs can't copy the template at the same moment.
+        connection.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE)
+            )
+        )
 
 
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    """An empty Redis."""
-    import celery
-
-    with celery.current_app.connection_for_write() as connection:
-        connection.default_channel.client.flushall()
-    yield os.environ["REDIS_URL"]
+def _drop(name: str) -> None:
+    with _as_owner("postgres") as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if "redis" in _EMBEDDED:
-        redis.stop(_LAYOUT)
-    if "postgres" in _EMBEDDED:
-        postgres.stop(_LAYOUT)
+def _as_owner(database: str) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(_with_database(OWNER_URL, database), autocommit=True)
 
 
+def _with_database(url: str, database: str) -> str:
+    """The same server and role, another database."""
+    parts = urlsplit(url)
+    # Not geturl(): of an address without a host it drops the slashes.
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}/{database}{query}"

@@ -1,1 +1,1 @@
-"""The engine: units of work over locked fulfillments. See ARCHITECTURE.md for the path of an order."""
+"""The engine: units of work over locked fulfillments. ARCHITECTURE.md draws the path."""

@@ -34,9 +34,7 @@ def _complete(unit: Unit, plan: Plan) -> None:
     plan.blocked_reason = ""
     unit.change_plan(plan, Plan.complete, cause="every mandatory task is terminal successful")
     unit.notices.append(
-        Notice(
-            fulfillment_id=plan.fulfillment_id, plan_id=plan.pk, change=PlanChange.COMPLETED
-        )
+        Notice(fulfillment_id=plan.fulfillment_id, plan_id=plan.pk, change=PlanChange.COMPLETED)
     )
 
 
@@ -70,9 +68,7 @@ def _tasks(unit: Unit, plan: Plan) -> list[Task]:
     return sorted(tasks, key=lambda task: task.node)
 
 
-def reach_milestones(
-    unit: Unit, *, plan: Plan, node: int, tasks: Mapping[int, Task]
-) -> None:
+def reach_milestones(unit: Unit, *, plan: Plan, node: int, tasks: Mapping[int, Task]) -> None:
     """Tell the order which customer-visible milestones this success has reached.
 
     A milestone that several tasks carry (the same task for each item) is reached with the

@@ -165,9 +165,7 @@ def write_changed(
 ) -> None:
     """Each row comes with the state it was read in; a row in another state is an error."""
     for update, changed in ((_CHANGED_TASKS, tasks), (_CHANGED_PLANS, plans)):
-        rows = [
-            (row.pk, *_values(row, update.columns), expected) for row, expected in changed
-        ]
+        rows = [(row.pk, *_values(row, update.columns), expected) for row, expected in changed]
         if update.run(raw, rows) != len(rows):
             raise ConcurrentChange(
                 "A task or plan was changed by somebody who did not hold its lock."

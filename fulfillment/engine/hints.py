@@ -22,8 +22,8 @@ from fulfillment.engine import targets as target_rows
 logger = logging.getLogger(__name__)
 
 RUN_COMMANDS = "fulfillment.tasks.run_commands"
-OUTSTANDING_PER_TARGET = 2
-"""Messages that wait in a target's queue; each stands for all work that there is."""
+OUTSTANDING_PER_QUEUE = 2
+"""Messages that wait in a queue; each stands for all the work that there is."""
 
 
 def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) -> None:
@@ -38,14 +38,18 @@ def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) ->
 
 
 def _hint(target: str) -> None:
-    queue = target_rows.get(target).queue
+    nudge(task=RUN_COMMANDS, queue=target_rows.get(target).queue, target=target)
+
+
+def nudge(*, task: str, queue: str, **arguments: str) -> None:
+    """Publish one message unless enough of them wait in the queue already."""
     try:
         with celery.current_app.producer_pool.acquire(block=True, timeout=2) as producer:
-            if producer.channel.client.llen(queue) >= OUTSTANDING_PER_TARGET:
+            if producer.channel.client.llen(queue) >= OUTSTANDING_PER_QUEUE:
                 return
             celery.current_app.send_task(
-                RUN_COMMANDS,
-                kwargs={"target": target},
+                task,
+                kwargs=arguments,
                 queue=queue,
                 producer=producer,
                 retry=False,
@@ -54,7 +58,7 @@ def _hint(target: str) -> None:
     except (BrokerError, ConnectionError, TimeoutError, OSError) as error:
         logger.warning(
             "hint not published; the scanner will repeat it",
-            extra={"target": target, "reason": type(error).__name__},
+            extra={"queue": queue, "reason": type(error).__name__},
         )
 
 
@@ -84,9 +88,7 @@ class Alarm:
         while True:
             with self._changed:
                 while not self._due or self._due[0][0] > time.monotonic():
-                    self._changed.wait(
-                        self._due[0][0] - time.monotonic() if self._due else None
-                    )
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 due = set()
                 while self._due and self._due[0][0] <= time.monotonic():
                     due.add(heapq.heappop(self._due)[1])

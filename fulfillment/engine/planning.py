@@ -11,10 +11,10 @@ from django.db import transaction
 
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.engine import graphs
+from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.selection import select_or_defer
-from fulfillment.engine.completion import update_plan
 from fulfillment.engine.unit import LockedFulfillment, Unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import Plan, TargetSystem, Task

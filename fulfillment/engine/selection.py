@@ -56,9 +56,7 @@ def _ready(
     try:
         payload = _payload(plan, graph, task, tasks)
     except ValueMissing as error:
-        task.blocked_reason = (
-            f"The input of {task.key} can't be made: {error}"
-        )
+        task.blocked_reason = f"The input of {task.key} can't be made: {error}"
         unit.change_task(task, Task.await_manual, cause="input could not be resolved")
         return
     locked = unit.fulfillments[plan.fulfillment_id]
@@ -87,17 +85,12 @@ def _ready(
     unit.hint(target=node.target)
 
 
-
-def _payload(
-    plan: Plan, graph: Graph, task: Task, tasks: Mapping[int, Task]
-) -> Mapping[str, Any]:
+def _payload(plan: Plan, graph: Graph, task: Task, tasks: Mapping[int, Task]) -> Mapping[str, Any]:
     context = graphs.context_of(plan)
     return node_input(
         graph=graph,
         index=task.node,
         order=context["order"],
         items={int(position): item for position, item in context["items"].items()},
-        outputs={
-            index: tasks[index].outputs or {} for index in graph.predecessors[task.node]
-        },
+        outputs={index: tasks[index].outputs or {} for index in graph.predecessors[task.node]},
     )

@@ -332,5 +332,3 @@ def _storable(value: Any) -> bool:
     except (ValueError, TypeError, RecursionError):
         return False
     return "\\u0000" not in text
-
-

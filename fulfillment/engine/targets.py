@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.registry import build_adapter
 from django.conf import settings
 
 from adapters.contract import Adapter, Capabilities
-from adapters.registry import build_adapter
 from fulfillment.errors import UnknownQueue
 from fulfillment.models import TargetSystem
 
@@ -67,7 +67,11 @@ def adapter_for(target: TargetSystem) -> Adapter:
 
 
 def _settings(target: TargetSystem) -> Mapping[str, Any]:
-    return {"pool_size": target.sender_slots, **target.settings} if target.adapter == "http" else target.settings
+    return (
+        {"pool_size": target.sender_slots, **target.settings}
+        if target.adapter == "http"
+        else target.settings
+    )
 
 
 def forget() -> None:

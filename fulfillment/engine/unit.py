@@ -275,15 +275,7 @@ def run_unit(
     wanted = ids(fulfillment_ids)
     for pause in (*_RETRY_PAUSES_SECONDS, None):
         try:
-            with transaction.atomic(), cursor() as raw:
-                unit = _open(raw, wanted, actor)
-                result = work(unit)
-                unit.notify_orders()
-                unit.flush()
-                unit.hinted.pop(drained, None)
-                hinted, wake_ups = dict(unit.hinted), dict(unit.wake_ups)
-                transaction.on_commit(lambda: hints.publish(targets=hinted, wake_ups=wake_ups))
-            return result
+            return _run_once(work, wanted, actor, drained)
         except (OperationalError, InterfaceError, ConcurrentChange) as error:
             if pause is None or connection.in_atomic_block:
                 raise
@@ -291,6 +283,17 @@ def run_unit(
             connection.close_if_unusable_or_obsolete()
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drained: str) -> T:
+    with transaction.atomic(), cursor() as raw:
+        unit = _open(raw, wanted, actor)
+        result = work(unit)
+        unit.notify_orders()
+        unit.flush()
+        unit.hinted.pop(drained, None)
+        transaction.on_commit(lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups))
+    return result
 
 
 def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:

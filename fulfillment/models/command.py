@@ -15,7 +15,9 @@ class Command(models.Model):
     """The outbound request of one task. Written once, never changed: it is its own outbox row."""
 
     task = models.ForeignKey(Task, models.PROTECT, related_name="commands", db_index=False)
-    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, db_constraint=False, db_index=False)
+    fulfillment = models.ForeignKey(
+        Fulfillment, models.PROTECT, db_constraint=False, db_index=False
+    )
     revision = models.PositiveIntegerField(
         default=1, help_text="Raised when corrected data makes a new command for the task."
     )
@@ -49,7 +51,9 @@ class Attempt(models.Model):
 
     command = models.ForeignKey(Command, models.PROTECT, related_name="attempts", db_index=False)
     task = models.ForeignKey(Task, models.PROTECT, db_constraint=False, db_index=False)
-    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, db_constraint=False, db_index=False)
+    fulfillment = models.ForeignKey(
+        Fulfillment, models.PROTECT, db_constraint=False, db_index=False
+    )
     number = models.PositiveIntegerField(help_text="Counts sends and queries of the command.")
     purpose = models.CharField(max_length=10, choices=[(p, p) for p in Purpose])
     worker = models.CharField(max_length=100)

@@ -137,12 +137,12 @@ class Task(StatefulModel):
     """
 
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="tasks")
-    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, db_constraint=False, db_index=False)
+    fulfillment = models.ForeignKey(
+        Fulfillment, models.PROTECT, db_constraint=False, db_index=False
+    )
     node = models.PositiveIntegerField(help_text="Position in the plan's graph.")
     key = models.CharField(max_length=200)
-    state = FSMField(
-        default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True
-    )
+    state = FSMField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True)
     target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
     priority = models.SmallIntegerField(default=0)
     depth = models.PositiveIntegerField()

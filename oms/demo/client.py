@@ -64,7 +64,9 @@ class Client:
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
         if response.status >= 400:
-            raise DemoFailed(f"{method} {url} was refused: {response.data.decode(errors='replace')}")
+            raise DemoFailed(
+                f"{method} {url} was refused: {response.data.decode(errors='replace')}"
+            )
         return json.loads(response.data) if response.data else None
 
 

@@ -111,18 +111,16 @@ def resolve(environment: Environment) -> Environment:
             "OMS_SECRET_KEY is not set. With an external database it must be: any long "
             "random text, the same for every process."
         )
-    generated = (
-        {name: generated_secret(layout, f"callback-{name}") for name in environment.target_queues}
-        if embedded
-        else {}
-    )
     return replace(
         environment,
         database_url=environment.database_url or layout.database_url(user="oms_app"),
         database_owner_url=environment.database_owner_url or layout.database_url(user="oms_owner"),
         redis_url=environment.redis_url or layout.redis_url(),
         secret_key=environment.secret_key or generated_secret(layout, "secret-key"),
-        callback_secrets={**generated, **environment.callback_secrets},
+        callback_secret=environment.callback_secret
+        or (generated_secret(layout, "callback-secret") if embedded else ""),
+        flower_password=environment.flower_password
+        or (generated_secret(layout, "flower-password") if embedded else ""),
     )
 
 

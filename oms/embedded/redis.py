@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from oms.embedded import process
 from oms.embedded.layout import Layout, ServerFailed, own_folder, own_tree, package, reachable
@@ -59,7 +61,9 @@ def running_pid(layout: Layout) -> int | None:
 
 
 def answers(layout: Layout) -> bool:
-    client = redis.Redis(unix_socket_path=str(layout.redis_socket), socket_timeout=2)
+    client = redis.Redis(
+        unix_socket_path=str(layout.redis_socket), socket_timeout=2, retry=Retry(NoBackoff(), 0)
+    )
     try:
         return bool(client.ping())
     except redis.RedisError:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 
 from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.planning import (
@@ -22,12 +22,13 @@ from fulfillment.engine.planning import (
     create_plans,
 )
 from fulfillment.engine.unit import Unit, run_unit
-from oms.intake import workflows
+from oms.intake import feasibility, workflows
+from oms.intake.plans import plan_request
 from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
 from oms.lifecycle import change
 from oms.models import ApiClient, Order
-from oms.states import ItemAction, OrderState
+from oms.states import OrderState
 
 MAXIMUM_BATCH = 500
 """Orders in one call: what one short transaction can carry."""
@@ -51,6 +52,9 @@ _ORDERS = Table(
     promised_at="timestamptz",
     priority="smallint",
     fulfillment_id="bigint",
+    feasibility_due_at="timestamptz",
+    feasibility_attempts="smallint",
+    waiting_reason="text",
     submitted_at="timestamptz",
     finished_at="timestamptz",
 )
@@ -92,9 +96,7 @@ class Submitted:
     faults: Sequence[Mapping[str, str]] = ()
 
 
-def submit(
-    *, client: ApiClient, requests: Sequence[OrderRequest], actor: str
-) -> list[Submitted]:
+def submit(*, client: ApiClient, requests: Sequence[OrderRequest], actor: str) -> list[Submitted]:
     """Create, validate, plan and start orders. Answers stand in the order of the requests.
 
     An order that breaks rules is kept as REJECTED with every fault. An external id that the
@@ -161,9 +163,7 @@ def submit_in(
     return answers
 
 
-def _create(
-    unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]
-) -> dict[str, Order]:
+def _create(unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]) -> dict[str, Order]:
     if not requests:
         return {}
     selectors = workflows.newest_versions(
@@ -189,7 +189,7 @@ def _create(
         orders[request.external_id] = order
         _validate(unit, order, request, selectors)
         if order.state == OrderState.READY_FOR_FULFILLMENT:
-            plans.append(_plan_request(order, request, selectors))
+            plans.append(plan_request(order, request, selectors))
     _write(unit, orders, requests)
     create_plans(unit, requests=plans)
     unit.notify_orders()
@@ -249,69 +249,12 @@ def _validate(
                 faults=faults,
             )
         )
+    elif feasibility.checks_of(request, selectors):
+        order.feasibility_due_at = unit.now
+        order.waiting_reason = feasibility.ASKING
+        transaction.on_commit(feasibility.nudge)
     else:
         unit.record_order(change(order, Order.accept, cause="every rule passed", now=unit.now))
-
-
-def _plan_request(
-    order: Order, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
-) -> PlanRequest:
-    selected = tuple(
-        (position, item.offering, item.action, selectors[item.offering, item.action])
-        for position, item in enumerate(request.items, 1)
-        if (item.offering, item.action) in selectors
-    )
-    graph = workflows.graph_for(selected)
-    return PlanRequest(
-        fulfillment_id=order.fulfillment_id,
-        order_version=order.version,
-        graph=graph,
-        context=_snapshot(order, request),
-        stalls_after=graph.stalls_after,
-    )
-
-
-def _snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
-    """The order as input mappings see it; the names are those of docs/workflows.md."""
-    return {
-        "order": {
-            "id": order.reference,
-            "external_id": order.external_id,
-            "version": order.version,
-            "customer": {
-                "id": order.customer_id,
-                "name": order.customer_name,
-                "tier": order.customer_tier,
-            },
-            "billing_account": order.billing_account,
-            "region": order.region,
-            "channel": order.channel,
-            "requested_at": order.requested_at and order.requested_at.isoformat(),
-            "promised_at": order.promised_at and order.promised_at.isoformat(),
-            "priority": order.priority,
-        },
-        "items": {
-            str(position): {
-                "item_id": item.item_id,
-                "position": position,
-                "action": item.action,
-                "offering": item.offering,
-                "quantity": item.quantity,
-                "characteristics": item.characteristics,
-                "price": {
-                    "one_off": None if item.one_off_price is None else str(item.one_off_price),
-                    "recurring": None
-                    if item.recurring_price is None
-                    else str(item.recurring_price),
-                    "currency": item.currency,
-                },
-                "place": item.place,
-                "asset": item.asset or None,
-            }
-            for position, item in enumerate(request.items, 1)
-            if item.action != ItemAction.NO_CHANGE
-        },
-    }
 
 
 def _write(unit: Unit, orders: Mapping[str, Order], requests: Sequence[OrderRequest]) -> None:

@@ -38,6 +38,13 @@ class Order(StatefulModel):
     fulfillment = models.OneToOneField(
         Fulfillment, models.PROTECT, related_name="order", db_constraint=True
     )
+    feasibility_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its target systems are next asked if it can be done."
+    )
+    feasibility_attempts = models.PositiveSmallIntegerField(default=0)
+    waiting_reason = models.TextField(
+        blank=True, default="", help_text="Why it is not in fulfilment yet, in plain words."
+    )
     submitted_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -50,17 +57,11 @@ class Order(StatefulModel):
             ),
         ]
         indexes = [
-            # Orders that intake has not brought into fulfilment yet.
+            # Orders whose feasibility is to be asked for.
             models.Index(
-                fields=["id"],
-                condition=models.Q(
-                    state__in=[
-                        OrderState.SUBMITTED,
-                        OrderState.VALIDATING,
-                        OrderState.READY_FOR_FULFILLMENT,
-                    ]
-                ),
-                name="order_in_intake",
+                fields=["feasibility_due_at"],
+                condition=models.Q(feasibility_due_at__isnull=False),
+                name="order_feasibility_due",
             ),
             models.Index(fields=["state", "-id"], name="order_by_state"),
             models.Index(fields=["customer_id", "-id"], name="order_by_customer"),

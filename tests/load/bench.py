@@ -52,7 +52,9 @@ def _prepare(stack: Stack) -> None:
         ["targets", "load", "examples/targets/sandbox.yaml"],
         ["workflows", "publish"],
     ):
-        subprocess.run([sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=owner, check=True)
+        subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=owner, check=True
+        )
     import django
 
     django.setup()
@@ -74,7 +76,9 @@ def _measure(stack: Stack, options: argparse.Namespace) -> None:
                 single = statistics.median(side.run(1) for _ in range(options.latency_orders))
             figures[name].append(rate)
             latencies[name].append(single * 1000)
-            print(f"round {number}  {name:7} {rate:8.0f} tasks/s   one order {single * 1000:6.1f} ms")
+            print(
+                f"round {number}  {name:7} {rate:8.0f} tasks/s   one order {single * 1000:6.1f} ms"
+            )
     print()
     medians = {name: statistics.median(values) for name, values in figures.items()}
     singles = {name: statistics.median(values) for name, values in latencies.items()}
@@ -96,7 +100,16 @@ class _Engine:
         shares = ("provisioning", ",".join(q for q in queues if q != "provisioning"))
         with _processes(
             [
-                _worker("tests.load.engine_worker", f"engine{i}", "-Q", share, "-P", "threads", "-c", "8")
+                _worker(
+                    "tests.load.engine_worker",
+                    f"engine{i}",
+                    "-Q",
+                    share,
+                    "-P",
+                    "threads",
+                    "-c",
+                    "8",
+                )
                 for i, share in enumerate(shares)
             ],
             {**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -218,4 +231,3 @@ def _processes(
 
 if __name__ == "__main__":
     main()
-

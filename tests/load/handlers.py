@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from adapters.contract import Command
 from adapters.python_function import handler
+
+from adapters.contract import Command
 
 _OUTPUTS = {
     "tenant_id": "t",

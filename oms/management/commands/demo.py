@@ -116,9 +116,9 @@ class Command(BaseCommand):
                 systems[execution["target"]] += 1
         duplicates = sum(count > 1 for count in effects.values())
         keys = set(
-            TargetCommand.objects.filter(
-                fulfillment__order_reference__in=references
-            ).values_list("idempotency_key", flat=True)
+            TargetCommand.objects.filter(fulfillment__order_reference__in=references).values_list(
+                "idempotency_key", flat=True
+            )
         )
         missing = keys - set(effects)
         where = ", ".join(f"{target} {count}" for target, count in sorted(systems.items()))

@@ -1,0 +1,251 @@
+"""The last rule: asking target systems whether the order can be done at all.
+
+Such a check calls out, so it can't run inside the unit that takes the order in. The order stays
+VALIDATING; this module asks, outside any transaction, and decides in a unit of its own. Checks
+have no effect on a target, so asking twice costs a call and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from adapters.contract import Adapter, Command, Outcome, OutcomeKind
+from fulfillment.definitions.references import ValueMissing, resolve
+from fulfillment.definitions.schema import FeasibilityCheck, Scope
+from fulfillment.engine import hints, targets
+from fulfillment.engine.database import cursor
+from fulfillment.engine.planning import create_plans
+from fulfillment.engine.retry import query_delay
+from fulfillment.engine.unit import Unit, run_unit
+from oms.environment import ORCHESTRATION_QUEUE
+from oms.intake import workflows
+from oms.intake.plans import plan_request, snapshot
+from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
+from oms.lifecycle import change
+from oms.models import Order
+from oms.states import ItemAction, OrderState
+
+ASKING = "Its target systems are being asked whether it can be done."
+TASK = "oms.tasks.assess_feasibility"
+_BATCH = 50
+_FIRST_PAUSE = timedelta(seconds=2)
+_TAKE = """
+UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds'
+WHERE id IN (
+    SELECT id FROM oms_order WHERE feasibility_due_at <= fulfillment_now()
+    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
+) RETURNING id
+"""
+
+Selectors = Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    position: int | None
+    check: FeasibilityCheck
+    payload: Mapping[str, Any]
+    adapter: Adapter
+
+
+def checks_of(
+    request: OrderRequest, selectors: Selectors
+) -> list[tuple[int | None, FeasibilityCheck]]:
+    """What the order's workflows want asked: per item (with its position) or once (None)."""
+    found: list[tuple[int | None, FeasibilityCheck]] = []
+    once: set[int] = set()
+    for position, item in enumerate(request.items, 1):
+        workflow_id = selectors.get((item.offering, item.action))
+        if workflow_id is None:
+            continue
+        for check in workflows.definition_of(workflow_id).feasibility:
+            if check.scope is Scope.ITEM:
+                found.append((position, check))
+            elif workflow_id not in once:
+                found.append((None, check))
+        once.add(workflow_id)
+    return found
+
+
+def nudge() -> None:
+    """Ask soon; the scanner's beat asks anyway."""
+    hints.nudge(task=TASK, queue=ORCHESTRATION_QUEUE)
+
+
+def assess() -> int:
+    """Ask for every order that is due, and let each go on or be rejected. Returns how many."""
+    assessed = 0
+    while True:
+        with cursor() as raw:
+            raw.execute(_TAKE, [_BATCH], prepare=True)
+            taken = [row[0] for row in raw.fetchall()]
+        orders = list(Order.objects.filter(pk__in=taken).prefetch_related("items"))
+        with ThreadPoolExecutor(8, thread_name_prefix="feasibility") as askers:
+            answers = dict(zip(orders, askers.map(_ask, _prepared(orders)), strict=True))
+        for order, (faults, trouble) in answers.items():
+            run_unit(
+                lambda unit, order=order, faults=faults, trouble=trouble: _decide(
+                    unit, order.pk, faults, trouble
+                ),
+                fulfillment_ids=[order.fulfillment_id],
+                actor="feasibility",
+            )
+        assessed += len(orders)
+        if len(taken) < _BATCH:
+            return assessed
+
+
+_Prepared = tuple[Order, list[_Question], list[OrderFault]]
+
+
+def _prepared(orders: Sequence[Order]) -> list[_Prepared]:
+    """Everything that needs the database, before the calling threads start."""
+    selectors = workflows.newest_versions(
+        offerings={item.offering for order in orders for item in order.items.all()}
+    )
+    prepared = []
+    for order in orders:
+        request = request_of(order)
+        context = snapshot(order, request)
+        questions, faults = [], []
+        for position, check in checks_of(request, selectors):
+            scope = {"order": context["order"], "items": list(context["items"].values())}
+            if position is not None:
+                scope["item"] = context["items"][str(position)]
+            try:
+                payload = {name: resolve(value, scope) for name, value in check.input.items()}
+            except ValueMissing as error:
+                faults.append(
+                    OrderFault(
+                        code="feasibility.value_missing",
+                        path="order" if position is None else f"items[{position - 1}]",
+                        message=str(error),
+                    )
+                )
+                continue
+            adapter = targets.adapter_for(targets.get(check.target))
+            questions.append(
+                _Question(position=position, check=check, payload=payload, adapter=adapter)
+            )
+        prepared.append((order, questions, faults))
+    return prepared
+
+
+def _ask(prepared: _Prepared) -> tuple[list[OrderFault], str]:
+    """Every fault that was found, and what kept a target from answering, if anything did."""
+    order, questions, faults = prepared
+    for number, question in enumerate(questions):
+        check = question.check
+        outcome = _call(order, number, question)
+        if outcome.kind is OutcomeKind.SUCCEEDED:
+            continue
+        if outcome.kind is OutcomeKind.REJECTED:
+            faults.append(
+                OrderFault(
+                    code="feasibility.refused",
+                    path="order"
+                    if question.position is None
+                    else f"items[{question.position - 1}]",
+                    message=f"{check.target} says that it can't be done: "
+                    f"{outcome.message or outcome.code or 'no reason given'}",
+                )
+            )
+        else:
+            return faults, f"{check.target} did not answer {check.action}: {outcome.message}"
+    return faults, ""
+
+
+def _call(order: Order, number: int, question: _Question) -> Outcome:
+    check = question.check
+    key = json.dumps([order.reference, order.version, "feasibility", number])
+    try:
+        return question.adapter.send(
+            command=Command(
+                command_id=0,
+                idempotency_key=hashlib.sha256(key.encode()).hexdigest(),
+                target=check.target,
+                action=check.action,
+                payload=question.payload,
+                order_reference=order.reference,
+                correlation_id=key,
+                attempt=order.feasibility_attempts + 1,
+                deadline=check.timeout,
+            )
+        )
+    except Exception as error:  # an adapter's fault must not keep other orders waiting
+        return Outcome(kind=OutcomeKind.UNKNOWN, code="adapter_raised", message=str(error))
+
+
+def _decide(unit: Unit, order_id: int, faults: Sequence[OrderFault], trouble: str) -> None:
+    order = Order.objects.prefetch_related("items").get(pk=order_id)
+    if order.state != OrderState.VALIDATING:
+        return
+    order.feasibility_attempts += 1
+    if trouble:
+        order.feasibility_due_at = unit.now + query_delay(
+            reconcile_after=_FIRST_PAUSE, unanswered=order.feasibility_attempts
+        )
+        order.waiting_reason = f"{trouble} It is asked again, attempt by attempt."
+        order.save(update_fields=["feasibility_due_at", "feasibility_attempts", "waiting_reason"])
+        return
+    order.feasibility_due_at, order.waiting_reason = None, ""
+    if faults:
+        order.faults = [fault.document() for fault in faults]
+        moved = change(
+            order,
+            Order.reject,
+            cause="its target systems say that it can't be done",
+            now=unit.now,
+            event_type="OrderRejected",
+            faults=order.faults,
+        )
+    else:
+        moved = change(order, Order.accept, cause="every rule passed", now=unit.now)
+    order.save()
+    unit.record_order(moved)
+    if order.state == OrderState.READY_FOR_FULFILLMENT:
+        request = request_of(order)
+        selectors = workflows.newest_versions(offerings={item.offering for item in request.items})
+        create_plans(unit, requests=[plan_request(order, request, selectors)])
+
+
+def request_of(order: Order) -> OrderRequest:
+    """The order as it came in, read back from its rows."""
+    items = list(order.items.all())
+    names = {item.pk: item.item_id for item in items}
+    return OrderRequest(
+        external_id=order.external_id,
+        customer_id=order.customer_id,
+        customer_name=order.customer_name,
+        customer_tier=order.customer_tier,
+        billing_account=order.billing_account,
+        region=order.region,
+        channel=order.channel,
+        requested_at=order.requested_at,
+        promised_at=order.promised_at,
+        priority=order.priority,
+        items=[
+            ItemRequest(
+                item_id=item.item_id,
+                action=ItemAction(item.action),
+                offering=item.offering,
+                quantity=item.quantity,
+                parent_id=names.get(item.parent_id, "") if item.parent_id else "",
+                characteristics=item.characteristics,
+                one_off_price=item.one_off_price,
+                recurring_price=item.recurring_price,
+                currency=item.currency,
+                place=item.place,
+                parties=item.parties,
+                asset=item.asset,
+                relations=item.relations,
+            )
+            for item in items
+        ],
+    )
