@@ -19,7 +19,7 @@ from fulfillment.engine.rows import plans_by_id, tasks_by_node
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, Task
-from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,8 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
                 tasks=by_plan[task.plan_id],
             )
     for plan_id, nodes in succeeded.items():
+        if unit.plans[plan_id].state not in PLAN_SELECTABLE:
+            continue  # superseded-silent: what it has on the wire is settled, nothing follows
         graph = _graph(unit, plan_id)
         select_or_defer(
             unit,
