@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test up check bench lock format clean
 
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
@@ -15,6 +15,7 @@ help:
 	@echo "make check   lint, types, layers, migrations, Django's own checks"
 	@echo "make bench   measure this engine beside bare Celery"
 	@echo "make lock    pin the requirements anew from pyproject.toml"
+	@echo "make clean   delete everything that the above have made, orders included"
 
 # A copied folder keeps its dates, so the pins themselves say whether they are installed.
 $(READY): requirements/dev.txt
@@ -22,7 +23,7 @@ $(READY): requirements/dev.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module; install it (on Debian: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into .venv (once) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 		-r requirements/dev.txt
 	@touch $(READY)
@@ -59,5 +60,6 @@ lock: $(READY)
 	$(COMPILE) --extra embedded --extra dev -o requirements/dev.txt pyproject.toml
 
 clean:
-	@test ! -x $(BIN)/python || $(BIN)/python manage.py stack down
+	@test ! -e $(READY) || $(BIN)/python manage.py stack clean
+	@test ! -e $(READY) || OMS_HOME=.oms/test $(BIN)/python manage.py stack clean
 	rm -rf .venv .oms .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

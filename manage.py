@@ -16,6 +16,12 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "oms.settings")
     if missing := missing_servers(sys.argv[1:]):
         sys.exit(missing)
+    if sys.argv[1:2] == ["stack"]:
+        # The supervisor itself needs no models; loading them would delay every start.
+        from oms.management.commands.stack import Command
+
+        Command().run_from_argv(sys.argv)
+        return
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
@@ -37,9 +43,8 @@ def missing_servers(arguments: list[str]) -> str:
         return ""
     return (
         f"The embedded PostgreSQL of {environment.home} is not running.\n"
-        "Start the stack with `make up` in another terminal, or run this one command with "
-        "servers of its own:\n"
-        f"    .venv/bin/python manage.py stack exec -- .venv/bin/python manage.py {arguments[0]} …\n"
+        "Start the stack with `make up` in another terminal, or the servers for this command:\n"
+        f"    .venv/bin/python manage.py stack exec -- .venv/bin/python manage.py {arguments[0]}\n"
         "With a PostgreSQL of your own, set DATABASE_URL."
     )
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_QUEUES = "inventory,provisioning,billing,payment,logistics,notification,crm"
 ORCHESTRATION_QUEUE = "orchestration"
-_CALLBACK_SECRET = "OMS_CALLBACK_SECRET_"
+_CALLBACK_SECRET = "OMS_CALLBACK_SECRET_"  # noqa: S105 (a variable's name)
 
 
 class EnvironmentInvalid(Exception):
@@ -87,7 +88,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         secret_key=_secret(given, "OMS_SECRET_KEY"),
         debug=_flag(given, "OMS_DEBUG", default=False),
         allowed_hosts=_names(given, "OMS_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"),
-        bind=given.get("OMS_BIND") or "127.0.0.1",
+        bind=_address(given, "OMS_BIND", "127.0.0.1"),
         web_port=web_port,
         flower_port=flower_port,
         sandbox_port=sandbox_port,
@@ -180,6 +181,17 @@ def _queues(given: Mapping[str, str]) -> tuple[str, ...]:
     if len(set(queues)) < len(queues):
         raise EnvironmentInvalid("OMS_TARGET_QUEUES names a queue twice; name each once.")
     return queues
+
+
+def _address(given: Mapping[str, str], name: str, default: str) -> str:
+    value = given.get(name) or default
+    try:
+        return str(IPv4Address(value))
+    except AddressValueError:
+        raise EnvironmentInvalid(
+            f"{name} is {value!r}; use an IPv4 address, such as 127.0.0.1 for this machine only "
+            "or 0.0.0.0 for all its networks."
+        ) from None
 
 
 def _web_address(given: Mapping[str, str], name: str, default: str, seen_by: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.schedules import schedule
 from kombu import Exchange, Queue
 
@@ -146,7 +148,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENVIRONMENT.home / "run" / "beat-schedule")
 
 
-def _every(seconds: float, task: str) -> dict[str, object]:
+def _every(seconds: float, task: str) -> dict[str, Any]:
     # An old tick is worth nothing once the next one is due.
     return {
         "task": task,
@@ -155,7 +157,7 @@ def _every(seconds: float, task: str) -> dict[str, object]:
     }
 
 
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep-leases": _every(2, "fulfillment.tasks.sweep_leases"),
     "detect-stuck-orders": _every(15, "fulfillment.tasks.detect_stuck_orders"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),

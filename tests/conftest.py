@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -24,6 +26,7 @@ from oms.embedded.layout import layout_of
 from oms.embedded.postgres import prepare_database
 from oms.embedded.servers import Servers
 from oms.environment import CHECKOUT, read_environment
+from oms.supervisor.processes import stop_leftovers
 
 # Before Django reads its settings, which the last line of this block makes it do.
 os.environ.setdefault("OMS_HOME", str(CHECKOUT / ".oms" / "test"))
@@ -31,9 +34,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "oms.settings"
 ENVIRONMENT = read_environment()
 if ENVIRONMENT.embedded_redis:
     # Each run has a Redis database of its own, so that flushing it disturbs no other run.
-    os.environ["REDIS_URL"] = layout_of(ENVIRONMENT.home).redis_url(
-        database=1 + os.getpid() % 15
-    )
+    os.environ["REDIS_URL"] = layout_of(ENVIRONMENT.home).redis_url(database=1 + os.getpid() % 15)
 from django.conf import settings  # noqa: E402
 
 URL = settings.ENVIRONMENT.database_url
@@ -48,6 +49,18 @@ def servers() -> Iterator[None]:
     """The embedded servers; nothing when external ones are named."""
     with Servers(environment=ENVIRONMENT):
         yield
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """An OMS_HOME of the test's own; its servers, wherever they live, end with the test."""
+    home = tmp_path / "home"
+    yield home
+    layout = layout_of(home)
+    stop_leftovers(layout.run)
+    Servers(environment=read_environment({"OMS_HOME": str(home)})).stop_leftovers()
+    for folder in {layout.servers, layout.sockets.parent}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +119,7 @@ def _use(database: str) -> None:
     from oms.intake import workflows
 
     connection.close()
-    connection.close_pool()
+    connection.close_pool()  # type: ignore[attr-defined]
     connection.settings_dict["NAME"] = database
     graphs.forget()
     targets.forget()

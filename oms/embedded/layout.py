@@ -79,7 +79,7 @@ def layout_of(home: Path) -> Layout:
     """The layout that belongs to `home`; the same for every process of the stack."""
     user = _server_user()
     # Not /tmp for root: what lies there may be cleaned away, and this is the database.
-    outside = Path("/var/tmp" if user is None else "/var/lib")
+    outside = Path("/var/tmp" if user is None else "/var/lib")  # noqa: S108 (owner checked)
     private = outside / f"oms-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
     servers = home / "servers"
     if user is not None and not reachable(home, user):
@@ -90,11 +90,16 @@ def layout_of(home: Path) -> Layout:
     return Layout(home=home, servers=servers, sockets=sockets, user=user)
 
 
-def prepare(layout: Layout) -> None:
-    """Make the folders of the stack that are missing. Raises EnvironmentInvalid."""
+def prepare_home(layout: Layout) -> None:
+    """Make the folders that every stack has. Raises EnvironmentInvalid."""
     make_home(layout.home)
     for folder in (layout.run, layout.logs):
         folder.mkdir(exist_ok=True)
+
+
+def prepare_servers(layout: Layout) -> None:
+    """Make the folders that embedded servers share. Raises EnvironmentInvalid."""
+    prepare_home(layout)
     for folder in (layout.servers, layout.sockets.parent, layout.sockets):
         own_folder(folder, layout.user)
 

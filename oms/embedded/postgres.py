@@ -77,9 +77,11 @@ def running_pid(layout: Layout) -> int | None:
         pid = int((layout.postgres_data / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
         return None
+    if not process.is_alive(pid):
+        return None
     words = process.command_line(pid).split(b"\0")
     ours = words[0].endswith(b"/postgres") and str(layout.postgres_data).encode() in words
-    return pid if ours and process.is_alive(pid) else None
+    return pid if ours else None
 
 
 def answers(layout: Layout) -> bool:
@@ -102,9 +104,7 @@ def _launch(layout: Layout, binaries: Path) -> None:
         if _wait_until_it_answers(layout, pid):
             return
         time.sleep(0.5)
-    raise ServerFailed(
-        f"PostgreSQL stopped while it started; see {layout.logs / 'postgres.log'}."
-    )
+    raise ServerFailed(f"PostgreSQL stopped while it started; see {layout.logs / 'postgres.log'}.")
 
 
 def _wait_until_it_answers(layout: Layout, pid: int | None = None) -> bool:
@@ -131,9 +131,7 @@ def _binaries(layout: Layout) -> Path:
     if not copy.exists():
         draft = layout.servers / "postgres-binaries.draft"
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(
-            installed / _RELEASE, draft / "package" / _RELEASE, symlinks=True
-        )
+        shutil.copytree(installed / _RELEASE, draft / "package" / _RELEASE, symlinks=True)
         if libraries.is_dir():
             shutil.copytree(libraries, draft / libraries.name, symlinks=True)
         own_tree(draft, layout.user)

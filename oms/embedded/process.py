@@ -18,6 +18,9 @@ _started: dict[int, subprocess.Popen[bytes]] = {}
 
 def launch(command: Sequence[str], *, log: Path, layout: Layout) -> int:
     """Start a server in a session of its own, as the servers' user, without our secrets."""
+    # A server that has ended but was not reaped would still look alive to its successor.
+    for pid in list(_started):
+        is_alive(pid)
     user = layout.user
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -55,9 +55,10 @@ def running_pid(layout: Layout) -> int | None:
         pid = int(_pid_file(layout).read_text())
     except (OSError, ValueError):
         return None
+    if not process.is_alive(pid):
+        return None
     line = process.command_line(pid)
-    ours = b"redis-server" in line and str(layout.redis_socket).encode() in line
-    return pid if ours and process.is_alive(pid) else None
+    return pid if b"redis-server" in line and str(layout.redis_socket).encode() in line else None
 
 
 def answers(layout: Layout) -> bool:

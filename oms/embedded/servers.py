@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from oms.embedded import postgres, redis
-from oms.embedded.layout import Layout, layout_of, prepare
+from oms.embedded.layout import Layout, layout_of, prepare_servers
 from oms.environment import Environment
 
 
@@ -31,18 +31,30 @@ class Servers:
             )
             if embedded
         ]
+        self.embeds_database = environment.embedded_database
         self._use: int | None = None
+        self._seen = False
 
     def start(self) -> None:
         """Start or adopt them. Raises EnvironmentInvalid and ServerFailed."""
         if not self._modules or self._use is not None:
             return
-        prepare(self.layout)
-        with self._changing():
-            with ThreadPoolExecutor(len(self._modules)) as threads:
+        prepare_servers(self.layout)
+        self._use = self._open("servers.use")
+        fcntl.flock(self._use, fcntl.LOCK_SH)
+        try:
+            self.revive()
+        except BaseException:
+            self.stop()
+            raise
+
+    def revive(self) -> None:
+        """Start again whichever of them has died; quick when none has."""
+        missing = [module for module in self._modules if module.running_pid(self.layout) is None]
+        if self._use is not None and (missing or not self._seen):
+            with self._changing(), ThreadPoolExecutor(2) as threads:
                 list(threads.map(lambda module: module.start(self.layout), self._modules))
-            self._use = self._open("servers.use")
-            fcntl.flock(self._use, fcntl.LOCK_SH)
+            self._seen = True
 
     def stop(self) -> None:
         """Stop them, unless somebody else uses them."""

@@ -7,20 +7,24 @@ import http.client
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import IO
+from pathlib import Path
 
-from oms.embedded import postgres, redis
-from oms.embedded.layout import generated_secret, layout_of, resolve
-from oms.environment import CHECKOUT, ORCHESTRATION_QUEUE, Environment
-from oms.supervisor.processes import Child, Program, stop_leftovers
+from oms.embedded.layout import layout_of, prepare_home, resolve
+from oms.embedded.servers import Servers
+from oms.environment import Environment
+from oms.supervisor.forks import Preloaded
+from oms.supervisor.processes import Child, Process, Program, spawn, stop_leftovers
+from oms.supervisor.programs import programs, variables
 
 Say = Callable[[str], None]
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 15.0
+_LAST_STOP_SECONDS = 5.0
 _READY_SECONDS = 90.0
+_STOPPED_LAST = frozenset({"sandbox"})
+"""What the others still talk to while they finish their work."""
 
 
 class StackFailed(Exception):
@@ -30,150 +34,88 @@ class StackFailed(Exception):
 
 
 class Stack:
-    """Servers (when they are embedded) and processes of one OMS_HOME."""
+    """Servers (when they are embedded) and processes of one OMS_HOME.
+
+    One thread drives it: `start_servers`, `start`, `wait_ready`, then `watch` now and then, and
+    at the end `stop` and `stop_servers`, which may be called whatever has or hasn't started.
+    """
 
     def __init__(self, environment: Environment, *, say: Say = lambda _: None) -> None:
-        self.given = environment
         self.layout = layout_of(environment.home)
         self.environment = resolve(environment)
+        self.servers = Servers(environment=environment)
         self._say = say
         self._children: dict[str, Child] = {}
-        self._lock: IO[str] | None = None
-        self.flower_password = generated_secret(self.layout, "flower-password")
-
-    # --- servers -----------------------------------------------------------------------------
-
-    def start_servers(self) -> None:
-        """Embedded PostgreSQL and Redis, started or adopted; nothing when URLs are set."""
-        self._take_lock()
-        self.layout.run.mkdir(parents=True, exist_ok=True)
-        self.layout.logs.mkdir(parents=True, exist_ok=True)
-        left = stop_leftovers(self.layout.run)
-        if left:
-            self._say(f"Stopped what an earlier run had left behind: {', '.join(left)}.")
-        if self.given.embedded_database:
-            postgres.start(self.layout)
-        if self.given.embedded_redis:
-            redis.start(self.layout)
-
-    def stop_servers(self) -> None:
-        if self.given.embedded_redis:
-            redis.stop(self.layout)
-        if self.given.embedded_database:
-            postgres.stop(self.layout)
-        self._release_lock()
+        self._lock: int | None = None
+        self._preloaded = Preloaded(
+            variables=self.variables(),
+            log=self.layout.logs / "preloaded.log",
+            record=self.layout.run / "preloaded.json",
+        )
 
     def variables(self) -> dict[str, str]:
         """The environment that every process of the stack gets."""
-        environment = self.environment
-        return {
-            "DJANGO_SETTINGS_MODULE": "oms.settings",
-            "OMS_HOME": str(environment.home),
-            "DATABASE_URL": environment.database_url,
-            "DATABASE_OWNER_URL": environment.database_owner_url,
-            "REDIS_URL": environment.redis_url,
-            "OMS_SECRET_KEY": environment.secret_key,
-            "OMS_WEB_PORT": str(environment.web_port),
-            "OMS_FLOWER_PORT": str(environment.flower_port),
-            "OMS_SANDBOX_PORT": str(environment.sandbox_port),
-            "OMS_PUBLIC_URL": environment.public_url,
-            "OMS_TARGET_QUEUES": ",".join(environment.target_queues),
-            "OMS_FAST_PATH": "on" if environment.fast_path else "off",
-            "OMS_SCANNER": "on" if environment.scanner else "off",
-            "OMS_CALLBACK_SECRET": generated_secret(self.layout, "callback-secret"),
-            "PYTHONPATH": str(CHECKOUT),
-            "PYTHONUNBUFFERED": "1",
-        }
+        return variables(self.environment)
+
+    # --- servers -----------------------------------------------------------------------------
+
+    def start_servers(self, *, without: Collection[str] = ()) -> None:
+        """Embedded PostgreSQL and Redis, started or adopted; nothing when URLs are set.
+
+        Before anything starts, leftovers of a killed supervisor are stopped and the ports
+        looked at. Raises StackFailed, EnvironmentInvalid, ServerFailed.
+        """
+        prepare_home(self.layout)
+        self._take_lock()
+        try:
+            left = stop_leftovers(self.layout.run)
+            if left:
+                self._say(f"Stopped what an earlier run had left behind: {', '.join(left)}.")
+            self._check_ports(without)
+            self._preloaded.begin()
+            self.servers.start()
+        except BaseException:
+            self.stop_servers()
+            raise
+
+    def stop_servers(self) -> None:
+        self._preloaded.end()
+        self.servers.stop()
+        self._release_lock()
 
     # --- processes ---------------------------------------------------------------------------
 
-    def start(self, *, without: Sequence[str] = ()) -> None:
+    def start(self, *, without: Collection[str] = ()) -> None:
         """Start every process but those named in `without`."""
         self._check_ports(without)
-        variables = self.variables()
-        for program in self._programs(variables):
+        for program in programs(self.environment, home=self.layout):
             if program.name not in without:
-                child = Child(program, logs=self.layout.logs, records=self.layout.run)
+                child = Child(
+                    program,
+                    logs=self.layout.logs,
+                    records=self.layout.run,
+                    launch=self._launch,
+                )
                 self._children[program.name] = child
                 child.start()
 
-    def _programs(self, variables: dict[str, str]) -> list[Program]:
-        environment = self.environment
-        python = sys.executable
-        celery = [python, "-m", "celery", "-A", "oms"]
-
-        def worker(name: str, queue: str, threads: int) -> Program:
-            return Program(
-                name=name,
-                command=[
-                    *celery,
-                    "worker",
-                    *("--queues", queue),
-                    *("--hostname", f"{name}@%h"),
-                    *("--pool", "threads", "--concurrency", str(threads)),
-                    *("--loglevel", "WARNING", "--without-gossip", "--without-mingle"),
-                ],
-                variables=variables,
-            )
-
-        return [
-            Program(
-                name="sandbox",
-                command=[
-                    *(python, "-m", "adapters.sandbox"),
-                    *("--port", str(environment.sandbox_port)),
-                    *("--ledger", str(environment.home / "sandbox.sqlite3")),
-                ],
-                variables=variables,
-            ),
-            Program(
-                name="web",
-                command=[
-                    *(python, "-m", "gunicorn", "oms.wsgi:application"),
-                    *("--bind", f"{environment.bind}:{environment.web_port}"),
-                    *("--worker-class", "gthread", "--workers", "1", "--threads", "8"),
-                    *("--graceful-timeout", "10", "--access-logfile", "-"),
-                    *("--worker-tmp-dir", "/dev/shm"),  # noqa: S108
-                ],
-                variables=variables,
-            ),
-            worker("orchestration", ORCHESTRATION_QUEUE, 4),
-            *(worker(f"worker-{queue}", queue, 2) for queue in environment.target_queues),
-            Program(
-                name="beat",
-                command=[*celery, "beat", "--loglevel", "WARNING", "--pidfile", ""],
-                variables=variables,
-            ),
-            Program(
-                name="flower",
-                command=[
-                    *celery,
-                    "flower",
-                    f"--address={environment.bind}",
-                    f"--port={environment.flower_port}",
-                    "--read_only=True",
-                ],
-                variables={**variables, "FLOWER_BASIC_AUTH": f"admin:{self.flower_password}"},
-            ),
-        ]
-
     def wait_ready(self, *, seconds: float = _READY_SECONDS) -> None:
-        """Until web and sandbox answer and every child is alive. Raises StackFailed."""
+        """Until all that listen answer and every child is alive. Raises StackFailed."""
         deadline = time.monotonic() + seconds
         waiting = {
-            "web": (self.environment.web_port, "/api/v1/health"),
-            "sandbox": (self.environment.sandbox_port, "/healthz"),
+            name: child.program.health
+            for name, child in self._children.items()
+            if child.program.health is not None
         }
-        waiting = {name: where for name, where in waiting.items() if name in self._children}
         while waiting:
-            for name, (port, path) in list(waiting.items()):
-                if _answers(port, path):
-                    del waiting[name]
             for child in self._children.values():
                 if not child.alive:
                     raise StackFailed(
-                        f"{child.program.name} stopped while it started; its log is {child.log}."
+                        f"{child.program.name} stopped while it started; see {child.log}."
                     )
+            for name, (port, path) in list(waiting.items()):
+                if _answers(self.host, port, path):
+                    del waiting[name]
             if time.monotonic() > deadline:
                 raise StackFailed(
                     f"{', '.join(waiting)} did not answer within {seconds:.0f} seconds; "
@@ -183,22 +125,23 @@ class Stack:
 
     def watch(self) -> None:
         """Start again whatever has died; to be called now and then by the main thread."""
+        self.servers.revive()
         for child in self._children.values():
             if child.revive():
                 self._say(f"{child.program.name} had stopped and was started again.")
 
     def stop(self) -> None:
-        """Workers and beat first, the systems that they talk to last."""
-        order = sorted(
-            self._children.values(),
-            key=lambda child: child.program.name in ("web", "sandbox"),
-        )
-        deadline = time.monotonic() + _STOP_SECONDS
-        for child in order:
-            child.signal(child.program.stop_signal)
-        for child in order:
-            child.end(deadline=deadline)
+        """Everything gets the time to finish what it has in hand, but not more."""
+        first = [child for name, child in self._children.items() if name not in _STOPPED_LAST]
+        last = [child for name, child in self._children.items() if name in _STOPPED_LAST]
+        _end(first, seconds=_STOP_SECONDS)
+        _end(last, seconds=_LAST_STOP_SECONDS)
         self._children.clear()
+
+    def restart(self, name: str) -> None:
+        """End one process in good order and start it again. Raises KeyError."""
+        _end([self._children[name]], seconds=_STOP_SECONDS)
+        self._children[name].start()
 
     def pid(self, name: str) -> int | None:
         return self._children[name].pid
@@ -211,18 +154,41 @@ class Stack:
     def names(self) -> list[str]:
         return list(self._children)
 
+    @property
+    def host(self) -> str:
+        """Where this machine reaches what listens on `bind`."""
+        bind = self.environment.bind
+        return "127.0.0.1" if bind == "0.0.0.0" else bind  # noqa: S104 (compared, not bound)
+
+    @property
+    def flower_password(self) -> str:
+        return self.environment.flower_password
+
+    def _launch(self, program: Program, log: Path) -> Process:
+        return (self._preloaded.launch if program.preloaded else spawn)(program, log)
+
     # --- guards ------------------------------------------------------------------------------
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other supervisor runs this stack at the moment."""
+        if self._lock is None:
+            try:
+                prepare_home(self.layout)
+                self._take_lock()
+            except StackFailed:
+                return False
+            self._release_lock()
+        return True
 
     def _take_lock(self) -> None:
         if self._lock is not None:
             return
-        self.layout.run.mkdir(parents=True, exist_ok=True)
-        lock = (self.layout.run / "lock").open("a+")
-        os.set_inheritable(lock.fileno(), False)
+        lock = os.open(self.layout.run / "stack.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
             raise StackFailed(
                 f"Another stack runs on {self.layout.home}. Stop it, or set another OMS_HOME "
                 "and other ports (OMS_WEB_PORT, OMS_FLOWER_PORT, OMS_SANDBOX_PORT)."
@@ -231,10 +197,10 @@ class Stack:
 
     def _release_lock(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
-    def _check_ports(self, without: Sequence[str]) -> None:
+    def _check_ports(self, without: Collection[str]) -> None:
         ports = {
             "web": ("OMS_WEB_PORT", self.environment.web_port),
             "flower": ("OMS_FLOWER_PORT", self.environment.flower_port),
@@ -247,10 +213,10 @@ class Stack:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((self.environment.bind, port))
-                except OSError:
+                except OSError as error:
                     raise StackFailed(
-                        f"Port {port} is taken, and {name} needs it. Stop what uses it, or set "
-                        f"{variable} to a free port."
+                        f"{name} can't listen on {self.environment.bind}:{port} "
+                        f"({error.strerror}). Stop what uses it, or set {variable} to a free port."
                     ) from None
 
 
@@ -266,16 +232,25 @@ def with_free_ports(environment: Environment) -> Environment:
         web_port=ports[0],
         flower_port=ports[1],
         sandbox_port=ports[2],
-        public_url=f"http://{environment.bind}:{ports[0]}",
+        public_url=f"http://127.0.0.1:{ports[0]}",
+        sandbox_url=f"http://127.0.0.1:{ports[2]}",
     )
 
 
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def _end(children: Sequence[Child], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.signal(signal.SIGTERM)
+    for child in children:
+        child.end(deadline=deadline)
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -1,14 +1,16 @@
-"""`manage.py stack up|exec|down|status`: the processes of one stack on this machine."""
+"""`manage.py stack up|exec|down|status|clean`: the processes of one stack on this machine."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from argparse import REMAINDER
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
@@ -16,8 +18,8 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from oms.embedded import postgres, redis
 from oms.embedded.layout import generated_secret
 from oms.environment import CHECKOUT, read_environment
-from oms.supervisor.processes import stop_leftovers
-from oms.supervisor.stack import Stack
+from oms.supervisor.processes import running, stop_leftovers
+from oms.supervisor.stack import Stack, StackFailed
 
 _LOOK_SECONDS = 0.5
 
@@ -30,10 +32,11 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         verbs.add_parser("up", help="start everything and stay; Ctrl-C stops all of it")
         run = verbs.add_parser("exec", help="start the embedded servers, run a command, stop them")
-        run.add_argument("--no-migrate", action="store_true")
-        run.add_argument("command", nargs=REMAINDER)
-        verbs.add_parser("down", help="stop what an interrupted run has left behind")
+        run.add_argument("--no-migrate", action="store_true", help="leave the schema as it is")
+        run.add_argument("command", nargs=REMAINDER, help="after --, as it would be typed alone")
+        verbs.add_parser("down", help="stop what a killed run has left behind")
         verbs.add_parser("status", help="say what runs")
+        verbs.add_parser("clean", help="delete the embedded servers' data, orders included")
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         actions: dict[str, Callable[[Stack], None]] = {
@@ -41,13 +44,13 @@ class Command(BaseCommand):
             "exec": lambda stack: self._exec(stack, options),
             "down": self._down,
             "status": self._status,
+            "clean": self._clean,
         }
-        stack = Stack(read_environment(), say=self._say)
         try:
-            actions[verb](stack)
+            actions[verb](Stack(read_environment(), say=self._say))
         except Exception as error:
             if hasattr(error, "code"):
-                raise CommandError(f"{error}") from error
+                raise CommandError(str(error)) from error
             raise
 
     def _say(self, line: str) -> None:
@@ -55,109 +58,149 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def _up(self, stack: Stack) -> None:
-        stopping = False
+        since = time.monotonic()
+        with _until_asked_to_stop():
+            self._say(f"Starting the stack of {stack.layout.home} …")
+            stack.start_servers()
+            try:
+                prepare(stack, say=self._say)
+                self._say("Starting web, workers, beat, Flower and the sandbox …")
+                stack.start()
+                stack.wait_ready()
+                self._welcome(stack, time.monotonic() - since)
+                while True:
+                    time.sleep(_LOOK_SECONDS)
+                    stack.watch()
+            finally:
+                self._say("Stopping …")
+                stack.stop()
+                stack.stop_servers()
+                self._say("Everything is stopped. Nothing is lost; `make up` goes on from here.")
 
-        def stop(*_: object) -> None:
-            nonlocal stopping
-            stopping = True
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        self._say("Starting PostgreSQL and Redis …")
-        stack.start_servers()
-        try:
-            prepare(stack, say=self._say)
-            self._say("Starting web, workers, beat, Flower and the sandbox …")
-            stack.start()
-            stack.wait_ready()
-            self._welcome(stack)
-            while not stopping:
-                time.sleep(_LOOK_SECONDS)
-                stack.watch()
-        finally:
-            self._say("Stopping …")
-            stack.stop()
-            stack.stop_servers()
-            self._say("Everything is stopped. Nothing is lost; `make up` goes on where it was.")
-
-    def _welcome(self, stack: Stack) -> None:
+    def _welcome(self, stack: Stack, seconds: float) -> None:
         environment = stack.environment
-        host = f"http://127.0.0.1:{environment.web_port}"
-        password = generated_secret(stack.layout, "admin-password")
+        web = f"http://{stack.host}:{environment.web_port}"
+        login = (
+            f"user admin, password {generated_secret(stack.layout, 'admin-password')}"
+            if stack.servers.embeds_database
+            else "with your own login"
+        )
+        flower = f"http://{stack.host}:{environment.flower_port}/   user admin, password "
+        flower += stack.flower_password
+        if "flower" not in stack.names:
+            flower = "not started; set OMS_FLOWER_PASSWORD to have it"
         self._say(
-            "\n".join(
-                (
-                    "",
-                    "The stack is up.",
-                    "",
-                    f"  Admin     {host}/admin/   user admin, password {password}",
-                    f"  API docs  {host}/api/docs/",
-                    f"  Flower    http://127.0.0.1:{environment.flower_port}/   "
-                    f"user admin, password {stack.flower_password}",
-                    f"  Sandbox   http://127.0.0.1:{environment.sandbox_port}/status",
-                    f"  Logs      {stack.layout.logs}",
-                    "",
-                    "  An API key:  .venv/bin/python manage.py api_key create --client me",
-                    "",
-                    "Ctrl-C stops all of it.",
-                    "",
-                )
-            )
+            f"""
+The stack is up, after {seconds:.1f} s.
+
+  Admin     {web}/admin/   {login}
+  API docs  {web}/api/docs/
+  Flower    {flower}
+  Sandbox   {environment.sandbox_url}/status   the target systems that orders are sent to
+  Logs      {stack.layout.logs}
+
+  A key for the API:   .venv/bin/python manage.py api_key create --client me
+
+Ctrl-C stops all of it.
+"""
         )
 
     def _exec(self, stack: Stack, options: dict[str, Any]) -> None:
-        command = [word for word in options["command"] if word != "--"]
+        command = options["command"]
+        if command[:1] == ["--"]:
+            command = command[1:]
         if not command:
             raise CommandError("Say what to run: stack exec -- COMMAND …")
-        stack.start_servers()
-        try:
+        with _until_asked_to_stop(), stack.servers:
             if not options["no_migrate"]:
                 migrate(stack)
-            done = subprocess.run(command, env={**os.environ, **stack.variables()}, check=False)
-        finally:
-            stack.stop_servers()
-        if done.returncode:
-            sys.exit(done.returncode)
+            child = subprocess.Popen(command, env={**os.environ, **stack.variables()})
+            try:
+                code = child.wait()
+            except Interrupted as interruption:
+                # Ctrl-C has reached it already, a signal to this process alone has not.
+                if interruption.number != signal.SIGINT:
+                    child.send_signal(interruption.number)
+                code = child.wait()
+        if code:
+            sys.exit(code if code > 0 else 128 - code)
 
     def _down(self, stack: Stack) -> None:
+        if not stack.is_alone:
+            raise StackFailed(
+                f"The stack of {stack.layout.home} runs; stop it with Ctrl-C where it was started."
+            )
         for name in stop_leftovers(stack.layout.run):
             self._say(f"{name} stopped.")
-        redis.stop(stack.layout)
-        postgres.stop(stack.layout)
-        self._say("Nothing of this stack runs any more.")
+        if stack.servers.stop_leftovers():
+            self._say("Nothing of this stack runs any more.")
+        else:
+            self._say("The servers stay up: a test run or a command uses them.")
 
     def _status(self, stack: Stack) -> None:
-        for name, pid in (
-            ("PostgreSQL", postgres.running_pid(stack.layout)),
-            ("Redis", redis.running_pid(stack.layout)),
-        ):
-            self._say(f"{name}: {'not running' if pid is None else f'process {pid}'}")
+        layout = stack.layout
+        found = {
+            "postgres": postgres.running_pid(layout),
+            "redis": redis.running_pid(layout),
+            **{record.stem: running(record) for record in sorted(layout.run.glob("*.json"))},
+        }
+        self._say(f"The stack of {layout.home} (server data in {layout.servers}):")
+        for name, pid in found.items():
+            self._say(f"  {name:24} {'not running' if pid is None else f'process {pid}'}")
+
+    def _clean(self, stack: Stack) -> None:
+        self._down(stack)
+        if postgres.running_pid(stack.layout) is not None:
+            raise StackFailed("The servers are in use; nothing was deleted.")
+        for folder in {stack.layout.servers, stack.layout.sockets.parent}:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._say("The servers' data is deleted.")
+
+
+class Interrupted(Exception):
+    """The user, or the system, has asked this process to stop."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
+@contextmanager
+def _until_asked_to_stop() -> Iterator[None]:
+    """Leave the block when a signal asks for it. Further signals do not cut the stopping short."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, _: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(signal.Signals(number))
+
+    for each in signals:
+        signal.signal(each, interrupt)
+    with suppress(Interrupted):
+        yield
 
 
 def migrate(stack: Stack) -> None:
     """Bring the schema up to date as the role that owns it."""
-    _manage(stack, "migrate", "--verbosity", "0", owner=True)
+    _manage(stack, "migrate", "--verbosity", "0")
 
 
 def prepare(stack: Stack, *, say: Callable[[str], None]) -> None:
     """Everything between bare servers and a usable stack; quick when there is nothing to do."""
     say("Bringing the database up to date …")
-    variables = {
-        **stack.variables(),
-        "DATABASE_URL": stack.environment.database_owner_url,
-        "OMS_ADMIN_PASSWORD": generated_secret(stack.layout, "admin-password"),
-    }
-    _run([sys.executable, "manage.py", "prepare"], variables)
+    _manage(stack, "prepare")
 
 
-def _manage(stack: Stack, *arguments: str, owner: bool = False) -> None:
-    variables = stack.variables()
-    if owner:
-        variables["DATABASE_URL"] = stack.environment.database_owner_url
-    _run([sys.executable, "manage.py", *arguments], variables)
-
-
-def _run(command: list[str], variables: dict[str, str]) -> None:
-    done = subprocess.run(command, env={**os.environ, **variables}, cwd=CHECKOUT, check=False)
+def _manage(stack: Stack, *arguments: str) -> None:
+    variables = {**stack.variables(), "DATABASE_URL": stack.environment.database_owner_url}
+    if stack.servers.embeds_database:
+        variables["OMS_ADMIN_PASSWORD"] = generated_secret(stack.layout, "admin-password")
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        env={**os.environ, **variables},
+        cwd=CHECKOUT,
+        check=False,
+    )
     if done.returncode:
-        raise CommandError(f"{' '.join(command[1:])} failed; see above.")
+        raise StackFailed(f"manage.py {' '.join(arguments)} failed; see above.")

@@ -1,0 +1,89 @@
+"""From a target system's row to the adapter that talks to it.
+
+The engine knows adapters by their contract and by `build_adapter` alone. A kind is a name in
+this registry, never a dotted path: data chooses among the code that is here, it never loads any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from adapters.contract import Adapter, Capabilities
+
+
+class AdapterMisconfigured(Exception):
+    """The row of a target system can't become an adapter; the message says what to change.
+
+    `code` is stable: "adapter.unknown_kind" or "adapter.bad_settings".
+    """
+
+    def __init__(self, message: str, *, code: str = "adapter.bad_settings") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class AdapterFactory(Protocol):
+    """Makes one adapter, shared by all threads, or raises AdapterMisconfigured."""
+
+    def __call__(
+        self, *, target: str, settings: Mapping[str, Any], capabilities: Capabilities
+    ) -> Adapter: ...
+
+
+def build_adapter(
+    *, kind: str, target: str, settings: Mapping[str, Any], capabilities: Capabilities
+) -> Adapter:
+    """The adapter of `kind` for one target system.
+
+    Raises AdapterMisconfigured for an unknown kind, and for settings that the kind refuses.
+    """
+    factory = _factories.get(kind)
+    if factory is None:
+        raise AdapterMisconfigured(
+            f"Target system {target!r} has the adapter {kind!r}, which does not exist. "
+            f"Choose one of: {', '.join(known_kinds())}.",
+            code="adapter.unknown_kind",
+        )
+    return factory(target=target, settings=settings, capabilities=capabilities)
+
+
+def register_adapter(*, kind: str, factory: AdapterFactory) -> None:
+    """Make another kind of adapter known. Raises ValueError when the name is taken."""
+    if _factories.setdefault(kind, factory) is not factory:
+        raise ValueError(f"The adapter kind {kind!r} exists already; choose another name.")
+
+
+def known_kinds() -> list[str]:
+    """Every kind that a target system's row may name, sorted."""
+    return sorted(_factories)
+
+
+def refuse_unknown_settings(
+    *, target: str, settings: Mapping[str, Any], known: frozenset[str]
+) -> None:
+    """Raise AdapterMisconfigured for a setting nobody reads: a typo must not pass in silence."""
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        allowed = f"Allowed are: {', '.join(sorted(known))}." if known else "It takes none."
+        raise AdapterMisconfigured(
+            f"Target system {target!r} has settings that its adapter does not know: "
+            f"{', '.join(unknown)}. Remove or rename them. {allowed}"
+        )
+
+
+def _http(*, target: str, settings: Mapping[str, Any], capabilities: Capabilities) -> Adapter:
+    # Imported when first used: a worker with in-process targets alone needs no HTTP client.
+    from adapters.http import HttpAdapter
+
+    return HttpAdapter(target=target, settings=settings, capabilities=capabilities)
+
+
+def _python(*, target: str, settings: Mapping[str, Any], capabilities: Capabilities) -> Adapter:
+    from adapters.python_function import PythonFunctionAdapter
+
+    return PythonFunctionAdapter(target=target, settings=settings, capabilities=capabilities)
+
+
+_factories: dict[str, AdapterFactory] = {"http": _http, "python": _python}

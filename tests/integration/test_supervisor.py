@@ -1,0 +1,207 @@
+"""The stack of processes: started whole, kept whole, stopped whole."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from oms.embedded import postgres, process, redis
+from oms.embedded.layout import layout_of
+from oms.environment import CHECKOUT, Environment, read_environment
+from oms.management.commands.stack import prepare
+from oms.supervisor.processes import remember, running, stop_leftovers
+from oms.supervisor.stack import Stack, StackFailed, with_free_ports
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    home = tmp_path_factory.mktemp("stack")
+    yield with_free_ports(read_environment({"OMS_HOME": str(home), "OMS_TARGET_QUEUES": "crm"}))
+    layout = layout_of(home)
+    shutil.rmtree(layout.servers, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stack(environment: Environment) -> Iterator[Stack]:
+    stack = Stack(environment)
+    try:
+        stack.start_servers()
+        prepare(stack, say=lambda _: None)
+        stack.start(without=("flower",))
+        stack.wait_ready()
+        yield stack
+    finally:
+        stack.stop()
+        stack.stop_servers()
+
+
+def comes_back(stack: Stack, name: str, killed: int | None) -> Callable[[], bool]:
+    def look() -> bool:
+        stack.watch()
+        return stack.pid(name) not in (None, killed)
+
+    return look
+
+
+def web_answers(stack: Stack) -> bool:
+    web = http.client.HTTPConnection("127.0.0.1", stack.environment.web_port, timeout=5)
+    try:
+        web.request("GET", "/api/v1/health")
+        return web.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        web.close()
+
+
+@pytest.mark.parametrize("name", ["worker-crm", "orchestration", "beat", "sandbox", "web"])
+def test_a_killed_process_is_started_again(stack: Stack, name: str) -> None:
+    killed = stack.pid(name)
+    stack.kill(name, signal.SIGKILL)
+    until(comes_back(stack, name, killed))
+    until(lambda: web_answers(stack))
+
+
+def test_a_killed_preloaded_process_and_its_forks_are_started_again(stack: Stack) -> None:
+    record = stack.layout.run / "preloaded.json"
+    preloaded, worker = running(record), stack.pid("worker-crm")
+    assert preloaded is not None
+    os.kill(preloaded, signal.SIGKILL)
+    until(comes_back(stack, "worker-crm", worker))
+    until(comes_back(stack, "web", None))
+    assert running(record) not in (None, preloaded)
+    until(lambda: web_answers(stack))
+
+
+def test_restarting_replaces_the_process(stack: Stack) -> None:
+    before = stack.pid("worker-crm")
+    stack.restart("worker-crm")
+    assert stack.pid("worker-crm") not in (None, before)
+
+
+def test_killed_servers_are_started_again(stack: Stack) -> None:
+    for module in (postgres, redis):
+        pid = module.running_pid(stack.layout)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: postgres.running_pid(stack.layout) is None)
+    stack.watch()
+    assert postgres.answers(stack.layout)
+    assert redis.answers(stack.layout)
+
+
+def test_a_second_supervisor_of_the_same_home_is_refused(stack: Stack) -> None:
+    with pytest.raises(StackFailed, match="Another stack runs"):
+        Stack(with_free_ports(stack.environment)).start_servers()
+    assert web_answers(stack)
+
+
+def test_a_command_gets_the_servers_and_its_exit_code_is_kept(stack: Stack) -> None:
+    done = manage(
+        stack.environment,
+        "stack",
+        "exec",
+        "--no-migrate",
+        "--",
+        sys.executable,
+        "-c",
+        "import os, psycopg, sys\n"
+        "psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT 1 FROM oms_order')\n"
+        "sys.exit(7)",
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert postgres.answers(stack.layout)
+
+
+def test_a_taken_port_is_named_before_anything_starts(home: Path) -> None:
+    environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
+    with socket.create_server(("127.0.0.1", environment.flower_port)):
+        with pytest.raises(StackFailed, match=f"{environment.flower_port}.*OMS_FLOWER_PORT"):
+            Stack(environment).start_servers()
+    assert postgres.running_pid(layout_of(home)) is None
+
+
+def test_a_command_without_servers_says_what_to_do(home: Path) -> None:
+    done = manage(read_environment({"OMS_HOME": str(home)}), "showmigrations")
+    assert done.returncode == 1
+    assert "is not running" in done.stderr
+    assert "make up" in done.stderr
+
+
+def test_after_a_killed_supervisor_the_next_one_finds_everything(home: Path) -> None:
+    environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
+    layout = layout_of(home)
+    supervisor = (
+        "import os, signal\n"
+        "from dataclasses import replace\n"
+        "from oms.environment import read_environment\n"
+        "from oms.supervisor.stack import Stack\n"
+        "stack = Stack(read_environment())\n"
+        "stack.start_servers()\n"
+        "stack.start(without=['beat', 'flower', 'orchestration'])\n"
+        "stack.wait_ready()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", supervisor], cwd=CHECKOUT, env=plain(environment), check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    left = {path.stem: json.loads(path.read_text())["pid"] for path in layout.run.glob("*.json")}
+    assert {"web", "sandbox", "preloaded", "worker-crm"} <= set(left)
+    server = postgres.running_pid(layout)
+    assert server is not None
+    successor = Stack(environment)
+    try:
+        successor.start_servers()
+        assert [name for name, pid in left.items() if process.is_alive(pid)] == []
+        assert postgres.running_pid(layout) == server
+    finally:
+        successor.stop_servers()
+    assert postgres.running_pid(layout) is None
+
+
+def test_a_reused_process_id_is_left_alone(tmp_path: Path) -> None:
+    record = tmp_path / "web.json"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        remember(record, bystander.pid)
+        known = json.loads(record.read_text())
+        record.write_text(json.dumps({**known, "started": known["started"] - 1}))
+        assert stop_leftovers(tmp_path) == []
+        assert bystander.poll() is None
+        assert not record.exists()
+        bystander.kill()
+
+
+def plain(environment: Environment) -> dict[str, str]:
+    """Only what names this stack, as a user's shell would have it."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(CHECKOUT),
+        "DJANGO_SETTINGS_MODULE": "oms.settings",
+        "OMS_HOME": str(environment.home),
+        "OMS_WEB_PORT": str(environment.web_port),
+        "OMS_FLOWER_PORT": str(environment.flower_port),
+        "OMS_SANDBOX_PORT": str(environment.sandbox_port),
+    }
+
+
+def manage(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=CHECKOUT,
+        env=plain(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
