@@ -33,6 +33,8 @@ def missing_servers(arguments: list[str]) -> str:
     from oms.embedded.layout import layout_of
     from oms.environment import EnvironmentInvalid, read_environment
 
+    if arguments[:2] in (["workflows", "check"], ["workflows", "schema"]):
+        return ""
     if not arguments or arguments[0] in SELF_SUFFICIENT or {"--help", "-h"} & set(arguments):
         return ""
     try:

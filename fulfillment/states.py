@@ -56,7 +56,5 @@ TASK_MOVING = frozenset(
 )
 """States that the engine itself will leave; a plan with none of them waits for help."""
 
-TASK_CLAIMABLE = frozenset(
-    {TaskState.READY, TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN}
-)
+TASK_CLAIMABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 """States that a worker may claim once `not_before` has passed: to send, or to reconcile."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
+
+handler400 = "oms.api.problems.bad_request"
+handler404 = "oms.api.problems.not_found"
+handler500 = "oms.api.problems.server_error"
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
-    path("api/v1/", include("oms.api.urls")),
+    path("api/", include("oms.api.urls")),
 ]

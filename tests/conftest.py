@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,7 +35,13 @@ ENVIRONMENT = read_environment()
 if ENVIRONMENT.embedded_redis:
     # Each run has a Redis database of its own, so that flushing it disturbs no other run.
     os.environ["REDIS_URL"] = layout_of(ENVIRONMENT.home).redis_url(database=1 + os.getpid() % 15)
+import django  # noqa: E402
+
+django.setup()
 from django.conf import settings  # noqa: E402
+
+from tests import desk  # noqa: E402
+from tests.desk import ScriptedSystems  # noqa: E402
 
 URL = settings.ENVIRONMENT.database_url
 OWNER_URL = settings.ENVIRONMENT.database_owner_url
@@ -103,6 +109,18 @@ def redis_url(servers: None) -> str:
     return str(settings.ENVIRONMENT.redis_url)
 
 
+@pytest.fixture
+def systems() -> ScriptedSystems:
+    """Target systems that do what the test tells them; see `tests.desk`."""
+    return desk.fresh_systems()
+
+
+@pytest.fixture
+def clock(db: None) -> Callable[[float], None]:
+    """`clock(seconds)` moves the database's clock forward; the test's rollback puts it back."""
+    return desk.advance
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         marker = item.get_closest_marker("django_db")
@@ -113,7 +131,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _use(database: str) -> None:
     """Point Django of this process at another database, and forget what it knew of the last."""
-    from django.db import connection
 
     from fulfillment.engine import graphs, targets
     from oms.intake import workflows

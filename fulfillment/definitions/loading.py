@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -17,6 +17,8 @@ from fulfillment.definitions.schema import Closed, WorkflowDefinition
 from fulfillment.definitions.source import MAXIMUM_BYTES, Source, join_path, read_source, too_large
 from fulfillment.definitions.validation import validate
 from fulfillment.errors import DefinitionInvalid, Fault
+
+Model = TypeVar("Model", bound=Closed)
 
 _KEYS = sorted(
     {
@@ -36,6 +38,11 @@ def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefi
 
     Faults of the shape hide faults of the meaning: those need a well-shaped definition.
     """
+    return parse_workflow(text=read_text(path=path), file=str(path), targets=targets)
+
+
+def read_text(*, path: Path) -> str:
+    """A template file's text. Raises DefinitionInvalid when it can't be read."""
     try:
         if not path.is_file():
             raise FileNotFoundError("there is no such file")
@@ -53,35 +60,41 @@ def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefi
         message = "It is not UTF-8; save it in that encoding."
         fault = Fault(code="file.encoding", message=message, file=str(path), line=line)
         raise DefinitionInvalid([fault]) from error
-    return parse_workflow(text=text, file=str(path), targets=targets)
+    return text
 
 
 def parse_workflow(*, text: str, file: str, targets: Targets | None = None) -> WorkflowDefinition:
     """The same for a text; `file` is only named in faults."""
     source = read_source(text=text, file=file)
-    faults = list(source.faults)
-    definition = None
-    if not isinstance(source.data, dict):
-        message = "A template is a mapping that starts with `workflow: <name>`."
-        faults.append(Fault(code="shape.not_a_mapping", message=message, file=file, line=1))
-    else:
-        try:
-            definition = WorkflowDefinition.model_validate(source.data)
-        except ValidationError as error:
-            found = error.errors(include_url=False)
-            # Members that failed are not counted, so a list can seem too short because of them.
-            shape = (
-                _shape_fault(one, source)
-                for one in found
-                if not (one["type"] == "too_short" and one["input"])
-            )
-            faults.extend(_located(fault, source=source, file=file) for fault in shape)
+    definition, faults = shaped(model=WorkflowDefinition, source=source, file=file)
     if definition is not None:
         meaning = validate(definition, targets)
         faults.extend(_located(fault, source=source, file=file) for fault in meaning)
     if definition is None or faults:
         raise DefinitionInvalid(sorted(faults, key=lambda fault: fault.line or 0))
     return definition
+
+
+def shaped(*, model: type[Model], source: Source, file: str) -> tuple[Model | None, list[Fault]]:
+    """What was read as an instance of `model`, and every fault of its text and shape."""
+    faults = list(source.faults)
+    if not isinstance(source.data, dict):
+        message = "The file must be a mapping; docs/workflows.md shows one."
+        return None, [
+            *faults,
+            Fault(code="shape.not_a_mapping", message=message, file=file, line=1),
+        ]
+    try:
+        return model.model_validate(source.data), faults
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    # Members that failed are not counted, so a list can seem too short because of them.
+    shape = (
+        _shape_fault(one, source)
+        for one in found
+        if not (one["type"] == "too_short" and one["input"])
+    )
+    return None, faults + [_located(fault, source=source, file=file) for fault in shape]
 
 
 def _located(fault: Fault, *, source: Source, file: str) -> Fault:

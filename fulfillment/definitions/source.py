@@ -127,7 +127,7 @@ class _Reader:
             value, kind = float(text), "float"
         else:
             kind = "str"
-        older = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        older = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False))
         if older != _PREFIX + kind or (kind == "str" and _NUMBER_IN_YAML_1_2.fullmatch(text)):
             message = (
                 f"{text!r} without quotes is read differently by different YAML readers. Quote "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -71,9 +72,7 @@ def claim(*, target: TargetSystem, limit: int, worker: str) -> list[Claim]:
         if not candidates:
             return []
         claims = run_unit(
-            lambda unit, candidates=candidates: _take(
-                unit, target, [row[1] for row in candidates], worker
-            ),
+            partial(_take, target=target, task_ids=[row[1] for row in candidates], worker=worker),
             fulfillment_ids=(row[0] for row in candidates),
             actor=f"worker {worker}",
             drained=target.pk,

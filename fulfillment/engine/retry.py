@@ -52,4 +52,4 @@ def may_retry(*, policy: RetryPolicy, sends: int, code: str) -> bool:
 
 def query_delay(*, reconcile_after: timedelta, unanswered: int) -> timedelta:
     """How long to wait before the target is asked again: doubling, five minutes at the most."""
-    return min(reconcile_after * 2 ** min(unanswered, 16), timedelta(minutes=5))
+    return min(reconcile_after * float(2 ** min(unanswered, 16)), timedelta(minutes=5))

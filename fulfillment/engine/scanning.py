@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from fulfillment.engine import hints
 from fulfillment.engine.completion import update_plan
@@ -41,7 +42,7 @@ def scan() -> int:
             due = raw.fetchall()
         if due:
             run_unit(
-                lambda unit, due=due: _select(unit, [row[0] for row in due]),
+                partial(_select, plan_ids=[row[0] for row in due]),
                 fulfillment_ids=(row[1] for row in due),
                 actor=_ACTOR,
             )

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from adapters.registry import build_adapter
 from django.conf import settings
 
 from adapters.contract import Adapter, Capabilities
+from adapters.registry import build_adapter
 from fulfillment.errors import UnknownQueue
 from fulfillment.models import TargetSystem
 
@@ -29,12 +29,7 @@ def get(name: str) -> TargetSystem:
     if remembered is not None and remembered[0] > time.monotonic():
         return remembered[1]
     row = TargetSystem.objects.get(pk=name)
-    if row.queue not in settings.OMS_TARGET_QUEUES:
-        raise UnknownQueue(
-            f"Target system {name!r} uses the queue {row.queue!r}, which no worker consumes. "
-            f"Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) and "
-            "start a worker for it, or choose one of these queues for the target."
-        )
+    _check_queue(row)
     _rows[name] = (time.monotonic() + _REMEMBERED_SECONDS, row)
     return row
 
@@ -52,26 +47,49 @@ def adapter_for(target: TargetSystem) -> Adapter:
         known = _adapters.get(target.pk)
         if known is not None and known[0] == signature:
             return known[1]
-        adapter = build_adapter(
-            kind=target.adapter,
-            target=target.pk,
-            settings=_settings(target),
-            capabilities=Capabilities(
-                idempotent=target.idempotent,
-                status_query=target.status_query,
-                asynchronous=target.asynchronous,
-            ),
-        )
+        adapter = _build(target)
         _adapters[target.pk] = (signature, adapter)
         return adapter
 
 
-def _settings(target: TargetSystem) -> Mapping[str, Any]:
-    return (
-        {"pool_size": target.sender_slots, **target.settings}
-        if target.adapter == "http"
-        else target.settings
+def check(target: TargetSystem) -> None:
+    """Raise UnknownQueue or AdapterMisconfigured when work for this row could not be sent."""
+    _check_queue(target)
+    _build(target)
+
+
+def _check_queue(target: TargetSystem) -> None:
+    if target.queue not in settings.OMS_TARGET_QUEUES:
+        raise UnknownQueue(
+            f"Target system {target.pk!r} uses the queue {target.queue!r}, which no worker "
+            f"consumes. Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) "
+            "and start a worker for it, or choose one of these queues for the target."
+        )
+
+
+def _build(target: TargetSystem) -> Adapter:
+    return build_adapter(
+        kind=target.adapter,
+        target=target.pk,
+        settings=_settings(target),
+        capabilities=Capabilities(
+            idempotent=target.idempotent,
+            status_query=target.status_query,
+            asynchronous=target.asynchronous,
+        ),
     )
+
+
+def _settings(target: TargetSystem) -> Mapping[str, Any]:
+    """The row's settings with `${sandbox_url}` filled in: where a sandbox listens is the
+    surroundings' business, not the row's."""
+    filled = {
+        name: value.replace("${sandbox_url}", settings.OMS_SANDBOX_URL)
+        if isinstance(value, str)
+        else value
+        for name, value in target.settings.items()
+    }
+    return {"pool_size": target.sender_slots, **filled} if target.adapter == "http" else filled
 
 
 def forget() -> None:

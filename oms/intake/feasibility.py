@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
@@ -90,9 +91,7 @@ def assess() -> int:
             answers = dict(zip(orders, askers.map(_ask, _prepared(orders)), strict=True))
         for order, (faults, trouble) in answers.items():
             run_unit(
-                lambda unit, order=order, faults=faults, trouble=trouble: _decide(
-                    unit, order.pk, faults, trouble
-                ),
+                partial(_decide, order_id=order.pk, faults=faults, trouble=trouble),
                 fulfillment_ids=[order.fulfillment_id],
                 actor="feasibility",
             )

@@ -86,9 +86,7 @@ class Order(StatefulModel):
     def accept(self) -> None:
         """Every rule passed."""
 
-    @transition(
-        field=state, source=OrderState.READY_FOR_FULFILLMENT, target=OrderState.IN_PROGRESS
-    )
+    @transition(field=state, source=OrderState.READY_FOR_FULFILLMENT, target=OrderState.IN_PROGRESS)
     def start(self) -> None:
         """Its active plan, with a validated graph, has started."""
 

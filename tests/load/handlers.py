@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from adapters.python_function import handler
-
 from adapters.contract import Command
+from adapters.python_function import handler
 
 _OUTPUTS = {
     "tenant_id": "t",

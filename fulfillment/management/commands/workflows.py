@@ -1,0 +1,107 @@
+"""`manage.py workflows publish|check|list|show|graph|schema`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import BaseCommand, CommandError, CommandParser
+
+from fulfillment.definitions.loading import load_workflow
+from fulfillment.definitions.mermaid import mermaid
+from fulfillment.definitions.schema import WorkflowDefinition, workflow_schema
+from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
+from fulfillment.models import WorkflowVersion
+from fulfillment.publishing import publish
+
+
+class Command(BaseCommand):
+    help = "Check, publish and look at workflow templates."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        for verb, text in (
+            ("check", "say everything that is wrong with files; needs no database"),
+            ("publish", "make files the versions that new orders use"),
+        ):
+            files = verbs.add_parser(verb, help=text)
+            files.add_argument("files", nargs="*", type=Path, help="default: every shipped one")
+        verbs.add_parser("list", help="every published version")
+        show = verbs.add_parser("show", help="one published version as JSON")
+        show.add_argument("workflow", help="name, or name@version; otherwise the newest")
+        graph = verbs.add_parser("graph", help="a workflow's tasks as a Mermaid flowchart")
+        graph.add_argument("workflow", help="name, name@version, or a template file")
+        verbs.add_parser("schema", help="JSON Schema of template files, for editors")
+
+    def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        try:
+            getattr(self, f"_{verb}")(options)
+        except FulfillmentError as error:
+            raise CommandError(str(error)) from error
+
+    def _check(self, options: dict[str, Any]) -> None:
+        for path, definition in _loaded(options["files"]):
+            self.stdout.write(f"{path}: {definition.name} v{definition.version} has no faults")
+
+    def _publish(self, options: dict[str, Any]) -> None:
+        # All are read before one is published: a typo in the last leaves nothing half done.
+        for _, definition in list(_loaded(options["files"])):
+            publication = publish(definition=definition, published_by=getpass.getuser())
+            if options["verbosity"]:
+                done = "published" if publication.is_new else "was published before, unchanged"
+                self.stdout.write(f"{publication.workflow} {done}")
+
+    def _list(self, options: dict[str, Any]) -> None:
+        for row in WorkflowVersion.objects.prefetch_related("selectors"):
+            offerings = ", ".join(sorted({s.offering for s in row.selectors.all()}))
+            self.stdout.write(
+                f"{row!s:32} {row.published_at:%Y-%m-%d %H:%M} by {row.published_by:12} {offerings}"
+            )
+
+    def _show(self, options: dict[str, Any]) -> None:
+        self.stdout.write(json.dumps(_published(options["workflow"]).document, indent=2))
+
+    def _graph(self, options: dict[str, Any]) -> None:
+        name = options["workflow"]
+        definition = (
+            load_workflow(path=Path(name))
+            if name.endswith((".yaml", ".yml"))
+            else WorkflowDefinition.from_document(_published(name).document)
+        )
+        self.stdout.write(mermaid(definition))
+
+    def _schema(self, options: dict[str, Any]) -> None:
+        self.stdout.write(json.dumps(workflow_schema(), indent=2))
+
+
+def _loaded(files: list[Path]) -> Iterable[tuple[Path, WorkflowDefinition]]:
+    """Every file as a definition. Raises DefinitionInvalid with the faults of all of them."""
+    faults: list[Fault] = []
+    found = []
+    for path in files or sorted(settings.OMS_WORKFLOWS.glob("*/v*.yaml")):
+        try:
+            found.append((path, load_workflow(path=path)))
+        except DefinitionInvalid as error:
+            faults.extend(error.faults)
+    if faults:
+        raise DefinitionInvalid(faults)
+    return found
+
+
+def _published(name: str) -> WorkflowVersion:
+    name, _, version = name.partition("@")
+    rows = WorkflowVersion.objects.filter(name=name)
+    if version:
+        rows = rows.filter(version=int(version) if version.isdecimal() else 0)
+    row = rows.order_by("-version").first()
+    if row is None:
+        raise CommandError(
+            f"No published workflow is called {name}{'@' + version if version else ''}; "
+            "`manage.py workflows list` shows what there is."
+        )
+    return row

@@ -1,0 +1,65 @@
+"""Publishing: template files become immutable rows; nothing reads the files afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from fulfillment.definitions.schema import WorkflowDefinition, definition_document
+from fulfillment.definitions.validation import validate
+from fulfillment.engine.database import cursor
+from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
+from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    workflow: WorkflowVersion
+    is_new: bool
+    """False when the same content had been published before: nothing was written."""
+
+
+def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication:
+    """Publish one version, for new orders from the next one on.
+
+    Publishing the same content again does nothing. Raises PublishedVersionDiffers when this
+    name and version has other content, DefinitionInvalid with every fault, also of targets
+    that no row describes.
+    """
+    faults = validate(definition, dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)))
+    if faults:
+        raise DefinitionInvalid(faults)
+    with transaction.atomic(), cursor() as raw:
+        # Two publishers of one name queue up here; the second sees what the first has written.
+        raw.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)), fulfillment_now()",
+            [f"workflow:{definition.name}"],
+        )
+        row = raw.fetchone()
+        assert row is not None
+        known = WorkflowVersion.objects.filter(
+            name=definition.name, version=definition.version
+        ).first()
+        if known is not None:
+            if known.content_hash != definition.content_hash:
+                raise PublishedVersionDiffers(
+                    f"{definition.name} v{definition.version} is published with other content, "
+                    "and what is published never changes. Raise `version:` in the file and "
+                    "publish that."
+                )
+            return Publication(workflow=known, is_new=False)
+        workflow = WorkflowVersion.objects.create(
+            name=definition.name,
+            version=definition.version,
+            title=definition.title,
+            content_hash=definition.content_hash,
+            document=definition_document(definition),
+            published_at=row[1],
+            published_by=published_by,
+        )
+        WorkflowSelector.objects.bulk_create(
+            WorkflowSelector(workflow=workflow, offering=offering, action=action)
+            for offering, action in definition.selectors
+        )
+    return Publication(workflow=workflow, is_new=True)

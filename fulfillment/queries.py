@@ -1,0 +1,236 @@
+"""Read models: how far a fulfillment is, what it waits for, and what has happened.
+
+Each takes many fulfillments and costs a fixed number of queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fulfillment.engine import graphs
+from fulfillment.models import Attempt, Command, Plan, Task, Transition
+from fulfillment.states import PlanState, TaskState
+
+_WAITS: Mapping[TaskState, str] = {
+    TaskState.READY: "It waits for a free slot of {target}.",
+    TaskState.DISPATCHED: "It is being sent to {target}.",
+    TaskState.ACCEPTED: "{target} is working on it and will report.",
+    TaskState.FAILED_RETRYABLE: "Nothing happened at {target}; it is tried again.",
+    TaskState.OUTCOME_UNKNOWN: "Whether {target} did it is not known; it is being asked.",
+    TaskState.AWAITING_MANUAL: "A person has to decide.",
+    TaskState.FAILED_FINAL: "It failed, and is not tried again by itself.",
+}
+_LOOK_FIRST = (
+    TaskState.AWAITING_MANUAL,
+    TaskState.FAILED_FINAL,
+    TaskState.OUTCOME_UNKNOWN,
+    TaskState.FAILED_RETRYABLE,
+    TaskState.ACCEPTED,
+    TaskState.DISPATCHED,
+    TaskState.READY,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why one task has not succeeded yet. `until`: when the engine looks at it again by itself."""
+
+    task_id: int
+    task: str
+    title: str
+    target: str
+    state: TaskState
+    reason: str
+    until: datetime | None
+
+
+def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
+    """Per fulfillment what its active plan waits for, the most pressing first.
+
+    Tasks that only wait for other tasks are left out: those others are the answer.
+    """
+    rows = (
+        Task.objects.filter(
+            plan__fulfillment_id__in=fulfillment_ids,
+            state__in=_LOOK_FIRST,
+            plan__state__in=[PlanState.RUNNING, PlanState.BLOCKED],
+        )
+        .select_related("plan")
+        .defer("outputs", "plan__context")
+        .order_by("fulfillment_id", "node")
+    )
+    found: dict[int, list[Wait]] = {}
+    for task in rows:
+        found.setdefault(task.fulfillment_id, []).append(_wait(task))
+    for waits in found.values():
+        waits.sort(key=lambda wait: _LOOK_FIRST.index(wait.state))
+    return found
+
+
+def _wait(task: Task) -> Wait:
+    state = TaskState(task.state)
+    sentence = _WAITS[state].format(target=task.target_id)
+    awaits_time = state in (
+        TaskState.FAILED_RETRYABLE,
+        TaskState.OUTCOME_UNKNOWN,
+        TaskState.ACCEPTED,
+        TaskState.READY,
+    )
+    return Wait(
+        task_id=task.pk,
+        task=task.key,
+        title=graphs.by_id(task.plan.graph_id).nodes[task.node].title,
+        target=task.target_id,
+        state=state,
+        reason=f"{sentence} {task.blocked_reason}".strip(),
+        until=task.not_before if awaits_time else None,
+    )
+
+
+def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
+    """The newest plan of each fulfillment, without its snapshot of the order."""
+    rows = (
+        Plan.objects.filter(fulfillment_id__in=fulfillment_ids)
+        .defer("context")
+        .order_by("fulfillment_id", "order_version", "version")
+    )
+    return {plan.fulfillment_id: plan for plan in rows}
+
+
+def graph_document(*, plan: Plan) -> dict[str, Any]:
+    """A plan's graph with the state of every task: {"nodes": […], "edges": […]}."""
+    graph = graphs.by_id(plan.graph_id)
+    tasks = {task.node: task for task in Task.objects.filter(plan=plan)}
+    return {
+        "nodes": [
+            {
+                "id": node.index,
+                "task": node.key,
+                "title": node.title,
+                "item": node.item,
+                "target": node.target,
+                "action": node.action,
+                "required": node.required,
+                "irreversible": node.irreversible,
+                "depth": graph.depth[node.index],
+                "milestones": [milestone.name for milestone in node.milestones],
+                "state": str(tasks[node.index].state),
+                "outputs": tasks[node.index].outputs,
+            }
+            for node in graph.nodes
+        ],
+        "edges": [
+            {
+                "from": edge.source,
+                "to": edge.target,
+                "type": str(edge.type),
+                "output": edge.output,
+            }
+            for edge in graph.edges
+        ],
+    }
+
+
+def timeline(*, fulfillment_id: int, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Everything that happened, oldest first: transitions with sequence > `after`.
+
+    Commands and attempts stand among them by the time at which they were written or begun.
+    Returns the entries, and whether there are more.
+    """
+    rows = list(
+        Transition.objects.filter(fulfillment_id=fulfillment_id, sequence__gt=after).order_by(
+            "sequence"
+        )[: limit + 1]
+    )
+    more, rows = len(rows) > limit, rows[:limit]
+    if not rows:
+        return [], False
+    names = dict(
+        Task.objects.filter(
+            pk__in={int(row.entity_id) for row in rows if row.entity == "task"}
+        ).values_list("pk", "key")
+    )
+    entries = [(row.occurred_at, 0, row.sequence, _transition(row, names)) for row in rows]
+    entries += _exchanges(fulfillment_id, rows, after=after, more=more)
+    return [entry for *_, entry in sorted(entries, key=lambda entry: entry[:3])], more
+
+
+def _transition(row: Transition, names: Mapping[int, str]) -> dict[str, Any]:
+    subject = row.entity_id
+    if row.entity == "task":
+        subject = names.get(int(row.entity_id), subject)
+    return {
+        "kind": "transition",
+        "sequence": row.sequence,
+        "at": row.occurred_at,
+        "entity": row.entity,
+        "subject": subject,
+        "name": row.name,
+        "from": row.from_state,
+        "to": row.to_state,
+        "actor": row.actor,
+        "cause": row.cause,
+        "details": row.details,
+        "hash": row.hash,
+    }
+
+
+_Entry = tuple[datetime, int, int, dict[str, Any]]
+
+
+def _exchanges(
+    fulfillment_id: int, rows: list[Transition], *, after: int, more: bool
+) -> Iterable[_Entry]:
+    """Commands and attempts from the end of the page before to the end of this one."""
+    span: dict[str, datetime] = {}
+    if after:
+        span["gte"] = Transition.objects.get(
+            fulfillment_id=fulfillment_id, sequence=rows[0].sequence - 1
+        ).occurred_at
+    if more:
+        span["lt"] = rows[-1].occurred_at
+    # Through the plan, whose index leads to the tasks and these to their commands.
+    commands = Command.objects.filter(
+        task__plan__fulfillment_id=fulfillment_id,
+        **{f"created_at__{bound}": at for bound, at in span.items()},
+    ).select_related("task")
+    for command in commands:
+        yield command.created_at, 1, command.pk, _command(command)
+    attempts = Attempt.objects.filter(
+        command__task__plan__fulfillment_id=fulfillment_id,
+        **{f"started_at__{bound}": at for bound, at in span.items()},
+    ).select_related("task", "command")
+    for attempt in attempts:
+        yield attempt.started_at, 2, attempt.pk, _attempt(attempt)
+
+
+def _command(command: Command) -> dict[str, Any]:
+    return {
+        "kind": "command",
+        "at": command.created_at,
+        "task": command.task.key,
+        "target": command.target_id,
+        "action": command.action,
+        "revision": command.revision,
+        "idempotency_key": command.idempotency_key,
+        "payload": command.payload,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "kind": "attempt",
+        "at": attempt.started_at,
+        "task": attempt.task.key,
+        "target": attempt.command.target_id,
+        "number": attempt.number,
+        "purpose": attempt.purpose,
+        "worker": attempt.worker,
+        "finished_at": attempt.finished_at,
+        "outcome": attempt.outcome,
+        "code": attempt.code,
+        "message": attempt.message,
+    }

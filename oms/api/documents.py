@@ -1,0 +1,287 @@
+"""What the API answers about orders; each list costs a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from fulfillment import queries
+from fulfillment.engine import graphs
+from fulfillment.models import Plan
+from fulfillment.states import PlanState, TaskState
+from oms.models import Order, OrderItem
+from oms.states import ItemAction, OrderState
+
+
+class CustomerOut(BaseModel):
+    id: str
+    name: str
+    tier: str
+
+
+class Progress(BaseModel):
+    """How far the newest plan is; `done` are tasks that need nothing more."""
+
+    plan: PlanState | None
+    tasks: int
+    done: int
+    percent: int
+
+
+class OrderSummary(BaseModel):
+    id: str
+    external_id: str
+    version: int
+    state: OrderState
+    customer: CustomerOut
+    priority: int
+    submitted_at: datetime
+    finished_at: datetime | None
+    progress: Progress
+    stuck: bool = Field(description="The detector has flagged it; `waiting` says why.")
+
+
+class PriceOut(BaseModel):
+    one_off: Decimal | None
+    recurring: Decimal | None
+    currency: str
+
+
+class ItemOut(BaseModel):
+    item_id: str
+    parent: str | None
+    action: ItemAction
+    offering: str
+    quantity: int
+    characteristics: dict[str, Any]
+    price: PriceOut | None
+    place: dict[str, Any]
+    parties: list[dict[str, Any]]
+    asset: str
+    relations: list[dict[str, Any]]
+
+
+class FaultOut(BaseModel):
+    """Why an order was rejected."""
+
+    code: str
+    path: str
+    message: str
+
+
+class MilestoneOut(BaseModel):
+    """A promise to the customer; `reached_at` is null until it is kept."""
+
+    name: str
+    title: str
+    reached_at: datetime | None
+
+
+class WaitOut(BaseModel):
+    """Why it is not further. `task` is null when it is the order or its plan as a whole."""
+
+    task: str | None
+    title: str | None
+    target: str | None
+    state: TaskState | None
+    reason: str
+    until: datetime | None = Field(description="When the engine looks at it again by itself.")
+
+
+class Links(BaseModel):
+    self: str
+    timeline: str
+    graph: str
+
+
+class OrderOut(OrderSummary):
+    billing_account: str
+    region: str
+    channel: str
+    requested_at: datetime | None
+    promised_at: datetime | None
+    items: list[ItemOut]
+    faults: list[FaultOut]
+    milestones: list[MilestoneOut]
+    waiting: list[WaitOut]
+    links: Links
+
+
+class OrderPage(BaseModel):
+    orders: list[OrderSummary]
+    next: str | None = Field(description="The next page, or null.")
+
+
+class SubmittedOrder(BaseModel):
+    id: str
+    external_id: str
+    state: OrderState
+    faults: list[FaultOut] = []
+    href: str
+
+
+class SubmissionResult(BaseModel):
+    """`duplicate`: you have an order with this external id; it is the one named here."""
+
+    status: Literal["created", "duplicate"]
+    order: SubmittedOrder
+
+
+class SubmissionOut(BaseModel):
+    results: list[SubmissionResult]
+
+
+class Entry(BaseModel):
+    """One thing that happened; `kind` says which further members it has."""
+
+    kind: Literal["transition", "command", "attempt"]
+    at: datetime
+
+
+class Timeline(BaseModel):
+    entries: list[Entry]
+    next: str | None = Field(description="The next page, or null.")
+
+
+class GraphOut(BaseModel):
+    plan: int
+    state: PlanState
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457; `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str
+    errors: list[FaultOut] = []
+
+
+def summaries(orders: Sequence[Order]) -> list[OrderSummary]:
+    """In the order of `orders`."""
+    plans = queries.newest_plans(fulfillment_ids=[order.fulfillment_id for order in orders])
+    return [OrderSummary(**_summary(order, plans.get(order.fulfillment_id))) for order in orders]
+
+
+def order_document(order: Order) -> OrderOut:
+    """Everything about one order; read it with its items and milestones prefetched."""
+    plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
+    href = order_href(order.reference)
+    return OrderOut(
+        **_summary(order, plan),
+        billing_account=order.billing_account,
+        region=order.region,
+        channel=order.channel,
+        requested_at=order.requested_at,
+        promised_at=order.promised_at,
+        items=_items(list(order.items.all())),
+        faults=[FaultOut(**fault) for fault in order.faults],
+        milestones=_milestones(order, plan),
+        waiting=_waiting(order, plan),
+        links=Links(self=href, timeline=f"{href}/timeline", graph=f"{href}/graph"),
+    )
+
+
+def order_href(reference: str) -> str:
+    return f"/api/v1/orders/{reference}"
+
+
+def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
+    total = plan.tasks_total if plan else 0
+    done = total - plan.tasks_open if plan else 0
+    return {
+        "id": order.reference,
+        "external_id": order.external_id,
+        "version": order.version,
+        "state": order.state,
+        "customer": CustomerOut(
+            id=order.customer_id, name=order.customer_name, tier=order.customer_tier
+        ),
+        "priority": order.priority,
+        "submitted_at": order.submitted_at,
+        "finished_at": order.finished_at,
+        "progress": Progress(
+            plan=PlanState(plan.state) if plan else None,
+            tasks=total,
+            done=done,
+            percent=100 * done // total if total else 0,
+        ),
+        "stuck": bool(plan and plan.stuck_at),
+    }
+
+
+def _items(items: Sequence[OrderItem]) -> list[ItemOut]:
+    names = {item.pk: item.item_id for item in items}
+    return [
+        ItemOut(
+            item_id=item.item_id,
+            parent=names[item.parent_id] if item.parent_id else None,
+            action=ItemAction(item.action),
+            offering=item.offering,
+            quantity=item.quantity,
+            characteristics=item.characteristics,
+            price=PriceOut(
+                one_off=item.one_off_price,
+                recurring=item.recurring_price,
+                currency=item.currency,
+            )
+            if item.currency
+            else None,
+            place=item.place,
+            parties=item.parties,
+            asset=item.asset,
+            relations=item.relations,
+        )
+        for item in items
+    ]
+
+
+def _milestones(order: Order, plan: Plan | None) -> list[MilestoneOut]:
+    """Those that are reached, then those that the plan still promises."""
+    found = {
+        milestone.name: MilestoneOut(
+            name=milestone.name, title=milestone.title, reached_at=milestone.reached_at
+        )
+        for milestone in order.milestones.all()
+    }
+    for node in graphs.by_id(plan.graph_id).nodes if plan else ():
+        for promised in node.milestones:
+            found.setdefault(
+                promised.name,
+                MilestoneOut(name=promised.name, title=promised.title, reached_at=None),
+            )
+    return list(found.values())
+
+
+def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
+    waits = []
+    if order.waiting_reason:
+        waits.append(_whole(order.waiting_reason, order.feasibility_due_at))
+    if plan and plan.stuck_at:
+        waits.append(_whole(plan.stuck_reason, None))
+    by_fulfillment = queries.waiting(fulfillment_ids=[order.fulfillment_id])
+    waits += [
+        WaitOut(
+            task=wait.task,
+            title=wait.title,
+            target=wait.target,
+            state=wait.state,
+            reason=wait.reason,
+            until=wait.until,
+        )
+        for wait in by_fulfillment.get(order.fulfillment_id, [])
+    ]
+    return waits
+
+
+def _whole(reason: str, until: datetime | None) -> WaitOut:
+    return WaitOut(task=None, title=None, target=None, state=None, reason=reason, until=until)

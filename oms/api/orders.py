@@ -1,0 +1,292 @@
+"""Orders: submit one or many, list, read, follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from django.db.models import Exists, OuterRef, QuerySet
+from drf_spectacular.utils import extend_schema
+from pydantic import Field, StringConstraints
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from adapters.strict_json import dumps
+from fulfillment import queries
+from fulfillment.models import Plan
+from oms.api import documents, schema
+from oms.api.authentication import client_of
+from oms.api.parsing import validated
+from oms.api.problems import CONTENT_TYPE, Problem
+from oms.api.requests import Closed, Instant, OrderIn, OrdersIn
+from oms.intake.replay import KEY, Answer, KeyReused, submit_once
+from oms.intake.requests import OrderRequest
+from oms.intake.submission import Disposition, Submitted, submit
+from oms.models import Order
+from oms.states import OrderState
+
+Storable = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
+
+
+class OrderFilter(Closed):
+    """Query of the list; `after` is the last id of the page before."""
+
+    state: list[OrderState] = []
+    customer: Storable | None = None
+    external_id: Storable | None = None
+    submitted_from: Instant | None = None
+    submitted_before: Instant | None = None
+    stuck: bool | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    after: Annotated[str, StringConstraints(pattern=r"^O-[0-9]{1,18}$")] | None = None
+
+
+class PageQuery(Closed):
+    """Query of the timeline; `after` is the last sequence of the page before."""
+
+    after: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class Orders(APIView):
+    """All orders of the client whose key is used."""
+
+    @extend_schema(
+        operation_id="submit_orders",
+        summary="Submit one order, or many",
+        parameters=[schema.IDEMPOTENCY_KEY],
+        request=schema.one_of("OrderOrOrders", OrderIn, OrdersIn),
+        responses={
+            201: schema.one_of(
+                "SubmittedOrderOrOrders", documents.SubmittedOrder, documents.SubmissionOut
+            ),
+            207: documents.SubmissionOut,
+            **schema.problems(400, 401, 403, 409, 413, 415, 503),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """One order as the body, or `{"orders": […]}` with up to 500.
+
+        An order that breaks rules is kept as REJECTED, with every fault. An external id that you
+        have used before creates nothing: 409 for one order, `duplicate` among many.
+        """
+        data = request.data
+        if isinstance(data, dict) and "orders" in data:
+            requests = [order.request() for order in validated(OrdersIn, data).orders]
+            respond = _answer_many
+        else:
+            requests = [validated(OrderIn, data).request()]
+            respond = _answer_one
+        (status, body), is_replay = _submit(request, requests, respond, data)
+        response = Response(
+            body, status=status, content_type=CONTENT_TYPE if status > 399 else None
+        )
+        if is_replay:
+            response["Idempotent-Replayed"] = "true"
+        if "href" in body:
+            response["Location"] = body["href"]
+        return response
+
+    @extend_schema(
+        operation_id="list_orders",
+        summary="List orders, newest first",
+        parameters=schema.ORDER_FILTERS,
+        responses={200: documents.OrderPage, **schema.problems(400, 401, 403, 503)},
+    )
+    def get(self, request: Request) -> Response:
+        """Every filter narrows; `next` is the address of the next page."""
+        query = _query(OrderFilter, request, repeatable={"state"})
+        rows = list(_filtered(_orders_of(request), query)[: query.limit + 1])
+        page = rows[: query.limit]
+        return _json(
+            documents.OrderPage(
+                orders=documents.summaries(page),
+                next=_next(request, after=page[-1].reference) if len(rows) > len(page) else None,
+            )
+        )
+
+
+class OrderDetail(APIView):
+    @extend_schema(
+        operation_id="read_order",
+        summary="Read one order: how far it is, and what it waits for",
+        responses={200: documents.OrderOut, **schema.problems(401, 403, 404, 503)},
+    )
+    def get(self, request: Request, reference: str) -> Response:
+        """State, items, progress, milestones, and in plain words what it waits for."""
+        rows = _orders_of(request).prefetch_related("items", "milestones")
+        return _json(documents.order_document(_found(rows, reference)))
+
+
+class OrderTimeline(APIView):
+    @extend_schema(
+        operation_id="read_timeline",
+        summary="Everything that has happened to an order",
+        parameters=schema.PAGE,
+        responses={200: documents.Timeline, **schema.problems(400, 401, 403, 404, 503)},
+    )
+    def get(self, request: Request, reference: str) -> Response:
+        """Every transition, command and attempt, oldest first."""
+        query = _query(PageQuery, request)
+        order = _found(_orders_of(request), reference)
+        entries, more = queries.timeline(
+            fulfillment_id=order.fulfillment_id, after=query.after, limit=query.limit
+        )
+        last = max((entry.get("sequence", 0) for entry in entries), default=0)
+        return Response({"entries": entries, "next": _next(request, after=last) if more else None})
+
+
+class OrderGraph(APIView):
+    @extend_schema(
+        operation_id="read_graph",
+        summary="An order's plan as a graph",
+        responses={200: documents.GraphOut, **schema.problems(401, 403, 404, 503)},
+    )
+    def get(self, request: Request, reference: str) -> Response:
+        """Nodes with their states and outputs, and typed edges between them."""
+        order = _found(_orders_of(request), reference)
+        plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(
+            order.fulfillment_id
+        )
+        if plan is None:
+            raise Problem(
+                status=404,
+                code="order.has_no_plan",
+                title="This order has no plan",
+                detail=f"It is {order.state}. An order gets its plan when every rule has passed.",
+            )
+        return Response({"plan": plan.pk, "state": plan.state, **queries.graph_document(plan=plan)})
+
+
+def _submit(
+    request: Request, requests: Sequence[OrderRequest], respond: Any, data: Any
+) -> tuple[Answer, bool]:
+    client = client_of(request)
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return respond(
+            submit(client=client, requests=requests, actor=f"client {client.name}")
+        ), False
+    if not KEY.fullmatch(key):
+        raise Problem(
+            status=400,
+            code="idempotency.key_invalid",
+            title="The Idempotency-Key can't be used",
+            detail="Use 1 to 255 visible ASCII characters without spaces, such as a UUID.",
+        )
+    try:
+        done = submit_once(
+            client=client,
+            requests=requests,
+            idempotency_key=key,
+            body=dumps(data),
+            respond=respond,
+        )
+    except KeyReused as error:
+        raise Problem(
+            status=409,
+            code=error.code,
+            title="This Idempotency-Key belongs to another request",
+            detail="The key was sent before, with another body. Nothing was done now. Use a new "
+            "key for a new request, and the same body for the same key.",
+        ) from None
+    return done.answer, done.is_replay
+
+
+def _answer_one(results: Sequence[Submitted]) -> Answer:
+    (result,) = results
+    if result.disposition is Disposition.CREATED:
+        return 201, _submitted(result).model_dump(mode="json")
+    problem = Problem(
+        status=409,
+        code="order.external_id_used",
+        title="You have an order with this external id",
+        detail=f"It is {result.reference}. Nothing was created. Read that one, or use another "
+        "external id for another order.",
+        order=_submitted(result).model_dump(mode="json"),
+    )
+    return 409, problem.document
+
+
+def _answer_many(results: Sequence[Submitted]) -> Answer:
+    answer = documents.SubmissionOut(
+        results=[
+            documents.SubmissionResult(status=result.disposition.value, order=_submitted(result))
+            for result in results
+        ]
+    )
+    created = all(result.disposition is Disposition.CREATED for result in results)
+    return (201 if created else 207), answer.model_dump(mode="json")
+
+
+def _submitted(result: Submitted) -> documents.SubmittedOrder:
+    return documents.SubmittedOrder(
+        id=result.reference,
+        external_id=result.external_id,
+        state=result.state,
+        faults=[documents.FaultOut(**fault) for fault in result.faults],
+        href=documents.order_href(result.reference),
+    )
+
+
+def _orders_of(request: Request) -> QuerySet[Order]:
+    return Order.objects.filter(client=client_of(request))
+
+
+def _found(rows: QuerySet[Order], reference: str) -> Order:
+    order = rows.filter(reference=reference).first()
+    if order is None:
+        raise Problem(
+            status=404,
+            code="order.not_found",
+            title="There is no such order",
+            detail=f"None of your orders is called {reference}. The list finds one by external_id.",
+        )
+    return order
+
+
+def _filtered(orders: QuerySet[Order], query: OrderFilter) -> QuerySet[Order]:
+    if query.state:
+        orders = orders.filter(state__in=query.state)
+    if query.customer is not None:
+        orders = orders.filter(customer_id=query.customer)
+    if query.external_id is not None:
+        orders = orders.filter(external_id=query.external_id)
+    if query.submitted_from is not None:
+        orders = orders.filter(submitted_at__gte=query.submitted_from)
+    if query.submitted_before is not None:
+        orders = orders.filter(submitted_at__lt=query.submitted_before)
+    if query.stuck is not None:
+        flagged = Plan.objects.filter(
+            fulfillment_id=OuterRef("fulfillment_id"), stuck_at__isnull=False
+        )
+        orders = orders.filter(Exists(flagged) if query.stuck else ~Exists(flagged))
+    if query.after is not None:
+        orders = orders.filter(pk__lt=int(query.after.removeprefix("O-")))
+    return orders.order_by("-pk")
+
+
+def _query(
+    model: Any, request: Request, *, repeatable: frozenset[str] | set[str] = frozenset()
+) -> Any:
+    given = {
+        name: values if name in repeatable or len(values) > 1 else values[0]
+        for name, values in request.query_params.lists()
+    }
+    return validated(model, given)
+
+
+def _next(request: Request, *, after: str | int) -> str:
+    parameters = [
+        (name, value)
+        for name, values in request.query_params.lists()
+        if name != "after"
+        for value in values
+    ]
+    return f"{request.path}?{urlencode([*parameters, ('after', str(after))])}"
+
+
+def _json(document: Any) -> Response:
+    return Response(document.model_dump(mode="json"))

@@ -1,0 +1,48 @@
+"""What the OpenAPI document says about parameters and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
+from pydantic import BaseModel
+
+from oms.api.documents import ProblemOut
+from oms.api.problems import CONTENT_TYPE
+from oms.states import OrderState
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    location=OpenApiParameter.HEADER,
+    description="Sent again with the same body it repeats the first answer and does nothing; "
+    "with another body it is refused with 409.",
+)
+ORDER_FILTERS = [
+    OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),
+    OpenApiParameter("customer", OpenApiTypes.STR, description="The customer's id."),
+    OpenApiParameter("external_id", OpenApiTypes.STR, description="Your own name for the order."),
+    OpenApiParameter("submitted_from", OpenApiTypes.DATETIME, description="Then or later."),
+    OpenApiParameter("submitted_before", OpenApiTypes.DATETIME, description="Before then."),
+    OpenApiParameter("stuck", OpenApiTypes.BOOL, description="Flagged by the detector, or not."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.STR, description="The last id of the page before."),
+]
+PAGE = [
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 1000; 200 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last sequence number seen."),
+]
+
+
+def problems(*statuses: int) -> dict[Any, Any]:
+    """Responses of `extend_schema` for these HTTP statuses."""
+    return {(status, CONTENT_TYPE): ProblemOut for status in statuses}
+
+
+def one_of(name: str, *models: type[BaseModel]) -> PolymorphicProxySerializer:
+    """A body that is one of several; which one, its own members tell."""
+    members: Any = list(models)
+    return PolymorphicProxySerializer(
+        component_name=name, serializers=members, resource_type_field_name=None
+    )

@@ -1,0 +1,79 @@
+"""Idempotency-Key: the same submission, sent again, is answered again and done once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, connection
+
+from fulfillment.engine.unit import Unit, run_unit
+from oms.intake.requests import OrderRequest
+from oms.intake.submission import Submitted, submit_in
+from oms.models import ApiClient, Submission
+
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+Answer = tuple[int, dict[str, Any]]
+"""HTTP status and JSON body."""
+
+
+class KeyReused(Exception):
+    """This client has used the key for another request."""
+
+    code = "idempotency.key_reused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    answer: Answer
+    is_replay: bool
+
+
+def submit_once(
+    *,
+    client: ApiClient,
+    requests: Sequence[OrderRequest],
+    idempotency_key: str,
+    body: bytes,
+    respond: Callable[[Sequence[Submitted]], Answer],
+) -> Replayed:
+    """`submit` under a key: orders and answer are stored in one transaction.
+
+    A second request with the key waits for the first and gets its answer. Raises KeyReused
+    when `body` (the request, canonical) is another one.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+
+    def work(unit: Unit) -> Replayed:
+        unit.raw.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
+            [f"submission:{idempotency_key}", client.pk],
+        )
+        known = Submission.objects.filter(client=client, idempotency_key=idempotency_key).first()
+        if known is not None:
+            if known.request_hash != digest:
+                raise KeyReused(idempotency_key)
+            return Replayed(answer=(known.response_status, known.response_body), is_replay=True)
+        answer = respond(submit_in(unit, client=client, requests=requests))
+        Submission.objects.create(
+            client=client,
+            idempotency_key=idempotency_key,
+            request_hash=digest,
+            response_status=answer[0],
+            response_body=answer[1],
+            created_at=unit.now,
+        )
+        return Replayed(answer=answer, is_replay=False)
+
+    actor = f"client {client.name}"
+    try:
+        return run_unit(work, fulfillment_ids=(), actor=actor)
+    except IntegrityError:
+        # Another request has just used one of the external ids; now it can be seen.
+        if connection.in_atomic_block:
+            raise
+        return run_unit(work, fulfillment_ids=(), actor=actor)

@@ -1,0 +1,50 @@
+"""API keys: `oms_<prefix>_<secret>`. The secret is shown once; only its hash is stored.
+
+The secret has 256 random bits, so one SHA-256 is enough: there is nothing to guess, and every
+request is checked against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.utils import timezone
+
+from oms.models import ApiClient, ApiKey, Scope
+
+_SHAPE = re.compile(r"oms_(?P<prefix>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
+
+
+def create_key(
+    *, client: ApiClient, scopes: Collection[Scope], valid_for: timedelta | None = None
+) -> str:
+    """A new key, as it will never be seen again; `valid_for` None means until it is revoked."""
+    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    ApiKey.objects.create(
+        client=client,
+        prefix=prefix,
+        secret_hash=_hashed(secret),
+        scopes=sorted(scopes),
+        expires_at=None if valid_for is None else timezone.now() + valid_for,
+    )
+    return f"oms_{prefix}_{secret}"
+
+
+def find_key(text: str, /) -> ApiKey | None:
+    """The key's row, revoked and expired ones included; None when there is no such key."""
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        return None
+    key = ApiKey.objects.select_related("client").filter(prefix=match["prefix"]).first()
+    if key is None or not hmac.compare_digest(key.secret_hash, _hashed(match["secret"])):
+        return None
+    return key
+
+
+def _hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
