@@ -131,6 +131,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _use(database: str) -> None:
     """Point Django of this process at another database, and forget what it knew of the last."""
+    from django.db import connection
 
     from fulfillment.engine import graphs, targets
     from oms.intake import workflows

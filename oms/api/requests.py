@@ -73,6 +73,7 @@ class PriceIn(Closed):
 class PartyIn(Closed):
     id: Label
     role: Label
+    name: Text = ""
 
 
 class RelationIn(Closed):

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fulfillment.models import Task
-from fulfillment.states import TASK_SUCCESSFUL, TaskState
+from fulfillment.states import TASK_SUCCESSFUL, PlanState, TaskState
 from oms.models import Order
-from oms.states import OrderState
+from oms.states import ORDER_TERMINAL, OrderState
 
 _ROWS = 24
 _UNDER_WAY = {
@@ -29,6 +29,7 @@ _UNDER_WAY = {
 _MARKS = {
     OrderState.COMPLETED: Text("✔ completed", "green"),
     OrderState.IN_PROGRESS: Text("▶ in progress", "cyan"),
+    OrderState.VALIDATING: Text("… being checked", "cyan"),
     OrderState.REJECTED: Text("✘ rejected", "red"),
 }
 
@@ -50,7 +51,11 @@ class View:
 
     @property
     def finished(self) -> bool:
-        return all(state != OrderState.IN_PROGRESS for _, _, state, *_ in self.orders)
+        """Nothing moves any more by itself."""
+        return all(
+            state in ORDER_TERMINAL or plan == PlanState.BLOCKED
+            for _, _, state, _, _, plan in self.orders
+        )
 
 
 def look(references: Sequence[str]) -> View:
@@ -70,7 +75,7 @@ def look(references: Sequence[str]) -> View:
     ):
         view.orders.append((reference, external_id, state, total or 0, still_open or 0, plan or ""))
     counts = (
-        Task.objects.filter(fulfillment__order_reference__in=references)
+        Task.objects.filter(plan__fulfillment__order_reference__in=references)
         .values_list("target_id", "state")
         .annotate(count=Count("id"))
     )

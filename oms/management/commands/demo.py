@@ -95,7 +95,7 @@ class Command(BaseCommand):
                     live.update(board.draw(view, seconds=elapsed), refresh=True)
                 elif elapsed - spoken >= _LINE_SECONDS or view.finished:
                     spoken = elapsed
-                    self.console.print(board.line(view, seconds=elapsed))
+                    self.console.print(board.line(view, seconds=elapsed), soft_wrap=True)
                 if view.finished or elapsed > seconds:
                     return view
                 time.sleep(_LOOK_SECONDS)
@@ -108,18 +108,22 @@ class Command(BaseCommand):
         seconds: float,
         web_port: int,
     ) -> None:
+        keys = set(
+            TargetCommand.objects.filter(
+                task__plan__fulfillment__order_reference__in=references
+            ).values_list("idempotency_key", flat=True)
+        )
         effects: Counter[str] = Counter()
         systems: Counter[str] = Counter()
+        questions = 0
         for reference in references:
             for execution in client.executions(order=reference):
                 effects[execution["idempotency_key"]] += 1
-                systems[execution["target"]] += 1
+                if execution["idempotency_key"] in keys:
+                    systems[execution["target"]] += 1
+                else:
+                    questions += 1  # whether the order can be done: asked before it has tasks
         duplicates = sum(count > 1 for count in effects.values())
-        keys = set(
-            TargetCommand.objects.filter(fulfillment__order_reference__in=references).values_list(
-                "idempotency_key", flat=True
-            )
-        )
         missing = keys - set(effects)
         where = ", ".join(f"{target} {count}" for target, count in sorted(systems.items()))
         self.console.print(
@@ -128,10 +132,11 @@ class Command(BaseCommand):
                     "",
                     f"Orders completed        {view.completed} of {len(references)}",
                     f"Tasks done              {view.tasks_done} of {view.tasks}",
-                    f"Side effects            {sum(effects.values())}, counted in the target "
-                    "systems' own ledger",
+                    f"Side effects            {systems.total()}, counted in the target systems' "
+                    "own ledger",
                     f"                        {where}",
-                    f"Commands without one    {len(missing)}",
+                    f"Feasibility questions   {questions}, asked before an order is accepted",
+                    f"Commands without effect {len(missing)}",
                     f"Duplicates              {duplicates}",
                     f"Wall time               {seconds:.1f} s",
                     "",
@@ -142,6 +147,7 @@ class Command(BaseCommand):
                 )
             ),
             highlight=False,
+            soft_wrap=True,
         )
         for reference, external_id, state, _, still_open, plan in view.orders:
             if state != "COMPLETED":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command
 
-from oms.environment import CHECKOUT
+from oms.environment import CHECKOUT, DEFAULT_QUEUES
 
 
 class Command(BaseCommand):
@@ -19,8 +20,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", verbosity=0)
-        call_command("targets", "load", str(CHECKOUT / "examples" / "targets" / "sandbox.yaml"))
-        call_command("workflows", "publish")
+        if set(DEFAULT_QUEUES.split(",")) <= set(settings.OMS_TARGET_QUEUES):
+            file = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
+            call_command("targets", "load", file, verbosity=0)
+            call_command("workflows", "publish", verbosity=0)
+        else:
+            self.stdout.write(
+                "OMS_TARGET_QUEUES names queues of your own: the sandbox's target systems and the "
+                "shipped workflows are left out. Load yours with `manage.py targets load` and "
+                "`manage.py workflows publish`."
+            )
         password = os.environ.get("OMS_ADMIN_PASSWORD")
         users = get_user_model().objects
         if password and not users.filter(username="admin").exists():
