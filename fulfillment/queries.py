@@ -126,7 +126,7 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
             {
                 "from": edge.source,
                 "to": edge.target,
-                "type": str(edge.type),
+                "type": edge.type.value.lower(),
                 "output": edge.output,
             }
             for edge in graph.edges

@@ -80,6 +80,8 @@ class Orders(APIView):
             requests = [validated(OrderIn, data).request()]
             respond = _answer_one
         (status, body), is_replay = _submit(request, requests, respond, data)
+        if status > 399:
+            body = {**body, "instance": request.path}
         response = Response(
             body, status=status, content_type=CONTENT_TYPE if status > 399 else None
         )
