@@ -1,0 +1,179 @@
+"""`manage.py workflows`, `targets` and `api_key`, as an operator types them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from adapters.registry import AdapterMisconfigured
+from fulfillment.engine import targets
+from fulfillment.errors import UnknownQueue
+from fulfillment.models import TargetSystem, WorkflowVersion
+from oms.environment import CHECKOUT
+from oms.keys import find_key
+from oms.models import ApiKey
+from tests import desk
+
+pytestmark = pytest.mark.django_db
+_TARGETS = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
+_SHOP = CHECKOUT / "templates" / "workflows" / "ecommerce-order" / "v1.yaml"
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_the_shipped_workflows_have_no_faults() -> None:
+    assert run("workflows", "check").count("has no faults") == 2
+
+
+def test_publishing_twice_changes_nothing() -> None:
+    run("targets", "load", _TARGETS)
+    assert run("workflows", "publish").count("published\n") == 2
+    before = list(WorkflowVersion.objects.values())
+    assert run("workflows", "publish").count("unchanged") == 2
+    assert list(WorkflowVersion.objects.values()) == before
+
+
+def test_the_same_version_with_other_content_is_refused(tmp_path: Path) -> None:
+    run("targets", "load", _TARGETS)
+    run("workflows", "publish")
+    changed = tmp_path / "v1.yaml"
+    changed.write_text(_SHOP.read_text().replace("title: Ship the goods", "title: Send the goods"))
+    with pytest.raises(CommandError, match=r"ecommerce-order v1 is published with other content"):
+        run("workflows", "publish", str(changed))
+    changed.write_text(changed.read_text().replace("version: 1", "version: 2"))
+    assert run("workflows", "publish", str(changed)) == "ecommerce-order v2 published\n"
+
+
+def test_comments_and_formatting_are_not_content(tmp_path: Path) -> None:
+    run("targets", "load", _TARGETS)
+    run("workflows", "publish")
+    same = tmp_path / "v1.yaml"
+    same.write_text(_SHOP.read_text() + "\n# A remark.\n")
+    assert "unchanged" in run("workflows", "publish", str(same))
+
+
+def test_a_fault_names_file_line_and_path_and_nothing_is_published(tmp_path: Path) -> None:
+    run("targets", "load", _TARGETS)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(
+        _SHOP.read_text().replace("success: validate_order", "success: validate_odre")
+    )
+    lines = _SHOP.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines, 1) if "success: validate_order" in line)
+    with pytest.raises(CommandError) as refused:
+        run("workflows", "publish", str(_SHOP), str(broken))
+    assert f"{broken}:{number} tasks.check_inventory.depends_on[0]" in str(refused.value)
+    assert not WorkflowVersion.objects.exists()
+
+
+def test_a_workflow_for_a_target_that_no_row_describes_is_refused() -> None:
+    with pytest.raises(CommandError, match=r"(?s)crm.*payment"):
+        run("workflows", "publish", str(_SHOP))
+
+
+def test_published_versions_are_listed_shown_and_drawn() -> None:
+    run("targets", "load", _TARGETS)
+    run("workflows", "publish")
+    assert "ecommerce-order v1" in run("workflows", "list")
+    document = json.loads(run("workflows", "show", "ecommerce-order@1"))
+    assert document["workflow"] == "ecommerce-order"
+    drawn = run("workflows", "graph", "ecommerce-order")
+    assert drawn.startswith("flowchart TD")
+    assert drawn == run("workflows", "graph", str(_SHOP))
+    with pytest.raises(CommandError, match="No published workflow is called nothing"):
+        run("workflows", "show", "nothing")
+
+
+def test_the_schema_for_editors_is_the_one_that_is_shipped() -> None:
+    shipped = CHECKOUT / "templates" / "workflows" / "workflow.schema.json"
+    assert json.loads(run("workflows", "schema")) == json.loads(shipped.read_text())
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+def test_loading_targets_keeps_what_an_operator_has_edited() -> None:
+    run("targets", "load", _TARGETS)
+    TargetSystem.objects.filter(pk="crm").update(sender_slots=3)
+    run("targets", "load", _TARGETS)
+    assert TargetSystem.objects.get(pk="crm").sender_slots == 3
+    assert "crm updated" in run("targets", "load", _TARGETS, "--overwrite")
+    assert TargetSystem.objects.get(pk="crm").sender_slots == 16
+    assert "blackbox" in run("targets", "list")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("queue: crm", "queue: nowhere"), "which no worker consumes"),
+        (("adapter: http", "adapter: pigeon"), "Choose one of: http"),
+        (("{base_url:", "{base_uri:"), "base_uri"),
+        (("idempotent: true", "idempotent: maybe"), r"rows.yaml:\d+ targets.inventory.idempotent"),
+        (("  inventory:", "  Inventory!:"), "targets"),
+    ],
+)
+def test_a_row_that_could_not_work_is_refused_and_none_is_written(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    file = tmp_path / "rows.yaml"
+    file.write_text(Path(_TARGETS).read_text().replace(*change))
+    with pytest.raises(CommandError, match=message):
+        run("targets", "load", str(file))
+    assert not TargetSystem.objects.exists()
+
+
+def test_a_target_on_an_undeclared_queue_fails_loudly() -> None:
+    desk.target("lost", queue="nowhere")
+    with pytest.raises(UnknownQueue, match="OMS_TARGET_QUEUES"):
+        targets.get("lost")
+
+
+def test_where_the_sandbox_listens_is_not_written_into_the_row(settings: Any) -> None:
+    run("targets", "load", _TARGETS)
+    row = TargetSystem.objects.get(pk="crm")
+    assert row.settings == {"base_url": "${sandbox_url}"}
+    targets.check(row)
+    settings.OMS_SANDBOX_URL = "nowhere"
+    with pytest.raises(AdapterMisconfigured, match="nowhere"):
+        targets.check(row)
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_once_and_works_until_it_is_revoked() -> None:
+    key = run("api_key", "create", "--client", "me", "--quiet").strip()
+    found = find_key(key)
+    assert found is not None
+    assert found.client.name == "me"
+    assert sorted(found.scopes) == ["orders:read", "orders:write"]
+    listed = run("api_key", "list")
+    assert found.prefix in listed
+    assert key.split("_")[2] not in listed
+    run("api_key", "revoke", key)
+    assert ApiKey.objects.get().revoked_at is not None
+    with pytest.raises(CommandError, match="No working key"):
+        run("api_key", "revoke", found.prefix)
+
+
+def test_a_key_may_be_narrow_and_short_lived() -> None:
+    run("api_key", "create", "--client", "me", "--scope", "orders:read", "--days", "7")
+    key = ApiKey.objects.get()
+    assert key.scopes == ["orders:read"]
+    assert key.expires_at is not None
+    assert (key.expires_at - key.created_at).days in (6, 7)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "x" * 61, "naïve/slash"])
+def test_a_client_needs_a_plain_name(name: str) -> None:
+    with pytest.raises(CommandError, match=r"[Cc]lient"):
+        run("api_key", "create", "--client", name)
