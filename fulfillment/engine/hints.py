@@ -45,8 +45,10 @@ def nudge(*, task: str, queue: str, **arguments: str) -> None:
     """Publish one message unless enough of them wait in the queue already."""
     try:
         with celery.current_app.producer_pool.acquire(block=True, timeout=2) as producer:
-            if producer.channel.client.llen(queue) >= OUTSTANDING_PER_QUEUE:
-                return
+            # Not `channel.client`: that is the connection on which consumers block.
+            with producer.channel.conn_or_acquire() as client:
+                if client.llen(queue) >= OUTSTANDING_PER_QUEUE:
+                    return
             celery.current_app.send_task(
                 task,
                 kwargs=arguments,

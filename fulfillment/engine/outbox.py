@@ -34,22 +34,23 @@ def publish_events(*, limit: int = 500) -> int:
         if not events:
             return 0
         with celery.current_app.producer_pool.acquire(block=True, timeout=2) as producer:
-            pipeline = producer.channel.client.pipeline(transaction=False)
-            for event_id, event_type, order, correlation_id, payload, occurred_at in events:
-                pipeline.xadd(
-                    STREAM,
-                    {
-                        "event_id": event_id,
-                        "event_type": event_type,
-                        "order_id": order,
-                        "correlation_id": correlation_id,
-                        "occurred_at": occurred_at.isoformat(),
-                        "payload": json.dumps(json.loads(payload)),
-                    },
-                    maxlen=_KEPT_IN_STREAM,
-                    approximate=True,
-                )
-            pipeline.execute()
+            with producer.channel.conn_or_acquire() as client:
+                pipeline = client.pipeline(transaction=False)
+                for event_id, event_type, order, correlation_id, payload, occurred_at in events:
+                    pipeline.xadd(
+                        STREAM,
+                        {
+                            "event_id": event_id,
+                            "event_type": event_type,
+                            "order_id": order,
+                            "correlation_id": correlation_id,
+                            "occurred_at": occurred_at.isoformat(),
+                            "payload": json.dumps(json.loads(payload)),
+                        },
+                        maxlen=_KEPT_IN_STREAM,
+                        approximate=True,
+                    )
+                pipeline.execute()
         raw.execute(
             "UPDATE fulfillment_outboxevent SET published_at = fulfillment_now() "
             "WHERE id = ANY(%s::bigint[])",

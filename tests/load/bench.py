@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from oms.embedded.layout import layout_of
 from oms.environment import CHECKOUT, read_environment
@@ -50,7 +51,7 @@ def _prepare(stack: Stack) -> None:
     for arguments in (
         ["migrate", "--verbosity", "0"],
         ["targets", "load", "examples/targets/sandbox.yaml"],
-        ["workflows", "publish"],
+        ["workflows", "publish", "--verbosity", "0"],
     ):
         subprocess.run(
             [sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=owner, check=True
@@ -58,9 +59,17 @@ def _prepare(stack: Stack) -> None:
     import django
 
     django.setup()
+    from fulfillment.definitions.loading import load_workflow
     from fulfillment.models import TargetSystem
+    from fulfillment.publishing import publish
 
     TargetSystem.objects.update(adapter="python", settings={}, sender_slots=128)
+    shipped = load_workflow(path=CHECKOUT / "templates/workflows/cloud-contact-center/v1.yaml")
+    # Workload W has no feasibility check: what is measured starts with the submission.
+    publish(
+        definition=shipped.model_copy(update={"version": 1_000_000, "feasibility": ()}),
+        published_by="bench",
+    )
 
 
 def _measure(stack: Stack, options: argparse.Namespace) -> None:
@@ -163,7 +172,7 @@ class _Engine:
 
 
 class _Canvas:
-    """Bare Celery: a broker, a result backend, and two prefork processes."""
+    """Bare Celery at its best here: a broker, a result backend, two processes without a pool."""
 
     def __init__(self, stack: Stack) -> None:
         socket = layout_of(stack.environment.home).redis_socket
@@ -173,7 +182,7 @@ class _Canvas:
     @contextmanager
     def workers(self) -> Iterator[None]:
         with _processes(
-            [_worker("tests.load.canvas", "canvas", "-P", "prefork", "-c", "2")],
+            [_worker("tests.load.canvas", f"canvas{i}", "-P", "solo") for i in (1, 2)],
             {**os.environ, "PYTHONPATH": str(CHECKOUT)},
             ready="tests.load.canvas",
         ):
@@ -208,16 +217,25 @@ def _processes(
     """Worker processes that answer before the clock starts and are gone after it."""
     import importlib
 
-    running = [
-        subprocess.Popen(command, env=environment, cwd=CHECKOUT, start_new_session=True)
-        for command in commands
-    ]
+    log = layout_of(Path(environment["OMS_HOME"])).logs / "bench-workers.log"
+    with log.open("ab") as output:
+        running = [
+            subprocess.Popen(
+                command,
+                env=environment,
+                cwd=CHECKOUT,
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )
+            for command in commands
+        ]
     try:
         application = importlib.import_module(ready).app
         deadline = time.monotonic() + 60
         while len(application.control.ping(timeout=0.5) or ()) < len(running):
             if time.monotonic() > deadline:
-                raise SystemExit("The workers do not answer.")
+                raise SystemExit(f"The workers do not answer; see {log}.")
         yield
     finally:
         for process in running:

@@ -10,7 +10,12 @@ from typing import Any
 
 from celery import Celery, chain, group
 
-app = Celery("canvas", broker=os.environ["CANVAS_BROKER"], backend=os.environ["CANVAS_BACKEND"])
+app = Celery(
+    "canvas",
+    broker=os.environ["CANVAS_BROKER"],
+    backend=os.environ["CANVAS_BACKEND"],
+    set_as_current=False,
+)
 app.conf.update(
     task_ignore_result=False,
     result_expires=600,
