@@ -51,7 +51,7 @@ def _prepare(stack: Stack) -> None:
     for arguments in (
         ["migrate", "--verbosity", "0"],
         ["targets", "load", "examples/targets/sandbox.yaml"],
-        ["workflows", "publish", "--verbosity", "0"],
+        ["workflows", "--verbosity", "0", "publish"],
     ):
         subprocess.run(
             [sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=owner, check=True
