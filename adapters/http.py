@@ -20,7 +20,7 @@ from adapters import strict_json
 from adapters.answers import Answer, outcome_of_query, outcome_of_send
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.deadline import connection_pool, total_deadline
-from adapters.registry import AdapterMisconfigured, refuse_unknown_settings
+from adapters.settings import AdapterMisconfigured, refuse_unknown_settings
 
 _DEFAULT_POOL_SIZE = 16
 _DEFAULT_MAX_RESPONSE_BYTES = 1024 * 1024

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
-from adapters.registry import refuse_unknown_settings
+from adapters.settings import refuse_unknown_settings
 
 Handler = Callable[[Command], Outcome | Mapping[str, Any] | None]
 """Does the work. None and a mapping (the outputs) mean SUCCEEDED."""

@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from adapters.contract import Adapter, Capabilities
+from adapters.settings import AdapterMisconfigured
 
-
-class AdapterMisconfigured(Exception):
-    """The row of a target system can't become an adapter; the message says what to change.
-
-    `code` is stable: "adapter.unknown_kind" or "adapter.bad_settings".
-    """
-
-    def __init__(self, message: str, *, code: str = "adapter.bad_settings") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+__all__ = [
+    "AdapterFactory",
+    "AdapterMisconfigured",
+    "build_adapter",
+    "known_kinds",
+    "register_adapter",
+]
 
 
 class AdapterFactory(Protocol):
@@ -58,19 +55,6 @@ def register_adapter(*, kind: str, factory: AdapterFactory) -> None:
 def known_kinds() -> list[str]:
     """Every kind that a target system's row may name, sorted."""
     return sorted(_factories)
-
-
-def refuse_unknown_settings(
-    *, target: str, settings: Mapping[str, Any], known: frozenset[str]
-) -> None:
-    """Raise AdapterMisconfigured for a setting nobody reads: a typo must not pass in silence."""
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        allowed = f"Allowed are: {', '.join(sorted(known))}." if known else "It takes none."
-        raise AdapterMisconfigured(
-            f"Target system {target!r} has settings that its adapter does not know: "
-            f"{', '.join(unknown)}. Remove or rename them. {allowed}"
-        )
 
 
 def _http(*, target: str, settings: Mapping[str, Any], capabilities: Capabilities) -> Adapter:
