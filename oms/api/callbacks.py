@@ -69,6 +69,7 @@ class Callbacks(APIView):
 
     @extend_schema(
         operation_id="report_outcome",
+        tags=["Target systems"],
         summary="A target system reports what became of a command",
         parameters=[
             OpenApiParameter(

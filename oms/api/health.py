@@ -23,6 +23,7 @@ class Health(APIView):
 
     @extend_schema(
         operation_id="health",
+        tags=["Service"],
         summary="Whether orders can be taken in",
         responses={200: HealthOut, **problems(503)},
         auth=[],

@@ -55,8 +55,10 @@ class Orders(APIView):
 
     @extend_schema(
         operation_id="submit_orders",
+        tags=["Orders"],
         summary="Submit one order, or many",
         parameters=[schema.IDEMPOTENCY_KEY],
+        examples=schema.SUBMISSIONS,
         request=schema.one_of("OrderOrOrders", OrderIn, OrdersIn),
         responses={
             201: schema.one_of(
@@ -93,6 +95,7 @@ class Orders(APIView):
 
     @extend_schema(
         operation_id="list_orders",
+        tags=["Orders"],
         summary="List orders, newest first",
         parameters=schema.ORDER_FILTERS,
         responses={200: documents.OrderPage, **schema.problems(400, 401, 403, 503)},
@@ -113,6 +116,7 @@ class Orders(APIView):
 class OrderDetail(APIView):
     @extend_schema(
         operation_id="read_order",
+        tags=["Orders"],
         summary="Read one order: how far it is, and what it waits for",
         responses={200: documents.OrderOut, **schema.problems(401, 403, 404, 503)},
     )
@@ -125,6 +129,7 @@ class OrderDetail(APIView):
 class OrderTimeline(APIView):
     @extend_schema(
         operation_id="read_timeline",
+        tags=["Orders"],
         summary="Everything that has happened to an order",
         parameters=schema.PAGE,
         responses={200: documents.Timeline, **schema.problems(400, 401, 403, 404, 503)},
@@ -143,6 +148,7 @@ class OrderTimeline(APIView):
 class OrderGraph(APIView):
     @extend_schema(
         operation_id="read_graph",
+        tags=["Orders"],
         summary="An order's plan as a graph",
         responses={200: documents.GraphOut, **schema.problems(401, 403, 404, 503)},
     )

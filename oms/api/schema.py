@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
 from pydantic import BaseModel
 
 from oms.api.documents import ProblemOut
@@ -19,6 +19,29 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="Sent again with the same body it repeats the first answer and does nothing; "
     "with another body it is refused with 409.",
 )
+_ORDER = {
+    "external_id": "WEB-1001",
+    "customer": {"id": "C-1", "name": "Lakeside Clinic"},
+    "billing_account": "BA-1",
+    "items": [
+        {
+            "item_id": "1",
+            "action": "add",
+            "offering": "headset-pro",
+            "quantity": 2,
+            "price": {"one_off": "99.00", "currency": "EUR"},
+            "place": {"id": "ADDR-7"},
+        }
+    ],
+}
+SUBMISSIONS = [
+    OpenApiExample("One order", _ORDER, request_only=True),
+    OpenApiExample(
+        "Many orders",
+        {"orders": [_ORDER, {**_ORDER, "external_id": "WEB-1002"}]},
+        request_only=True,
+    ),
+]
 ORDER_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),
     OpenApiParameter("customer", OpenApiTypes.STR, description="The customer's id."),

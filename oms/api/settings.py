@@ -30,4 +30,14 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_SETTINGS": {
+        "deepLinking": True,
+        "persistAuthorization": True,
+        "defaultModelsExpandDepth": -1,
+    },
+    "TAGS": [
+        {"name": "Orders", "description": "For clients that order, with an API key."},
+        {"name": "Target systems", "description": "For systems that report, with a signature."},
+        {"name": "Service", "description": "For whoever runs it."},
+    ],
 }
