@@ -8,22 +8,9 @@ from collections.abc import Mapping
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import EdgeType, Graph, Node
 from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.states import TaskState
 
-_SIGNS: Mapping[TaskState, tuple[str, str]] = {
-    TaskState.PENDING: ("○", "waiting"),
-    TaskState.READY: ("◔", "moving"),
-    TaskState.DISPATCHED: ("◑", "moving"),
-    TaskState.ACCEPTED: ("◕", "moving"),
-    TaskState.FAILED_RETRYABLE: ("↻", "trouble"),
-    TaskState.OUTCOME_UNKNOWN: ("?", "trouble"),
-    TaskState.AWAITING_MANUAL: ("☞", "trouble"),
-    TaskState.SUCCEEDED: ("✓", "done"),
-    TaskState.SKIPPED_BY_POLICY: ("↷", "done"),
-    TaskState.WAIVED_BY_AUTHORIZED_USER: ("✎", "done"),
-    TaskState.CANCELLED: ("⊘", "failed"),
-    TaskState.FAILED_FINAL: ("✗", "failed"),
-}
 # Okabe and Ito's palette, which stays distinct for the usual kinds of colour blindness.
 _CLASSES: Mapping[str, str] = {
     "waiting": "fill:#ffffff,stroke:#777777,color:#000000",
@@ -69,7 +56,7 @@ def mermaid(
         label = f'|"{_text(", ".join(labels))}"|' if labels else ""
         lines.append(f"  n{before} -->{label} n{after}")
     if states is not None:
-        used = {_SIGNS[TaskState(state)][1] for state in states.values()}
+        used = {TASK_SIGNS[TaskState(state)][1] for state in states.values()}
         lines.extend(
             f"  classDef {name} {style}" for name, style in _CLASSES.items() if name in used
         )
@@ -83,7 +70,7 @@ def _node(node: Node, states: Mapping[int, TaskState] | None) -> str:
     css = ""
     if states is not None and node.index in states:
         state = TaskState(states[node.index])
-        sign, name = _SIGNS[state]
+        sign, name = TASK_SIGNS[state]
         label = f"{sign} {label}<br/>{state.value.replace('_', ' ').lower()}"
         css = f":::{name}"
     opening, closing = "[", "]"

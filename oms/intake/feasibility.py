@@ -23,6 +23,7 @@ from fulfillment.engine import hints, targets
 from fulfillment.engine.database import cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
+from fulfillment.engine.settlement import clean
 from fulfillment.engine.unit import Unit, run_unit
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
@@ -144,6 +145,7 @@ def _ask(prepared: _Prepared) -> tuple[list[OrderFault], str]:
         outcome = _call(order, number, question)
         if outcome.kind is OutcomeKind.SUCCEEDED:
             continue
+        reason = clean(outcome.message or outcome.code, 500) or "no reason given"
         if outcome.kind is OutcomeKind.REJECTED:
             faults.append(
                 OrderFault(
@@ -151,12 +153,11 @@ def _ask(prepared: _Prepared) -> tuple[list[OrderFault], str]:
                     path="order"
                     if question.position is None
                     else f"items[{question.position - 1}]",
-                    message=f"{check.target} says that it can't be done: "
-                    f"{outcome.message or outcome.code or 'no reason given'}",
+                    message=f"{check.target} says that it can't be done: {reason}",
                 )
             )
         else:
-            return faults, f"{check.target} did not answer {check.action}: {outcome.message}"
+            return faults, f"{check.target} did not answer {check.action}: {reason}"
     return faults, ""
 
 

@@ -1,0 +1,52 @@
+"""What came in from target systems, and what leaves for subscribers."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from unfold.decorators import display
+
+from fulfillment.admin.reading import ReadOnlyAdmin, link, order_link, pretty
+from fulfillment.models import InboundEvent, OutboxEvent
+
+
+@admin.register(InboundEvent)
+class InboundEventAdmin(ReadOnlyAdmin):
+    list_display = ("id", "source", "event_id", "disposition", "task_link", "received_at")
+    list_filter = ("disposition", "source")
+    list_select_related = ("task",)
+    search_fields = ("event_id", "idempotency_key", "task__plan__fulfillment__order_reference")
+    search_help_text = "Event id, idempotency key, or the order's reference"
+    fields = (
+        ("source", "event_id", "received_at"),
+        ("disposition", "task_link"),
+        "idempotency_key",
+        "body_text",
+    )
+    readonly_fields = ("task_link", "body_text")
+
+    @display(description="task")
+    def task_link(self, event: InboundEvent) -> str:
+        return link(event.task, event.task.key if event.task else "")
+
+    @display(description="body")
+    def body_text(self, event: InboundEvent) -> str:
+        return pretty(event.body)
+
+
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(ReadOnlyAdmin):
+    list_display = ("id", "order", "event_type", "occurred_at", "published_at")
+    list_filter = ("event_type", ("published_at", admin.EmptyFieldListFilter))
+    list_select_related = ("fulfillment",)
+    search_fields = ("fulfillment__order_reference",)
+    search_help_text = "The order's reference"
+    fields = (("order", "event_type"), ("occurred_at", "published_at"), "payload_text")
+    readonly_fields = ("order", "payload_text")
+
+    @display(description="order")
+    def order(self, event: OutboxEvent) -> str:
+        return order_link(event.fulfillment.order_reference)
+
+    @display(description="payload")
+    def payload_text(self, event: OutboxEvent) -> str:
+        return pretty(event.payload)

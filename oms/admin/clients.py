@@ -1,0 +1,54 @@
+"""API clients and their keys: to be seen and revoked. Keys are made by `manage.py api_key`."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from fulfillment.admin.reading import Reading, ReadOnlyInline
+from oms.models import ApiClient, ApiKey
+
+
+class ApiKeyInline(ReadOnlyInline):
+    model = ApiKey
+    fields = ("prefix", "scopes", "created_at", "expires_at", "revoked_at")
+    readonly_fields = fields
+
+
+@admin.register(ApiClient)
+class ApiClientAdmin(Reading, ModelAdmin):
+    list_display = ("name", "created_at")
+    search_fields = ("name",)
+    inlines = (ApiKeyInline,)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(Reading, ModelAdmin):
+    list_display = ("prefix", "client", "scope_words", "created_at", "expires_at", "revoked_at")
+    list_filter = ("client", ("revoked_at", admin.EmptyFieldListFilter))
+    list_select_related = ("client",)
+    search_fields = ("prefix", "client__name")
+    search_help_text = "Prefix or client. `manage.py api_key create` makes a key."
+    fields = (
+        ("client", "prefix"),
+        "scope_words",
+        ("created_at", "expires_at", "revoked_at"),
+    )
+    readonly_fields = ("scope_words",)
+    actions = ("revoke",)
+
+    @display(description="scopes")
+    def scope_words(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("oms.change_apikey"))
+
+    @admin.action(description="Revoke: the key stops working at once", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
+        revoked = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+        self.message_user(request, f"{revoked} keys work no longer.", messages.SUCCESS)
