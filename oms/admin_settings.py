@@ -21,6 +21,13 @@ UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Order engine",
     "SITE_HEADER": "Order engine",
     "SITE_SYMBOL": "local_shipping",
+    "SITE_FAVICONS": [
+        {
+            "rel": "icon",
+            "type": "image/svg+xml",
+            "href": lambda request: static("oms/favicon.svg"),
+        }
+    ],
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [lambda request: static("oms/desk.css")],
     "SIDEBAR": {

@@ -40,7 +40,7 @@ class PlanAdmin(ReadOnlyAdmin):
     fields = (
         ("order", "order_version", "version"),
         ("state_badge", "progress"),
-        ("mandatory_open", "mandatory_total"),
+        ("tasks_open", "tasks_total"),
         "blocked_reason",
         ("stuck_at", "stuck_reason"),
         ("created_at", "last_progress_at", "finished_at"),
@@ -65,7 +65,7 @@ class PlanAdmin(ReadOnlyAdmin):
 
     @display(description="tasks done")
     def progress(self, plan: Plan) -> str:
-        return f"{plan.tasks_total - plan.tasks_open} of {plan.tasks_total}"
+        return f"{plan.mandatory_total - plan.mandatory_open} of {plan.mandatory_total}"
 
     @display(description="the order when the plan was made")
     def order_snapshot(self, plan: Plan) -> str:

@@ -22,7 +22,7 @@ _MOST_FOUND = 2000
 _MOST_PAGED = 10_000
 
 
-class NewestPaginator(Paginator):  # type: ignore[type-arg]
+class NewestPaginator(Paginator):
     """Pages through the newest rows only: counting a whole table would cost more than the page,
     and what is further back is found by search and filters."""
 

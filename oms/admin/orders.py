@@ -87,8 +87,8 @@ class OrderAdmin(ReadOnlyAdmin):
         rows: QuerySet[Order] = super().get_queryset(request)
         return rows.annotate(
             plan_state=Subquery(newest.values("state")),
-            plan_open=Subquery(newest.values("tasks_open")),
-            plan_total=Subquery(newest.values("tasks_total")),
+            plan_open=Subquery(newest.values("mandatory_open")),
+            plan_total=Subquery(newest.values("mandatory_total")),
             plan_stuck_at=Subquery(newest.values("stuck_at")),
         )
 

@@ -103,8 +103,8 @@ def standing(order: Order) -> Standing:
         found.plan = plan
         found.plan_badge = _badge(plan.state, PLAN_SIGNS)
         found.plan_address = reverse("admin:fulfillment_plan_change", args=[plan.pk])
-        found.total = plan.tasks_total
-        found.done = plan.tasks_total - plan.tasks_open
+        found.total = plan.mandatory_total
+        found.done = plan.mandatory_total - plan.mandatory_open
         found.percent = 100 * found.done // max(1, found.total)
         _draw(found, plan, graph)
     found.promises = _promises(order, graph)

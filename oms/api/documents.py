@@ -24,7 +24,7 @@ class CustomerOut(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far the newest plan is; `done` are tasks that need nothing more."""
+    """How far the newest plan is: of the tasks that the order needs, how many have succeeded."""
 
     plan: PlanState | None
     tasks: int
@@ -196,8 +196,8 @@ def order_href(reference: str) -> str:
 
 
 def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
-    total = plan.tasks_total if plan else 0
-    done = total - plan.tasks_open if plan else 0
+    total = plan.mandatory_total if plan else 0
+    done = total - plan.mandatory_open if plan else 0
     return {
         "id": order.reference,
         "external_id": order.external_id,

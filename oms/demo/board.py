@@ -68,8 +68,8 @@ def look(references: Sequence[str]) -> View:
             "reference",
             "external_id",
             "state",
-            "fulfillment__plans__tasks_total",
-            "fulfillment__plans__tasks_open",
+            "fulfillment__plans__mandatory_total",
+            "fulfillment__plans__mandatory_open",
             "fulfillment__plans__state",
         )
     ):
