@@ -7,10 +7,11 @@ off what is claimable in this process; nothing needs a broker.
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -18,7 +19,16 @@ from django.db import connection
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.registry import register_adapter
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import sending, targets
+from fulfillment.engine import (
+    claiming,
+    scanning,
+    sending,
+    settlement,
+    sweeping,
+    targets,
+)
+from fulfillment.engine.claiming import Claim
+from fulfillment.engine.settlement import Result
 from fulfillment.models import Plan, TargetSystem, Task
 from fulfillment.publishing import publish
 from oms.intake import workflows
@@ -205,6 +215,65 @@ def drain(names: Iterable[str] = (), *, rounds: int = 100) -> int:
     return settled
 
 
+def claim(target: str = "alpha", *, limit: int = 1, worker: str = "a test") -> list[Claim]:
+    """Take commands as a worker does, and leave it at that: nothing is sent."""
+    return claiming.claim(target=TargetSystem.objects.get(pk=target), limit=limit, worker=worker)
+
+
+def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:
+    """What a worker hands to the settlement after its call."""
+    return Result(
+        **{
+            "task_id": claim.task_id,
+            "plan_id": claim.plan_id,
+            "fulfillment_id": claim.fulfillment_id,
+            "node": claim.node,
+            "attempt_id": claim.attempt_id,
+            "attempt_number": claim.command.attempt,
+            "purpose": claim.purpose,
+            "outcome": outcome,
+            **changes,
+        }
+    )
+
+
+def settle(*results: Result) -> None:
+    settlement.settle(results=results, actor="a test")
+
+
+def messy_run(*, orders: int = 6, seed: int = 1) -> list[Order]:
+    """Orders whose targets fail, lose answers and stay silent; hours later, wherever they got.
+
+    On the database's clock: for tests that are rolled back. The same every time.
+    """
+    target("alpha", maximum_queries=2)
+    target("beta", status_query=False)
+    target("gamma", idempotent=False, status_query=False)
+    workflow(
+        {
+            "one": task("alpha"),
+            "two": task("beta", after=["one"]),
+            "three": task("gamma", after=["one"]),
+            "four": task("alpha", after=["two", "three"]),
+            "extra": task("beta", after=["one"], required=False),
+            "after_extra": task("alpha", after=["extra"], required=False),
+        }
+    )
+    dice = random.Random(seed)
+    good, bad = [succeeded()] * 12, [rejected(), failed(retryable=False)]
+    doubtful = [unknown(), failed(), failed(), accepted(), unknown()]
+    for action in ("one", "two", "three", "four", "extra", "after_extra"):
+        systems.sends[action] = [dice.choice(good + bad + doubtful) for _ in range(40)]
+        systems.queries[action] = [dice.choice([*good, *doubtful, not_found()]) for _ in range(40)]
+    made = [order(item(), item(item_id="2")) for _ in range(orders)]
+    for _ in range(15):
+        drain()
+        advance(600)
+        sweeping.sweep()
+        scanning.scan()
+    return made
+
+
 def advance(seconds: float) -> None:
     """Move the database's clock on this connection; the end of the transaction puts it back."""
     with connection.cursor() as raw:
@@ -213,6 +282,14 @@ def advance(seconds: float) -> None:
         raw.execute(
             "SELECT set_config('fulfillment.clock_offset', %s, false)", [str(offset + seconds)]
         )
+
+
+def now() -> datetime:
+    """What the database's clock says."""
+    with connection.cursor() as raw:
+        raw.execute("SELECT fulfillment_now()")
+        moment: datetime = raw.fetchone()[0]
+        return moment
 
 
 def tasks_of(order: Order) -> dict[str, Task]:

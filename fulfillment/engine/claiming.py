@@ -23,10 +23,14 @@ LEASE_MARGIN = timedelta(seconds=10)
 """Lease beyond the call's own deadline: room for the claim's commit and the settlement."""
 
 _CLAIMABLE = "(" + ", ".join(f"'{state}'" for state in sorted(TASK_CLAIMABLE)) + ")"
-# The states stand in the text, not in parameters: the partial index serves no other query.
+_SELECTABLE = "(" + ", ".join(f"'{state}'" for state in sorted(PLAN_SELECTABLE)) + ")"
+# The states stand in the text, not in parameters: the partial index serves no other query. The
+# plan's state is asked row by row in index order; as a join it would invite a hash and a sort.
+# Tasks of a superseded plan must not use up the limit, or those behind them are never seen.
 _CANDIDATES = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
 WHERE t.target_id = %s AND t.state IN {_CLAIMABLE} AND t.not_before <= fulfillment_now()
+  AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_SELECTABLE}
 ORDER BY t.priority DESC, t.depth, t.id LIMIT %s
 """
 _CLAIM = f"""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fulfillment.definitions.topology import descendants
 from fulfillment.engine import graphs
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, PlanState, TaskState
+from fulfillment.states import (
+    PLAN_SELECTABLE,
+    TASK_SUCCESSFUL,
+    TASK_TERMINAL,
+    PlanState,
+    TaskState,
+)
 
 
 def update_plan(unit: Unit, *, plan: Plan) -> None:
@@ -39,9 +46,15 @@ def _complete(unit: Unit, plan: Plan) -> None:
 
 
 def _skip_unreachable(unit: Unit, plan: Plan) -> None:
-    """Optional tasks that wait for something that will never come don't hold up the order."""
-    for task in _tasks(unit, plan):
-        if task.state == TaskState.PENDING:
+    """Optional tasks that wait for something that will never come don't hold up the order.
+
+    What waits for a task that a person has in hand may still come.
+    """
+    tasks = _tasks(unit, plan)
+    failed = [task.node for task in tasks if task.state in TASK_TERMINAL - TASK_SUCCESSFUL]
+    unreachable = descendants(of=failed, successors=graphs.by_id(plan.graph_id).successors)
+    for task in tasks:
+        if task.state == TaskState.PENDING and task.node in unreachable:
             unit.change_task(
                 task, Task.skip, cause="optional, and a task that it depends on did not succeed"
             )

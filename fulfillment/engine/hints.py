@@ -18,6 +18,8 @@ from django.conf import settings
 from kombu.exceptions import OperationalError as BrokerError
 
 from fulfillment.engine import targets as target_rows
+from fulfillment.errors import UnknownQueue
+from fulfillment.models import TargetSystem
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,13 @@ def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) ->
 
 
 def _hint(target: str) -> None:
-    nudge(task=RUN_COMMANDS, queue=target_rows.get(target).queue, target=target)
+    try:
+        queue = target_rows.get(target).queue
+    except (UnknownQueue, TargetSystem.DoesNotExist):
+        # The work is committed and the other targets are well: only this one waits.
+        logger.exception("no worker can be told; correct the target", extra={"target": target})
+        return
+    nudge(task=RUN_COMMANDS, queue=queue, target=target)
 
 
 def nudge(*, task: str, queue: str, **arguments: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -46,15 +46,25 @@ class Result:
     purpose: Purpose = Purpose.SEND
 
 
-def settle(*, results: Sequence[Result], actor: str, drained: str = "") -> None:
+Filter = Callable[[Unit, Sequence[Result]], Sequence[Result]]
+
+
+def settle(
+    *,
+    results: Sequence[Result],
+    actor: str,
+    drained: str = "",
+    still_true: Filter = lambda _, results: results,
+) -> None:
     """Settle a batch in one unit.
 
     A batch that fails is halved until the culprit stands alone; the culprit's lease runs out,
-    so its outcome is reconciled later, and its neighbours are settled now.
+    so its outcome is reconciled later, and its neighbours are settled now. `still_true` leaves
+    out, under the locks, what has changed since the results were concluded.
     """
     try:
         run_unit(
-            lambda unit: apply(unit, results),
+            lambda unit: apply(unit, still_true(unit, results)),
             fulfillment_ids=(result.fulfillment_id for result in results),
             actor=actor,
             drained=drained,
@@ -67,7 +77,7 @@ def settle(*, results: Sequence[Result], actor: str, drained: str = "") -> None:
         failures: list[Exception] = []
         for half in (results[:middle], results[middle:]):
             try:
-                settle(results=half, actor=actor, drained=drained)
+                settle(results=half, actor=actor, drained=drained, still_true=still_true)
             except Exception as error:
                 failures.append(error)
         if failures:
@@ -135,7 +145,7 @@ def _finish_attempt(unit: Unit, result: Result) -> None:
                 id=result.attempt_id,
                 finished_at=unit.now,
                 outcome=result.outcome.kind,
-                code=clean(result.outcome.code, 100),
+                code=_code(result.outcome),
                 message=clean(result.outcome.message, 2000),
             )
         )
@@ -212,7 +222,7 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
         task.not_before = unit.now + delay
         task.blocked_reason = describe(outcome)
         unit.change_task(
-            task, Task.retry_later, cause="no effect; another attempt follows", code=outcome.code
+            task, Task.retry_later, cause="no effect; another attempt follows", code=_code(outcome)
         )
         unit.wake_up(target=task.target_id, at=task.not_before)
     else:
@@ -222,7 +232,7 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
 
 def _fail(unit: Unit, task: Task, outcome: Outcome, cause: str) -> None:
     task.blocked_reason = describe(outcome)
-    unit.change_task(task, Task.fail, cause=cause, code=outcome.code)
+    unit.change_task(task, Task.fail, cause=cause, code=_code(outcome))
 
 
 def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
@@ -231,7 +241,7 @@ def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     target = targets.get(task.target_id)
     task.blocked_reason = describe(outcome)
     unit.change_task(
-        task, Task.lose_track, cause="whether it happened is not known", code=outcome.code
+        task, Task.lose_track, cause="whether it happened is not known", code=_code(outcome)
     )
     if target.status_query:
         task.not_before = unit.now + target.reconcile_after
@@ -285,7 +295,7 @@ def _to_a_person(unit: Unit, task: Task, why: str, outcome: Outcome) -> None:
         f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
         "in the target system before anything is sent again."
     )
-    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=outcome.code)
+    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=_code(outcome))
 
 
 def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> None:
@@ -300,7 +310,7 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> N
         before=str(task.state),
         after=str(task.state),
         cause="a definitive outcome contradicts how the task was settled",
-        details={"outcome": str(outcome.kind), "code": clean(outcome.code, 100)},
+        details={"outcome": str(outcome.kind), "code": _code(outcome)},
     )
     logger.error("conflicting outcome", extra={"task": task.pk})
 
@@ -322,6 +332,10 @@ def describe(outcome: Outcome) -> str:
     return clean(": ".join(part for part in (outcome.code, outcome.message) if part), 500)
 
 
+def _code(outcome: Outcome) -> str:
+    return clean(outcome.code, 100)
+
+
 def clean(text: str, limit: int) -> str:
     """Text from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]
@@ -333,4 +347,5 @@ def _storable(value: Any) -> bool:
         text.encode()
     except (ValueError, TypeError, RecursionError):
         return False
-    return "\\u0000" not in text
+    # A NUL stands there escaped; an escaped backslash before "u0000" is none.
+    return "\\u0000" not in text.replace("\\\\", "")

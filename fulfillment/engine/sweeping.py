@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine.database import cursor
 from fulfillment.engine.settlement import Result, settle
+from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose
 
 _LOST_LEASES = """
@@ -17,14 +20,22 @@ _OVERDUE_REPORTS = """
 SELECT id, plan_id, fulfillment_id, node FROM fulfillment_task
 WHERE state = 'ACCEPTED' AND not_before < fulfillment_now() ORDER BY not_before LIMIT %s
 """
+_STILL_OPEN = """
+SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
+"""
+_STILL_OVERDUE = """
+SELECT id FROM fulfillment_task
+WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < fulfillment_now()
+"""
 _ACTOR = "lease sweeper"
 
 
 def sweep(*, limit: int = 500) -> int:
     """Turn lost leases and overdue reports into unknown outcomes. Returns how many it found.
 
-    The results go through the settlement like any other, so a report that comes in at the same
-    moment wins or loses under the same lock, and two sweepers do no harm.
+    The results go through the settlement like any other, and count only if they are still true
+    under its locks: an answer or a report that comes in at the same moment wins, and two
+    sweepers do no harm.
     """
     with cursor() as raw:
         raw.execute(_LOST_LEASES, [limit], prepare=True)
@@ -62,5 +73,19 @@ def sweep(*, limit: int = 500) -> int:
         for task_id, plan_id, fulfillment_id, node in overdue
     ]
     if results:
-        settle(results=results, actor=_ACTOR)
+        settle(results=results, actor=_ACTOR, still_true=_still_true)
     return len(results)
+
+
+def _still_true(unit: Unit, results: Sequence[Result]) -> list[Result]:
+    leases = [result.attempt_id for result in results if result.attempt_id is not None]
+    unit.raw.execute(_STILL_OPEN, [leases], prepare=True)
+    still_open = {row[0] for row in unit.raw.fetchall()}
+    unit.raw.execute(_STILL_OVERDUE, [[result.task_id for result in results]], prepare=True)
+    overdue = {row[0] for row in unit.raw.fetchall()}
+    return [
+        result
+        for result in results
+        if result.attempt_id in still_open
+        or (result.attempt_id is None and result.task_id in overdue)
+    ]

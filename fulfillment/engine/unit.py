@@ -34,6 +34,7 @@ _LOCK = """
 SELECT id, order_reference, correlation_id, priority, audit_sequence, audit_head
 FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """
+_TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 _RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
 
 
@@ -113,15 +114,18 @@ class Unit:
             details=details,
         )
         if after == TaskState.DISPATCHED:
-            return  # Moves nothing in the plan, and trying again and again is no progress.
+            return  # Moves nothing in the plan.
         plan = self.plans[task.plan_id]
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open -= after in TASK_TERMINAL
         if task.required:
             plan.mandatory_open -= after in TASK_SUCCESSFUL
+        self.touched_plans.add(plan.pk)
+        still_in_doubt = before == TaskState.OUTCOME_UNKNOWN and after in TASK_MOVING
+        if after in _TRYING or still_in_doubt:
+            return  # Trying again and again is no progress.
         plan.last_progress_at = self.now
         plan.stuck_at, plan.stuck_reason = None, ""
-        self.touched_plans.add(plan.pk)
 
     def change_plan(
         self, plan: Plan, transition: Callable[[Plan], Any], *, cause: str, **details: Any
@@ -292,7 +296,10 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit.notify_orders()
         unit.flush()
         unit.hinted.pop(drained, None)
-        transaction.on_commit(lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups))
+        # What fails after the commit must not make the unit fail, or run again.
+        transaction.on_commit(
+            lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups), robust=True
+        )
     return result
 
 

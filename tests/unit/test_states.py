@@ -1,0 +1,123 @@
+"""The three state machines: every legal edge, and the refusal of every other one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django_fsm import TransitionNotAllowed
+
+from fulfillment.models import Plan, Task
+from fulfillment.states import (
+    PLAN_SELECTABLE,
+    PLAN_TERMINAL,
+    TASK_CLAIMABLE,
+    TASK_MOVING,
+    TASK_SUCCESSFUL,
+    TASK_TERMINAL,
+    PlanState,
+    TaskState,
+)
+from oms.models import Order
+from oms.states import ORDER_TERMINAL, OrderState
+
+# transition: ({where it may begin}, where it ends), as docs/states.md and the domain have it.
+ORDER = {
+    "validate": ({"SUBMITTED"}, "VALIDATING"),
+    "reject": ({"VALIDATING"}, "REJECTED"),
+    "accept": ({"VALIDATING"}, "READY_FOR_FULFILLMENT"),
+    "start": ({"READY_FOR_FULFILLMENT"}, "IN_PROGRESS"),
+    "complete": ({"IN_PROGRESS"}, "COMPLETED"),
+}
+PLAN = {
+    "graph_validated": ({"CREATED"}, "READY"),
+    "start": ({"READY"}, "RUNNING"),
+    "block": ({"RUNNING"}, "BLOCKED"),
+    "unblock": ({"BLOCKED"}, "RUNNING"),
+    "complete": ({"RUNNING", "BLOCKED"}, "COMPLETED"),
+}
+OPEN_AFTER_DISPATCH = {
+    "READY",
+    "DISPATCHED",
+    "ACCEPTED",
+    "FAILED_RETRYABLE",
+    "OUTCOME_UNKNOWN",
+    "AWAITING_MANUAL",
+}
+TASK = {
+    "make_ready": ({"PENDING"}, "READY"),
+    "dispatch": ({"READY", "FAILED_RETRYABLE"}, "DISPATCHED"),
+    "accept": ({"DISPATCHED", "OUTCOME_UNKNOWN"}, "ACCEPTED"),
+    "succeed": (OPEN_AFTER_DISPATCH, "SUCCEEDED"),
+    "lose_track": ({"DISPATCHED", "ACCEPTED"}, "OUTCOME_UNKNOWN"),
+    "send_again": ({"OUTCOME_UNKNOWN"}, "READY"),
+    "retry_later": ({"DISPATCHED", "ACCEPTED", "OUTCOME_UNKNOWN"}, "FAILED_RETRYABLE"),
+    "fail": (OPEN_AFTER_DISPATCH, "FAILED_FINAL"),
+    "await_manual": (OPEN_AFTER_DISPATCH | {"PENDING"}, "AWAITING_MANUAL"),
+    "skip": ({"PENDING"}, "SKIPPED_BY_POLICY"),
+}
+MACHINES = [(Order, OrderState, ORDER), (Plan, PlanState, PLAN), (Task, TaskState, TASK)]
+PAIRS = [
+    pytest.param(model, state, name, edges, id=f"{model.__name__}-{state}-{name}")
+    for model, states, edges in MACHINES
+    for state in states
+    for name in edges
+]
+
+
+@pytest.mark.parametrize(("model", "state", "name", "edges"), PAIRS)
+def test_a_transition_works_where_it_is_legal_and_nowhere_else(
+    model: Any, state: str, name: str, edges: dict[str, tuple[set[str], str]]
+) -> None:
+    sources, target = edges[name]
+    row = model(state=state)
+    if state in sources:
+        getattr(row, name)()
+        assert row.state == target
+    else:
+        with pytest.raises(TransitionNotAllowed):
+            getattr(row, name)()
+        assert row.state == state
+
+
+@pytest.mark.parametrize(("model", "states", "edges"), MACHINES)
+def test_there_is_no_transition_beside_the_documented_ones(
+    model: Any, states: Any, edges: dict[str, Any]
+) -> None:
+    assert {transition.name for transition in model().get_all_state_transitions()} == set(edges)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "edges"), [(ORDER_TERMINAL, ORDER), (PLAN_TERMINAL, PLAN), (TASK_TERMINAL, TASK)]
+)
+def test_nothing_leads_out_of_a_final_state(
+    terminal: frozenset[str], edges: dict[str, tuple[set[str], str]]
+) -> None:
+    assert not terminal & {source for sources, _ in edges.values() for source in sources}
+
+
+@pytest.mark.parametrize(("model", "states", "edges"), MACHINES)
+def test_a_state_can_not_be_written_directly(model: Any, states: Any, edges: Any) -> None:
+    row = model()
+    before = row.state
+    for state in states:
+        with pytest.raises(AttributeError):
+            row.state = state
+    assert row.state == before
+
+
+@pytest.mark.parametrize("model", [Order, Plan, Task])
+def test_a_new_row_begins_at_the_beginning(model: Any) -> None:
+    assert (
+        model().state
+        == {"Order": "SUBMITTED", "Plan": "CREATED", "Task": "PENDING"}[model.__name__]
+    )
+
+
+def test_the_sets_of_states_fit_together() -> None:
+    assert TASK_SUCCESSFUL < TASK_TERMINAL
+    assert not TASK_MOVING & TASK_TERMINAL
+    assert TASK_CLAIMABLE < TASK_MOVING
+    assert not PLAN_SELECTABLE & PLAN_TERMINAL
+    # Neither moving nor final: it waits for its dependencies, or for a person.
+    assert set(TaskState) - TASK_MOVING - TASK_TERMINAL == {"PENDING", "AWAITING_MANUAL"}
