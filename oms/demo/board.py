@@ -100,7 +100,7 @@ def draw(view: View, *, seconds: float) -> Group:
         f"{seconds:.1f} s",
     )
     bars = Table.grid(padding=(0, 2))
-    unfinished_first = sorted(view.orders, key=lambda order: (order[4] == 0, order[0]))
+    unfinished_first = sorted(view.orders, key=lambda order: order[4] == 0)
     for reference, external_id, state, tasks, still_open, plan in unfinished_first[:_ROWS]:
         mark = _MARKS.get(OrderState(state), Text(state))
         if plan == "BLOCKED":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def _loaded(files: list[Path]) -> Iterable[tuple[Path, WorkflowDefinition]]:
     """Every file as a definition. Raises DefinitionInvalid with the faults of all of them."""
     faults: list[Fault] = []
     found = []
-    for path in files or sorted(settings.OMS_WORKFLOWS.glob("*/v*.yaml")):
+    shipped = (Path(os.path.relpath(path)) for path in settings.OMS_WORKFLOWS.glob("*/v*.yaml"))
+    for path in files or sorted(shipped):
         try:
             found.append((path, load_workflow(path=path)))
         except DefinitionInvalid as error:
