@@ -244,7 +244,7 @@ def settle(*results: Result) -> None:
 def messy_run(*, orders: int = 6, seed: int = 1) -> list[Order]:
     """Orders whose targets fail, lose answers and stay silent; hours later, wherever they got.
 
-    On the database's clock: for tests that are rolled back. The same every time.
+    On the database's clock: for tests that are rolled back.
     """
     target("alpha", maximum_queries=2)
     target("beta", status_query=False)

@@ -34,19 +34,20 @@ def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) ->
     A broker that is away is no error: the rows are there, and the scanner hints again.
     """
     for target in targets:
-        _hint(target)
+        if queue := _queue_of(target):
+            nudge(task=RUN_COMMANDS, queue=queue, target=target)
     for target, delay in wake_ups.items():
-        alarm.set(target=target, delay=delay)
+        if queue := _queue_of(target):
+            alarm.set(target=target, queue=queue, delay=delay)
 
 
-def _hint(target: str) -> None:
+def _queue_of(target: str) -> str:
     try:
-        queue = target_rows.get(target).queue
+        return target_rows.get(target).queue
     except (UnknownQueue, TargetSystem.DoesNotExist):
         # The work is committed and the other targets are well: only this one waits.
         logger.exception("no worker can be told; correct the target", extra={"target": target})
-        return
-    nudge(task=RUN_COMMANDS, queue=queue, target=target)
+        return ""
 
 
 def nudge(*, task: str, queue: str, **arguments: str) -> None:
@@ -76,19 +77,19 @@ class Alarm:
     """One thread of this process that hints at targets when a time comes.
 
     Spares a retry the wait for the next scan. What it knows dies with the process; the
-    scanner finds the same rows.
+    scanner finds the same rows. It uses no database, so it needs no connection.
     """
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, str]] = []
+        self._due: list[tuple[float, str, str]] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def set(self, *, target: str, delay: timedelta) -> None:
+    def set(self, *, target: str, queue: str, delay: timedelta) -> None:
         # A hint that comes a moment too early finds nothing, so it comes a moment late.
         when = time.monotonic() + max(0.0, delay.total_seconds()) + 0.005
         with self._changed:
-            heapq.heappush(self._due, (when, target))
+            heapq.heappush(self._due, (when, target, queue))
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
                 self._thread.start()
@@ -101,9 +102,9 @@ class Alarm:
                     self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 due = set()
                 while self._due and self._due[0][0] <= time.monotonic():
-                    due.add(heapq.heappop(self._due)[1])
-            for target in due:
-                _hint(target)
+                    due.add(heapq.heappop(self._due)[1:])
+            for target, queue in due:
+                nudge(task=RUN_COMMANDS, queue=queue, target=target)
 
 
 alarm = Alarm()

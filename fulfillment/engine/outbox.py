@@ -7,6 +7,7 @@ import json
 import celery
 from django.db import transaction
 
+from fulfillment.engine import failpoints
 from fulfillment.engine.database import cursor
 
 STREAM = "oms:events"
@@ -51,6 +52,7 @@ def publish_events(*, limit: int = 500) -> int:
                         approximate=True,
                     )
                 pipeline.execute()
+        failpoints.reach("outbox.before_marking")
         raw.execute(
             "UPDATE fulfillment_outboxevent SET published_at = fulfillment_now() "
             "WHERE id = ANY(%s::bigint[])",

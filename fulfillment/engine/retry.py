@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
+LONGEST_RETRY_AFTER = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -36,13 +38,16 @@ def backoff(
     key: str,
     retry_after: timedelta | None = None,
 ) -> timedelta:
-    """Exponential backoff with full jitter after `sends` (≥ 1) tries; `retry_after` is a floor."""
+    """Exponential backoff with full jitter after `sends` (≥ 1) tries.
+
+    `retry_after` is a floor, as far as it is reasonable: no target may park a task for ever.
+    """
     ceiling = min(
         policy.maximum_interval.total_seconds(),
         policy.initial_interval.total_seconds() * policy.backoff_coefficient ** min(sends - 1, 64),
     )
     delay = timedelta(seconds=ceiling * spread(key=key, attempt=sends))
-    return max(delay, retry_after) if retry_after is not None else delay
+    return max(delay, min(retry_after, LONGEST_RETRY_AFTER)) if retry_after else delay
 
 
 def may_retry(*, policy: RetryPolicy, sends: int, code: str) -> bool:

@@ -42,6 +42,9 @@ def select_or_defer(
     unit: Unit, *, plan: Plan, candidates: Iterable[int], tasks: Mapping[int, Task], cause: str
 ) -> None:
     """Select at once on the fast path; otherwise leave a note for the scanner."""
+    candidates = list(candidates)
+    if not candidates:
+        return
     if settings.OMS_FAST_PATH:
         select(unit, plan=plan, candidates=candidates, tasks=tasks, cause=cause)
     else:

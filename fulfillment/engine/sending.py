@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from adapters.contract import Adapter, Outcome, OutcomeKind
-from fulfillment.engine import claiming, settlement, targets
+from fulfillment.engine import claiming, failpoints, settlement, targets
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Purpose, TargetSystem
 
@@ -172,9 +172,13 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
             retryable=True,
         )
     try:
+        failpoints.reach("sending.before_send")
         if claim.purpose is Purpose.SEND:
-            return adapter.send(command=claim.command)
-        return adapter.query(command=claim.command)
+            outcome = adapter.send(command=claim.command)
+        else:
+            outcome = adapter.query(command=claim.command)
+        failpoints.reach("sending.after_send")
+        return outcome
     except Exception as error:
         logger.exception("adapter raised", extra={"target": claim.command.target})
         return Outcome(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Graph, Node
 from fulfillment.definitions.outputs import output_faults
@@ -69,6 +71,8 @@ def settle(
             actor=actor,
             drained=drained,
         )
+    except (OperationalError, InterfaceError):
+        raise  # The database's trouble is nobody's fault, and splitting would only prolong it.
     except Exception:
         if len(results) == 1:
             raise

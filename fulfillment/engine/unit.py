@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from fulfillment.engine import chain, flushing, hints
+from fulfillment.engine import chain, failpoints, flushing, hints
 from fulfillment.engine.database import Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
@@ -294,7 +294,11 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
+        failpoints.reach("unit.before_flush")
         unit.flush()
+        failpoints.reach("unit.before_commit")
+        # First of what happens after the commit.
+        transaction.on_commit(lambda: failpoints.reach("unit.after_commit"))
         unit.hinted.pop(drained, None)
         # What fails after the commit must not make the unit fail, or run again.
         transaction.on_commit(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
+
+from django.db import InterfaceError, OperationalError
 
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
@@ -32,6 +35,8 @@ from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
 from oms.lifecycle import change
 from oms.models import Order
 from oms.states import ItemAction, OrderState
+
+logger = logging.getLogger(__name__)
 
 ASKING = "Its target systems are being asked whether it can be done."
 TASK = "oms.tasks.assess_feasibility"
@@ -91,11 +96,17 @@ def assess() -> int:
         with ThreadPoolExecutor(8, thread_name_prefix="feasibility") as askers:
             answers = dict(zip(orders, askers.map(_ask, _prepared(orders)), strict=True))
         for order, (faults, trouble) in answers.items():
-            run_unit(
-                partial(_decide, order_id=order.pk, faults=faults, trouble=trouble),
-                fulfillment_ids=[order.fulfillment_id],
-                actor="feasibility",
-            )
+            try:
+                run_unit(
+                    partial(_decide, order_id=order.pk, faults=faults, trouble=trouble),
+                    fulfillment_ids=[order.fulfillment_id],
+                    actor="feasibility",
+                )
+            except (OperationalError, InterfaceError):
+                raise  # The database's trouble is nobody's fault.
+            except Exception:
+                # Its neighbours go on; it is asked for again when its minute is over.
+                logger.exception("feasibility not decided", extra={"order": order.reference})
         assessed += len(orders)
         if len(taken) < _BATCH:
             return assessed

@@ -243,6 +243,28 @@ def test_carriers_that_succeed_in_one_batch_reach_their_milestone_once(
     assert sorted(Milestone.objects.values_list("order_id", flat=True)) == [o.pk for o in orders]
 
 
+def test_a_milestone_that_the_customer_was_told_is_not_reached_again(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {"one": desk.task()}, milestones={"installed": {"title": "Done", "reached_by": "one"}}
+    )
+    order = desk.order()
+    told = Milestone.objects.create(
+        order=order, name="installed", title="Done before", reached_at=order.submitted_at
+    )
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    reached = Milestone.objects.get()
+    assert (reached.pk, reached.title, reached.reached_at) == (
+        told.pk,
+        "Done before",
+        order.submitted_at,
+    )
+
+
 @pytest.mark.parametrize("outcome", [desk.accepted(), desk.rejected(), desk.unknown()])
 def test_no_milestone_without_confirmation(systems: ScriptedSystems, outcome: desk.Outcome) -> None:
     desk.target("alpha")

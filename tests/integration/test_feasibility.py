@@ -16,7 +16,7 @@ from oms.intake import feasibility
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
-from tests.together import together
+from tests.together import closing, together
 
 Clock = Callable[[float], None]
 CHECK = {"target": "alpha", "action": "can_it", "input": {"site": "${item.place.id}"}}
@@ -176,3 +176,24 @@ def test_two_assessors_decide_about_every_order_once(systems: ScriptedSystems) -
     assert Plan.objects.count() == Fulfillment.objects.count() == 12
     for order in orders:
         assert verify(fulfillment_id=order.fulfillment_id) == []
+
+
+@pytest.mark.usefixtures("committed_db", "redis_url")
+def test_an_order_that_is_being_asked_about_is_decided_once(systems: ScriptedSystems) -> None:
+    an_offering()
+    order = an_order()
+    others: list[int] = []
+
+    def meanwhile(_: ContractCommand) -> desk.Outcome:
+        others.append(closing(feasibility.assess)())
+        # As long after as a process takes for dead whoever asks and does not come back.
+        Order.objects.update(feasibility_due_at=order.submitted_at)
+        others.append(closing(feasibility.assess)())
+        return desk.rejected()
+
+    systems.sends["can_it"] = [meanwhile]
+    assert feasibility.assess() == 1
+    assert others == [0, 1]
+    assert state_of(order) == "IN_PROGRESS"
+    assert Plan.objects.count() == 1
+    assert verify(fulfillment_id=order.fulfillment_id) == []

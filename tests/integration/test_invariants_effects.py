@@ -200,6 +200,15 @@ def test_timeout_is_not_failure(
         assert "neither deduplicate nor be asked" in plan.blocked_reason
 
 
+def test_where_nobody_can_tell_afterwards_only_one_command_is_on_the_wire_per_claim() -> None:
+    desk.target("alpha", idempotent=False, status_query=False)
+    desk.target("beta", idempotent=False)
+    desk.workflow({"one": desk.task(), "two": desk.task("beta")})
+    desk.submit_all(*(desk.request() for _ in range(5)))
+    assert len(desk.claim("alpha", limit=5)) == 1
+    assert len(desk.claim("beta", limit=5)) == 5
+
+
 @pytest.mark.parametrize("idempotent", [True, False])
 def test_silence_to_queries_never_leads_to_another_send(
     systems: ScriptedSystems, clock: Clock, idempotent: bool

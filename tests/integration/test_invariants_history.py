@@ -10,13 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import ProgrammingError, connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django_fsm import TransitionNotAllowed
 
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Command, Fulfillment, Plan, Task, Transition
+from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -117,8 +118,6 @@ def test_no_raw_state_writes(systems: ScriptedSystems, seed: int) -> None:
 
 @pytest.mark.django_db
 def test_counters_of_a_plan_are_those_of_its_tasks(systems: ScriptedSystems) -> None:
-    from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL
-
     for order in desk.messy_run(seed=4):
         plan, tasks = desk.plan_of(order), desk.tasks_of(order).values()
         assert plan.tasks_total == len(tasks)
@@ -198,8 +197,6 @@ def test_an_illegal_transition_in_a_unit_is_refused(systems: ScriptedSystems) ->
 @pytest.mark.django_db
 @pytest.mark.parametrize("table", ["fulfillment_task", "fulfillment_plan", "oms_order"])
 def test_the_database_knows_only_legal_states(systems: ScriptedSystems, table: str) -> None:
-    from django.db import IntegrityError
-
     a_claimed_order()
     with pytest.raises(IntegrityError, match="state_is_legal"), transaction.atomic():
         with connection.cursor() as raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from fulfillment.definitions.nodes import Edge, EdgeType
 from fulfillment.engine import scanning, stuck, sweeping
 from fulfillment.engine.planning import PlanRequest, create_plans
 from fulfillment.engine.unit import run_unit
-from fulfillment.errors import DefinitionInvalid
+from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
 from fulfillment.models import (
     Attempt,
     Command,
@@ -232,7 +233,7 @@ def test_order_completes_on_evidence(systems: ScriptedSystems, clock: Clock) -> 
     a_chain_of("one", "two")
     order = desk.order()
     systems.sends["one"] = [desk.accepted()]
-    systems.sends["two"] = [desk.failed(), desk.unknown()]
+    systems.sends["two"] = [desk.failed(retry_after=timedelta(seconds=1)), desk.unknown()]
     seen = set()
     for _ in range(12):
         order.refresh_from_db()
@@ -310,8 +311,6 @@ def test_version_pinned(systems: ScriptedSystems) -> None:
 
 
 def test_a_published_version_never_changes() -> None:
-    from fulfillment.errors import PublishedVersionDiffers
-
     a_chain_of("one")
     before = WorkflowVersion.objects.values().get()
     same = desk.workflow({"one": desk.task()})

@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -78,10 +79,8 @@ def test_two_drains_send_every_command_once(systems: ScriptedSystems) -> None:
     assert set(Counter(command.idempotency_key for command in systems.sent).values()) == {1}
 
 
-def test_two_scanners_select_everything_once(
-    systems: ScriptedSystems, settings: pytest.FixtureRequest
-) -> None:
-    settings.OMS_FAST_PATH = False  # type: ignore[attr-defined]
+def test_two_scanners_select_everything_once(systems: ScriptedSystems, settings: Any) -> None:
+    settings.OMS_FAST_PATH = False
     desk.target("alpha")
     desk.workflow({"a": desk.task(), "b": desk.task(after=["a"])})
     desk.submit_all(*(desk.request() for _ in range(20)))
@@ -218,3 +217,18 @@ def test_a_claim_leaves_out_what_was_settled_while_it_waited_for_the_lock() -> N
         assert claims.result(timeout=30) == []
     assert desk.states_of(order) == {"a@1": "SUCCEEDED"}
     assert Attempt.objects.count() == 1
+
+
+def test_a_claim_leaves_out_a_plan_that_was_superseded_while_it_waited_for_the_lock() -> None:
+    desk.target("alpha")
+    desk.workflow({"a": desk.task()})
+    order = desk.order()
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            Fulfillment.objects.select_for_update().get()
+            claims = threads.submit(closing(desk.claim))
+            until(somebody_waits_for_me)
+            Plan.objects.update(state="SUPERSEDED")
+        assert claims.result(timeout=30) == []
+    assert desk.states_of(order) == {"a@1": "READY"}
+    assert not Attempt.objects.exists()

@@ -1,0 +1,188 @@
+"""A process dies in the middle of its work; what others make of it afterwards is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import celery
+import pytest
+from django.core.management import call_command
+
+from fulfillment.engine import audit, outbox
+from fulfillment.models import Command, InboundEvent, OutboxEvent, Task
+from oms.environment import CHECKOUT
+from oms.models import Order
+from tests import desk
+from tests.crash import desk_worker
+from tests.sandbox import Sandbox
+
+_ROUNDS = 80
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    process = Sandbox(tmp_path / "ledger.sqlite3")
+    yield process
+    process.kill()
+
+
+class Desk:
+    """The desk's database and target systems, shared with child processes."""
+
+    def __init__(self, url: str, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._clock = 0.0
+        self._variables = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "OMS_SANDBOX_URL": sandbox.url,
+            "OMS_SECRET_KEY": "of the tests alone",
+        }
+
+    def child(self, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        """A part of the work in a process of its own, which dies at `failpoint`."""
+        return subprocess.run(
+            [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
+            cwd=CHECKOUT,
+            env={
+                **self._variables,
+                "OMS_FAILPOINTS": failpoint,
+                "DESK_CLOCK_SECONDS": str(self._clock),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def dies(self, *arguments: str, at: str) -> None:
+        done = self.child(*arguments, failpoint=at)
+        assert done.returncode == -signal.SIGKILL, f"{at} was never reached: {done.stderr}"
+
+    def later(self, seconds: float) -> None:
+        """Time passes, for this process and for the children that come."""
+        self._clock += seconds
+        desk.advance(seconds)
+
+    def finish(self) -> None:
+        """Whoever comes next goes on with the work, as time passes, until nothing is left."""
+        for number in range(_ROUNDS):
+            desk_worker.work()
+            if desk_worker.unfinished() == 0:
+                return
+            self.later(min(900.0, 5.0 * 2**number))
+        waiting = list(Task.objects.exclude(state="SUCCEEDED").values("key", "state"))
+        pytest.fail(f"Orders never finished; open: {waiting}")
+
+    def nothing_is_lost_or_done_twice(self) -> None:
+        orders = list(Order.objects.all())
+        assert len(orders) == 7
+        assert {order.state for order in orders} == {"COMPLETED"}
+        for order in orders:
+            effects = self.sandbox.effects(order.reference)
+            keys = set(
+                Command.objects.filter(task__plan__fulfillment_id=order.fulfillment_id).values_list(
+                    "idempotency_key", flat=True
+                )
+            )
+            assert keys <= set(effects)
+            assert set(effects.values()) == {1}
+            assert audit.verify(fulfillment_id=order.fulfillment_id) == []
+
+
+@pytest.fixture
+def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> Desk:
+    settings.OMS_SANDBOX_URL = sandbox.url
+    call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
+    call_command("workflows", "publish", verbosity=0)
+    return Desk(committed_db, sandbox)
+
+
+_IN_SUBMISSION = ["unit.before_flush", "unit.before_commit", "unit.after_commit"]
+_AT_WORK = [
+    *(f"unit.before_flush@{number}" for number in (1, 9, 14)),
+    *(f"unit.before_commit@{number}" for number in (2, 8, 11, 14)),
+    *(f"unit.after_commit@{number}" for number in (2, 8, 11, 14)),
+    *(f"sending.before_send@{number}" for number in (1, 12)),
+    *(f"sending.after_send@{number}" for number in (1, 6, 14)),
+]
+
+
+@pytest.mark.parametrize("point", [*_IN_SUBMISSION, *_AT_WORK])
+def test_crash_anywhere(shop: Desk, point: str) -> None:
+    """crash-anywhere: no order is lost, stuck for ever, or fulfilled twice."""
+    if point in _IN_SUBMISSION:
+        shop.dies("submit", at=point)
+    desk_worker.submit()  # the client sends it again, or for the first time
+    if point in _AT_WORK:
+        shop.dies("work", at=point)
+    shop.finish()
+    shop.nothing_is_lost_or_done_twice()
+
+
+def test_one_crash_after_another(shop: Desk) -> None:
+    desk_worker.submit()
+    for number in range(1, 7):
+        shop.dies("work", at=f"sending.after_send@{number}")
+        shop.later(60)
+    shop.finish()
+    shop.nothing_is_lost_or_done_twice()
+
+
+@pytest.mark.parametrize(
+    ("point", "duplicate"),
+    [
+        ("unit.before_flush", False),
+        ("unit.before_commit", False),
+        ("unit.after_commit", True),
+    ],
+)
+def test_a_report_whose_receiver_died_moves_its_task_once(
+    shop: Desk, systems: Any, point: str, duplicate: bool
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain(["alpha"])
+    command = Command.objects.get(task__plan__fulfillment_id=order.fulfillment_id)
+    event = json.dumps(
+        {
+            "source": "alpha",
+            "event_id": "e-1",
+            "idempotency_key": command.idempotency_key,
+            "outputs": {},
+        }
+    )
+    shop.dies("report", event, at=point)
+    assert InboundEvent.objects.exists() == duplicate
+    again = shop.child("report", event)
+    assert again.stdout.split() == ["APPLIED", str(duplicate)]
+    assert InboundEvent.objects.count() == 1
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert audit.verify(fulfillment_id=order.fulfillment_id) == []
+
+
+def test_events_are_published_again_when_their_publisher_died(
+    shop: Desk, systems: Any, redis_url: str
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    desk.drain(["alpha"])
+    shop.dies("publish", at="outbox.before_marking")
+    assert OutboxEvent.objects.filter(published_at=None).count() == 2
+    assert outbox.publish_events() == 2
+    assert not OutboxEvent.objects.filter(published_at=None).exists()
+    with celery.current_app.connection_for_read() as connection:
+        rows = connection.default_channel.client.xrange(outbox.STREAM)
+    names = [fields[b"event_id"] for _, fields in rows]
+    assert len(names) == 4
+    assert names[:2] == names[2:], "in order, under the ids by which subscribers deduplicate"
