@@ -1,0 +1,140 @@
+"""The whole stack on real processes: every sample completes, whatever is killed or switched off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import urllib3
+
+from oms.demo import samples
+from oms.demo.client import Client
+from oms.environment import CHECKOUT, read_environment
+from oms.management.commands.stack import prepare
+from oms.supervisor.stack import Stack, with_free_ports
+from tests.waiting import until
+
+# Every kind of trouble that shows within a second; what needs a call's whole timeout is slow.
+TROUBLE: list[dict[str, Any]] = [
+    {"match": {"target": target, "attempt": 1}, "probability": 0.5, "behaviour": behaviour}
+    for target, behaviour in (
+        ("payment", {"kind": "cut_connection"}),
+        ("logistics", {"kind": "garbage"}),
+        ("billing", {"kind": "cut_connection"}),
+        ("crm", {"kind": "status", "status": 503}),
+        ("provisioning", {"kind": "duplicate_callback"}),
+        ("inventory", {"kind": "callback_before_answer"}),
+    )
+]
+
+
+class Shop:
+    """A stack of the test's own, and a client of its API."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        key = self._manage("api_key", "create", "--client", "shop", "--quiet")
+        self._api = f"http://127.0.0.1:{stack.environment.web_port}"
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._http = urllib3.PoolManager(retries=False, timeout=10)
+        self.client = Client(api_url=self._api, sandbox_url=stack.environment.sandbox_url, key=key)
+        self.client.script(TROUBLE)
+
+    def _manage(self, *arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=CHECKOUT,
+            env=self.stack.variables(),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    def submit(self, count: int) -> list[str]:
+        """References of `count` orders, the samples in turn."""
+        results = self.client.submit(
+            orders=samples.batch(count=count, run="test"), idempotency_key="once"
+        )
+        return [result["order"]["id"] for result in results]
+
+    def orders(self) -> list[dict[str, Any]]:
+        """All orders as the API lists them; none while it does not answer."""
+        try:
+            answer = self._http.request(
+                "GET", f"{self._api}/api/v1/orders?limit=200", headers=self._headers
+            )
+        except urllib3.exceptions.HTTPError:
+            return []
+        orders: list[dict[str, Any]] = answer.json()["orders"] if answer.status == 200 else []
+        return orders
+
+    def complete(self, references: list[str]) -> None:
+        """Until all are completed; then each command has had its one effect."""
+
+        def completed() -> bool:
+            self.stack.watch()
+            states = Counter(order["state"] for order in self.orders())
+            return states == {"COMPLETED": len(references)}
+
+        until(completed, seconds=90)
+        tasks = {order["id"]: order["progress"]["tasks"] for order in self.orders()}
+        assert sorted(tasks) == sorted(references)
+        for reference in references:
+            effects = Counter(
+                row["idempotency_key"] for row in self.client.executions(order=reference)
+            )
+            assert len(effects) >= tasks[reference] >= 6
+            assert set(effects.values()) == {1}
+
+
+@pytest.fixture
+def shop(home: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
+    stack = Stack(replace(environment, **getattr(request, "param", {})))
+    try:
+        stack.start_servers()
+        prepare(stack, say=lambda _: None)
+        stack.start(without=("flower",))
+        stack.wait_ready()
+        yield Shop(stack)
+    finally:
+        stack.stop()
+        stack.stop_servers()
+
+
+def test_killed_processes_and_a_flushed_redis_lose_nothing(shop: Shop) -> None:
+    references = shop.submit(14)
+    stack = shop.stack
+    for victims in (
+        ("web", "worker-provisioning"),
+        ("worker-inventory", "worker-payment", "orchestration"),
+        ("web", "worker-crm", "beat"),
+    ):
+        for victim in victims:
+            stack.kill(victim)
+        redis.Redis(unix_socket_path=str(stack.layout.redis_socket)).flushall()
+        gone = {victim: stack.pid(victim) for victim in victims}
+
+        def back(gone: dict[str, int | None] = gone) -> bool:
+            stack.watch()
+            return all(stack.pid(name) not in (None, pid) for name, pid in gone.items())
+
+        until(back)
+    shop.complete(references)
+
+
+@pytest.mark.parametrize("shop", [{"fast_path": False}], indirect=True)
+def test_every_sample_completes_without_the_fast_path(shop: Shop) -> None:
+    shop.complete(shop.submit(7))
+
+
+@pytest.mark.parametrize("shop", [{"scanner": False}], indirect=True)
+def test_every_sample_completes_without_the_scanner(shop: Shop) -> None:
+    shop.complete(shop.submit(7))
