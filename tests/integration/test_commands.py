@@ -13,11 +13,12 @@ from django.core.management import CommandError, call_command
 from adapters.registry import AdapterMisconfigured
 from fulfillment.engine import targets
 from fulfillment.errors import UnknownQueue
-from fulfillment.models import TargetSystem, WorkflowVersion
+from fulfillment.models import Fulfillment, TargetSystem, WorkflowVersion
 from oms.environment import CHECKOUT
 from oms.keys import find_key
 from oms.models import ApiKey
 from tests import desk
+from tests.desk import ScriptedSystems
 
 pytestmark = pytest.mark.django_db
 _TARGETS = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
@@ -177,3 +178,20 @@ def test_a_key_may_be_narrow_and_short_lived() -> None:
 def test_a_client_needs_a_plain_name(name: str) -> None:
     with pytest.raises(CommandError, match=r"[Cc]lient"):
         run("api_key", "create", "--client", name)
+
+
+# --- audit ----------------------------------------------------------------------------------------
+
+
+def test_audit_trails_are_verified_one_or_all(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    desk.order()
+    assert run("audit", "verify") == "2 audit trails are as they were written.\n"
+    assert run("audit", "verify", order.reference).startswith("1 audit trail")
+    with pytest.raises(CommandError, match="There is no order O-0"):
+        run("audit", "verify", "O-0")
+    Fulfillment.objects.filter(order_reference=order.reference).update(audit_head="0" * 64)
+    with pytest.raises(CommandError, match="1 of 2 audit trails are not as they were written"):
+        run("audit", "verify")
