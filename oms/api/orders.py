@@ -18,7 +18,7 @@ from fulfillment import queries
 from fulfillment.models import Plan
 from oms.api import documents, schema
 from oms.api.authentication import client_of
-from oms.api.parsing import validated
+from oms.api.parsing import json_body, validated
 from oms.api.problems import CONTENT_TYPE, Problem
 from oms.api.requests import Closed, Instant, OrderIn, OrdersIn
 from oms.intake.replay import KEY, Answer, KeyReused, submit_once
@@ -74,7 +74,7 @@ class Orders(APIView):
         An order that breaks rules is kept as REJECTED, with every fault. An external id that you
         have used before creates nothing: 409 for one order, `duplicate` among many.
         """
-        data = request.data
+        data = json_body(request)
         if isinstance(data, dict) and "orders" in data:
             requests = [order.request() for order in validated(OrdersIn, data).orders]
             respond = _answer_many

@@ -44,10 +44,31 @@ class RawParser(BaseParser):
         return read_body(stream, parser_context)
 
 
+def json_body(request: Request) -> Any:
+    """What `StrictJsonParser` read. Raises Problem 400, 411, 413 and 415."""
+    _check_length(request)
+    return request.data
+
+
 def raw_body(request: Request) -> bytes:
-    """What `RawParser` read; nothing at all when there is no body."""
+    """What `RawParser` read. Raises Problem 400, 411 and 413."""
+    _check_length(request)
     data: Any = request.data
     return data if isinstance(data, bytes) else b""
+
+
+def _check_length(request: Request) -> None:
+    """Without a length nothing would be read, and an empty body be taken for an empty object."""
+    if request.META.get("CONTENT_LENGTH") not in (None, "", "0"):
+        return
+    if request.META.get("HTTP_TRANSFER_ENCODING"):
+        raise Problem(
+            status=411,
+            code="request.length_required",
+            title="The body's length is needed",
+            detail="Send the body whole, with Content-Length, rather than in chunks.",
+        )
+    raise _not_json("the body is empty")
 
 
 def read_body(stream: IO[Any], context: Mapping[str, Any] | None) -> bytes:

@@ -33,6 +33,7 @@ def _with_text(text: str) -> bytes:
 @pytest.mark.parametrize(
     "body",
     [
+        pytest.param(b"", id="nothing"),
         pytest.param(b"   ", id="blank"),
         pytest.param(b"{", id="half"),
         pytest.param(b"\xff\xfe{}", id="not UTF-8"),
@@ -52,6 +53,11 @@ def test_what_is_not_strict_json_is_refused(api: Api, body: bytes) -> None:
     found = problem(api.post(body))
     assert (found["status"], found["code"]) == (400, "request.not_json")
     assert not Order.objects.exists()
+
+
+def test_a_body_in_chunks_is_refused_with_the_reason(api: Api) -> None:
+    found = problem(api.send("POST", "/orders", b"", Transfer_Encoding="chunked"))
+    assert (found["status"], found["code"]) == (411, "request.length_required")
 
 
 def test_a_body_that_is_too_large_is_refused_unread(api: Api) -> None:
