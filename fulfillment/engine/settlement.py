@@ -30,6 +30,12 @@ NOT_SENT = "not_sent"
 NEVER_ARRIVED_LIMIT = 10
 """Attempts and queries per allowed attempt before a command that never arrives is given up."""
 
+_LOST_TRACK = """
+SELECT EXISTS (
+    SELECT 1 FROM fulfillment_transition
+    WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'lose_track'
+)
+"""
 _IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
 
@@ -229,9 +235,21 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
             task, Task.retry_later, cause="no effect; another attempt follows", code=_code(outcome)
         )
         unit.wake_up(target=task.target_id, at=task.not_before)
+    elif _lost_track_before(unit, task):
+        # That this send had no effect says nothing about the one whose answer was lost.
+        _to_a_person(unit, task, "because an earlier answer was lost", outcome)
     else:
         cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
         _fail(unit, task, outcome, cause)
+
+
+def _lost_track_before(unit: Unit, task: Task) -> bool:
+    """Whether a send's outcome is still unknown; a target that can be asked has told it."""
+    if targets.get(task.target_id).status_query:
+        return False
+    unit.raw.execute(_LOST_TRACK, [task.fulfillment_id, str(task.pk)], prepare=True)
+    row = unit.raw.fetchone()
+    return bool(row and row[0])
 
 
 def _fail(unit: Unit, task: Task, outcome: Outcome, cause: str) -> None:

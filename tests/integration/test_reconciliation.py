@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from adapters.contract import Outcome
 from fulfillment.engine import settlement
 from fulfillment.models import Plan, Task
 from tests import desk
@@ -213,3 +214,19 @@ def test_a_deduplicating_target_without_query_gets_the_same_key_up_to_the_maximu
     assert systems.queried == []
     assert len(keys(systems)) == 1
     assert "every attempt is used up" in task.blocked_reason
+
+
+@pytest.mark.parametrize("last", [desk.failed(retryable=False), desk.failed()])
+def test_a_failure_after_a_lost_answer_is_no_proof_that_nothing_happened(
+    systems: ScriptedSystems, clock: Callable[[float], None], last: Outcome
+) -> None:
+    desk.target("alpha", idempotent=True, status_query=False)
+    desk.workflow({"one": desk.task(retry={"maximum_attempts": 2})})
+    systems.sends["one"] = [desk.unknown(), last]
+    order = desk.order()
+    desk.drain()
+    clock(3600)
+    desk.drain()
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "AWAITING_MANUAL"
+    assert "an earlier answer was lost" in task.blocked_reason
