@@ -77,8 +77,8 @@ def _wait(task: Task) -> Wait:
         TaskState.FAILED_RETRYABLE,
         TaskState.OUTCOME_UNKNOWN,
         TaskState.ACCEPTED,
-        TaskState.READY,
-    )
+        # What is runnable at once waits for no time; what is sent again after a pause does.
+    ) or (state is TaskState.READY and task.not_before > task.changed_at)
     return Wait(
         task_id=task.pk,
         task=task.key,

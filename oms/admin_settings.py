@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.text import format_lazy
 
 
-def _page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
+def _page(title: str, icon: str, app: str, model: str, **lookups: str) -> dict[str, Any]:
+    """A line of the side bar: the list of a model's rows, or of those with these values."""
+    address = reverse_lazy(f"admin:{app}_{model}_changelist")
+
     def may_see(request: HttpRequest) -> bool:
         return bool(request.user.has_perm(f"{app}.view_{model}"))
 
-    address = reverse_lazy(f"admin:{app}_{model}_changelist")
-    return {"title": title, "icon": icon, "link": address, "permission": may_see}
+    def is_here(request: HttpRequest) -> bool:
+        asked = request.GET.dict()
+        return request.path.startswith(str(address)) and lookups.items() <= asked.items()
 
+    return {
+        "title": title,
+        "icon": icon,
+        "link": format_lazy("{}?{}", address, urlencode(lookups)) if lookups else address,
+        "permission": may_see,
+        "active": is_here,
+    }
+
+
+# The blue of "moving" in the pictures, lighter and darker.
+_BLUE = {
+    "50": "oklch(97.5% .013 243)",
+    "100": "oklch(94.5% .028 243)",
+    "200": "oklch(89.5% .055 243)",
+    "300": "oklch(82% .095 243)",
+    "400": "oklch(71.5% .13 243)",
+    "500": "oklch(61% .14 244)",
+    "600": "oklch(53% .137 246)",
+    "700": "oklch(46% .12 248)",
+    "800": "oklch(39.5% .098 250)",
+    "900": "oklch(34% .08 252)",
+    "950": "oklch(25% .06 254)",
+}
 
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Order engine",
     "SITE_HEADER": "Order engine",
+    "SITE_SUBHEADER": "All times are UTC",
     "SITE_SYMBOL": "local_shipping",
     "SITE_FAVICONS": [
         {
@@ -29,6 +59,7 @@ UNFOLD: dict[str, Any] = {
         }
     ],
     "SHOW_VIEW_ON_SITE": False,
+    "COLORS": {"primary": _BLUE},
     "STYLES": [lambda request: static("oms/desk.css")],
     "SIDEBAR": {
         "show_search": True,
@@ -36,7 +67,16 @@ UNFOLD: dict[str, Any] = {
         "navigation": [
             {
                 "title": "Orders",
-                "items": [_page("Orders", "receipt_long", "oms", "order")],
+                "items": [
+                    _page("Orders", "receipt_long", "oms", "order"),
+                    _page(
+                        "Stuck orders",
+                        "warning",
+                        "oms",
+                        "order",
+                        fulfillment__plans__stuck_at__isempty="0",
+                    ),
+                ],
             },
             {
                 "title": "Engine",
@@ -54,6 +94,13 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Inbox", "move_to_inbox", "fulfillment", "inboundevent"),
+                    _page(
+                        "Unmatched",
+                        "unknown_document",
+                        "fulfillment",
+                        "inboundevent",
+                        disposition__exact="UNMATCHED",
+                    ),
                     _page("Outbox", "outbox", "fulfillment", "outboxevent"),
                 ],
             },
@@ -63,6 +110,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Target systems", "dns", "fulfillment", "targetsystem"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
+                    _page("Plan graphs", "hub", "fulfillment", "plangraph"),
                     _page("API clients", "groups", "oms", "apiclient"),
                     _page("API keys", "key", "oms", "apikey"),
                     _page("Users", "person", "auth", "user"),

@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from django.contrib import admin
 from unfold.decorators import display
 
-from fulfillment.admin.reading import ReadOnlyAdmin, link, order_link, pretty
-from fulfillment.models import InboundEvent, OutboxEvent
+from fulfillment.admin.reading import (
+    NewestValues,
+    ReadOnlyAdmin,
+    badge,
+    link,
+    order_link,
+    pretty,
+)
+from fulfillment.definitions.signs import Sign
+from fulfillment.models import Disposition, InboundEvent, OutboxEvent
+
+DISPOSITION_SIGNS: Mapping[str, Sign] = {
+    Disposition.APPLIED: ("✓", "done"),
+    Disposition.REDUNDANT: ("=", "waiting"),
+    Disposition.CONFLICTING: ("≠", "trouble"),
+    Disposition.UNMATCHED: ("?", "trouble"),
+}
 
 
 @admin.register(InboundEvent)
 class InboundEventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "source", "event_id", "disposition", "task_link", "received_at")
-    list_filter = ("disposition", "source")
-    list_select_related = ("task",)
+    list_display = ("id", "source", "event_id", "fate", "order", "task_link", "received_at")
+    list_filter = ("disposition", ("source", NewestValues))
+    list_select_related = ("task__fulfillment",)
+    list_left_out = ("body", "task__outputs")
     search_fields = ("event_id", "idempotency_key", "task__plan__fulfillment__order_reference")
     search_help_text = "Event id, idempotency key, or the order's reference"
     fields = (
-        ("source", "event_id", "received_at"),
-        ("disposition", "task_link"),
+        ("source", "event_id"),
+        ("fate", "received_at"),
+        ("order", "task_link"),
         "idempotency_key",
         "body_text",
     )
-    readonly_fields = ("task_link", "body_text")
+    readonly_fields = ("fate", "order", "task_link", "body_text")
+
+    @display(description="disposition")
+    def fate(self, event: InboundEvent) -> str:
+        return badge(event.disposition, DISPOSITION_SIGNS)
+
+    @display(description="order")
+    def order(self, event: InboundEvent) -> str:
+        return order_link(event.task.fulfillment.order_reference) if event.task else "—"
 
     @display(description="task")
     def task_link(self, event: InboundEvent) -> str:
@@ -36,8 +63,9 @@ class InboundEventAdmin(ReadOnlyAdmin):
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(ReadOnlyAdmin):
     list_display = ("id", "order", "event_type", "occurred_at", "published_at")
-    list_filter = ("event_type", ("published_at", admin.EmptyFieldListFilter))
+    list_filter = (("event_type", NewestValues), ("published_at", admin.EmptyFieldListFilter))
     list_select_related = ("fulfillment",)
+    list_left_out = ("payload",)
     search_fields = ("fulfillment__order_reference",)
     search_help_text = "The order's reference"
     fields = (("order", "event_type"), ("occurred_at", "published_at"), "payload_text")

@@ -1,29 +1,48 @@
-"""Plans, tasks, commands, attempts and the audit trail."""
+"""Plans, their tasks, and the graphs that plans of one shape share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.db.models import F, Func, IntegerField, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
 from unfold.decorators import display
 
+from fulfillment.admin.picture import picture, plan_picture
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
     badge,
     link,
+    list_link,
     order_link,
+    preformatted,
     pretty,
 )
+from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
-from fulfillment.models import Attempt, Command, Plan, Task, Transition
+from fulfillment.engine import graphs
+from fulfillment.models import (
+    Command,
+    InboundEvent,
+    Plan,
+    PlanGraph,
+    Task,
+    Transition,
+    WorkflowVersion,
+)
 
 
 class TaskInline(ReadOnlyInline):
     model = Task
-    fields = ("key", "state_badge", "target", "attempts", "not_before", "blocked_reason")
+    fields = ("row", "state_badge", "target", "attempts", "not_before", "blocked_reason")
     readonly_fields = fields
     ordering = ("node",)
+    follow = ("target",)
+    left_out = ("outputs",)
 
     @display(description="state")
     def state_badge(self, task: Task) -> str:
@@ -32,40 +51,72 @@ class TaskInline(ReadOnlyInline):
 
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
-    list_display = ("id", "order", "state_badge", "progress", "stuck_at", "created_at")
+    list_display = ("id", "order", "state_badge", "stuck", "progress", "stuck_at", "created_at")
     list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter))
     list_select_related = ("fulfillment",)
+    list_left_out = ("context",)
     search_fields = ("id", "fulfillment__order_reference")
     search_help_text = "Plan number, or the order's reference"
     fields = (
-        ("order", "order_version", "version"),
-        ("state_badge", "progress"),
-        ("tasks_open", "tasks_total"),
+        ("order", "state_badge"),
         "blocked_reason",
         ("stuck_at", "stuck_reason"),
-        ("created_at", "last_progress_at", "finished_at"),
-        ("stalls_after", "selection_due_at"),
-        "graph",
+        ("progress", "tasks_open"),
+        ("created_at", "last_progress_at"),
+        ("finished_at", "stalls_after"),
+        ("order_version", "version"),
+        ("graph_link", "selection_due_at"),
+        "transitions",
         "order_snapshot",
     )
-    readonly_fields = ("order", "state_badge", "progress", "order_snapshot")
+    readonly_fields = (
+        "order",
+        "state_badge",
+        "progress",
+        "graph_link",
+        "transitions",
+        "order_snapshot",
+    )
     inlines = (TaskInline,)
+    change_form_outer_before_template = "desk/plan.html"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
-        rows: QuerySet[Plan] = super().get_queryset(request)
-        return rows.defer("context")
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        plan = context["original"]
+        context["picture"] = plan_picture(plan=plan, graph=graphs.by_id(plan.graph_id))
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
 
-    @display(description="order", ordering="fulfillment__order_reference")
+    @display(description="order")
     def order(self, plan: Plan) -> str:
         return order_link(plan.fulfillment.order_reference)
 
-    @display(description="state", ordering="state")
+    @display(description="state")
     def state_badge(self, plan: Plan) -> str:
         return badge(plan.state, PLAN_SIGNS)
+
+    @display(description="stuck?")
+    def stuck(self, plan: Plan) -> str:
+        return badge("STUCK", {"STUCK": ("⚠", "trouble")}) if plan.stuck_at else ""
 
     @display(description="tasks done")
     def progress(self, plan: Plan) -> str:
         return f"{plan.mandatory_total - plan.mandatory_open} of {plan.mandatory_total}"
+
+    @display(description="graph")
+    def graph_link(self, plan: Plan) -> str:
+        return link(plan.graph)
+
+    @display(description="audit trail")
+    def transitions(self, plan: Plan) -> str:
+        return list_link(
+            "what has happened to this plan",
+            model=Transition,
+            fulfillment__id__exact=plan.fulfillment_id,
+            entity="plan",
+            entity_id=plan.pk,
+        )
 
     @display(description="the order when the plan was made")
     def order_snapshot(self, plan: Plan) -> str:
@@ -74,8 +125,17 @@ class PlanAdmin(ReadOnlyAdmin):
 
 class CommandInline(ReadOnlyInline):
     model = Command
-    fields = ("revision", "target", "action", "idempotency_key", "created_at")
+    fields = ("row", "revision", "idempotency_key", "created_at")
     readonly_fields = fields
+    left_out = ("payload",)
+
+
+class ReportInline(ReadOnlyInline):
+    model = InboundEvent
+    verbose_name_plural = "reports from outside"
+    fields = ("row", "disposition", "received_at")
+    readonly_fields = fields
+    left_out = ("body",)
 
 
 @admin.register(Task)
@@ -91,29 +151,39 @@ class TaskAdmin(ReadOnlyAdmin):
         "blocked_reason",
     )
     list_filter = ("state", "target")
-    list_select_related = ("plan__fulfillment", "target")
+    list_select_related = ("fulfillment", "target")
+    list_left_out = ("outputs",)
     search_fields = ("id", "plan__fulfillment__order_reference", "commands__idempotency_key")
-    search_help_text = "Task number, the order's reference, or an idempotency key"
+    search_help_text = "Task number or key, the order's reference, an idempotency key"
     fields = (
-        ("key", "order", "plan_link"),
+        "key",
+        ("order", "plan_link"),
         ("state_badge", "changed_at"),
         "blocked_reason",
-        ("target", "priority", "depth", "required"),
-        ("not_before", "attempts", "sends", "unanswered_queries"),
-        ("reference", "outputs_text"),
+        ("not_before", "target"),
+        ("attempts", "sends"),
+        ("unanswered_queries", "required"),
+        ("priority", "depth"),
+        "reference",
+        "outputs_text",
+        "transitions",
     )
-    readonly_fields = ("order", "plan_link", "state_badge", "outputs_text")
-    inlines = (CommandInline,)
+    readonly_fields = ("order", "plan_link", "state_badge", "outputs_text", "transitions")
+    inlines = (CommandInline, ReportInline)
+
+    def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Task]]]:
+        yield from super().searches(term)
+        yield lambda: _tasks_with_key(term)
 
     @display(description="order")
     def order(self, task: Task) -> str:
-        return order_link(task.plan.fulfillment.order_reference)
+        return order_link(task.fulfillment.order_reference)
 
     @display(description="plan")
     def plan_link(self, task: Task) -> str:
         return link(task.plan)
 
-    @display(description="state", ordering="state")
+    @display(description="state")
     def state_badge(self, task: Task) -> str:
         return badge(task.state, TASK_SIGNS)
 
@@ -121,118 +191,74 @@ class TaskAdmin(ReadOnlyAdmin):
     def outputs_text(self, task: Task) -> str:
         return pretty(task.outputs)
 
-
-class AttemptInline(ReadOnlyInline):
-    model = Attempt
-    fields = ("number", "purpose", "outcome", "code", "message", "started_at", "finished_at")
-    readonly_fields = fields
-    ordering = ("number",)
-
-
-@admin.register(Command)
-class CommandAdmin(ReadOnlyAdmin):
-    list_display = ("id", "order", "task_link", "target", "action", "revision", "created_at")
-    list_filter = ("target",)
-    list_select_related = ("task__plan__fulfillment", "target")
-    search_fields = ("idempotency_key", "task__plan__fulfillment__order_reference", "id")
-    search_help_text = "Idempotency key, or the order's reference"
-    fields = (
-        ("order", "task_link", "revision"),
-        ("target", "action", "created_at"),
-        "idempotency_key",
-        "payload_text",
-    )
-    readonly_fields = ("order", "task_link", "payload_text")
-    inlines = (AttemptInline,)
-
-    @display(description="order")
-    def order(self, command: Command) -> str:
-        return order_link(command.task.plan.fulfillment.order_reference)
-
-    @display(description="task")
-    def task_link(self, command: Command) -> str:
-        return link(command.task, command.task.key)
-
-    @display(description="payload")
-    def payload_text(self, command: Command) -> str:
-        return pretty(command.payload)
+    @display(description="audit trail")
+    def transitions(self, task: Task) -> str:
+        return list_link(
+            "what has happened to this task",
+            model=Transition,
+            fulfillment__id__exact=task.fulfillment_id,
+            entity="task",
+            entity_id=task.pk,
+        )
 
 
-@admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
-    list_display = (
-        "id",
-        "order",
-        "task_link",
-        "number",
-        "purpose",
-        "outcome",
-        "code",
-        "started_at",
-        "finished_at",
-        "worker",
-    )
-    list_filter = ("purpose", "outcome", ("finished_at", admin.EmptyFieldListFilter))
-    list_select_related = ("command__task__plan__fulfillment",)
-    search_fields = (
-        "command__idempotency_key",
-        "command__task__plan__fulfillment__order_reference",
-    )
-    search_help_text = "Idempotency key, or the order's reference"
-    fields = (
-        ("order", "task_link", "command_link"),
-        ("number", "purpose", "worker"),
-        ("started_at", "lease_expires_at", "finished_at"),
-        ("outcome", "code"),
-        "message",
-    )
-    readonly_fields = ("order", "task_link", "command_link")
-
-    @display(description="order")
-    def order(self, attempt: Attempt) -> str:
-        return order_link(attempt.command.task.plan.fulfillment.order_reference)
-
-    @display(description="task")
-    def task_link(self, attempt: Attempt) -> str:
-        return link(attempt.command.task, attempt.command.task.key)
-
-    @display(description="command")
-    def command_link(self, attempt: Attempt) -> str:
-        return link(attempt.command)
+def _tasks_with_key(key: str) -> QuerySet[Task]:
+    """By way of the graphs that have such a node: they are few, and plans are indexed by them."""
+    shapes = PlanGraph.objects.filter(document__contains={"nodes": [{"key": key}]})
+    return Task.objects.filter(plan__graph__in=list(shapes.values_list("pk", flat=True)), key=key)
 
 
-@admin.register(Transition)
-class TransitionAdmin(ReadOnlyAdmin):
-    list_display = (
-        "id",
-        "order",
-        "sequence",
-        "entity",
-        "entity_id",
-        "from_state",
-        "to_state",
-        "cause",
-        "actor",
-        "occurred_at",
-    )
-    list_filter = ("entity", "name")
-    list_select_related = ("fulfillment",)
-    search_fields = ("fulfillment__order_reference",)
-    search_help_text = "The order's reference"
-    fields = (
-        ("order", "sequence", "occurred_at"),
-        ("entity", "entity_id", "name"),
-        ("from_state", "to_state"),
-        ("actor", "cause"),
-        "details_text",
-        "hash",
-    )
-    readonly_fields = ("order", "details_text")
+@admin.register(PlanGraph)
+class PlanGraphAdmin(ReadOnlyAdmin):
+    list_display = ("shape", "workflows", "size", "created_at")
+    list_left_out = ("document",)
+    search_fields = ("sha256",)
+    search_help_text = "The whole content hash"
+    fields = ("sha256", "created_at", "workflow_links", "plans", "flowchart", "document_text")
+    readonly_fields = ("workflow_links", "plans", "flowchart", "document_text")
+    change_form_outer_before_template = "desk/plan.html"
 
-    @display(description="order", ordering="fulfillment__order_reference")
-    def order(self, transition: Transition) -> str:
-        return order_link(transition.fulfillment.order_reference)
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PlanGraph]:
+        rows: QuerySet[PlanGraph] = super().get_queryset(request)
+        size = Func(
+            F("document__nodes"), function="jsonb_array_length", output_field=IntegerField()
+        )
+        return rows.annotate(planned=F("document__workflows"), size_of_plan=size)
 
-    @display(description="details")
-    def details_text(self, transition: Transition) -> str:
-        return pretty(transition.details)
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        context["picture"] = picture(graph=graphs.by_id(context["original"].pk), tasks={})
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
+
+    @display(description="shape")
+    def shape(self, graph: PlanGraph) -> str:
+        return str(graph)
+
+    @display(description="workflows")
+    def workflows(self, graph: Any) -> str:
+        return ", ".join(f"{one['name']} v{one['version']}" for one in graph.planned)
+
+    @display(description="tasks")
+    def size(self, graph: Any) -> int:
+        return int(graph.size_of_plan)
+
+    @display(description="made from")
+    def workflow_links(self, graph: Any) -> str:
+        named = {(one["name"], one["version"]) for one in graph.planned}
+        rows = WorkflowVersion.objects.filter(name__in={name for name, _ in named})
+        found = [row for row in rows.defer("document") if (row.name, row.version) in named]
+        return format_html_join(", ", "{}", ((link(row),) for row in found)) or "—"
+
+    @display(description="plans")
+    def plans(self, graph: PlanGraph) -> str:
+        return list_link("plans of this shape", model=Plan, graph__id__exact=graph.pk)
+
+    @display(description="flowchart (Mermaid)")
+    def flowchart(self, graph: PlanGraph) -> str:
+        return preformatted(mermaid(graphs.by_id(graph.pk)))
+
+    @display(description="as stored")
+    def document_text(self, graph: PlanGraph) -> str:
+        return pretty(graph.document)

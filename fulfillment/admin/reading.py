@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 
-from fulfillment.definitions.signs import Sign, in_words
+from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign, in_words
 
 _MOST_FOUND = 2000
-_MOST_PAGED = 10_000
+NEWEST = 10_000
+"""Rows that lists, and whatever else has no index of its own, look back."""
+_signs: dict[str, Mapping[Any, Sign]] = {"plan": PLAN_SIGNS, "task": TASK_SIGNS}
 
 
 class NewestPaginator(Paginator):
@@ -29,7 +36,39 @@ class NewestPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows[:_MOST_PAGED].count())
+        return int(rows[:NEWEST].count())
+
+
+class NewestValues(admin.AllValuesFieldListFilter):
+    """Offers the values that the newest rows have: those of all would take a scan of the table."""
+
+    def __init__(
+        self,
+        field: Any,
+        request: HttpRequest,
+        params: dict[str, Any],
+        model: type[Model],
+        model_admin: admin.ModelAdmin,
+        field_path: str,
+    ) -> None:
+        super().__init__(field, request, params, model, model_admin, field_path)
+        newest = model._default_manager.order_by("-pk").values_list(field_path, flat=True)
+        self.lookup_choices: Any = sorted(set(newest[:NEWEST]))
+
+
+class DeskAdmin(ModelAdmin):
+    """A NUL is in no column, and PostgreSQL refuses to be asked for one."""
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        return None if "\0" in object_id else super().get_object(request, object_id, from_field)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if any("\0" in value for _, values in request.GET.lists() for value in values):
+            return HttpResponseRedirect(request.path)
+        answer: HttpResponse = super().changelist_view(request, extra_context)
+        return answer
 
 
 class Reading:
@@ -45,13 +84,23 @@ class Reading:
         return False
 
 
-class ReadOnlyAdmin(Reading, ModelAdmin):
+class ReadOnlyAdmin(Reading, DeskAdmin):
+    """`list_left_out` are columns that may be large and that no list shows."""
+
     paginator = NewestPaginator
     show_full_result_count = False
+    # Counting every filter's rows, and sorting by what has no index, scan the table.
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by: tuple[str, ...] = ()
+    list_left_out: tuple[str, ...] = ()
     list_per_page = 50
     list_fullwidth = True
     ordering = ("-id",)
     actions = None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.defer(*self.list_left_out)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -64,18 +113,72 @@ class ReadOnlyAdmin(Reading, ModelAdmin):
         if not term:
             return queryset, False
         found: set[int] = set()
-        for lookup in self.search_fields:
+        for rows in self.searches(term):
             # A word is no number, and a NUL is in no column: neither finds anything.
             with suppress(ValueError):
-                rows = self.model._default_manager.filter(**{lookup: term})
-                found.update(rows.order_by("-pk").values_list("pk", flat=True)[:_MOST_FOUND])
+                found.update(rows().order_by("-pk").values_list("pk", flat=True)[:_MOST_FOUND])
         return queryset.filter(pk__in=found), False
+
+    def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Any]]]:
+        """What is asked for `term`: functions that return rows, or raise ValueError."""
+        for lookup in self.search_fields:
+            yield partial(self.model._default_manager.filter, **{lookup: term})
 
 
 class ReadOnlyInline(Reading, TabularInline):
+    """Its column `row` links to the row's page; `follow` are the relations that columns name."""
+
     extra = 0
-    show_change_link = True
+    hide_title = True
     tab = True
+    per_page = 100
+    ordering: tuple[str, ...] = ("pk",)
+    follow: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        if self.follow:
+            rows = rows.select_related(*self.follow)
+        return rows.defer(*self.left_out)
+
+    @display(description="what")
+    def row(self, row: Model) -> str:
+        return link(row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Badge:
+    """A state as it is shown; `tone` only repeats what sign and words say."""
+
+    sign: str
+    tone: str
+    words: str
+
+
+def badge_of(state: str, signs: Mapping[Any, Sign]) -> Badge:
+    sign, tone = signs.get(state, ("•", "waiting"))
+    return Badge(sign=sign, tone=tone, words=in_words(str(state)))
+
+
+def badge(state: str, signs: Mapping[Any, Sign]) -> SafeString:
+    """Sign, word and colour of a state."""
+    shown = badge_of(state, signs)
+    return format_html(
+        '<span class="desk-badge desk-{}"><span aria-hidden="true">{}</span> {}</span>',
+        shown.tone,
+        shown.sign,
+        shown.words,
+    )
+
+
+def register_signs(*, entity: str, signs: Mapping[Any, Sign]) -> None:
+    """How the audit trail shows the states of an entity that the engine knows by name only."""
+    _signs[entity] = signs
+
+
+def signs_of(entity: str) -> Mapping[Any, Sign]:
+    return _signs.get(entity, {})
 
 
 def link(row: Model | None, text: str = "") -> str:
@@ -87,6 +190,15 @@ def link(row: Model | None, text: str = "") -> str:
     return format_html('<a class="desk-link" href="{}">{}</a>', address, text or str(row))
 
 
+def list_link(text: str, *, model: type[Model], **lookups: Any) -> str:
+    """A link to the list of the model's rows that have these values."""
+    meta = model._meta
+    address = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+    return format_html(
+        '<a class="desk-link" href="{}?{}">{}</a>', address, urlencode(lookups), text
+    )
+
+
 def order_link(reference: str) -> str:
     """A link to the order's page, by its reference: the engine knows no more of orders."""
     return format_html(
@@ -94,20 +206,12 @@ def order_link(reference: str) -> str:
     )
 
 
-def badge(state: str, signs: Mapping[Any, Sign]) -> SafeString:
-    """Sign, word and colour of a state."""
-    sign, tone = signs.get(state, ("•", "waiting"))
-    return format_html(
-        '<span class="desk-badge desk-{}"><span aria-hidden="true">{}</span> {}</span>',
-        tone,
-        sign,
-        in_words(state),
-    )
-
-
 def pretty(value: Any) -> str:
     """A JSON value to be read by people."""
     if value is None:
         return "—"
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html('<pre class="desk-json">{}</pre>', text)
+    return preformatted(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def preformatted(text: str) -> str:
+    return format_html('<pre class="desk-json" tabindex="0">{}</pre>', text)

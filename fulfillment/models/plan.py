@@ -93,6 +93,10 @@ class Plan(StatefulModel):
                 condition=models.Q(selection_due_at__isnull=False),
                 name="plan_selection_due",
             ),
+            # What the detector has flagged: a handful among all plans.
+            models.Index(
+                fields=["stuck_at"], condition=models.Q(stuck_at__isnull=False), name="plan_stuck"
+            ),
             # The stuck-order detector: active plans by the time of their last progress.
             models.Index(
                 fields=["last_progress_at"],

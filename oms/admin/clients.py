@@ -6,37 +6,39 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from fulfillment.admin.reading import Reading, ReadOnlyInline
+from fulfillment.admin.reading import DeskAdmin, Reading, ReadOnlyInline
 from oms.models import ApiClient, ApiKey
 
 
 class ApiKeyInline(ReadOnlyInline):
     model = ApiKey
-    fields = ("prefix", "scopes", "created_at", "expires_at", "revoked_at")
+    fields = ("row", "scopes", "created_at", "expires_at", "revoked_at")
     readonly_fields = fields
 
 
 @admin.register(ApiClient)
-class ApiClientAdmin(Reading, ModelAdmin):
+class ApiClientAdmin(Reading, DeskAdmin):
     list_display = ("name", "created_at")
     search_fields = ("name",)
+    list_before_template = "desk/keys.html"
     inlines = (ApiKeyInline,)
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Reading, ModelAdmin):
+class ApiKeyAdmin(Reading, DeskAdmin):
     list_display = ("prefix", "client", "scope_words", "created_at", "expires_at", "revoked_at")
     list_filter = ("client", ("revoked_at", admin.EmptyFieldListFilter))
     list_select_related = ("client",)
     search_fields = ("prefix", "client__name")
-    search_help_text = "Prefix or client. `manage.py api_key create` makes a key."
+    search_help_text = "Prefix or client"
+    list_before_template = "desk/keys.html"
     fields = (
         ("client", "prefix"),
         "scope_words",
-        ("created_at", "expires_at", "revoked_at"),
+        ("created_at", "expires_at"),
+        "revoked_at",
     )
     readonly_fields = ("scope_words",)
     actions = ("revoke",)
@@ -50,5 +52,12 @@ class ApiKeyAdmin(Reading, ModelAdmin):
 
     @admin.action(description="Revoke: the key stops working at once", permissions=["revoke"])
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
-        revoked = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
-        self.message_user(request, f"{revoked} keys work no longer.", messages.SUCCESS)
+        working = list(keys.filter(revoked_at=None))
+        keys.filter(revoked_at=None).update(revoked_at=timezone.now())
+        for key in working:
+            self.log_change(request, key, "Revoked.")
+        if working:
+            names = ", ".join(str(key) for key in working)
+            self.message_user(request, f"Revoked, and refused from now on: {names}.")
+        else:
+            self.message_user(request, "They were revoked before.", messages.WARNING)

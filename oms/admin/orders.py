@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.decorators import staff_member_required
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
-from fulfillment.admin.reading import ReadOnlyAdmin, ReadOnlyInline, badge, link, pretty
+from fulfillment.admin.reading import (
+    NEWEST,
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    badge,
+    link,
+    list_link,
+    pretty,
+    register_signs,
+)
 from fulfillment.definitions.signs import PLAN_SIGNS
-from fulfillment.models import Plan
+from fulfillment.models import OutboxEvent, Plan, Transition
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
+
+register_signs(entity="order", signs=ORDER_SIGNS)
 
 
 class ItemInline(ReadOnlyInline):
     model = OrderItem
-    fields = ("position", "item_id", "action", "offering", "quantity", "asset", "details")
+    fields = ("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details")
     readonly_fields = fields
-    show_change_link = False
+    follow = ("parent",)
 
-    @display(description="characteristics, prices, place")
+    @display(description="characteristics, prices, place, parties, relations")
     def details(self, item: OrderItem) -> str:
         prices = {
             name: f"{amount} {item.currency}"
@@ -34,15 +47,20 @@ class ItemInline(ReadOnlyInline):
             )
             if amount is not None
         }
-        told = {"characteristics": item.characteristics, **prices, "place": item.place}
-        return pretty({name: value for name, value in told.items() if value})
+        told = {
+            "characteristics": item.characteristics,
+            **prices,
+            "place": item.place,
+            "parties": item.parties,
+            "relations": item.relations,
+        }
+        return pretty({name: value for name, value in told.items() if value} or None)
 
 
 class MilestoneInline(ReadOnlyInline):
     model = Milestone
     fields = ("title", "name", "reached_at")
     readonly_fields = fields
-    show_change_link = False
 
 
 @admin.register(Order)
@@ -61,24 +79,27 @@ class OrderAdmin(ReadOnlyAdmin):
     )
     list_filter = ("state", "client", ("fulfillment__plans__stuck_at", admin.EmptyFieldListFilter))
     list_select_related = ("client",)
+    list_left_out = ("faults",)
     search_fields = (
         "reference",
         "external_id",
         "customer_id",
         "fulfillment__plans__tasks__commands__idempotency_key",
     )
-    search_help_text = "Reference, external id, customer id, or an idempotency key"
+    search_help_text = "Reference, external id, customer, or an idempotency key"
     fields = (
-        ("reference", "external_id", "client"),
-        ("customer_id", "customer_name", "customer_tier"),
-        ("billing_account", "region", "channel"),
-        ("priority", "version"),
+        ("reference", "external_id"),
+        ("client", "channel"),
+        ("customer_id", "customer_name"),
+        ("customer_tier", "billing_account"),
+        ("region", "version"),
+        ("priority", "submitted_at"),
         ("requested_at", "promised_at"),
-        ("submitted_at", "finished_at"),
+        ("finished_at", "plans"),
+        ("transitions", "events"),
         "faults_text",
-        "plans",
     )
-    readonly_fields = ("faults_text", "plans")
+    readonly_fields = ("faults_text", "plans", "transitions", "events")
     inlines = (ItemInline, MilestoneInline)
     change_form_outer_before_template = "desk/order.html"
 
@@ -92,19 +113,20 @@ class OrderAdmin(ReadOnlyAdmin):
             plan_stuck_at=Subquery(newest.values("stuck_at")),
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        order = self.get_object(request, object_id)
-        if order is not None:
-            extra_context = {**(extra_context or {}), "standing": standing(order)}
-        return super().change_view(request, object_id, form_url, extra_context)  # type: ignore[no-any-return]
+    def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Order]]]:
+        yield from super().searches(term)
+        newest = Order.objects.order_by("-pk").values("pk")[:NEWEST]
+        # Part of a name has no index; those who ask for it mean a recent order.
+        yield lambda: Order.objects.filter(pk__in=newest, customer_name__icontains=term)
 
-    @display(description="state", ordering="state")
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        context["standing"] = standing(context["original"])
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
+
+    @display(description="state")
     def state_badge(self, order: Order) -> str:
         return badge(order.state, ORDER_SIGNS)
 
@@ -129,13 +151,26 @@ class OrderAdmin(ReadOnlyAdmin):
     def faults_text(self, order: Order) -> str:
         return pretty(order.faults) if order.faults else "none"
 
+    @display(description="audit trail")
+    def transitions(self, order: Order) -> str:
+        text = "everything that has happened to it"
+        return list_link(text, model=Transition, fulfillment__id__exact=order.fulfillment_id)
+
+    @display(description="outbox")
+    def events(self, order: Order) -> str:
+        text = "what subscribers are told of it"
+        return list_link(text, model=OutboxEvent, fulfillment__id__exact=order.fulfillment_id)
+
     @display(description="plans")
     def plans(self, order: Order) -> str:
         rows = Plan.objects.filter(fulfillment_id=order.fulfillment_id).defer("context")
         return format_html_join(", ", "{}", ((link(plan),) for plan in rows.order_by("id"))) or "—"
 
 
+@staff_member_required
 def order_page(request: HttpRequest, reference: str) -> HttpResponse:
-    """The page of the order with this reference; the admin asks who is looking."""
-    order = get_object_or_404(Order, reference=reference)
+    """The page of the order with this reference."""
+    if "\0" in reference:
+        raise Http404
+    order = get_object_or_404(Order.objects.only("pk"), reference=reference)
     return redirect("admin:oms_order_change", order.pk)

@@ -10,12 +10,14 @@ from typing import Any
 from django.urls import reverse
 
 from fulfillment import queries
-from fulfillment.definitions.drawing import BOX_HEIGHT, BOX_WIDTH, LARGEST, Drawing, draw
+from fulfillment.admin.picture import Picture, plan_picture, task_address
+from fulfillment.admin.reading import Badge, badge_of, signs_of
+from fulfillment.admin.sending import OUTCOME_SIGNS
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign, in_words
+from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
 from fulfillment.engine import graphs
-from fulfillment.models import Plan, Task, Transition
-from fulfillment.states import PLAN_SELECTABLE, TaskState
+from fulfillment.models import Plan, Transition
+from fulfillment.states import PLAN_SELECTABLE, PlanState, TaskState
 from oms.models import Order
 from oms.states import OrderState
 
@@ -32,15 +34,14 @@ ORDER_SIGNS: Mapping[OrderState, Sign] = {
     OrderState.CANCELLING: ("↶", "moving"),
     OrderState.CANCELLED: ("⊘", "failed"),
 }
+_NEXT: Mapping[TaskState, str] = {
+    TaskState.READY: "runnable since",
+    TaskState.FAILED_RETRYABLE: "next try at",
+    TaskState.OUTCOME_UNKNOWN: "asked again at",
+    TaskState.ACCEPTED: "asked, if silent, at",
+}
 _SHOWN = 300
 """The newest transitions; the audit trail has them all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Badge:
-    sign: str
-    tone: str
-    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +52,9 @@ class Reason:
     what: str
     why: str
     until: datetime | None = None
+    next: str = "looked at again"
+    """What the engine does at `until`."""
     address: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawnTask:
-    """A box of the picture."""
-
-    x: float
-    y: float
-    title: str
-    key: str
-    call: str
-    badge: Badge
-    address: str
-    flags: str
-    optional: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,38 +72,41 @@ class Standing:
     done: int = 0
     total: int = 0
     percent: int = 0
+    question: str = "Why it waits"
+    """What `reasons` answer."""
     promises: list[Promise] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
-    drawing: Drawing | None = None
-    tasks: list[DrawnTask] = field(default_factory=list)
-    box: tuple[int, int] = (BOX_WIDTH, BOX_HEIGHT)
+    picture: Picture | None = None
     too_large: int = 0
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Of the pages of the drawn tasks, by key."""
     entries: list[dict[str, Any]] = field(default_factory=list)
     earlier: int = 0
 
 
 def standing(order: Order) -> Standing:
     """Everything that the order's page shows above its fields; a fixed number of queries."""
-    found = Standing(badge=_badge(order.state, ORDER_SIGNS))
+    found = Standing(badge=badge_of(order.state, ORDER_SIGNS))
     plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
     graph = graphs.by_id(plan.graph_id) if plan else None
     if plan and graph:
         found.plan = plan
-        found.plan_badge = _badge(plan.state, PLAN_SIGNS)
+        found.plan_badge = badge_of(plan.state, PLAN_SIGNS)
         found.plan_address = reverse("admin:fulfillment_plan_change", args=[plan.pk])
         found.total = plan.mandatory_total
         found.done = plan.mandatory_total - plan.mandatory_open
         found.percent = 100 * found.done // max(1, found.total)
-        _draw(found, plan, graph)
+        found.picture = plan_picture(plan=plan, graph=graph)
+        if found.picture is None:
+            found.too_large = len(graph.nodes)
+        else:
+            found.addresses = {task.key: task.address for task in found.picture.tasks}
+    if order.state == OrderState.REJECTED:
+        found.question = "Why it was refused"
     found.promises = _promises(order, graph)
     found.reasons = _reasons(order, plan)
     _recall(found, order)
     return found
-
-
-def _badge(state: str, signs: Mapping[Any, Sign]) -> Badge:
-    sign, tone = signs.get(state, ("•", "waiting"))
-    return Badge(sign=sign, tone=tone, words=in_words(str(state)))
 
 
 def _promises(order: Order, graph: Graph | None) -> list[Promise]:
@@ -141,7 +132,7 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
     if order.waiting_reason:
         reasons.append(
             Reason(
-                badge=_badge(order.state, ORDER_SIGNS),
+                badge=badge_of(order.state, ORDER_SIGNS),
                 what="The order as a whole",
                 why=order.waiting_reason,
                 until=order.feasibility_due_at,
@@ -155,42 +146,28 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
                 why=plan.stuck_reason,
             )
         )
+    elif plan and plan.state == PlanState.BLOCKED:
+        # The detector comes round every few seconds, and says the same.
+        reasons.append(
+            Reason(
+                badge=badge_of(plan.state, PLAN_SIGNS),
+                what="The plan as a whole",
+                why=f"Nothing can move without help. {plan.blocked_reason}".strip(),
+            )
+        )
     waits = queries.waiting(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id, [])
     reasons += [
         Reason(
-            badge=_badge(wait.state, TASK_SIGNS),
+            badge=badge_of(wait.state, TASK_SIGNS),
             what=f"{wait.title} ({wait.task})",
             why=wait.reason,
             until=wait.until,
-            address=_task_address(wait.task_id),
+            next=_NEXT.get(wait.state, "looked at again"),
+            address=task_address(wait.task_id),
         )
         for wait in waits
     ]
     return reasons
-
-
-def _draw(found: Standing, plan: Plan, graph: Graph) -> None:
-    if len(graph.nodes) > LARGEST:
-        found.too_large = len(graph.nodes)
-        return
-    found.drawing = draw(graph)
-    tasks = {task.node: task for task in Task.objects.filter(plan=plan).defer("outputs")}
-    for box in found.drawing.boxes:
-        node, task = graph.nodes[box.node], tasks[box.node]
-        flags = [milestone.title for milestone in node.milestones]
-        found.tasks.append(
-            DrawnTask(
-                x=box.x,
-                y=box.y,
-                title=node.title if node.item is None else f"{node.title} · item {node.item}",
-                key=task.key,
-                call=f"{node.target}: {in_words(node.action)}",
-                badge=_badge(TaskState(task.state), TASK_SIGNS),
-                address=_task_address(task.pk),
-                flags=", ".join(flags),
-                optional=not node.required,
-            )
-        )
 
 
 def _recall(found: Standing, order: Order) -> None:
@@ -201,10 +178,21 @@ def _recall(found: Standing, order: Order) -> None:
         .first()
     ) or 0
     found.earlier = max(0, newest - _SHOWN)
-    found.entries, _ = queries.timeline(
+    entries, _ = queries.timeline(
         fulfillment_id=order.fulfillment_id, after=found.earlier, limit=_SHOWN
     )
+    for entry in entries:
+        found.entries.append(_shown(entry, found.addresses))
 
 
-def _task_address(task_id: int) -> str:
-    return reverse("admin:fulfillment_task_change", args=[task_id])
+def _shown(entry: Mapping[str, Any], addresses: Mapping[str, str]) -> dict[str, Any]:
+    """An entry of the timeline with the signs of its states and the page of its task."""
+    task = entry["subject"] if entry["kind"] == "transition" else entry["task"]
+    shown = {**entry, "task": task, "address": addresses.get(task, "")}
+    if entry["kind"] == "transition":
+        signs = signs_of(entry["entity"])
+        shown["before"] = badge_of(entry["from"], signs) if entry["from"] else None
+        shown["after"] = badge_of(entry["to"], signs)
+    elif entry["kind"] == "attempt" and entry["outcome"]:
+        shown["result"] = badge_of(entry["outcome"], OUTCOME_SIGNS)
+    return shown

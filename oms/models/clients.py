@@ -13,6 +13,9 @@ class ApiClient(models.Model):
     name = models.SlugField(max_length=60, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    class Meta:
+        verbose_name = "API client"
+
     def __str__(self) -> str:
         return self.name
 
@@ -35,6 +38,7 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["client_id", "id"]
+        verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.prefix}…"

@@ -2,157 +2,141 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from urllib.parse import quote, urlsplit
 
 import pytest
-from django.contrib.admin import site
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.db.models import Model
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from fulfillment.models import Command, InboundEvent, Plan, TargetSystem, Task, Transition
-from oms.keys import create_key
-from oms.models import ApiKey, Order, Scope
+from fulfillment.models import (
+    Attempt,
+    Command,
+    InboundEvent,
+    OutboxEvent,
+    Plan,
+    PlanGraph,
+    TargetSystem,
+    Task,
+    Transition,
+    WorkflowVersion,
+)
+from oms.models import ApiClient, ApiKey, Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.pages import address_of, desk_models, text_of
 
 pytestmark = pytest.mark.django_db
-_WRITABLE = {"targetsystem", "user", "group"}
+_LARGE = [Order, Plan, Task, Command, Attempt, Transition, InboundEvent, OutboxEvent]
 
 
-@pytest.fixture
-def admin(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("boss", password="x"))
-    return client
+def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
+    assert set(desk_models()) == {
+        *_LARGE,
+        ApiClient,
+        ApiKey,
+        PlanGraph,
+        TargetSystem,
+        WorkflowVersion,
+    }
 
 
-@pytest.fixture
-def order(systems: ScriptedSystems) -> Order:
-    """One that has got stuck half-way, with something in every table."""
-    desk.target("alpha")
-    desk.workflow(
-        {
-            "one": desk.task(outputs={"number": "string"}, title="Fetch <b>a number</b>"),
-            "two": desk.task(depends_on=[{"output": "one.number"}], title="Use it"),
-        },
-        milestones={"ready": {"title": "It is ready", "reached_by": "one"}},
-    )
-    systems.sends["one"] = [desk.succeeded(number="N-1")]
-    systems.sends["two"] = [desk.rejected("no_stock")]
-    order = desk.order(customer_name="<script>alert(1)</script>", external_id="SHOP-7")
-    desk.drain()
-    create_key(client=desk.client(), scopes=[Scope.ORDERS_READ])
-    command = Command.objects.order_by("id").first()
-    assert command is not None
-    InboundEvent.objects.create(
-        source="alpha",
-        event_id="e-1",
-        idempotency_key=command.idempotency_key,
-        body={"a": 1},
-        disposition="REDUNDANT",
-        task=command.task,
-        received_at=command.created_at,
-    )
-    return order
-
-
-def _page(admin: Client, address: str) -> str:
-    response = admin.get(address, follow=True)
-    assert response.status_code == 200, address
-    return response.content.decode()
-
-
-def _models() -> list[type[Model]]:
-    return [model for model in site._registry if model._meta.app_label in ("oms", "fulfillment")]
-
-
-def _address(model: type[Model], page: str, *args: Any) -> str:
-    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
-
-
-def test_every_list_and_every_detail_page_answers(admin: Client, order: Order) -> None:
-    seen = 0
-    for model in _models():
-        page = _page(admin, _address(model, "changelist"))
+def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) -> None:
+    for model in desk_models():
+        page = text_of(boss, address_of(model, "changelist"))
         rows = list(model._default_manager.all()[:20])
         assert rows, model
-        assert _address(model, "change", rows[0].pk) in page
+        assert address_of(model, "change", rows[0].pk) in page
         for row in rows:
-            _page(admin, _address(model, "change", row.pk))
-            seen += 1
-    assert seen > 15
+            text_of(boss, address_of(model, "change", row.pk))
+    group = Group.objects.create(name="Night shift")
+    for model, row in ((User, User.objects.get()), (Group, group)):
+        assert str(row) in text_of(boss, address_of(model, "changelist"))
+        text_of(boss, address_of(model, "change", row.pk))
 
 
-def test_pages_ask_for_a_login(client: Client, order: Order) -> None:
+def test_every_line_of_the_side_bar_leads_somewhere(boss: Client, halfway: Order) -> None:
+    page = text_of(boss, reverse("admin:index"))
+    lines = set(re.findall(r'href="(/admin/[^"]+/\?[^"]*)"', page))
+    assert len(lines) == 2  # stuck orders, unmatched reports
+    for line in lines:
+        text_of(boss, line.replace("&amp;", "&"))
+
+
+def test_logging_in_leads_to_the_desk(client: Client, db: None) -> None:
+    User.objects.create_superuser("boss", password="x")
+    answer = client.post(reverse("admin:login"), {"username": "boss", "password": "x"})
+    assert answer["Location"] == reverse("admin:index")
+
+
+def test_pages_ask_for_a_login(client: Client, halfway: Order) -> None:
     for address in (
-        _address(Order, "changelist"),
-        _address(Order, "change", order.pk),
+        address_of(Order, "changelist"),
+        address_of(Order, "change", halfway.pk),
     ):
         response = client.get(address)
         assert response.status_code == 302
         assert "/admin/login/" in response["Location"]
 
 
-def test_what_the_engine_writes_nobody_else_can(admin: Client, order: Order) -> None:
-    checked = 0
-    for model in _models():
-        if model._meta.model_name in _WRITABLE:
-            continue
-        row = model._default_manager.first()
-        assert row is not None
-        before = list(model._default_manager.order_by("pk").values())
-        assert admin.get(_address(model, "add")).status_code == 403
-        assert admin.post(_address(model, "add"), {}).status_code == 403
-        assert admin.post(_address(model, "change", row.pk), {"state": "X"}).status_code == 403
-        assert admin.post(_address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
-        listing = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
-        admin.post(_address(model, "changelist"), listing)
-        assert list(model._default_manager.order_by("pk").values()) == before
-        checked += 1
-    assert checked > 10
+def test_a_stranger_does_not_learn_which_orders_there_are(client: Client, halfway: Order) -> None:
+    for reference in (halfway.reference, "O-0"):
+        response = client.get(reverse("order_page", args=[reference]))
+        assert "/admin/login/" in response["Location"]
 
 
-def test_a_user_without_the_right_to_view_sees_nothing(client: Client, order: Order) -> None:
+def test_an_order_is_reached_by_its_reference(boss: Client, halfway: Order) -> None:
+    response = boss.get(reverse("order_page", args=[halfway.reference]))
+    assert response["Location"] == address_of(Order, "change", halfway.pk)
+    for unknown in ("O-0", "a\0b"):
+        assert boss.get(f"/admin/orders/{quote(unknown)}").status_code == 404
+
+
+def test_a_user_without_the_right_to_view_sees_nothing(client: Client, halfway: Order) -> None:
     client.force_login(User.objects.create_user("guest", password="x", is_staff=True))
-    assert client.get(_address(Order, "changelist")).status_code == 403
-    assert client.get(_address(Order, "change", order.pk)).status_code == 403
+    assert client.get(address_of(Order, "changelist")).status_code == 403
+    assert client.get(address_of(Order, "change", halfway.pk)).status_code == 403
 
 
-def test_the_order_page_says_how_it_stands_and_why_it_waits(admin: Client, order: Order) -> None:
-    page = _page(admin, _address(Order, "change", order.pk))
-    assert "Why it waits" in page
-    assert "It failed, and is not tried again by itself. no_stock: The target says no." in page
-    assert "1 of 2 tasks done" in page
-    assert "It is ready" in page
-    assert "blocked" in page
-    assert "the target system refused it" in page
-
-
-def test_the_order_page_draws_its_plan_with_a_link_for_every_task(
-    admin: Client, order: Order
+@pytest.mark.parametrize("model", [*_LARGE, PlanGraph, WorkflowVersion, ApiClient, ApiKey])
+def test_what_the_engine_writes_nobody_else_can(
+    boss: Client, halfway: Order, model: type[Model]
 ) -> None:
-    page = _page(admin, _address(Order, "change", order.pk))
-    picture = page[page.index("<svg role") : page.index("</svg>", page.index("<svg role"))]
-    for task in desk.tasks_of(order).values():
-        assert _address(Task, "change", task.pk) in picture
-    assert "✓ succeeded" in picture
-    assert "✗ failed final" in picture
-    assert "hands over number" in picture
+    row = model._default_manager.first()
+    assert row is not None
+    before = list(model._default_manager.order_by("pk").values())
+    for method in (boss.get, boss.post):
+        assert method(address_of(model, "add")).status_code == 403
+        assert method(address_of(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+    assert boss.post(address_of(model, "change", row.pk), {"state": "X"}).status_code == 403
+    listing = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
+    boss.post(address_of(model, "changelist"), listing)
+    assert list(model._default_manager.order_by("pk").values()) == before
 
 
-def test_text_from_outside_never_becomes_markup(admin: Client, order: Order) -> None:
-    task = desk.tasks_of(order)["one@1"]
+def test_text_from_outside_never_becomes_markup(boss: Client, halfway: Order) -> None:
+    task = desk.tasks_of(halfway)["one@1"]
+    rejected = desk.order(desk.item("<script>alert(2)</script>"), external_id="<script>alert(3)")
     for address in (
-        _address(Order, "changelist"),
-        _address(Order, "change", order.pk),
-        _address(Plan, "change", task.plan_id),
-        _address(Task, "change", task.pk),
+        address_of(Order, "changelist"),
+        address_of(Order, "change", halfway.pk),
+        address_of(Order, "change", rejected.pk),
+        address_of(Plan, "change", task.plan_id),
+        address_of(PlanGraph, "change", task.plan.graph_id),
+        address_of(Task, "change", task.pk),
+        address_of(OutboxEvent, "changelist"),
     ):
-        page = _page(admin, address)
+        page = text_of(boss, address)
         assert "<script>alert" not in page
         assert "<b>a number" not in page
-    assert "Fetch &lt;b&gt;a number" in _page(admin, _address(Order, "change", order.pk))
+    assert "Fetch &lt;b&gt;a number" in text_of(boss, address_of(Order, "change", halfway.pk))
+    assert "&lt;script&gt;alert(2)" in text_of(boss, address_of(Order, "change", rejected.pk))
+
+
+# --- finding and following ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,112 +144,165 @@ def test_text_from_outside_never_becomes_markup(admin: Client, order: Order) -> 
     [
         (Order, "SHOP-7"),
         (Order, "C-1"),
+        (Order, "ALERT(1)"),
         (Order, "reference"),
         (Order, "key"),
         (Plan, "reference"),
         (Task, "reference"),
         (Task, "key"),
+        (Task, "two@1"),
         (Command, "key"),
+        (Command, "reference"),
+        (Attempt, "key"),
         (Transition, "reference"),
+        (OutboxEvent, "reference"),
         (InboundEvent, "e-1"),
     ],
 )
 def test_rows_are_found_by_what_people_have_in_hand(
-    admin: Client, order: Order, model: type[Model], term: str
+    boss: Client, halfway: Order, model: type[Model], term: str
 ) -> None:
     command = Command.objects.order_by("id").first()
     assert command is not None
-    words = {"reference": order.reference, "key": command.idempotency_key}
-    address = _address(model, "changelist")
-    found = admin.get(address, {"q": words.get(term, term)}).context["cl"].result_count
+    words = {"reference": halfway.reference, "key": command.idempotency_key}
+    address = address_of(model, "changelist")
+    found = boss.get(address, {"q": words.get(term, term)}).context["cl"].result_count
     assert found > 0
-    assert admin.get(address, {"q": "nothing-like-it"}).context["cl"].result_count == 0
-    assert admin.get(address, {"q": "a\x00b"}).status_code == 200
+    assert boss.get(address, {"q": "nothing-like-it"}).context["cl"].result_count == 0
 
 
-def test_an_order_is_reached_by_its_reference(admin: Client, order: Order) -> None:
-    response = admin.get(reverse("order_page", args=[order.reference]))
-    assert response["Location"] == _address(Order, "change", order.pk)
-    assert admin.get(reverse("order_page", args=["O-0"])).status_code == 404
-
-
-@pytest.mark.parametrize("model", [Order, Plan, Task, Command, Transition])
-def test_a_list_costs_no_query_per_row(
-    admin: Client,
-    order: Order,
-    model: type[Model],
-    django_assert_max_num_queries: Any,
+@pytest.mark.parametrize("query", ["q=a%00b", "state__exact=%00", "id=word", "p=999999", "o=9.-9"])
+@pytest.mark.parametrize("model", [Order, Task, Transition, TargetSystem])
+def test_nonsense_in_an_address_is_no_fault_of_the_server(
+    boss: Client, halfway: Order, model: type[Model], query: str
 ) -> None:
-    desk.submit_all(*[desk.request() for _ in range(30)])
+    text_of(boss, f"{address_of(model, 'changelist')}?{query}")
+    for row in ("word", "a%00b", "9" * 30):
+        address = address_of(model, "change", "ROW").replace("ROW", row)
+        assert boss.get(address).status_code == 302  # back to the start, with a message
+
+
+def test_an_order_leads_to_its_last_transition_and_back(boss: Client, halfway: Order) -> None:
+    task = desk.tasks_of(halfway)["two@1"]
+    command = task.commands.get()
+    attempt = command.attempts.get()
+    way: list[tuple[type[Model], int]] = [
+        (Order, halfway.pk),
+        (Plan, task.plan_id),
+        (Task, task.pk),
+        (Command, command.pk),
+        (Attempt, attempt.pk),
+    ]
+    pages = [text_of(boss, address_of(model, "change", pk)) for model, pk in way]
+    for page, (model, pk) in zip(pages, way[1:], strict=False):
+        assert f'class="desk-link" href="{address_of(model, "change", pk)}"' in page
+    for page in pages[1:]:
+        assert reverse("order_page", args=[halfway.reference]) in page
+    for page in (pages[3], pages[4]):
+        assert address_of(Task, "change", task.pk) in page
+    trail = address_of(Transition, "changelist")
+    (found,) = set(re.findall(rf'href="({trail}\?[^"]*)"', pages[4]))
+    listed = boss.get(found.replace("&amp;", "&"))
+    rows = listed.context["cl"].result_list
+    assert {(row.entity, row.entity_id) for row in rows} == {("task", str(task.pk))}
+    assert address_of(Task, "change", task.pk) in listed.content.decode()
+
+
+def test_a_graph_leads_to_its_plans_and_its_workflows(boss: Client, halfway: Order) -> None:
+    plan = desk.plan_of(halfway)
+    page = text_of(boss, address_of(PlanGraph, "change", plan.graph_id))
+    assert address_of(WorkflowVersion, "change", WorkflowVersion.objects.get().pk) in page
+    assert "flowchart TD" in page
+    (plans,) = set(re.findall(rf'href="({address_of(Plan, "changelist")}\?[^"]+)"', page))
+    assert list(boss.get(plans).context["cl"].result_list) == [plan]
+
+
+def test_states_are_told_by_sign_and_word_on_every_list(boss: Client, halfway: Order) -> None:
+    for model, signed in (
+        (Order, "▶</span> in progress"),
+        (Plan, "■</span> blocked"),
+        (Task, "✗</span> failed final"),
+        (Attempt, "✗</span> rejected"),
+        (Transition, "✓</span> succeeded"),
+        (InboundEvent, "=</span> redundant"),
+    ):
+        assert signed in text_of(boss, address_of(model, "changelist")), model
+
+
+def test_times_are_told_to_the_second(boss: Client, halfway: Order) -> None:
+    at = Attempt.objects.latest("pk").started_at
+    assert f"{at:%Y-%m-%d %H:%M:%S}" in text_of(boss, address_of(Attempt, "changelist"))
+
+
+# --- what a page costs ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(halfway: Order) -> None:
+    """More rows than a page shows, in every large table."""
+    desk.submit_all(*[desk.request() for _ in range(55)])
     desk.drain()
-    with django_assert_max_num_queries(12):
-        _page(admin, _address(model, "changelist"))
+    event = InboundEvent.objects.get()
+    for number in range(55):
+        event.pk, event.event_id = None, f"more-{number}"
+        event.save(force_insert=True)
 
 
-def test_a_large_order_is_listed_rather_than_drawn(admin: Client, systems: ScriptedSystems) -> None:
-    desk.target("alpha")
-    desk.workflow({f"t{number}": desk.task() for number in range(161)})
-    order = desk.order()
-    page = _page(admin, _address(Order, "change", order.pk))
-    assert "161 tasks are too many for a picture" in page
-
-
-# --- target systems -------------------------------------------------------------------------------
-
-
-def _form(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "alpha",
-        "title": "Alpha",
-        "queue": "crm",
-        "adapter": "http",
-        "settings": '{"base_url": "http://127.0.0.1:1"}',
-        "idempotent": "on",
-        "sender_slots": "4",
-        "reconcile_after": "2",
-        "maximum_queries": "20",
-        **changes,
-    }
-
-
-def test_an_operator_adds_and_edits_a_target_system(admin: Client) -> None:
-    assert admin.post(_address(TargetSystem, "add"), _form()).status_code == 302
-    row = TargetSystem.objects.get()
-    assert (row.sender_slots, row.idempotent, row.status_query) == (4, True, False)
-    change = _address(TargetSystem, "change", "alpha")
-    assert admin.post(change, _form(sender_slots="9", name="other")).status_code == 302
-    row = TargetSystem.objects.get()
-    assert (row.pk, row.sender_slots) == ("alpha", 9)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"queue": "nowhere"}, "Select a valid choice"),
-        ({"adapter": "pigeon"}, "Select a valid choice"),
-        ({"settings": '{"base_uri": "http://x"}'}, "base_uri"),
-        ({"settings": "{"}, "valid JSON"),
-        ({"sender_slots": "0"}, "greater than or equal to 1"),
-    ],
-)
-def test_a_row_that_could_not_work_is_refused_with_the_reason(
-    admin: Client, change: dict[str, str], words: str
+@pytest.mark.parametrize("model", _LARGE)
+def test_a_list_costs_no_query_per_row_and_never_reads_the_whole_table(
+    boss: Client, many: None, model: type[Model]
 ) -> None:
-    response = admin.post(_address(TargetSystem, "add"), _form(**change))
-    assert response.status_code == 200
-    assert words in response.content.decode()
-    assert not TargetSystem.objects.exists()
+    with CaptureQueriesContext(connection) as asked:
+        listed = boss.get(address_of(model, "changelist"))
+    assert len(listed.context["cl"].result_list) == 50
+    assert len(asked) <= 8
+    reads = [query["sql"] for query in asked if f'FROM "{model._meta.db_table}"' in query["sql"]]
+    assert reads
+    for sql in reads:
+        assert " LIMIT " in sql
+        # What no list shows may be large: snapshots of orders, payloads, bodies.
+        assert not re.search(r'"(context|payload|body|outputs|details)"', sql)
 
 
-# --- keys -----------------------------------------------------------------------------------------
+def test_no_list_counts_the_rows_of_each_filter(boss: Client, halfway: Order) -> None:
+    for model in _LARGE:
+        listed = boss.get(address_of(model, "changelist"), {"_facets": "True"}).context["cl"]
+        assert not listed.add_facets
 
 
-def test_a_key_is_revoked_from_the_list_and_its_hash_is_never_shown(
-    admin: Client, order: Order
-) -> None:
-    key = ApiKey.objects.get()
-    for address in (_address(ApiKey, "changelist"), _address(ApiKey, "change", key.pk)):
-        assert key.secret_hash not in _page(admin, address)
-    admin.post(_address(ApiKey, "changelist"), {"action": "revoke", "_selected_action": [key.pk]})
-    key.refresh_from_db()
-    assert key.revoked_at is not None
+def _queries(boss: Client, address: str) -> int:
+    with CaptureQueriesContext(connection) as asked:
+        text_of(boss, address)
+    return len(asked)
+
+
+def test_a_page_costs_the_same_for_one_item_and_for_thirty(boss: Client, halfway: Order) -> None:
+    orders = [
+        desk.order(*[desk.item(item_id=str(number)) for number in range(size)]) for size in (1, 30)
+    ]
+    desk.drain()
+    small, large = (_queries(boss, address_of(Order, "change", order.pk)) for order in orders)
+    assert small == large
+    plans = [desk.plan_of(order) for order in orders]
+    small, large = (_queries(boss, address_of(Plan, "change", plan.pk)) for plan in plans)
+    assert small == large
+
+
+def test_a_plan_of_many_tasks_lists_them_page_by_page(boss: Client, halfway: Order) -> None:
+    desk.workflow({f"t{number}": desk.task() for number in range(161)}, offering="wide")
+    plan = desk.plan_of(desk.order(desk.item("wide")))
+    page = text_of(boss, address_of(Plan, "change", plan.pk))
+    shown = [task for task in plan.tasks.all() if address_of(Task, "change", task.pk) in page]
+    assert len(shown) == 100
+    (further,) = set(re.findall(r'hx-get="\?([\w-]*page=2)', page))
+    path = urlsplit(address_of(Plan, "change", plan.pk)).path
+    rest = text_of(boss, f"{path}?{further}")
+    assert sum(address_of(Task, "change", task.pk) in rest for task in plan.tasks.all()) == 61
+
+
+def test_a_page_that_is_refused_is_not_put_together(client: Client, halfway: Order) -> None:
+    client.force_login(User.objects.create_user("guest", password="x", is_staff=True))
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(address_of(Order, "change", halfway.pk)).status_code == 403
+    for table in ("fulfillment_task", "fulfillment_transition", "oms_milestone"):
+        assert not any(f'FROM "{table}"' in query["sql"] for query in asked)

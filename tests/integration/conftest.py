@@ -1,0 +1,50 @@
+"""Fixtures of the admin's tests."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from fulfillment.models import Command, InboundEvent
+from oms.keys import create_key
+from oms.models import Order, Scope
+from tests import desk
+from tests.desk import ScriptedSystems
+
+
+@pytest.fixture
+def boss(db: None, client: Client) -> Client:
+    """A browser in which a superuser is logged in."""
+    client.force_login(User.objects.create_superuser("boss", password="x"))
+    return client
+
+
+@pytest.fixture
+def halfway(db: None, systems: ScriptedSystems) -> Order:
+    """An order that can't go on half-way, with something in every table."""
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "one": desk.task(outputs={"number": "string"}, title="Fetch <b>a number</b>"),
+            "two": desk.task(depends_on=[{"output": "one.number"}], title="Use it"),
+        },
+        milestones={"ready": {"title": "It is ready", "reached_by": "one"}},
+    )
+    systems.sends["one"] = [desk.succeeded(number="N-1")]
+    systems.sends["two"] = [desk.rejected("no_stock")]
+    order = desk.order(customer_name="<script>alert(1)</script>", external_id="SHOP-7")
+    desk.drain()
+    create_key(client=desk.client(), scopes=[Scope.ORDERS_READ])
+    command = Command.objects.order_by("id").first()
+    assert command is not None
+    InboundEvent.objects.create(
+        source="alpha",
+        event_id="e-1",
+        idempotency_key=command.idempotency_key,
+        body={"a": 1},
+        disposition="REDUNDANT",
+        task=command.task,
+        received_at=command.created_at,
+    )
+    return order

@@ -1,0 +1,127 @@
+"""The order's page: how it stands, why it waits, its picture, what has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from fulfillment.engine import stuck
+from fulfillment.models import Plan, Task
+from oms.models import Order
+from tests import desk
+from tests.desk import ScriptedSystems
+from tests.pages import address_of, text_of
+
+pytestmark = pytest.mark.django_db
+
+
+def _page(boss: Client, order: Order) -> str:
+    return text_of(boss, address_of(Order, "change", order.pk))
+
+
+def _picture(page: str) -> str:
+    start = page.index('<svg role="graphics-document img"')
+    return page[start : page.index("</svg>", start)]
+
+
+def test_it_says_how_the_order_stands_and_why_it_waits(boss: Client, halfway: Order) -> None:
+    page = _page(boss, halfway)
+    assert f"<strong>{halfway.reference}</strong> · SHOP-7 of a-client" in page
+    assert "Why it waits" in page
+    assert "It failed, and is not tried again by itself. no_stock: The target says no." in page
+    assert "1 of 2 tasks done" in page
+    assert 'aria-valuenow="1"' in page
+    assert "It is ready" in page
+    assert "the target system refused it" in page
+
+
+def test_a_blocked_plan_says_so_at_once_and_a_stuck_one_once(boss: Client, halfway: Order) -> None:
+    words = "Nothing can move without help. two@1: no_stock"
+    assert _page(boss, halfway).count(words) == 1
+    assert stuck.detect_stuck() == 1
+    page = _page(boss, halfway)
+    assert page.count(words) == 1
+    assert "⚠</span> stuck" in page
+    assert "⚠</span> stuck" in text_of(boss, address_of(Order, "changelist"))
+    assert "⚠</span> stuck" in text_of(boss, address_of(Plan, "changelist"))
+
+
+def test_an_order_that_is_being_examined_says_what_for(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    check = {"target": "alpha", "action": "can_it", "input": {}}
+    desk.workflow({"one": desk.task()}, feasibility=[check])
+    order = desk.order()
+    assert order.waiting_reason in _page(boss, order)
+    assert "◔</span> validating" in _page(boss, order)
+
+
+def test_a_rejected_order_shows_every_fault(boss: Client, systems: ScriptedSystems) -> None:
+    order = desk.order(desk.item("nothing-like-it"), desk.item("nor-this", item_id="2"))
+    page = _page(boss, order)
+    assert page.count("offering.unknown") >= 2
+    assert "nothing-like-it" in page
+    assert "nor-this" in page
+    assert "Why it was refused" in page
+
+
+def test_a_task_that_is_tried_again_says_when(
+    boss: Client, systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.failed()]
+    order = desk.order()
+    desk.drain()
+    page = _page(boss, order)
+    due = desk.tasks_of(order)["one@1"].not_before
+    assert f"next try at {due:%Y-%m-%d %H:%M:%S} UTC" in page
+    clock(60)
+    desk.drain()
+    page = _page(boss, order)
+    assert "Why it waits" not in page
+    assert "1 of 1 tasks done" in page
+
+
+def test_the_picture_has_a_link_for_every_task(boss: Client, halfway: Order) -> None:
+    picture = _picture(_page(boss, halfway))
+    for task in desk.tasks_of(halfway).values():
+        assert f'href="{address_of(Task, "change", task.pk)}"' in picture
+    assert "✓ succeeded" in picture
+    assert "✗ failed final" in picture
+    assert "hands over number" in picture
+    assert "item 1" in picture
+
+
+def test_the_picture_is_told_to_those_who_do_not_see_it(boss: Client, halfway: Order) -> None:
+    picture = _picture(_page(boss, halfway))
+    assert 'aria-labelledby="desk-picture-title desk-picture-told"' in picture
+    assert '<title id="desk-picture-title">' in picture
+    assert "2 tasks in 2 steps: 1 succeeded, 1 failed final." in picture
+
+
+def test_the_plan_s_page_has_the_same_picture(boss: Client, halfway: Order) -> None:
+    plan = desk.plan_of(halfway)
+    picture = _picture(text_of(boss, address_of(Plan, "change", plan.pk)))
+    assert picture == _picture(_page(boss, halfway))
+
+
+def test_what_has_happened_stands_in_its_order_with_links(boss: Client, halfway: Order) -> None:
+    page = _page(boss, halfway)
+    history = page[page.index("What has happened") :]
+    steps = ["○ submitted", "◑ dispatched", "→ ✓ succeeded", "→ ✗ failed final", "→ ■ blocked"]
+    places = [history.index(step) for step in steps]
+    assert places == sorted(places)
+    task = desk.tasks_of(halfway)["two@1"]
+    assert f'<a class="desk-link" href="{address_of(Task, "change", task.pk)}">two@1' in history
+
+
+def test_a_large_order_is_listed_rather_than_drawn(boss: Client, systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({f"t{number}": desk.task() for number in range(161)})
+    page = _page(boss, desk.order())
+    assert "161 tasks are too many for a picture" in page
+    assert "<svg role" not in page
