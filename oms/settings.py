@@ -124,6 +124,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 30,
+    # Whoever publishes does not wait for a broker that is away; workers connect on their own.
+    "max_retries": 1,
+    "interval_start": 0.1,
 }
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

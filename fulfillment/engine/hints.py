@@ -16,6 +16,7 @@ from datetime import timedelta
 import celery
 from django.conf import settings
 from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from fulfillment.engine import targets as target_rows
 from fulfillment.errors import UnknownQueue
@@ -25,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 RUN_COMMANDS = "fulfillment.tasks.run_commands"
 OUTSTANDING_PER_QUEUE = 2
-"""Messages that wait in a queue; each stands for all the work that there is."""
+"""Messages that wait in a queue; each stands for all the work of its target."""
+_PAUSE_AFTER_FAILURE_SECONDS = 3.0
+_away_until = 0.0
 
 
 def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) -> None:
@@ -51,7 +54,14 @@ def _queue_of(target: str) -> str:
 
 
 def nudge(*, task: str, queue: str, **arguments: str) -> None:
-    """Publish one message unless enough of them wait in the queue already."""
+    """Publish one message unless enough of them wait in the queue already.
+
+    After a failure nothing is published for a while: whoever takes an order in or settles an
+    answer must not wait for a broker that is away, time and again.
+    """
+    global _away_until
+    if time.monotonic() < _away_until:
+        return
     try:
         with celery.current_app.producer_pool.acquire(block=True, timeout=2) as producer:
             # Not `channel.client`: that is the connection on which consumers block.
@@ -66,7 +76,8 @@ def nudge(*, task: str, queue: str, **arguments: str) -> None:
                 retry=False,
                 expires=settings.OMS_HINT_EXPIRES_SECONDS,
             )
-    except (BrokerError, ConnectionError, TimeoutError, OSError) as error:
+    except (BrokerError, RedisError, OSError) as error:
+        _away_until = time.monotonic() + _PAUSE_AFTER_FAILURE_SECONDS
         logger.warning(
             "hint not published; the scanner will repeat it",
             extra={"queue": queue, "reason": type(error).__name__},

@@ -20,7 +20,20 @@ WHERE e.published_at IS NULL ORDER BY e.id LIMIT %s
 
 
 def publish_events(*, limit: int = 500) -> int:
-    """Publish the oldest unpublished events, in order, at least once; returns how many.
+    """Publish everything that is unpublished, in order, at least once; returns how many.
+
+    Batches of `limit`, each in a transaction of its own.
+    """
+    published = 0
+    while True:
+        count = _publish(limit)
+        published += count
+        if count < limit:
+            return published
+
+
+def _publish(limit: int) -> int:
+    """The oldest unpublished events.
 
     Whoever crashes between publishing and committing publishes them again: subscribers
     deduplicate by `event_id`. One publisher at a time, so that the order holds.

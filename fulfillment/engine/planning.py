@@ -16,7 +16,7 @@ from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import LockedFulfillment, Unit
-from fulfillment.errors import DefinitionInvalid
+from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import Plan, TargetSystem, Task
 from fulfillment.states import PlanState, TaskState
 
@@ -120,13 +120,19 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
         update_plan(unit, plan=plan)
 
 
+def graph_faults(*, graph: Graph) -> list[Fault]:
+    """Everything for which no plan of this graph may run; a stored graph has no faults."""
+    if graphs.known_id(graph=graph) is not None:
+        return []
+    return validate_graph(graph, dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)))
+
+
 def _validated(unit: Unit, graph: Graph) -> int:
     """The id of the stored graph; only a graph without faults is ever stored."""
     known = graphs.known_id(graph=graph)
     if known is not None:
         return known
-    targets = dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True))
-    faults = validate_graph(graph, targets)
+    faults = graph_faults(graph=graph)
     if faults:
         raise DefinitionInvalid(faults)
     graph_id = graphs.store(unit.raw, graph=graph)

@@ -71,7 +71,7 @@ class Drain:
             elif not poked and self._in_flight == 0:
                 return settled
             try:
-                self._in_flight += self._claim_and_send()
+                self._claim_and_send()
             except Exception:
                 if self._in_flight == 0:
                     raise
@@ -94,23 +94,25 @@ class Drain:
             else:
                 results.append(item)
 
-    def _claim_and_send(self) -> int:
+    def _claim_and_send(self) -> None:
         if _stopping.is_set():
-            return 0
+            return
         target = targets.get(self._target)
         free = target.sender_slots - self._in_flight
         if free <= 0:
-            return 0
+            return
         adapter = targets.adapter_for(target)
         claims = claiming.claim(target=target, limit=free, worker=self._worker)
         if adapter.in_process:
-            return self._run_inline(adapter, claims)
+            self._run_inline(adapter, claims)
+            return
         senders = self._sender_threads(target)
         for claim in claims:
+            # What can't be handed to a thread is not sent: its lease ends, and it is asked for.
             senders.submit(self._send, adapter, claim)
-        return len(claims)
+            self._in_flight += 1
 
-    def _run_inline(self, adapter: Adapter, claims: list[Claim]) -> int:
+    def _run_inline(self, adapter: Adapter, claims: list[Claim]) -> None:
         results: list[Result] = []
         since = time.monotonic()
         for claim in claims:
@@ -120,7 +122,7 @@ class Drain:
                 results, since = [], time.monotonic()
         for result in results:
             self._arrived.put(result)
-        return len(results)
+            self._in_flight += 1
 
     def _send(self, adapter: Adapter, claim: Claim) -> None:
         self._arrived.put((claim, call(adapter=adapter, claim=claim)))
@@ -164,13 +166,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
     """Send or query, once; an adapter that raises leaves the outcome unknown."""
     if claim.send_before < time.monotonic():
         # The process was stopped since the claim; somebody else may own the task by now.
-        kind = OutcomeKind.FAILED if claim.purpose is Purpose.SEND else OutcomeKind.UNKNOWN
-        return Outcome(
-            kind=kind,
-            code=settlement.NOT_SENT,
-            message="The lease was about to end before the call began; nothing was sent.",
-            retryable=True,
-        )
+        return settlement.NOT_SENT if claim.purpose is Purpose.SEND else settlement.NOT_ASKED
     try:
         failpoints.reach("sending.before_send")
         if claim.purpose is Purpose.SEND:

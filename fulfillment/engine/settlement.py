@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,8 +25,14 @@ from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, 
 
 logger = logging.getLogger(__name__)
 
-NOT_SENT = "not_sent"
-"""Our own code for a claim whose lease was nearly over before the call began."""
+NOT_SENT = Outcome(
+    kind=OutcomeKind.FAILED,
+    code="not_sent",
+    message="The lease was about to end before the call began; nothing was sent.",
+    retryable=True,
+)
+NOT_ASKED = replace(NOT_SENT, kind=OutcomeKind.UNKNOWN, code="not_asked", retryable=False)
+"""Told by identity: no code that a target sends can pass for one of ours."""
 NEVER_ARRIVED_LIMIT = 10
 """Attempts and queries per allowed attempt before a command that never arrives is given up."""
 
@@ -185,7 +191,11 @@ def _settle_one(unit: Unit, task: Task, node: Node, result: Result) -> None:
         case OutcomeKind.REJECTED:
             _fail(unit, task, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
-            _had_no_effect(unit, task, node, outcome)
+            if result.attempt_number is None and task.sends > 1:
+                # A report does not say which send it speaks of; the last may have its effect.
+                _lose_track(unit, task, node, outcome)
+            else:
+                _had_no_effect(unit, task, node, outcome)
         case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
             _lose_track(unit, task, node, outcome)
 
@@ -220,7 +230,7 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
     if task.state not in _IN_DOUBT:
         return
     policy = graphs.retry_policy(node)
-    if outcome.code == NOT_SENT:
+    if outcome is NOT_SENT:
         task.sends -= 1
     if outcome.retryable and may_retry(policy=policy, sends=task.sends, code=outcome.code):
         delay = backoff(
@@ -262,6 +272,7 @@ def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
         return
     target = targets.get(task.target_id)
     task.blocked_reason = describe(outcome)
+    task.unanswered_queries = 0
     unit.change_task(
         task, Task.lose_track, cause="whether it happened is not known", code=_code(outcome)
     )

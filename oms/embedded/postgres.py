@@ -37,8 +37,8 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'oms_app') THEN
         CREATE ROLE oms_app LOGIN;
     END IF;
-    -- So that the owner may end the application's sessions, to drop or copy a database.
-    GRANT oms_app TO oms_owner;
+    -- So that the owner may end what uses a database, autovacuum too, to drop or copy it.
+    GRANT oms_app, pg_signal_backend TO oms_owner;
 END $$
 """
 _PRIVILEGES = """

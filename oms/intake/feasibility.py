@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -30,7 +31,7 @@ from fulfillment.engine.settlement import clean
 from fulfillment.engine.unit import Unit, run_unit
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
-from oms.intake.plans import plan_request, snapshot
+from oms.intake.plans import Plannable, plan_request, snapshot
 from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
 from oms.lifecycle import change
 from oms.models import Order
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 ASKING = "Its target systems are being asked whether it can be done."
 TASK = "oms.tasks.assess_feasibility"
 _BATCH = 50
+_ASKERS = 8
+_asking = threading.Lock()
 _FIRST_PAUSE = timedelta(seconds=2)
 _TAKE = """
 UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds'
@@ -48,6 +51,11 @@ WHERE id IN (
     SELECT id FROM oms_order WHERE feasibility_due_at <= fulfillment_now()
     ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
 ) RETURNING id
+"""
+
+_KEEP = """
+UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds' + %s
+WHERE id = ANY(%s::bigint[]) AND feasibility_due_at IS NOT NULL
 """
 
 Selectors = Mapping[tuple[str, str], int]
@@ -86,74 +94,122 @@ def nudge() -> None:
 
 
 def assess() -> int:
-    """Ask for every order that is due, and let each go on or be rejected. Returns how many."""
-    assessed = 0
-    while True:
-        with cursor() as raw:
-            raw.execute(_TAKE, [_BATCH], prepare=True)
-            taken = [row[0] for row in raw.fetchall()]
-        orders = list(Order.objects.filter(pk__in=taken).prefetch_related("items"))
-        with ThreadPoolExecutor(8, thread_name_prefix="feasibility") as askers:
-            answers = dict(zip(orders, askers.map(_ask, _prepared(orders)), strict=True))
-        for order, (faults, trouble) in answers.items():
+    """Ask for a batch of the orders that are due, and let each go on or be rejected.
+
+    Returns how many were asked for. One batch at a time in a process: a target system that does
+    not answer must not occupy the threads that scan and sweep as well.
+    """
+    if not _asking.acquire(blocking=False):
+        return 0
+    try:
+        return _assess()
+    finally:
+        _asking.release()
+
+
+def _assess() -> int:
+    with cursor() as raw:
+        raw.execute(_TAKE, [_BATCH], prepare=True)
+        taken = [row[0] for row in raw.fetchall()]
+    orders = list(Order.objects.filter(pk__in=taken).prefetch_related("items"))
+    inquiries = _inquiries(orders)
+    _keep(taken, inquiries)
+    with ThreadPoolExecutor(_ASKERS, thread_name_prefix="feasibility") as askers:
+        answers = {askers.submit(_ask, inquiry): inquiry for inquiry in inquiries}
+        for answer in as_completed(answers):
+            inquiry = answers[answer]
             try:
                 run_unit(
-                    partial(_decide, order_id=order.pk, faults=faults, trouble=trouble),
-                    fulfillment_ids=[order.fulfillment_id],
+                    partial(_decide, order_id=inquiry.order.pk, answer=answer.result()),
+                    fulfillment_ids=[inquiry.order.fulfillment_id],
                     actor="feasibility",
                 )
             except (OperationalError, InterfaceError):
                 raise  # The database's trouble is nobody's fault.
             except Exception:
-                # Its neighbours go on; it is asked for again when its minute is over.
-                logger.exception("feasibility not decided", extra={"order": order.reference})
-        assessed += len(orders)
-        if len(taken) < _BATCH:
-            return assessed
+                # Its neighbours go on; it is asked for again when its time is over.
+                logger.exception(
+                    "feasibility not decided", extra={"order": inquiry.order.reference}
+                )
+    if len(taken) == _BATCH:
+        nudge()
+    return len(orders)
 
 
-_Prepared = tuple[Order, list[_Question], list[OrderFault]]
+@dataclass(slots=True, kw_only=True)
+class _Inquiry:
+    """What is to be asked about one order, and what is known without asking."""
+
+    order: Order
+    questions: list[_Question] = field(default_factory=list)
+    faults: list[OrderFault] = field(default_factory=list)
+    trouble: str = ""
 
 
-def _prepared(orders: Sequence[Order]) -> list[_Prepared]:
-    """Everything that needs the database, before the calling threads start."""
+def _inquiries(orders: Sequence[Order]) -> list[_Inquiry]:
+    """Everything that needs the database, before the asking threads start."""
     selectors = workflows.newest_versions(
         offerings={item.offering for order in orders for item in order.items.all()}
     )
-    prepared = []
+    inquiries = []
     for order in orders:
-        request = request_of(order)
-        context = snapshot(order, request)
-        questions, faults = [], []
-        for position, check in checks_of(request, selectors):
-            scope = {"order": context["order"], "items": list(context["items"].values())}
-            if position is not None:
-                scope["item"] = context["items"][str(position)]
-            try:
-                payload = {name: resolve(value, scope) for name, value in check.input.items()}
-            except ValueMissing as error:
-                faults.append(
-                    OrderFault(
-                        code="feasibility.value_missing",
-                        path="order" if position is None else f"items[{position - 1}]",
-                        message=str(error),
-                    )
+        inquiry = _Inquiry(order=order)
+        try:
+            _prepare(inquiry, selectors)
+        except Exception as error:  # a target's row that can't work is no fault of other orders
+            logger.exception("feasibility can't be asked", extra={"order": order.reference})
+            inquiry.trouble = f"It can't be asked: {error}"
+        inquiries.append(inquiry)
+    return inquiries
+
+
+def _prepare(inquiry: _Inquiry, selectors: Selectors) -> None:
+    request = request_of(inquiry.order)
+    context = snapshot(inquiry.order, request)
+    for position, check in checks_of(request, selectors):
+        scope = {"order": context["order"], "items": list(context["items"].values())}
+        if position is not None:
+            scope["item"] = context["items"][str(position)]
+        try:
+            payload = {name: resolve(value, scope) for name, value in check.input.items()}
+        except ValueMissing as error:
+            inquiry.faults.append(
+                OrderFault(
+                    code="feasibility.value_missing",
+                    path="order" if position is None else f"items[{position - 1}]",
+                    message=str(error),
                 )
-                continue
-            adapter = targets.adapter_for(targets.get(check.target))
-            questions.append(
-                _Question(position=position, check=check, payload=payload, adapter=adapter)
             )
-        prepared.append((order, questions, faults))
-    return prepared
+            continue
+        adapter = targets.adapter_for(targets.get(check.target))
+        inquiry.questions.append(
+            _Question(position=position, check=check, payload=payload, adapter=adapter)
+        )
 
 
-def _ask(prepared: _Prepared) -> tuple[list[OrderFault], str]:
-    """Every fault that was found, and what kept a target from answering, if anything did."""
-    order, questions, faults = prepared
-    for number, question in enumerate(questions):
+def _keep(order_ids: Sequence[int], inquiries: Sequence[_Inquiry]) -> None:
+    """Nobody else asks for these orders before all the answers could be there."""
+    waits = [
+        sum((question.check.timeout for question in inquiry.questions), timedelta(0))
+        for inquiry in inquiries
+    ]
+    longest = sum(waits, timedelta(0)) / _ASKERS + max(waits, default=timedelta(0))
+    if longest > timedelta(0):
+        with cursor() as raw:
+            raw.execute(_KEEP, [longest, list(order_ids)], prepare=True)
+
+
+_Answer = tuple[list[OrderFault], str]
+"""Every fault that was found, and what kept a target from answering, if anything did."""
+
+
+def _ask(inquiry: _Inquiry) -> _Answer:
+    faults = list(inquiry.faults)
+    if inquiry.trouble:
+        return faults, inquiry.trouble
+    for number, question in enumerate(inquiry.questions):
         check = question.check
-        outcome = _call(order, number, question)
+        outcome = _call(inquiry.order, number, question)
         if outcome.kind is OutcomeKind.SUCCEEDED:
             continue
         reason = clean(outcome.message or outcome.code, 500) or "no reason given"
@@ -193,7 +249,8 @@ def _call(order: Order, number: int, question: _Question) -> Outcome:
         return Outcome(kind=OutcomeKind.UNKNOWN, code="adapter_raised", message=str(error))
 
 
-def _decide(unit: Unit, order_id: int, faults: Sequence[OrderFault], trouble: str) -> None:
+def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
+    faults, trouble = answer
     order = Order.objects.prefetch_related("items").get(pk=order_id)
     if order.state != OrderState.VALIDATING:
         return
@@ -206,12 +263,17 @@ def _decide(unit: Unit, order_id: int, faults: Sequence[OrderFault], trouble: st
         order.save(update_fields=["feasibility_due_at", "feasibility_attempts", "waiting_reason"])
         return
     order.feasibility_due_at, order.waiting_reason = None, ""
+    request = request_of(order)
+    selectors = workflows.newest_versions(offerings={item.offering for item in request.items})
+    cause = "its target systems say that it can't be done"
+    if not faults and (faults := Plannable().faults_of(request, selectors)):
+        cause = "its workflows can't fulfil it"
     if faults:
         order.faults = [fault.document() for fault in faults]
         moved = change(
             order,
             Order.reject,
-            cause="its target systems say that it can't be done",
+            cause=cause,
             now=unit.now,
             event_type="OrderRejected",
             faults=order.faults,
@@ -221,8 +283,6 @@ def _decide(unit: Unit, order_id: int, faults: Sequence[OrderFault], trouble: st
     order.save()
     unit.record_order(moved)
     if order.state == OrderState.READY_FOR_FULFILLMENT:
-        request = request_of(order)
-        selectors = workflows.newest_versions(offerings={item.offering for item in request.items})
         create_plans(unit, requests=[plan_request(order, request, selectors)])
 
 

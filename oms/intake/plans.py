@@ -2,26 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fulfillment.engine.planning import PlanRequest
+from fulfillment.definitions.graph import Graph
+from fulfillment.engine.planning import PlanRequest, graph_faults
+from fulfillment.errors import DefinitionInvalid, Fault
 from oms.intake import workflows
-from oms.intake.requests import OrderRequest
+from oms.intake.requests import OrderFault, OrderRequest
 from oms.models import Order
 from oms.states import ItemAction
+
+
+class Plannable:
+    """Whether orders can become plans; each shape is looked at once per batch.
+
+    The last rule: one order whose workflows don't go together must not fail its neighbours.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[Fault]] = {}
+
+    def faults_of(
+        self, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
+    ) -> list[OrderFault]:
+        try:
+            graph = graph_of(request, selectors)
+            if graph.sha256 not in self._known:
+                self._known[graph.sha256] = graph_faults(graph=graph)
+            faults: Sequence[Fault] = self._known[graph.sha256]
+        except DefinitionInvalid as error:
+            faults = error.faults
+        return [
+            OrderFault(
+                code="offering.not_plannable",
+                path="items",
+                message=f"Its published workflows can't fulfil it as they are: {fault.message}",
+            )
+            for fault in faults
+        ]
+
+
+def graph_of(request: OrderRequest, selectors: Mapping[tuple[str, str], int]) -> Graph:
+    """The items' newest workflows as one graph. Raises DefinitionInvalid."""
+    return workflows.graph_for(
+        tuple(
+            (position, item.offering, item.action, selectors[item.offering, item.action])
+            for position, item in enumerate(request.items, 1)
+            if (item.offering, item.action) in selectors
+        )
+    )
 
 
 def plan_request(
     order: Order, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
 ) -> PlanRequest:
     """The plan of an order: its items' newest workflows as one graph, and its snapshot."""
-    selected = tuple(
-        (position, item.offering, item.action, selectors[item.offering, item.action])
-        for position, item in enumerate(request.items, 1)
-        if (item.offering, item.action) in selectors
-    )
-    graph = workflows.graph_for(selected)
+    graph = graph_of(request, selectors)
     return PlanRequest(
         fulfillment_id=order.fulfillment_id,
         order_version=order.version,

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import IntegrityError, connection
-
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.unit import Unit
 from oms.intake.requests import OrderRequest
-from oms.intake.submission import Submitted, submit_in
+from oms.intake.submission import Submitted, run_intake, submit_in
 from oms.models import ApiClient, Submission
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -69,11 +67,4 @@ def submit_once(
         )
         return Replayed(answer=answer, is_replay=False)
 
-    actor = f"client {client.name}"
-    try:
-        return run_unit(work, fulfillment_ids=(), actor=actor)
-    except IntegrityError:
-        # Another request has just used one of the external ids; now it can be seen.
-        if connection.in_atomic_block:
-            raise
-        return run_unit(work, fulfillment_ids=(), actor=actor)
+    return run_intake(work, actor=f"client {client.name}")

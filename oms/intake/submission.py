@@ -8,9 +8,9 @@ from __future__ import annotations
 import enum
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import IntegrityError, connection, transaction
 
@@ -23,7 +23,7 @@ from fulfillment.engine.planning import (
 )
 from fulfillment.engine.unit import Unit, run_unit
 from oms.intake import feasibility, workflows
-from oms.intake.plans import plan_request
+from oms.intake.plans import Plannable, plan_request
 from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
 from oms.lifecycle import change
@@ -32,6 +32,8 @@ from oms.states import OrderState
 
 MAXIMUM_BATCH = 500
 """Orders in one call: what one short transaction can carry."""
+_RACES = 10
+T = TypeVar("T")
 
 _ORDERS = Table(
     "oms_order",
@@ -109,13 +111,19 @@ def submit(*, client: ApiClient, requests: Sequence[OrderRequest], actor: str) -
     def work(unit: Unit) -> list[Submitted]:
         return submit_in(unit, client=client, requests=requests)
 
-    try:
-        return run_unit(work, fulfillment_ids=(), actor=actor)
-    except IntegrityError:
-        # Somebody else has just used one of the external ids; now it can be seen.
-        if connection.in_atomic_block:
-            raise
-        return run_unit(work, fulfillment_ids=(), actor=actor)
+    return run_intake(work, actor=actor)
+
+
+def run_intake(work: Callable[[Unit], T], *, actor: str) -> T:
+    """A unit that creates orders, run again when others use the same external ids meanwhile."""
+    for last in (*[False] * _RACES, True):
+        try:
+            return run_unit(work, fulfillment_ids=(), actor=actor)
+        except IntegrityError:
+            # Somebody else has just used one of the external ids; now it can be seen.
+            if last or connection.in_atomic_block:
+                raise
+    raise AssertionError("unreachable")
 
 
 def submit_in(
@@ -184,10 +192,11 @@ def _create(unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]) -> 
     )
     orders: dict[str, Order] = {}
     plans: list[PlanRequest] = []
+    graphs = Plannable()
     for number, fulfillment_id, request in zip(numbers, fulfillments, requests, strict=True):
         order = _order(unit, number, fulfillment_id, client, request)
         orders[request.external_id] = order
-        _validate(unit, order, request, selectors)
+        _validate(unit, order, request, selectors, graphs)
         if order.state == OrderState.READY_FOR_FULFILLMENT:
             plans.append(plan_request(order, request, selectors))
     _write(unit, orders, requests)
@@ -232,10 +241,15 @@ def _order(
 
 
 def _validate(
-    unit: Unit, order: Order, request: OrderRequest, selectors: Mapping[tuple[str, str], int]
+    unit: Unit,
+    order: Order,
+    request: OrderRequest,
+    selectors: Mapping[tuple[str, str], int],
+    graphs: Plannable,
 ) -> None:
     unit.record_order(change(order, Order.validate, cause="its rules run", now=unit.now))
-    faults = [fault.document() for fault in faults_of(request, selectors=selectors)]
+    found = faults_of(request, selectors=selectors) or graphs.faults_of(request, selectors)
+    faults = [fault.document() for fault in found]
     if faults:
         order.faults = faults
         codes = ", ".join(dict.fromkeys(fault["code"] for fault in faults))
@@ -252,7 +266,7 @@ def _validate(
     elif feasibility.checks_of(request, selectors):
         order.feasibility_due_at = unit.now
         order.waiting_reason = feasibility.ASKING
-        transaction.on_commit(feasibility.nudge)
+        transaction.on_commit(feasibility.nudge, robust=True)
     else:
         unit.record_order(change(order, Order.accept, cause="every rule passed", now=unit.now))
 

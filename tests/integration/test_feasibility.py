@@ -185,10 +185,10 @@ def test_an_order_that_is_being_asked_about_is_decided_once(systems: ScriptedSys
     others: list[int] = []
 
     def meanwhile(_: ContractCommand) -> desk.Outcome:
-        others.append(closing(feasibility.assess)())
+        others.append(closing(feasibility._assess)())  # as another process does
         # As long after as a process takes for dead whoever asks and does not come back.
         Order.objects.update(feasibility_due_at=order.submitted_at)
-        others.append(closing(feasibility.assess)())
+        others.append(closing(feasibility._assess)())
         return desk.rejected()
 
     systems.sends["can_it"] = [meanwhile]
@@ -197,3 +197,29 @@ def test_an_order_that_is_being_asked_about_is_decided_once(systems: ScriptedSys
     assert state_of(order) == "IN_PROGRESS"
     assert Plan.objects.count() == 1
     assert verify(fulfillment_id=order.fulfillment_id) == []
+
+
+@pytest.mark.django_db
+def test_a_target_that_can_not_be_asked_keeps_back_its_own_orders_only(
+    systems: ScriptedSystems,
+) -> None:
+    an_offering()
+    desk.target("beta")
+    desk.workflow(
+        {"one": desk.task("alpha")},
+        offering="other",
+        feasibility=[{"target": "beta", "action": "can_it"}],
+    )
+    healthy, bad = an_order(), desk.order(desk.item("other"))
+    desk.target("beta", queue="nowhere")
+    feasibility.assess()
+    healthy.refresh_from_db()
+    bad.refresh_from_db()
+    assert healthy.state == "IN_PROGRESS"
+    assert bad.state == "VALIDATING"
+    assert "OMS_TARGET_QUEUES" in bad.waiting_reason
+    desk.target("beta")
+    desk.advance(60)
+    feasibility.assess()
+    bad.refresh_from_db()
+    assert bad.state == "IN_PROGRESS"

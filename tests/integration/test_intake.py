@@ -223,3 +223,27 @@ def hinted() -> list[str]:
             "beta" if "'beta'" in json.loads(raw)["headers"]["kwargsrepr"] else "?"
             for raw in waiting
         ]
+
+
+@pytest.mark.django_db
+def test_an_order_whose_workflows_don_t_go_together_fails_alone(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    both = [{"offering": name, "actions": ["add"]} for name in ("thing", "part")]
+    desk.workflow({"one": desk.task()}, fulfils=both)
+    desk.workflow({"one": desk.task()}, version=2)
+    mixed = desk.request(desk.item("thing"), desk.item("part", item_id="2"))
+    answers = desk.submit_all(desk.request(), mixed, desk.request())
+    assert [answer.state for answer in answers] == ["IN_PROGRESS", "REJECTED", "IN_PROGRESS"]
+    assert answers[1].faults[0]["code"] == "offering.not_plannable"
+
+
+@pytest.mark.django_db
+def test_an_order_for_a_target_that_is_gone_is_rejected_with_the_reason(
+    systems: ScriptedSystems,
+) -> None:
+    row = desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    row.delete()
+    (answer,) = desk.submit_all()
+    assert answer.state == "REJECTED"
+    assert "alpha" in answer.faults[0]["message"]
