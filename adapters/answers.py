@@ -19,6 +19,8 @@ from adapters.contract import Outcome, OutcomeKind
 
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 _BUSY = frozenset({408, 425, 429, 503})
+_SAID_BY_ANYBODY = frozenset({408, 503})
+"""Proxies say these by themselves, also when they have passed the request on."""
 _STATUSES = {
     "succeeded": OutcomeKind.SUCCEEDED,
     "accepted": OutcomeKind.ACCEPTED,
@@ -62,8 +64,11 @@ def outcome_of_send(
         status == HTTPStatus.CONFLICT and error.code == "rejected"
     ):
         return _outcome(OutcomeKind.REJECTED, status, error)
-    if status == HTTPStatus.CONFLICT and error.code == "in_progress":
+    if status == HTTPStatus.CONFLICT and error.code != "key_reused":
+        # In progress, a duplicate, … : something may have happened under this key.
         return _outcome(OutcomeKind.UNKNOWN, status, error)
+    if status in _SAID_BY_ANYBODY and not error.code:
+        return _unexpected(status, error)
     if status in _BUSY:
         return Outcome(
             kind=OutcomeKind.FAILED,

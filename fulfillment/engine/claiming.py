@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -10,14 +12,17 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from adapters.contract import Command
 from fulfillment.engine import graphs
-from fulfillment.engine.database import Row, allocate, cursor
+from fulfillment.engine.database import Row, allocate, clean, cursor
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TaskState
+
+logger = logging.getLogger(__name__)
 
 LEASE_MARGIN = timedelta(seconds=10)
 """Lease beyond the call's own deadline: room for the claim's commit and the settlement."""
@@ -43,6 +48,14 @@ JOIN LATERAL (
 WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_CLAIMABLE} AND t.not_before <= %s
 ORDER BY t.priority DESC, t.depth, t.id
 """
+
+
+# Without the ORM's view of its plan: that may be what can't be read.
+_PUT_OFF = f"""
+UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s
+WHERE id = %s AND state IN {_CLAIMABLE}
+"""
+_PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +88,42 @@ def claim(*, target: TargetSystem, limit: int, worker: str) -> list[Claim]:
             candidates = raw.fetchall()
         if not candidates:
             return []
-        claims = run_unit(
+        claims = _take_or_split(target, candidates, worker)
+        if claims:
+            return claims
+    return []
+
+
+def _take_or_split(target: TargetSystem, candidates: Sequence[Row], worker: str) -> list[Claim]:
+    """Claim in one unit; one that fails is halved until the culprit stands alone and waits."""
+    try:
+        return run_unit(
             partial(_take, target=target, task_ids=[row[1] for row in candidates], worker=worker),
             fulfillment_ids=(row[0] for row in candidates),
             actor=f"worker {worker}",
             drained=target.pk,
         )
-        if claims:
-            return claims
-    return []
+    except (OperationalError, InterfaceError):
+        raise  # The database's trouble is nobody's fault.
+    except Exception as error:
+        if len(candidates) > 1:
+            middle = len(candidates) // 2
+            return _take_or_split(target, candidates[:middle], worker) + _take_or_split(
+                target, candidates[middle:], worker
+            )
+        fulfillment_id, task_id = candidates[0]
+        logger.exception("task can't be claimed; it is tried again later", extra={"task": task_id})
+        reason = clean(f"It can't be sent at the moment: {type(error).__name__}: {error}", 500)
+        run_unit(
+            partial(_put_off, task_id=task_id, reason=reason),
+            fulfillment_ids=[fulfillment_id],
+            actor=f"worker {worker}",
+        )
+        return []
+
+
+def _put_off(unit: Unit, task_id: int, reason: str) -> None:
+    unit.raw.execute(_PUT_OFF, [_PAUSE_AFTER_FAILURE, reason, task_id], prepare=True)
 
 
 def _take(unit: Unit, target: TargetSystem, task_ids: list[int], worker: str) -> list[Claim]:

@@ -108,3 +108,8 @@ def allocate(raw: psycopg.Cursor[Row], table: str, count: int) -> Iterator[int]:
 def ids(values: Iterable[int]) -> list[int]:
     """Distinct and ascending: the order in which everyone locks."""
     return sorted(set(values))
+
+
+def clean(text: str, limit: int) -> str:
+    """Text from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]

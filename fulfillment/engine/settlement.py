@@ -16,12 +16,19 @@ from fulfillment.definitions.graph import Graph, Node
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine import graphs, targets
 from fulfillment.engine.completion import reach_milestones, update_plan
+from fulfillment.engine.database import clean
 from fulfillment.engine.retry import backoff, may_retry, query_delay
 from fulfillment.engine.rows import plans_by_id, tasks_by_node
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import (
+    PLAN_SELECTABLE,
+    PLAN_TERMINAL,
+    TASK_SUCCESSFUL,
+    TASK_TERMINAL,
+    TaskState,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -227,6 +234,8 @@ def _accept(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
 
 
 def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    if task.state == TaskState.AWAITING_MANUAL:
+        _tell(unit, task, f"Since then {task.target_id} has reported: {describe(outcome)}.")
     if task.state not in _IN_DOUBT:
         return
     policy = graphs.retry_policy(node)
@@ -335,6 +344,9 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> N
     """A second definitive outcome that contradicts the first changes nothing but is kept."""
     if not conflicts(task=task, outcome=outcome):
         return
+    if unit.plans[task.plan_id].state not in PLAN_TERMINAL:
+        told = "has confirmed it" if outcome.kind is OutcomeKind.SUCCEEDED else "has refused it"
+        _tell(unit, task, f"Since then {task.target_id} {told}: look it up before you go on.")
     unit.record(
         fulfillment_id=task.fulfillment_id,
         entity="task",
@@ -346,6 +358,13 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> N
         details={"outcome": str(outcome.kind), "code": _code(outcome)},
     )
     logger.error("conflicting outcome", extra={"task": task.pk})
+
+
+def _tell(unit: Unit, task: Task, news: str) -> None:
+    """What a person has to know before deciding, beside what stands there already; once."""
+    if news not in task.blocked_reason:
+        task.blocked_reason = f"{task.blocked_reason}\n{news}".strip()
+        unit.touched_tasks.add(task.pk)
 
 
 def conflicts(*, task: Task, outcome: Outcome) -> bool:
@@ -367,11 +386,6 @@ def describe(outcome: Outcome) -> str:
 
 def _code(outcome: Outcome) -> str:
     return clean(outcome.code, 100)
-
-
-def clean(text: str, limit: int) -> str:
-    """Text from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]
 
 
 def _storable(value: Any) -> bool:

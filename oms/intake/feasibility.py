@@ -24,10 +24,9 @@ from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
 from fulfillment.engine import hints, targets
-from fulfillment.engine.database import cursor
+from fulfillment.engine.database import clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
-from fulfillment.engine.settlement import clean
 from fulfillment.engine.unit import Unit, run_unit
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows

@@ -9,7 +9,9 @@ from typing import Any
 import celery
 import pytest
 
-from fulfillment.engine import scanning, stuck, sweeping
+from fulfillment.definitions.graph import Graph
+from fulfillment.engine import graphs, scanning, stuck, sweeping
+from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import Command, Plan, Task, Transition
 from oms.models import Order
 from tests import desk
@@ -258,3 +260,32 @@ def test_finished_orders_are_never_stuck(systems: ScriptedSystems, clock: Clock)
     clock(10 * 24 * 3600)
     assert stuck.detect_stuck() == 0
     assert desk.plan_of(order).stuck_at is None
+
+
+@pytest.mark.django_db
+def test_a_plan_that_can_not_be_read_keeps_no_other_from_being_claimed(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.workflow({"one": desk.task(), "two": desk.task()}, offering="other")
+    bad = desk.order(desk.item("other"), priority=9)
+    healthy = [desk.order() for _ in range(3)]
+    unreadable = desk.plan_of(bad).graph_id
+    readable = graphs.by_id
+
+    def by_id(graph_id: int) -> Graph:
+        if graph_id == unreadable:
+            raise DefinitionInvalid([Fault(code="graph.format", message="Of a newer version.")])
+        return readable(graph_id)
+
+    monkeypatch.setattr(graphs, "by_id", by_id)
+    desk.drain()
+    assert [desk.plan_of(order).state for order in healthy] == ["COMPLETED"] * 3
+    task = desk.tasks_of(bad)["one@1"]
+    assert task.state == "READY"
+    assert "Of a newer version" in task.blocked_reason
+    monkeypatch.setattr(graphs, "by_id", readable)
+    desk.advance(61)
+    desk.drain()
+    assert desk.plan_of(bad).state == "COMPLETED"

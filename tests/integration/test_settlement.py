@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
+from fulfillment.engine import callbacks
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Attempt, Command, Purpose, Task, Transition
 from oms.models import Order
@@ -281,3 +282,44 @@ def test_two_outcomes_of_one_task_in_a_batch_settle_it_once() -> None:
     assert [row[0] for row in audit_of(claim)].count("succeed") == 1
     order = Order.objects.get()
     assert desk.plan_of(order).tasks_open == 1
+
+
+def test_news_about_a_settled_task_reach_the_person_who_decides(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(retry={"maximum_attempts": 1})})
+    systems.sends["one"] = [desk.failed("busy")]
+    order = desk.order()
+    desk.drain()
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "FAILED_FINAL"
+    report = callbacks.Report(
+        source="alpha",
+        event_id="e-1",
+        idempotency_key=systems.sent[0].idempotency_key,
+        outcome=desk.succeeded(),
+        body={},
+    )
+    assert callbacks.receive(report=report).disposition == "CONFLICTING"
+    assert "Since then alpha has confirmed it" in desk.tasks_of(order)["one@1"].blocked_reason
+    assert "Since then alpha has confirmed it" in desk.plan_of(order).blocked_reason
+
+
+def test_a_report_on_a_task_in_a_persons_hands_is_laid_before_them(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha", idempotent=False, status_query=False)
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.unknown()]
+    order = desk.order()
+    desk.drain()
+    report = callbacks.Report(
+        source="alpha",
+        event_id="e-1",
+        idempotency_key=systems.sent[0].idempotency_key,
+        outcome=desk.failed("job_failed"),
+        body={},
+    )
+    callbacks.receive(report=report)
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "AWAITING_MANUAL"
+    assert "has reported: job_failed" in task.blocked_reason

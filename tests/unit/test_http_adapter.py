@@ -539,11 +539,13 @@ def error(code: str = "", message: str = "") -> bytes:
         (422, error("no_credit"), OutcomeKind.REJECTED, "no_credit", False),
         (422, b"", OutcomeKind.REJECTED, "http_422", False),
         (409, error("in_progress"), OutcomeKind.UNKNOWN, "in_progress", False),
-        (409, error("conflict"), OutcomeKind.FAILED, "conflict", False),
+        (409, error("conflict"), OutcomeKind.UNKNOWN, "conflict", False),
+        (409, error("key_reused"), OutcomeKind.FAILED, "key_reused", False),
         (400, error("bad_field"), OutcomeKind.FAILED, "bad_field", False),
         (401, b"<html>", OutcomeKind.FAILED, "http_401", False),
         (404, error("not_found"), OutcomeKind.FAILED, "not_found", False),
-        (408, b"", OutcomeKind.FAILED, "http_408", True),
+        (408, b"", OutcomeKind.UNKNOWN, "unexpected_status", False),
+        (503, b"upstream connect error", OutcomeKind.UNKNOWN, "unexpected_status", False),
         (425, b"", OutcomeKind.FAILED, "http_425", True),
         (429, error("slow_down"), OutcomeKind.FAILED, "slow_down", True),
         (503, error("maintenance"), OutcomeKind.FAILED, "maintenance", True),
@@ -585,7 +587,7 @@ def test_a_status_declared_unsafe_is_unknown() -> None:
     ],
 )
 def test_retry_after_is_honoured_up_to_an_hour(value: str, expected: timedelta | None) -> None:
-    refusal = Answer(status=503, headers={"retry-after": value})
+    refusal = Answer(status=429, headers={"retry-after": value})
     assert outcome_of_send(answer=refusal, now=NOW).retry_after == expected
 
 
