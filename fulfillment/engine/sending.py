@@ -16,6 +16,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from django.db import InterfaceError, OperationalError
+
 from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine import claiming, failpoints, settlement, targets
 from fulfillment.engine.claiming import Claim
@@ -128,30 +130,47 @@ class Drain:
         self._arrived.put((claim, call(adapter=adapter, claim=claim)))
 
     def _settle(self, results: list[Result]) -> None:
-        try:
-            settlement.settle(
-                results=[
-                    settlement.Result(
-                        task_id=claim.task_id,
-                        plan_id=claim.plan_id,
-                        fulfillment_id=claim.fulfillment_id,
-                        node=claim.node,
-                        attempt_id=claim.attempt_id,
-                        attempt_number=claim.command.attempt,
-                        purpose=claim.purpose,
-                        outcome=outcome,
-                    )
-                    for claim, outcome in results
-                ],
-                actor=f"worker {self._worker}",
-                drained=self._target,
-            )
-        except Exception:
-            # The leases stay open: when they expire the outcomes are reconciled by key.
-            logger.exception(
-                "outcomes not settled; they will be reconciled when their leases expire",
-                extra={"target": self._target, "commands": len(results)},
-            )
+        """What is known is worth waiting for a database that is away, while the leases last."""
+        until = max(
+            claim.send_before + claim.command.deadline.total_seconds() for claim, _ in results
+        )
+        while True:
+            try:
+                self._settle_now(results)
+                return
+            except (OperationalError, InterfaceError):
+                if time.monotonic() >= until:
+                    self._leave(results)
+                    return
+            except Exception:
+                self._leave(results)
+                return
+
+    def _leave(self, results: list[Result]) -> None:
+        # The leases stay open: when they expire the outcomes are reconciled by key.
+        logger.exception(
+            "outcomes not settled; they will be reconciled when their leases expire",
+            extra={"target": self._target, "commands": len(results)},
+        )
+
+    def _settle_now(self, results: list[Result]) -> None:
+        settlement.settle(
+            results=[
+                settlement.Result(
+                    task_id=claim.task_id,
+                    plan_id=claim.plan_id,
+                    fulfillment_id=claim.fulfillment_id,
+                    node=claim.node,
+                    attempt_id=claim.attempt_id,
+                    attempt_number=claim.command.attempt,
+                    purpose=claim.purpose,
+                    outcome=outcome,
+                )
+                for claim, outcome in results
+            ],
+            actor=f"worker {self._worker}",
+            drained=self._target,
+        )
 
     def _sender_threads(self, target: TargetSystem) -> ThreadPoolExecutor:
         if self._senders is None or self._slots != target.sender_slots:
