@@ -191,9 +191,14 @@ def _clone(name: str) -> None:
 
 def _drop(name: str) -> None:
     with _as_owner("postgres") as connection:
+        # WITH (FORCE) is refused to an owner while an autovacuum worker is in it (it has no
+        # role); a plain DROP ends that worker by itself, but no client.
         connection.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = %s AND usename IS NOT NULL",
+            [name],
         )
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def _as_owner(database: str) -> psycopg.Connection[tuple[object, ...]]:

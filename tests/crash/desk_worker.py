@@ -1,6 +1,6 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
-python -m tests.crash.desk_worker submit|work|report|publish [JSON]
+python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def submit() -> None:
     )
 
 
-def work() -> None:
-    """One look at everything that can go on now."""
+def work(*targets: str) -> None:
+    """One look at everything that can go on now; only at these target systems, if named."""
     feasibility.assess()
     sweeping.sweep()
     scanning.scan()
-    for target in TargetSystem.objects.values_list("pk", flat=True):
+    for target in targets or TargetSystem.objects.values_list("pk", flat=True):
         sending.drain(target=target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,8 +17,11 @@ import urllib3
 
 from oms.demo import samples
 from oms.demo.client import Client
-from oms.environment import CHECKOUT, read_environment
+from oms.embedded import postgres, process
+from oms.embedded.layout import layout_of
+from oms.environment import CHECKOUT, Environment, read_environment
 from oms.management.commands.stack import prepare
+from oms.supervisor.processes import running
 from oms.supervisor.stack import Stack, with_free_ports
 from tests.waiting import until
 
@@ -36,7 +40,10 @@ TROUBLE: list[dict[str, Any]] = [
 
 
 class Shop:
-    """A stack of the test's own, and a client of its API."""
+    """A stack of the test's own, and a client of its API.
+
+    The stack may as well be one that a process of its own drives; then `watch` sees nothing.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -83,7 +90,8 @@ class Shop:
             states = Counter(order["state"] for order in self.orders())
             return states == {"COMPLETED": len(references)}
 
-        until(completed, seconds=90)
+        # A feasibility question whose asker was killed is asked again after a minute.
+        until(completed, seconds=150)
         tasks = {order["id"]: order["progress"]["tasks"] for order in self.orders()}
         assert sorted(tasks) == sorted(references)
         for reference in references:
@@ -127,7 +135,83 @@ def test_killed_processes_and_a_flushed_redis_lose_nothing(shop: Shop) -> None:
             return all(stack.pid(name) not in (None, pid) for name, pid in gone.items())
 
         until(back)
+        until(lambda: bool(shop.orders()))
+        assert {order["state"] for order in shop.orders()} != {"COMPLETED"}
     shop.complete(references)
+
+
+class Supervisor:
+    """`manage.py stack up` as somebody types it, with its own home and ports."""
+
+    def __init__(self, environment: Environment, log: Path) -> None:
+        self.environment = environment
+        self._log = log
+        self.layout = layout_of(environment.home)
+
+    def start(self) -> None:
+        with self._log.open("w") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "stack", "up"],
+                cwd=CHECKOUT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "OMS_HOME": str(self.environment.home),
+                    "OMS_WEB_PORT": str(self.environment.web_port),
+                    "OMS_FLOWER_PORT": str(self.environment.flower_port),
+                    "OMS_SANDBOX_PORT": str(self.environment.sandbox_port),
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        until(self._is_up, seconds=90)
+
+    def _is_up(self) -> bool:
+        said = self._log.read_text()
+        assert self._process.poll() is None, said
+        return "The stack is up" in said
+
+    def children(self) -> dict[str, int]:
+        """Process ids by name, of those that run."""
+        found = {record.stem: running(record) for record in self.layout.run.glob("*.json")}
+        return {name: pid for name, pid in found.items() if pid is not None}
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        return self._process.wait(60)
+
+
+@pytest.fixture
+def supervisor(home: Path, tmp_path: Path) -> Iterator[Supervisor]:
+    environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
+    supervisor = Supervisor(environment, tmp_path / "supervisor.log")
+    try:
+        supervisor.start()
+        yield supervisor
+    finally:
+        supervisor.kill()
+
+
+def test_a_killed_supervisor_loses_nothing(supervisor: Supervisor) -> None:
+    shop = Shop(Stack(supervisor.environment))
+    references = shop.submit(7)
+    until(lambda: any(order["progress"]["done"] for order in shop.orders()))
+    assert {order["state"] for order in shop.orders()} != {"COMPLETED"}
+    before, database = supervisor.children(), postgres.running_pid(supervisor.layout)
+    assert {"web", "beat", "sandbox", "preloaded", "orchestration", "worker-crm"} <= set(before)
+    supervisor.kill()
+    supervisor.start()
+    assert [name for name, pid in before.items() if process.is_alive(pid)] == []
+    assert set(supervisor.children()) == set(before)
+    assert postgres.running_pid(supervisor.layout) == database
+    assert shop.submit(7) == references  # the same request again is the same orders
+    shop.complete(references)
+    assert supervisor.stop() == 0
+    assert supervisor.children() == {}
+    assert postgres.running_pid(supervisor.layout) is None
 
 
 @pytest.mark.parametrize("shop", [{"fast_path": False}], indirect=True)
