@@ -374,11 +374,6 @@ def conflicts(*, task: Task, outcome: Outcome) -> bool:
     return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
 
 
-def give_up_waiting(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
-    """For the sweeper: a lease ended, or a report did not come, and nobody told us why."""
-    _lose_track(unit, task, node, outcome)
-
-
 def describe(outcome: Outcome) -> str:
     """One line for the operator: the code, then the sentence."""
     return clean(": ".join(part for part in (outcome.code, outcome.message) if part), 500)

@@ -1,0 +1,307 @@
+"""The engine and the model side by side: each step is taken by both, then they are compared."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from adapters.contract import Outcome
+from fulfillment.engine import callbacks, scanning, sending, sweeping
+from fulfillment.engine.claiming import Claim
+from fulfillment.engine.settlement import NOT_SENT
+from fulfillment.models import Attempt, Command, Plan, Purpose, Task
+from oms.models import Order
+from tests import desk
+from tests.properties import model
+from tests.properties.model import Heard, Told
+from tests.properties.scenarios import (
+    LONG,
+    TARGETS,
+    Advance,
+    Answer,
+    Begin,
+    Deliver,
+    Drain,
+    EndJob,
+    Part,
+    Scan,
+    Scenario,
+    Step,
+    Sweep,
+    expanded,
+)
+from tests.properties.world import Ending, Event, Fate, World, new_world
+
+T = TypeVar("T")
+SLOTS = 3
+RETRY = {"initial_interval": "PT2S", "maximum_interval": "PT1M"}
+
+
+@dataclass(frozen=True)
+class Call:
+    claim: Claim
+    outcome: Outcome
+
+
+class Run:
+    """One scenario: each step is taken by the engine and told to the model, then compared."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.world: World = new_world(TARGETS)
+        for name, can in TARGETS.items():
+            desk.target(
+                name,
+                adapter="world",
+                idempotent=can.idempotent,
+                status_query=can.status_query,
+                maximum_queries=can.maximum_queries,
+                sender_slots=SLOTS,
+                reconcile_after=timedelta(seconds=5),
+            )
+        desk.workflow({f"t{i}": _spec(i, scenario.workflow) for i in range(len(scenario.workflow))})
+        submitted = desk.submit_all(
+            *(
+                desk.request(
+                    *(desk.item(item_id=f"{i}") for i in range(1, items + 1)), priority=number
+                )
+                for number, items in enumerate(scenario.items)
+            )
+        )
+        self.orders = [Order.objects.get(reference=one.reference) for one in submitted]
+        self.plans = {
+            order.fulfillment_id: model.Plan(
+                tasks=expanded(scenario.workflow, items=items),
+                fast_path=scenario.fast_path,
+            )
+            for order, items in zip(self.orders, scenario.items, strict=True)
+        }
+        self.keys = dict(Task.objects.values_list("pk", "key"))
+        self.places = {
+            task.pk: (-task.priority, task.depth, task.pk) for task in Task.objects.all()
+        }
+        self.calls: list[Call] = []
+        self.received: set[str] = set()
+        self.compare()
+
+    def take(self, step: Step) -> None:
+        match step:
+            case Begin(target, fates):
+                for name in _picked(self.busy_targets(), [target]):
+                    self.begin(name, fates)
+            case Answer(calls):
+                self.answer(_picked(self.calls, calls))
+            case Drain(target, fates):
+                for name in _picked(self.busy_targets(), [target]):
+                    self.drain(name, fates)
+            case EndJob(job, ending):
+                for key in _picked(self.world.jobs, [job]):
+                    self.world.end_job(key, ending)
+            case Deliver(event):
+                for report in _picked(self.world.events, [event]):
+                    self.deliver(report)
+            case Advance(seconds):
+                desk.advance(seconds)
+                return
+            case Sweep():
+                self.sweep()
+            case Scan():
+                scanning.scan()
+                for plan in self.plans.values():
+                    plan.scan()
+        self.compare()
+
+    def busy_targets(self) -> list[str]:
+        """Those that have something to claim, now or later."""
+        claimable = Task.objects.filter(state__in=model.CLAIMABLE).order_by("target_id")
+        return list(claimable.values_list("target_id", flat=True).distinct())
+
+    def begin(self, target: str, fates: Sequence[Fate]) -> None:
+        claims = desk.claim(target, limit=len(fates))
+        if not (TARGETS[target].idempotent or TARGETS[target].status_query):
+            assert len(claims) <= 1
+        places = [self.places[claim.task_id] for claim in claims]
+        assert places == sorted(places), "deterministic-selection"
+        self.world.fates.extend(fates[: len(claims)])
+        for claim in claims:
+            query = self.claimed(claim.fulfillment_id, claim.task_id)
+            assert query == (claim.purpose is Purpose.QUERY)
+            self.calls.append(Call(claim, self.world.request(claim.command, query=query)))
+
+    def claimed(self, fulfillment_id: int, task_id: int) -> bool:
+        plan, key = self.plans[fulfillment_id], self.keys[task_id]
+        assert plan.runnable(key), f"{key} is claimed before what it depends on succeeded"
+        return plan.tasks[key].claim()
+
+    def answer(self, calls: Sequence[Call]) -> None:
+        if not calls:
+            return
+        desk.settle(*(desk.result(call.claim, call.outcome) for call in calls))
+        self.calls = [call for call in self.calls if call not in calls]
+        self.heard(
+            (
+                call.claim.fulfillment_id,
+                Heard(
+                    self.keys[call.claim.task_id],
+                    _told(call.outcome),
+                    attempt=call.claim.command.attempt,
+                    query=call.claim.purpose is Purpose.QUERY,
+                ),
+            )
+            for call in calls
+        )
+
+    def drain(self, target: str, fates: Sequence[Fate] = ()) -> None:
+        self.world.fates.extend(fates)
+        begun = len(self.world.log)
+        settled = sending.drain(target=target)
+        self.world.fates.clear()
+        log = self.world.log[begun:]
+        assert settled == len(log)
+        attempts = {
+            (attempt.command_id, attempt.number): attempt
+            for attempt in Attempt.objects.filter(command_id__in={c.command_id for c, _, _ in log})
+        }
+        # What one unit settled has one time.
+        for _, batch in itertools.groupby(
+            log, key=lambda entry: attempts[entry[0].command_id, entry[0].attempt].finished_at
+        ):
+            heard = []
+            for command, query, outcome in batch:
+                attempt = attempts[command.command_id, command.attempt]
+                assert self.claimed(attempt.fulfillment_id, attempt.task_id) == query
+                told = _told(outcome)
+                key = self.keys[attempt.task_id]
+                heard.append((attempt.fulfillment_id, Heard(key, told, command.attempt, query)))
+            self.heard(heard)
+
+    def deliver(self, event: Event) -> None:
+        again = event.event_id in self.received
+        self.received.add(event.event_id)
+        receipt = callbacks.receive(
+            report=callbacks.Report(
+                source=event.target,
+                event_id=event.event_id,
+                idempotency_key=event.key,
+                outcome=event.outcome,
+                body={},
+            )
+        )
+        assert receipt.duplicate == again
+        if not again:
+            self.world.deliver(event)
+            command = Command.objects.get(idempotency_key=event.key)
+            told = _told(event.outcome)
+            self.heard([(command.fulfillment_id, Heard(self.keys[command.task_id], told))])
+
+    def sweep(self) -> None:
+        """The engine's clock says what is overdue; the model, what that means."""
+        leases = list(Attempt.objects.filter(finished_at=None).order_by("lease_expires_at"))
+        waiting = list(Task.objects.filter(state="ACCEPTED").order_by("not_before"))
+        before = desk.now()
+        sweeping.sweep()
+        after = desk.now()
+        lost = set(Attempt.objects.filter(code="lease_lost").values_list("pk", flat=True))
+        swept = []
+        for attempt in leases:
+            assert attempt.pk in lost or attempt.lease_expires_at >= before
+            assert attempt.pk not in lost or attempt.lease_expires_at <= after
+            if attempt.pk in lost:
+                key, query = self.keys[attempt.task_id], attempt.purpose == Purpose.QUERY
+                heard = Heard(key, Told("UNKNOWN"), attempt.number, query)
+                swept.append((attempt.fulfillment_id, heard))
+        still = set(Task.objects.filter(state="ACCEPTED").values_list("pk", flat=True))
+        for task in waiting:
+            assert task.pk not in still or task.not_before >= before
+            assert task.pk in still or task.not_before <= after
+            if task.pk not in still:
+                swept.append((task.fulfillment_id, Heard(task.key, Told("UNKNOWN"))))
+        self.heard(swept)
+
+    def heard(self, heard: Iterable[tuple[int, Heard]]) -> None:
+        by_plan: dict[int, list[Heard]] = {}
+        for fulfillment_id, one in heard:
+            by_plan.setdefault(fulfillment_id, []).append(one)
+        for fulfillment_id, ones in by_plan.items():
+            self.plans[fulfillment_id].hear(*ones)
+
+    def finish(self) -> None:
+        """From now on every target answers; whoever was calling is gone."""
+        tasks = sum(len(plan.tasks) for plan in self.plans.values())
+        for _ in range(5 * tasks + 20):
+            for key in self.world.jobs:
+                self.world.end_job(key, Ending.DONE)
+            desk.advance(LONG)
+            self.sweep()
+            self.take(Scan())
+            for target in self.busy_targets():
+                self.drain(target)
+            self.compare()
+            if not any(plan.moving or plan.selection_due for plan in self.plans.values()):
+                return
+        raise AssertionError("something moves for ever")
+
+    def tell_the_truth_late(self) -> None:
+        """What was lost on the way arrives after all: calls long given up, reports again."""
+        self.answer(self.calls)
+        for event in [*self.world.events, *reversed(self.world.events)]:
+            self.deliver(event)
+        self.compare()
+
+    # --- what must hold -------------------------------------------------------------------------
+
+    def compare(self) -> None:
+        """After every step the engine is where the model is, and the world agrees with both."""
+        plans = {row["fulfillment_id"]: row for row in Plan.objects.values()}
+        found: dict[int, dict[str, Any]] = {fulfillment_id: {} for fulfillment_id in plans}
+        for fulfillment_id, name, state, attempts, sends, key in Task.objects.values_list(
+            "fulfillment_id", "key", "state", "attempts", "sends", "commands__idempotency_key"
+        ):
+            found[fulfillment_id][name] = (state, attempts, sends)
+            effects = self.world.effects[key]
+            assert effects <= 1, f"one-effect-per-key: {name} happened {effects} times"
+            if state == "SUCCEEDED":
+                assert effects, f"{name} succeeded and nothing happened"
+            elif state in ("PENDING", "SKIPPED_BY_POLICY", "FAILED_FINAL"):
+                assert not effects, f"{name} is {state}, and it happened"
+        for fulfillment_id, expected in self.plans.items():
+            assert found[fulfillment_id] == {
+                name: (task.state, task.attempts, task.sends)
+                for name, task in expected.tasks.items()
+            }
+            plan = plans[fulfillment_id]
+            assert (plan["state"], plan["tasks_open"], plan["mandatory_open"], plan["moving"]) == (
+                expected.state,
+                expected.tasks_open,
+                expected.mandatory_open,
+                expected.moving,
+            )
+            assert (plan["selection_due_at"] is not None) == expected.selection_due
+            assert bool(plan["blocked_reason"]) == (plan["state"] == "BLOCKED")
+
+
+def _picked(among: Sequence[T], which: Iterable[int]) -> list[T]:
+    """Those that the numbers point at, each once; every number points at something."""
+    return [among[i] for i in sorted({i % len(among) for i in which})] if among else []
+
+
+def _spec(position: int, workflow: Sequence[Part]) -> dict[str, Any]:
+    """A part as a workflow writes it; even ones are waited for by what they return."""
+    part = workflow[position]
+    return desk.task(
+        part.target,
+        scope="item" if part.per_item else "order",
+        required=part.required,
+        outputs={"number": "string"},
+        retry={**RETRY, "maximum_attempts": part.maximum_attempts},
+        depends_on=[
+            {"success": f"t{earlier}"} if earlier % 2 else {"output": f"t{earlier}.number"}
+            for earlier in sorted(part.after)
+        ],
+    )
+
+
+def _told(outcome: Outcome) -> Told:
+    return Told(str(outcome.kind), retryable=outcome.retryable, not_sent=outcome is NOT_SENT)
