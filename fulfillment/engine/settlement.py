@@ -198,11 +198,12 @@ def _settle_one(unit: Unit, task: Task, node: Node, result: Result) -> None:
         case OutcomeKind.REJECTED:
             _fail(unit, task, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
-            if result.attempt_number is None and task.sends > 1:
-                # A report does not say which send it speaks of; the last may have its effect.
-                _lose_track(unit, task, node, outcome)
-            else:
+            if result.attempt_number is not None or task.sends <= 1:
                 _had_no_effect(unit, task, node, outcome)
+            elif task.state != TaskState.DISPATCHED:
+                # A report does not say which send it speaks of; the last may have its effect.
+                # While that one is on the wire, its own answer will tell.
+                _lose_track(unit, task, node, outcome)
         case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
             _lose_track(unit, task, node, outcome)
 

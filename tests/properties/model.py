@@ -102,8 +102,9 @@ class Task:
 
     def _had_no_effect(self, told: Told, *, reported: bool) -> None:
         if reported and self.sends > 1:
-            # It may speak of an earlier send than the last one.
-            self._lose_track()
+            # It may speak of an earlier send than the last one, whose own answer is to come.
+            if self.state != "DISPATCHED":
+                self._lose_track()
             return
         self.sends -= told.not_sent
         if told.retryable and self.sends < self.maximum_attempts:
