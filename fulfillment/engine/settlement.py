@@ -14,10 +14,19 @@ from django.db import InterfaceError, OperationalError
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Graph, Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import graphs, targets
+from fulfillment.engine import graphs
 from fulfillment.engine.completion import reach_milestones, update_plan
 from fulfillment.engine.database import clean
-from fulfillment.engine.retry import backoff, may_retry, query_delay
+from fulfillment.engine.reconciling import (
+    code_of,
+    describe,
+    lose_track,
+    lost_track_before,
+    never_happened,
+    to_a_person,
+    unanswered,
+)
+from fulfillment.engine.retry import backoff, may_retry
 from fulfillment.engine.rows import plans_by_id, tasks_by_node
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
@@ -40,15 +49,7 @@ NOT_SENT = Outcome(
 )
 NOT_ASKED = replace(NOT_SENT, kind=OutcomeKind.UNKNOWN, code="not_asked", retryable=False)
 """Told by identity: no code that a target sends can pass for one of ours."""
-NEVER_ARRIVED_LIMIT = 10
-"""Attempts and queries per allowed attempt before a command that never arrives is given up."""
 
-_LOST_TRACK = """
-SELECT EXISTS (
-    SELECT 1 FROM fulfillment_transition
-    WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'lose_track'
-)
-"""
 _IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
 
@@ -168,7 +169,7 @@ def _finish_attempt(unit: Unit, result: Result) -> None:
                 id=result.attempt_id,
                 finished_at=unit.now,
                 outcome=result.outcome.kind,
-                code=_code(result.outcome),
+                code=code_of(result.outcome),
                 message=clean(result.outcome.message, 2000),
             )
         )
@@ -185,10 +186,10 @@ def _settle_one(unit: Unit, task: Task, node: Node, result: Result) -> None:
         if task.state != TaskState.OUTCOME_UNKNOWN and not outcome.is_definitive:
             return  # Settled while we asked; a vague answer adds nothing.
         if outcome.kind is OutcomeKind.NOT_FOUND:
-            _never_happened(unit, task, node)
+            never_happened(unit, task, node)
             return
         if outcome.kind is OutcomeKind.UNKNOWN:
-            _unanswered(unit, task, outcome)
+            unanswered(unit, task, outcome)
             return
     match outcome.kind:
         case OutcomeKind.SUCCEEDED:
@@ -203,9 +204,9 @@ def _settle_one(unit: Unit, task: Task, node: Node, result: Result) -> None:
             elif task.state != TaskState.DISPATCHED:
                 # A report does not say which send it speaks of; the last may have its effect.
                 # While that one is on the wire, its own answer will tell.
-                _lose_track(unit, task, node, outcome)
+                lose_track(unit, task, node, outcome)
         case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
-            _lose_track(unit, task, node, outcome)
+            lose_track(unit, task, node, outcome)
 
 
 def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
@@ -252,93 +253,23 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
         task.not_before = unit.now + delay
         task.blocked_reason = describe(outcome)
         unit.change_task(
-            task, Task.retry_later, cause="no effect; another attempt follows", code=_code(outcome)
+            task,
+            Task.retry_later,
+            cause="no effect; another attempt follows",
+            code=code_of(outcome),
         )
         unit.wake_up(target=task.target_id, at=task.not_before)
-    elif _lost_track_before(unit, task):
+    elif lost_track_before(unit, task):
         # That this send had no effect says nothing about the one whose answer was lost.
-        _to_a_person(unit, task, "because an earlier answer was lost", outcome)
+        to_a_person(unit, task, "because an earlier answer was lost", outcome)
     else:
         cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
         _fail(unit, task, outcome, cause)
 
 
-def _lost_track_before(unit: Unit, task: Task) -> bool:
-    """Whether a send's outcome is still unknown; a target that can be asked has told it."""
-    if targets.get(task.target_id).status_query:
-        return False
-    unit.raw.execute(_LOST_TRACK, [task.fulfillment_id, str(task.pk)], prepare=True)
-    row = unit.raw.fetchone()
-    return bool(row and row[0])
-
-
 def _fail(unit: Unit, task: Task, outcome: Outcome, cause: str) -> None:
     task.blocked_reason = describe(outcome)
-    unit.change_task(task, Task.fail, cause=cause, code=_code(outcome))
-
-
-def _lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
-    if task.state not in (TaskState.DISPATCHED, TaskState.ACCEPTED):
-        return
-    target = targets.get(task.target_id)
-    task.blocked_reason = describe(outcome)
-    task.unanswered_queries = 0
-    unit.change_task(
-        task, Task.lose_track, cause="whether it happened is not known", code=_code(outcome)
-    )
-    if target.status_query:
-        task.not_before = unit.now + target.reconcile_after
-        unit.wake_up(target=target.pk, at=task.not_before)
-    elif target.idempotent and task.sends < graphs.retry_policy(node).maximum_attempts:
-        _send_again(unit, task, node, "the target deduplicates by key and has no status query")
-    elif target.idempotent:
-        _to_a_person(unit, task, "and every attempt is used up", outcome)
-    else:
-        _to_a_person(unit, task, "and it can neither deduplicate nor be asked", outcome)
-
-
-def _never_happened(unit: Unit, task: Task, node: Node) -> None:
-    # A send that never arrived says nothing about the target's willingness, so it does not
-    # count towards the policy's attempts; it must not go on for ever either.
-    task.sends -= 1
-    if task.attempts < NEVER_ARRIVED_LIMIT * graphs.retry_policy(node).maximum_attempts:
-        _send_again(unit, task, node, "the target system has never seen the key")
-    else:
-        task.blocked_reason = (
-            f"{task.target_id} says after {task.attempts} attempts and queries that it has never "
-            "seen the command. Check the way to the target system, then run the task again."
-        )
-        unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
-
-
-def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
-    task.not_before = unit.now + backoff(
-        policy=graphs.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
-    )
-    task.unanswered_queries = 0
-    unit.change_task(task, Task.send_again, cause=cause)
-    unit.wake_up(target=task.target_id, at=task.not_before)
-
-
-def _unanswered(unit: Unit, task: Task, outcome: Outcome) -> None:
-    target = targets.get(task.target_id)
-    task.unanswered_queries += 1
-    if not target.status_query or task.unanswered_queries >= target.maximum_queries:
-        _to_a_person(unit, task, f"after {task.unanswered_queries} unanswered queries", outcome)
-        return
-    task.not_before = unit.now + query_delay(
-        reconcile_after=target.reconcile_after, unanswered=task.unanswered_queries
-    )
-    unit.touched_tasks.add(task.pk)
-    unit.wake_up(target=target.pk, at=task.not_before)
-
-
-def _to_a_person(unit: Unit, task: Task, why: str, outcome: Outcome) -> None:
-    task.blocked_reason = (
-        f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
-        "in the target system before anything is sent again."
-    )
-    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=_code(outcome))
+    unit.change_task(task, Task.fail, cause=cause, code=code_of(outcome))
 
 
 def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> None:
@@ -356,7 +287,7 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, outcome: Outcome) -> N
         before=str(task.state),
         after=str(task.state),
         cause="a definitive outcome contradicts how the task was settled",
-        details={"outcome": str(outcome.kind), "code": _code(outcome)},
+        details={"outcome": str(outcome.kind), "code": code_of(outcome)},
     )
     logger.error("conflicting outcome", extra={"task": task.pk})
 
@@ -373,15 +304,6 @@ def conflicts(*, task: Task, outcome: Outcome) -> bool:
     if task.state not in TASK_TERMINAL or not outcome.is_definitive:
         return False
     return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
-
-
-def describe(outcome: Outcome) -> str:
-    """One line for the operator: the code, then the sentence."""
-    return clean(": ".join(part for part in (outcome.code, outcome.message) if part), 500)
-
-
-def _code(outcome: Outcome) -> str:
-    return clean(outcome.code, 100)
 
 
 def _storable(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
-from fulfillment.engine import settlement
+from fulfillment.engine import reconciling, settlement
 from fulfillment.models import Plan, Task
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -165,7 +165,7 @@ def test_sends_that_never_arrive_do_not_go_on_for_ever(
         drained(task)
         clock(40)
     assert task.state == "FAILED_FINAL"
-    assert task.attempts == settlement.NEVER_ARRIVED_LIMIT * RETRY["maximum_attempts"]
+    assert task.attempts == reconciling.NEVER_ARRIVED_LIMIT * RETRY["maximum_attempts"]
     assert "never seen" in task.blocked_reason.replace("\n", " ")
 
 

@@ -1,0 +1,111 @@
+"""When nobody knows whether it happened: ask, send the same key again, or hand it to a person.
+
+What a target system can do about an unknown outcome decides (docs/states.md has the table).
+"""
+
+from __future__ import annotations
+
+from adapters.contract import Outcome
+from fulfillment.definitions.graph import Node
+from fulfillment.engine import graphs, targets
+from fulfillment.engine.database import clean
+from fulfillment.engine.retry import backoff, query_delay
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Task
+from fulfillment.states import TaskState
+
+NEVER_ARRIVED_LIMIT = 10
+"""Attempts and queries per allowed attempt before a command that never arrives is given up."""
+_LOST_TRACK = """
+SELECT EXISTS (
+    SELECT 1 FROM fulfillment_transition
+    WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'lose_track'
+)
+"""
+
+
+def lost_track_before(unit: Unit, task: Task) -> bool:
+    """Whether a send's outcome is still unknown; a target that can be asked has told it."""
+    if targets.get(task.target_id).status_query:
+        return False
+    unit.raw.execute(_LOST_TRACK, [task.fulfillment_id, str(task.pk)], prepare=True)
+    row = unit.raw.fetchone()
+    return bool(row and row[0])
+
+
+def lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    """A send whose outcome nobody knows: what follows is up to what its target can do."""
+    if task.state not in (TaskState.DISPATCHED, TaskState.ACCEPTED):
+        return
+    target = targets.get(task.target_id)
+    task.blocked_reason = describe(outcome)
+    task.unanswered_queries = 0
+    unit.change_task(
+        task, Task.lose_track, cause="whether it happened is not known", code=code_of(outcome)
+    )
+    if target.status_query:
+        task.not_before = unit.now + target.reconcile_after
+        unit.wake_up(target=target.pk, at=task.not_before)
+    elif target.idempotent and task.sends < graphs.retry_policy(node).maximum_attempts:
+        _send_again(unit, task, node, "the target deduplicates by key and has no status query")
+    elif target.idempotent:
+        to_a_person(unit, task, "and every attempt is used up", outcome)
+    else:
+        to_a_person(unit, task, "and it can neither deduplicate nor be asked", outcome)
+
+
+def never_happened(unit: Unit, task: Task, node: Node) -> None:
+    """The target, asked, has never seen the key: it may be sent again."""
+    # A send that never arrived says nothing about the target's willingness, so it does not
+    # count towards the policy's attempts; it must not go on for ever either.
+    task.sends -= 1
+    if task.attempts < NEVER_ARRIVED_LIMIT * graphs.retry_policy(node).maximum_attempts:
+        _send_again(unit, task, node, "the target system has never seen the key")
+    else:
+        task.blocked_reason = (
+            f"{task.target_id} says after {task.attempts} attempts and queries that it has never "
+            "seen the command. Check the way to the target system, then run the task again."
+        )
+        unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
+
+
+def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
+    task.not_before = unit.now + backoff(
+        policy=graphs.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
+    )
+    task.unanswered_queries = 0
+    unit.change_task(task, Task.send_again, cause=cause)
+    unit.wake_up(target=task.target_id, at=task.not_before)
+
+
+def unanswered(unit: Unit, task: Task, outcome: Outcome) -> None:
+    """The target, asked, gave no answer: it is asked again later, but not for ever."""
+    target = targets.get(task.target_id)
+    task.unanswered_queries += 1
+    if not target.status_query or task.unanswered_queries >= target.maximum_queries:
+        to_a_person(unit, task, f"after {task.unanswered_queries} unanswered queries", outcome)
+        return
+    task.not_before = unit.now + query_delay(
+        reconcile_after=target.reconcile_after, unanswered=task.unanswered_queries
+    )
+    unit.touched_tasks.add(task.pk)
+    unit.wake_up(target=target.pk, at=task.not_before)
+
+
+def to_a_person(unit: Unit, task: Task, why: str, outcome: Outcome) -> None:
+    """Nobody but a person can find out; `why` completes "it is not known"."""
+    task.blocked_reason = (
+        f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
+        "in the target system before anything is sent again."
+    )
+    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=code_of(outcome))
+
+
+def describe(outcome: Outcome) -> str:
+    """One line for the operator: the code, then the sentence."""
+    return clean(": ".join(part for part in (outcome.code, outcome.message) if part), 500)
+
+
+def code_of(outcome: Outcome) -> str:
+    """The outcome's code as it may stand in the audit trail."""
+    return clean(outcome.code, 100)
