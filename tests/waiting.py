@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
-    """Return as soon as `condition()` holds; fail the test when it does not in time."""
+def until(
+    condition: Callable[[], bool], *, seconds: float = 30.0, pause_seconds: float = 0.02
+) -> None:
+    """Return as soon as `condition()` holds; fail when it does not in time."""
     pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    pytest.fail(f"It did not come true within {seconds:.0f} seconds.")
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"It did not come true within {seconds:.0f} seconds.")
+        pause.wait(pause_seconds)

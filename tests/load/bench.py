@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from oms.embedded.layout import layout_of
 from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.stack import Stack
+from tests.waiting import until
 
 TASKS_PER_ORDER = 8
 SUBMIT_BATCH = 100
@@ -166,8 +167,7 @@ class _Engine:
             last = answers[-1].reference
         newest = int(last.removeprefix("O-"))
         unfinished = Order.objects.filter(id__gt=newest - count, id__lte=newest, finished_at=None)
-        while unfinished.exists():
-            time.sleep(0.001 if count == 1 else 0.01)
+        _until_done(lambda: not unfinished.exists(), count)
         return time.perf_counter() - began
 
 
@@ -197,9 +197,13 @@ class _Canvas:
         began = time.perf_counter()
         for order in orders:
             order.apply_async()
-        while int(client.get(canvas.FINISHED) or 0) < count:
-            time.sleep(0.001 if count == 1 else 0.01)
+        _until_done(lambda: int(client.get(canvas.FINISHED) or 0) >= count, count)
         return time.perf_counter() - began
+
+
+def _until_done(condition: Callable[[], bool], count: int) -> None:
+    """Both sides are looked at from outside, equally often; a single order more closely."""
+    until(condition, seconds=600, pause_seconds=0.001 if count == 1 else 0.01)
 
 
 def _worker(application: str, name: str, *options: str) -> list[str]:
