@@ -12,11 +12,11 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from adapters.contract import Command
 from fulfillment.engine import graphs
 from fulfillment.engine.database import Row, allocate, clean, cursor
+from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
@@ -95,31 +95,32 @@ def claim(*, target: TargetSystem, limit: int, worker: str) -> list[Claim]:
 
 
 def _take_or_split(target: TargetSystem, candidates: Sequence[Row], worker: str) -> list[Claim]:
-    """Claim in one unit; one that fails is halved until the culprit stands alone and waits."""
-    try:
+    """Claim in one unit; a task that can't be claimed waits, with the reason."""
+    actor = f"worker {worker}"
+
+    def take(batch: Sequence[Row]) -> list[Claim]:
         return run_unit(
-            partial(_take, target=target, task_ids=[row[1] for row in candidates], worker=worker),
-            fulfillment_ids=(row[0] for row in candidates),
-            actor=f"worker {worker}",
+            partial(_take, target=target, task_ids=[row[1] for row in batch], worker=worker),
+            fulfillment_ids=(row[0] for row in batch),
+            actor=actor,
             drained=target.pk,
         )
-    except (OperationalError, InterfaceError):
-        raise  # The database's trouble is nobody's fault.
-    except Exception as error:
-        if len(candidates) > 1:
-            middle = len(candidates) // 2
-            return _take_or_split(target, candidates[:middle], worker) + _take_or_split(
-                target, candidates[middle:], worker
-            )
-        fulfillment_id, task_id = candidates[0]
-        logger.exception("task can't be claimed; it is tried again later", extra={"task": task_id})
+
+    def put_off(candidate: Row, error: Exception) -> None:
+        fulfillment_id, task_id = candidate
+        logger.error(
+            "task can't be claimed; it is tried again later",
+            exc_info=error,
+            extra={"task": task_id},
+        )
         reason = clean(f"It can't be sent at the moment: {type(error).__name__}: {error}", 500)
         run_unit(
             partial(_put_off, task_id=task_id, reason=reason),
             fulfillment_ids=[fulfillment_id],
-            actor=f"worker {worker}",
+            actor=actor,
         )
-        return []
+
+    return in_halves(candidates, work=take, culprit=put_off)
 
 
 def _put_off(unit: Unit, task_id: int, reason: str) -> None:

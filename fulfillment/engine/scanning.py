@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from django.db import InterfaceError, OperationalError
-
 from fulfillment.engine import hints
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
+from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.selection import select
 from fulfillment.engine.unit import Unit, run_unit
@@ -61,22 +60,24 @@ def scan() -> int:
 
 
 def _select_or_split(due: Sequence[Row]) -> None:
-    """Select in one unit; one that fails is halved until the culprit stands alone and waits."""
-    select_all = partial(_select, plan_ids=[row[0] for row in due])
-    try:
-        run_unit(select_all, fulfillment_ids=(row[1] for row in due), actor=_ACTOR)
-    except (OperationalError, InterfaceError):
-        raise  # The database's trouble is nobody's fault.
-    except Exception:
-        if len(due) > 1:
-            middle = len(due) // 2
-            _select_or_split(due[:middle])
-            _select_or_split(due[middle:])
-            return
-        plan_id, fulfillment_id = due[0]
-        logger.exception("selection failed; it is tried again later", extra={"plan": plan_id})
-        put_off = partial(_put_off, plan_id=plan_id)
-        run_unit(put_off, fulfillment_ids=[fulfillment_id], actor=_ACTOR)
+    """Select in one unit; a plan in which that fails waits."""
+
+    def select_together(batch: Sequence[Row]) -> list[None]:
+        run_unit(
+            partial(_select, plan_ids=[row[0] for row in batch]),
+            fulfillment_ids=(row[1] for row in batch),
+            actor=_ACTOR,
+        )
+        return []
+
+    def put_off(row: Row, error: Exception) -> None:
+        plan_id, fulfillment_id = row
+        logger.error(
+            "selection failed; it is tried again later", exc_info=error, extra={"plan": plan_id}
+        )
+        run_unit(partial(_put_off, plan_id=plan_id), fulfillment_ids=[fulfillment_id], actor=_ACTOR)
+
+    in_halves(due, work=select_together, culprit=put_off)
 
 
 def _put_off(unit: Unit, plan_id: int) -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Graph, Node
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine import graphs
 from fulfillment.engine.completion import reach_milestones, update_plan
 from fulfillment.engine.database import clean
+from fulfillment.engine.halving import in_halves
 from fulfillment.engine.reconciling import (
     code_of,
     describe,
@@ -84,28 +83,20 @@ def settle(
     so its outcome is reconciled later, and its neighbours are settled now. `still_true` leaves
     out, under the locks, what has changed since the results were concluded.
     """
-    try:
+    failures: list[Exception] = []
+
+    def settle_together(batch: Sequence[Result]) -> list[None]:
         run_unit(
-            lambda unit: apply(unit, still_true(unit, results)),
-            fulfillment_ids=(result.fulfillment_id for result in results),
+            lambda unit: apply(unit, still_true(unit, batch)),
+            fulfillment_ids=(result.fulfillment_id for result in batch),
             actor=actor,
             drained=drained,
         )
-    except (OperationalError, InterfaceError):
-        raise  # The database's trouble is nobody's fault, and splitting would only prolong it.
-    except Exception:
-        if len(results) == 1:
-            raise
-        logger.warning("settlement is split", extra={"commands": len(results)})
-        middle = len(results) // 2
-        failures: list[Exception] = []
-        for half in (results[:middle], results[middle:]):
-            try:
-                settle(results=half, actor=actor, drained=drained, still_true=still_true)
-            except Exception as error:
-                failures.append(error)
-        if failures:
-            raise failures[0] from None
+        return []
+
+    in_halves(results, work=settle_together, culprit=lambda _, error: failures.append(error))
+    if failures:
+        raise failures[0]
 
 
 def apply(unit: Unit, results: Sequence[Result]) -> None:
