@@ -100,6 +100,27 @@ def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
     return {plan.fulfillment_id: plan for plan in rows}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Of the tasks that an order needs, how many have succeeded (reference §16)."""
+
+    total: int
+    done: int
+    percent: int
+
+
+def progress(*, total: int, still_open: int) -> Progress:
+    """From a plan's `mandatory_total` and `mandatory_open`; nothing is done without a plan."""
+    done = total - still_open
+    return Progress(total=total, done=done, percent=100 * done // max(1, total))
+
+
+def progress_of(plan: Plan | None) -> Progress:
+    if plan is None:
+        return progress(total=0, still_open=0)
+    return progress(total=plan.mandatory_total, still_open=plan.mandatory_open)
+
+
 def graph_document(*, plan: Plan) -> dict[str, Any]:
     """A plan's graph with the state of every task: {"nodes": […], "edges": […]}."""
     graph = graphs.by_id(plan.graph_id)

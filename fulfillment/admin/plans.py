@@ -34,6 +34,7 @@ from fulfillment.models import (
     Transition,
     WorkflowVersion,
 )
+from fulfillment.queries import progress_of
 
 
 class TaskInline(ReadOnlyInline):
@@ -102,7 +103,8 @@ class PlanAdmin(ReadOnlyAdmin):
 
     @display(description="tasks done")
     def progress(self, plan: Plan) -> str:
-        return f"{plan.mandatory_total - plan.mandatory_open} of {plan.mandatory_total}"
+        progress = progress_of(plan)
+        return f"{progress.done} of {progress.total}"
 
     @display(description="graph")
     def graph_link(self, plan: Plan) -> str:

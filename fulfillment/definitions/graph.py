@@ -37,11 +37,9 @@ __all__ = [
     "Node",
     "Output",
     "PlannedWorkflow",
-    "Progress",
     "Retry",
     "Targets",
     "arrange",
-    "progress",
     "runnable_among",
     "unknown_target",
     "validate_graph",
@@ -199,25 +197,6 @@ def runnable_among(
     depth = graph.depth
     found.sort(key=lambda index: (depth[index], index))
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    mandatory_total: int
-    mandatory_done: int
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1; 1 when nothing is mandatory."""
-        return self.mandatory_done / self.mandatory_total if self.mandatory_total else 1.0
-
-
-def progress(graph: Graph, states: Mapping[int, TaskState]) -> Progress:
-    """How many mandatory tasks are terminal successful (reference §16)."""
-    return Progress(
-        mandatory_total=len(graph.mandatory),
-        mandatory_done=sum(states[index] in TASK_SUCCESSFUL for index in graph.mandatory),
-    )
 
 
 def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:

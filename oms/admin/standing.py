@@ -13,12 +13,19 @@ from fulfillment import queries
 from fulfillment.admin.picture import Picture, plan_picture, task_address
 from fulfillment.admin.reading import Badge, badge_of, signs_of
 from fulfillment.admin.sending import OUTCOME_SIGNS
-from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
 from fulfillment.engine import graphs
 from fulfillment.models import Plan, Transition
-from fulfillment.states import PLAN_SELECTABLE, PlanState, TaskState
+from fulfillment.states import TaskState
 from oms.models import Order
+from oms.queries import (
+    Promise,
+    Whole,
+    newest_plan,
+    promises,
+    waits_as_a_whole,
+    waits_of_tasks,
+)
 from oms.states import OrderState
 
 ORDER_SIGNS: Mapping[OrderState, Sign] = {
@@ -57,21 +64,13 @@ class Reason:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    title: str
-    reached_at: datetime | None
-
-
 @dataclass(slots=True, kw_only=True)
 class Standing:
     badge: Badge
     plan: Plan | None = None
     plan_badge: Badge | None = None
     plan_address: str = ""
-    done: int = 0
-    total: int = 0
-    percent: int = 0
+    progress: queries.Progress = field(default_factory=lambda: queries.progress_of(None))
     question: str = "Why it waits"
     """What `reasons` answer."""
     promises: list[Promise] = field(default_factory=list)
@@ -87,15 +86,13 @@ class Standing:
 def standing(order: Order) -> Standing:
     """Everything that the order's page shows above its fields; a fixed number of queries."""
     found = Standing(badge=badge_of(order.state, ORDER_SIGNS))
-    plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
+    plan = newest_plan(order)
     graph = graphs.by_id(plan.graph_id) if plan else None
     if plan and graph:
         found.plan = plan
         found.plan_badge = badge_of(plan.state, PLAN_SIGNS)
         found.plan_address = reverse("admin:fulfillment_plan_change", args=[plan.pk])
-        found.total = plan.mandatory_total
-        found.done = plan.mandatory_total - plan.mandatory_open
-        found.percent = 100 * found.done // max(1, found.total)
+        found.progress = queries.progress_of(plan)
         found.picture = plan_picture(plan=plan, graph=graph)
         if found.picture is None:
             found.too_large = len(graph.nodes)
@@ -103,21 +100,10 @@ def standing(order: Order) -> Standing:
             found.addresses = {task.key: task.address for task in found.picture.tasks}
     if order.state == OrderState.REJECTED:
         found.question = "Why it was refused"
-    found.promises = _promises(order, graph)
+    found.promises = promises(order=order, plan=plan)
     found.reasons = _reasons(order, plan)
     _recall(found, order)
     return found
-
-
-def _promises(order: Order, graph: Graph | None) -> list[Promise]:
-    found = {
-        milestone.name: Promise(title=str(milestone), reached_at=milestone.reached_at)
-        for milestone in order.milestones.all()
-    }
-    for node in graph.nodes if graph else ():
-        for milestone in node.milestones:
-            found.setdefault(milestone.name, Promise(title=milestone.title, reached_at=None))
-    return list(found.values())
 
 
 def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
@@ -129,33 +115,7 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
         )
         for fault in order.faults
     ]
-    if order.waiting_reason:
-        reasons.append(
-            Reason(
-                badge=badge_of(order.state, ORDER_SIGNS),
-                what="The order as a whole",
-                why=order.waiting_reason,
-                until=order.feasibility_due_at,
-            )
-        )
-    if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
-        reasons.append(
-            Reason(
-                badge=Badge(sign="⚠", tone="trouble", words="stuck"),
-                what="The plan as a whole",
-                why=plan.stuck_reason,
-            )
-        )
-    elif plan and plan.state == PlanState.BLOCKED:
-        # The detector comes round every few seconds, and says the same.
-        reasons.append(
-            Reason(
-                badge=badge_of(plan.state, PLAN_SIGNS),
-                what="The plan as a whole",
-                why=f"Nothing can move without help. {plan.blocked_reason}".strip(),
-            )
-        )
-    waits = queries.waiting(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id, [])
+    reasons += [_as_a_whole(whole) for whole in waits_as_a_whole(order=order, plan=plan)]
     reasons += [
         Reason(
             badge=badge_of(wait.state, TASK_SIGNS),
@@ -165,9 +125,19 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
             next=_NEXT.get(wait.state, "looked at again"),
             address=task_address(wait.task_id),
         )
-        for wait in waits
+        for wait in waits_of_tasks(order)
     ]
     return reasons
+
+
+def _as_a_whole(whole: Whole) -> Reason:
+    if whole.is_stuck:
+        badge = Badge(sign="⚠", tone="trouble", words="stuck")
+    else:
+        signs = PLAN_SIGNS if isinstance(whole.of, Plan) else ORDER_SIGNS
+        badge = badge_of(whole.of.state, signs)
+    what = "The plan as a whole" if isinstance(whole.of, Plan) else "The order as a whole"
+    return Reason(badge=badge, what=what, why=whole.reason, until=whole.until)
 
 
 def _recall(found: Standing, order: Order) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -10,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from fulfillment import queries
-from fulfillment.engine import graphs
 from fulfillment.models import Plan
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order, OrderItem
+from oms.queries import newest_plan, promises, waits_as_a_whole, waits_of_tasks
 from oms.states import ItemAction, OrderState
 
 
@@ -174,7 +175,7 @@ def summaries(orders: Sequence[Order]) -> list[OrderSummary]:
 
 def order_document(order: Order) -> OrderOut:
     """Everything about one order; read it with its items and milestones prefetched."""
-    plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
+    plan = newest_plan(order)
     href = order_href(order.reference)
     return OrderOut(
         **_summary(order, plan),
@@ -185,7 +186,7 @@ def order_document(order: Order) -> OrderOut:
         promised_at=order.promised_at,
         items=_items(list(order.items.all())),
         faults=[FaultOut(**fault) for fault in order.faults],
-        milestones=_milestones(order, plan),
+        milestones=[MilestoneOut(**asdict(one)) for one in promises(order=order, plan=plan)],
         waiting=_waiting(order, plan),
         links=Links(self=href, timeline=f"{href}/timeline", graph=f"{href}/graph"),
     )
@@ -196,8 +197,7 @@ def order_href(reference: str) -> str:
 
 
 def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
-    total = plan.mandatory_total if plan else 0
-    done = total - plan.mandatory_open if plan else 0
+    progress = queries.progress_of(plan)
     return {
         "id": order.reference,
         "external_id": order.external_id,
@@ -211,9 +211,9 @@ def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
         "finished_at": order.finished_at,
         "progress": Progress(
             plan=PlanState(plan.state) if plan else None,
-            tasks=total,
-            done=done,
-            percent=100 * done // total if total else 0,
+            tasks=progress.total,
+            done=progress.done,
+            percent=progress.percent,
         ),
         "stuck": bool(plan and plan.stuck_at),
     }
@@ -245,31 +245,18 @@ def _items(items: Sequence[OrderItem]) -> list[ItemOut]:
     ]
 
 
-def _milestones(order: Order, plan: Plan | None) -> list[MilestoneOut]:
-    """Those that are reached, then those that the plan still promises."""
-    found = {
-        milestone.name: MilestoneOut(
-            name=milestone.name, title=milestone.title, reached_at=milestone.reached_at
-        )
-        for milestone in order.milestones.all()
-    }
-    for node in graphs.by_id(plan.graph_id).nodes if plan else ():
-        for promised in node.milestones:
-            found.setdefault(
-                promised.name,
-                MilestoneOut(name=promised.name, title=promised.title, reached_at=None),
-            )
-    return list(found.values())
-
-
 def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
-    waits = []
-    if order.waiting_reason:
-        waits.append(_whole(order.waiting_reason, order.feasibility_due_at))
-    if plan and plan.stuck_at:
-        waits.append(_whole(plan.stuck_reason, None))
-    by_fulfillment = queries.waiting(fulfillment_ids=[order.fulfillment_id])
-    waits += [
+    return [
+        WaitOut(
+            task=None,
+            title=None,
+            target=None,
+            state=None,
+            reason=whole.reason,
+            until=whole.until,
+        )
+        for whole in waits_as_a_whole(order=order, plan=plan)
+    ] + [
         WaitOut(
             task=wait.task,
             title=wait.title,
@@ -278,10 +265,5 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             reason=wait.reason,
             until=wait.until,
         )
-        for wait in by_fulfillment.get(order.fulfillment_id, [])
+        for wait in waits_of_tasks(order)
     ]
-    return waits
-
-
-def _whole(reason: str, until: datetime | None) -> WaitOut:
-    return WaitOut(task=None, title=None, target=None, state=None, reason=reason, until=until)

@@ -25,6 +25,7 @@ from oms.intake.replay import KEY, Answer, KeyReused, submit_once
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Disposition, Submitted, submit
 from oms.models import Order
+from oms.queries import newest_plan
 from oms.states import OrderState
 
 Storable = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
@@ -155,9 +156,7 @@ class OrderGraph(APIView):
     def get(self, request: Request, reference: str) -> Response:
         """Nodes with their states and outputs, and typed edges between them."""
         order = _found(_orders_of(request), reference)
-        plan = queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(
-            order.fulfillment_id
-        )
+        plan = newest_plan(order)
         if plan is None:
             raise Problem(
                 status=404,

@@ -17,7 +17,6 @@ from fulfillment.definitions.graph import (
     PlannedWorkflow,
     Retry,
     arrange,
-    progress,
     runnable_among,
     validate_graph,
 )
@@ -97,7 +96,6 @@ def test_running_what_is_runnable_in_any_order_reaches_every_node_once_and_in_ti
         states[chosen] = data.draw(success)
         ran.append(chosen)
     assert sorted(ran) == list(range(len(graph.nodes)))
-    assert progress(graph, states).share == 1
 
 
 @given(acyclic_graphs(), st.data())
@@ -191,14 +189,6 @@ def test_a_predecessor_that_is_not_terminal_successful_holds_its_successors(
 @pytest.mark.parametrize("state", sorted(set(TaskState) - {TaskState.PENDING}))
 def test_only_pending_tasks_are_runnable(state: TaskState) -> None:
     assert runnable_among(graph=graph_of(1, []), candidates=[0], states={0: state}) == []
-
-
-def test_progress_counts_mandatory_tasks_only() -> None:
-    nodes = [node(0), node(1), node(2, required=False)]
-    graph = arrange(workflows=[WORKFLOW], nodes=nodes, edges=[])
-    states = {0: TaskState.SUCCEEDED, 1: TaskState.FAILED_FINAL, 2: TaskState.SUCCEEDED}
-    found = progress(graph, states)
-    assert (found.mandatory_total, found.mandatory_done, found.share) == (2, 1, 0.5)
 
 
 def _edge(graph: Graph, **changes: object) -> Graph:

@@ -1,0 +1,81 @@
+"""Read models of the order desk: what an order was promised, and what keeps it.
+
+The API and the admin show the same; neither works it out by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fulfillment import queries
+from fulfillment.engine import graphs
+from fulfillment.models import Plan
+from fulfillment.states import PLAN_SELECTABLE, PlanState
+from oms.models import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A milestone; `reached_at` is None until it is kept."""
+
+    name: str
+    title: str
+    reached_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """Why the order, or its plan, waits as a whole; `until` as in `fulfillment.queries.Wait`."""
+
+    of: Order | Plan
+    reason: str
+    until: datetime | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """The detector has flagged it."""
+        return isinstance(self.of, Plan) and self.of.stuck_at is not None
+
+
+def newest_plan(order: Order) -> Plan | None:
+    """The plan that the order goes by, without its snapshot of the order."""
+    return queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
+
+
+def promises(*, order: Order, plan: Plan | None) -> list[Promise]:
+    """Those that are kept, then those that the plan still has to keep."""
+    found = {
+        milestone.name: Promise(
+            name=milestone.name, title=str(milestone), reached_at=milestone.reached_at
+        )
+        for milestone in order.milestones.all()
+    }
+    for node in graphs.by_id(plan.graph_id).nodes if plan else ():
+        for promised in node.milestones:
+            found.setdefault(
+                promised.name,
+                Promise(name=promised.name, title=promised.title, reached_at=None),
+            )
+    return list(found.values())
+
+
+def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
+    """What keeps the order, and what keeps its plan, the tasks' own waits aside."""
+    found = []
+    if order.waiting_reason:
+        found.append(Whole(of=order, reason=order.waiting_reason, until=order.feasibility_due_at))
+    if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
+        found.append(Whole(of=plan, reason=plan.stuck_reason))
+    elif plan and plan.state == PlanState.BLOCKED:
+        # The detector comes round every few seconds, and says the same.
+        found.append(
+            Whole(of=plan, reason=f"Nothing can move without help. {plan.blocked_reason}".strip())
+        )
+    return found
+
+
+def waits_of_tasks(order: Order) -> list[queries.Wait]:
+    """What the order's tasks wait for, the most pressing first."""
+    found = queries.waiting(fulfillment_ids=[order.fulfillment_id])
+    return found.get(order.fulfillment_id, [])
