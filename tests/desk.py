@@ -306,3 +306,17 @@ def plan_of(order: Order) -> Plan:
 
 
 Scripted = Outcome | Callable[[Command], Outcome]
+
+
+def a_claimed_task() -> Claim:
+    """One order of two tasks, the first of them claimed; it has to return a number."""
+    target("alpha")
+    workflow(
+        {
+            "one": task(outputs={"number": "string"}),
+            "two": task(after=["one"]),
+        }
+    )
+    order()
+    (claimed,) = claim()
+    return claimed

@@ -11,6 +11,7 @@ from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
     badge,
+    list_link,
     order_link,
     pretty,
     signs_of,
@@ -18,6 +19,17 @@ from fulfillment.admin.reading import (
 from fulfillment.models import Transition
 
 _PAGES = {"task": "admin:fulfillment_task_change", "plan": "admin:fulfillment_plan_change"}
+
+
+def trail_link(text: str, *, fulfillment_id: int, entity: str, entity_id: int) -> str:
+    """A link to what has happened to one plan or task."""
+    return list_link(
+        text,
+        model=Transition,
+        fulfillment__id__exact=fulfillment_id,
+        entity=entity,
+        entity_id=entity_id,
+    )
 
 
 @admin.register(Transition)

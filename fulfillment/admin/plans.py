@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
+from fulfillment.admin.audit import trail_link
 from fulfillment.admin.picture import picture, plan_picture
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -31,7 +32,6 @@ from fulfillment.models import (
     Plan,
     PlanGraph,
     Task,
-    Transition,
     WorkflowVersion,
 )
 from fulfillment.queries import progress_of
@@ -112,10 +112,9 @@ class PlanAdmin(ReadOnlyAdmin):
 
     @display(description="audit trail")
     def transitions(self, plan: Plan) -> str:
-        return list_link(
+        return trail_link(
             "what has happened to this plan",
-            model=Transition,
-            fulfillment__id__exact=plan.fulfillment_id,
+            fulfillment_id=plan.fulfillment_id,
             entity="plan",
             entity_id=plan.pk,
         )
@@ -195,10 +194,9 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="audit trail")
     def transitions(self, task: Task) -> str:
-        return list_link(
+        return trail_link(
             "what has happened to this task",
-            model=Transition,
-            fulfillment__id__exact=task.fulfillment_id,
+            fulfillment_id=task.fulfillment_id,
             entity="task",
             entity_id=task.pk,
         )

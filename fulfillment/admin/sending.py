@@ -8,17 +8,17 @@ from django.contrib import admin
 from unfold.decorators import display
 
 from adapters.contract import OutcomeKind
+from fulfillment.admin.audit import trail_link
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
     badge,
     link,
-    list_link,
     order_link,
     pretty,
 )
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import Attempt, Command, Transition
+from fulfillment.models import Attempt, Command
 
 _UNDER_WAY = "UNDER_WAY"
 OUTCOME_SIGNS: Mapping[str, Sign] = {
@@ -131,10 +131,9 @@ class AttemptAdmin(ReadOnlyAdmin):
 
     @display(description="audit trail")
     def transitions(self, attempt: Attempt) -> str:
-        return list_link(
+        return trail_link(
             "what has happened to its task",
-            model=Transition,
-            fulfillment__id__exact=attempt.fulfillment_id,
+            fulfillment_id=attempt.fulfillment_id,
             entity="task",
             entity_id=attempt.task_id,
         )

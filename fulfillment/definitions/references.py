@@ -82,17 +82,6 @@ class Reference:
         return ".".join(self.path)
 
 
-def references_in(value: Any, *, path: str = "") -> Iterator[tuple[str, Reference]]:
-    """Every reference in a JSON value, with the path of the text that holds it.
-
-    Raises ReferenceMalformed at the first text that can't be read.
-    """
-    for place, text in texts_in(value, path=path):
-        for part in parse(text):
-            if isinstance(part, Reference):
-                yield place, part
-
-
 def texts_in(value: Any, *, path: str = "") -> Iterator[tuple[str, str]]:
     """Every text in a JSON value with its path."""
     if isinstance(value, str):

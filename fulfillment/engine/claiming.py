@@ -10,7 +10,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import psycopg
 from django.conf import settings
 
 from adapters.contract import Command
@@ -205,9 +204,3 @@ def _claimed(
         ),
         send_before=began + LEASE_MARGIN.total_seconds(),
     )
-
-
-def claimable(raw: psycopg.Cursor[Row], *, target: str) -> bool:
-    """Whether a claim for `target` would find anything now."""
-    raw.execute(_CANDIDATES, [target, 1], prepare=True)
-    return raw.fetchone() is not None

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
+from fulfillment import queries
 from fulfillment.admin.reading import (
     NEWEST,
     ReadOnlyAdmin,
@@ -141,7 +142,8 @@ class OrderAdmin(ReadOnlyAdmin):
     def progress(self, order: Any) -> str:
         if order.plan_total is None:
             return "—"
-        return f"{order.plan_total - order.plan_open} of {order.plan_total}"
+        shown = queries.progress(total=order.plan_total, still_open=order.plan_open)
+        return f"{shown.done} of {shown.total}"
 
     @display(description="customer")
     def customer(self, order: Order) -> str:

@@ -16,20 +16,6 @@ MAXIMUM_BYTES = 5 * 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
-class StrictJsonParser(BaseParser):
-    """RFC 8259, without duplicate names, NUL, lone surrogates, infinities or abysmal nesting."""
-
-    media_type = "application/json"
-
-    def parse(
-        self,
-        stream: IO[Any],
-        media_type: str | None = None,
-        parser_context: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return parse_json(read_body(stream, parser_context))
-
-
 class RawParser(BaseParser):
     """The bytes themselves, for a body whose signature is checked before it is read."""
 
@@ -42,6 +28,15 @@ class RawParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         return read_body(stream, parser_context)
+
+
+class StrictJsonParser(RawParser):
+    """RFC 8259, without duplicate names, NUL, lone surrogates, infinities or abysmal nesting."""
+
+    media_type = "application/json"
+
+    def parse(self, *args: Any, **options: Any) -> Any:
+        return parse_json(super().parse(*args, **options))
 
 
 def json_body(request: Request) -> Any:

@@ -60,11 +60,6 @@ def started_at(pid: int) -> int | None:
     return int(fields[19]) if fields is not None and fields[0] != "Z" else None
 
 
-def group_of(pid: int) -> int | None:
-    fields = _status(pid)
-    return int(fields[2]) if fields is not None and fields[0] != "Z" else None
-
-
 def command_line(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.claiming import Claim
 from fulfillment.models import Attempt, Task
 from oms.models import Order
 from tests import desk
@@ -17,20 +16,6 @@ from tests.desk import ScriptedSystems
 pytestmark = pytest.mark.django_db
 
 GOOD = {"number": "N-1"}
-
-
-def a_claimed_task() -> Claim:
-    """One order of two tasks, the first of them claimed; it has to return a number."""
-    desk.target("alpha")
-    desk.workflow(
-        {
-            "one": desk.task(outputs={"number": "string"}),
-            "two": desk.task(after=["one"]),
-        }
-    )
-    desk.order()
-    (claim,) = desk.claim()
-    return claim
 
 
 def test_outputs_flow_into_the_input_of_the_next_task(systems: ScriptedSystems) -> None:
@@ -63,7 +48,7 @@ SPOILED: dict[str, Outcome] = {
 def test_a_success_with_unusable_outputs_waits_for_a_person(
     systems: ScriptedSystems, outcome: Outcome, clock: Callable[[float], None]
 ) -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     desk.settle(desk.result(claim, outcome))
     task = Task.objects.get(pk=claim.task_id)
     assert task.state == "AWAITING_MANUAL"
@@ -89,7 +74,7 @@ def test_numbers_that_json_does_not_have_wait_for_a_person(value: Any) -> None:
 
 
 def test_text_that_only_looks_like_an_escape_is_a_good_output() -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     desk.settle(desk.result(claim, desk.succeeded(number="C:\\u0000")))
     task = Task.objects.get(pk=claim.task_id)
     assert (task.state, task.outputs) == ("SUCCEEDED", {"number": "C:\\u0000"})
@@ -97,7 +82,7 @@ def test_text_that_only_looks_like_an_escape_is_a_good_output() -> None:
 
 @pytest.mark.parametrize("kind", OutcomeKind)
 def test_text_that_can_not_be_stored_keeps_no_outcome_from_being_settled(kind: OutcomeKind) -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     outcome = Outcome(
         kind=kind,
         outputs=GOOD,
@@ -114,7 +99,7 @@ def test_text_that_can_not_be_stored_keeps_no_outcome_from_being_settled(kind: O
 
 
 def test_the_reference_of_the_target_is_kept() -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     accepted = Outcome(kind=OutcomeKind.ACCEPTED, reference="T-77")
     desk.settle(desk.result(claim, accepted))
     assert Task.objects.get(pk=claim.task_id).reference == "T-77"

@@ -28,23 +28,9 @@ OUTCOMES = {
 }
 
 
-def a_claimed_task() -> Claim:
-    """One order of two tasks, the first of them claimed; it has to return a number."""
-    desk.target("alpha")
-    desk.workflow(
-        {
-            "one": desk.task(outputs={"number": "string"}),
-            "two": desk.task(after=["one"]),
-        }
-    )
-    desk.order()
-    (claim,) = desk.claim()
-    return claim
-
-
 def brought_to(state: str) -> Claim:
     """A task in `state`, and the claim whose outcome brought it there."""
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     first = {
         "ACCEPTED": desk.accepted(),
         "OUTCOME_UNKNOWN": desk.unknown(),
@@ -188,7 +174,7 @@ def test_every_attempt_keeps_its_own_outcome(systems: ScriptedSystems, clock: An
 
 
 def test_a_finished_attempt_keeps_its_first_outcome() -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     desk.settle(desk.result(claim, desk.failed("busy")))
     before = Attempt.objects.values().get()
     desk.settle(desk.result(claim, desk.unknown("lease_lost")))
@@ -275,7 +261,7 @@ def test_a_batch_settles_several_tasks_of_one_plan_at_once() -> None:
 
 
 def test_two_outcomes_of_one_task_in_a_batch_settle_it_once() -> None:
-    claim = a_claimed_task()
+    claim = desk.a_claimed_task()
     desk.settle(
         desk.result(claim, desk.succeeded(**GOOD)), desk.result(claim, desk.succeeded(**GOOD))
     )

@@ -12,11 +12,13 @@ from fulfillment.definitions.graph import Graph, Output
 from fulfillment.definitions.loading import load_workflow
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.references import (
+    Reference,
     ReferenceMalformed,
     ValueMissing,
     node_input,
-    references_in,
+    parse,
     resolve,
+    texts_in,
 )
 
 SCOPE = {
@@ -82,7 +84,12 @@ def test_what_is_not_a_reference_is_refused(text: str) -> None:
 
 def test_references_are_listed_with_their_place() -> None:
     value = {"a": ["x", "${order.id} ${tasks.b.c?}"], "d": {"e": "${item.place}"}}
-    found = [(path, str(one), one.optional) for path, one in references_in(value, path="input")]
+    found = [
+        (path, str(part), part.optional)
+        for path, text in texts_in(value, path="input")
+        for part in parse(text)
+        if isinstance(part, Reference)
+    ]
     assert found == [
         ("input.a[1]", "order.id", False),
         ("input.a[1]", "tasks.b.c", True),
