@@ -73,6 +73,7 @@ def _receive(unit: Unit, report: Report, found: tuple[Any, ...] | None) -> Recei
         body=report.body,
         disposition=Disposition.UNMATCHED,
         task_id=None,
+        suggestions=[],
         received_at=unit.now,
     )
     unit.inbound.append(event)

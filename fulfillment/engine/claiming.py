@@ -33,7 +33,8 @@ _SELECTABLE = "(" + ", ".join(f"'{state}'" for state in sorted(PLAN_SELECTABLE))
 # Tasks of a superseded plan must not use up the limit, or those behind them are never seen.
 _CANDIDATES = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
-WHERE t.target_id = %s AND t.state IN {_CLAIMABLE} AND t.not_before <= fulfillment_now()
+WHERE t.target_id = %s AND t.state IN {_CLAIMABLE} AND t.held_by_id IS NULL
+  AND t.not_before <= fulfillment_now()
   AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_SELECTABLE}
 ORDER BY t.priority DESC, t.depth, t.id LIMIT %s
 """
@@ -175,6 +176,7 @@ def _claimed(
             command_id=command_id,
             task_id=task.pk,
             fulfillment_id=task.fulfillment_id,
+            target_id=target.pk,
             number=task.attempts,
             purpose=purpose,
             worker=worker[:100],

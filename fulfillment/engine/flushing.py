@@ -51,6 +51,7 @@ _TASKS = Table(
     attempts="int",
     sends="int",
     unanswered_queries="int",
+    lost_leases="int",
     outputs="jsonb",
     reference="text",
     blocked_reason="text",
@@ -73,6 +74,7 @@ _ATTEMPTS = Table(
     command_id="bigint",
     task_id="bigint",
     fulfillment_id="bigint",
+    target_id="text",
     number="int",
     purpose="text",
     worker="text",
@@ -90,12 +92,16 @@ _INBOX = Table(
     body="jsonb",
     disposition="text",
     task_id="bigint",
+    suggestions="jsonb",
     received_at="timestamptz",
 )
 _OUTBOX = Table(
     "fulfillment_outboxevent",
     fulfillment_id="bigint",
     event_type="text",
+    plan_id="bigint",
+    task_id="bigint",
+    causation_id="text",
     payload="jsonb",
     occurred_at="timestamptz",
 )
@@ -122,6 +128,7 @@ _CHANGED_TASKS = Update(
     attempts="int",
     sends="int",
     unanswered_queries="int",
+    lost_leases="int",
     outputs="jsonb",
     reference="text",
     blocked_reason="text",
@@ -195,7 +202,7 @@ def write_log(
     _HEADS.run(raw, heads)
 
 
-_JSON = frozenset({"context", "outputs", "payload", "body"})
+_JSON = frozenset({"context", "outputs", "payload", "body", "suggestions"})
 _TEXT = frozenset({"state", "purpose", "outcome", "disposition"})
 
 

@@ -26,6 +26,7 @@ _FULFILLMENTS = Table(
     order_reference="text",
     correlation_id="text",
     priority="smallint",
+    customer="text",
     audit_sequence="int",
     audit_head="text",
 )
@@ -38,6 +39,8 @@ class FulfillmentRequest:
     order_reference: str
     correlation_id: str
     priority: int
+    customer: str = ""
+    """Opaque; only holds look at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -
             order_reference=request.order_reference,
             correlation_id=request.correlation_id,
             priority=request.priority,
+            customer=request.customer,
             audit_sequence=0,
             audit_head="",
         )
@@ -68,7 +72,10 @@ def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -
     ]
     _FULFILLMENTS.insert(
         unit.raw,
-        [(f.id, f.order_reference, f.correlation_id, f.priority, 0, "") for f in created],
+        [
+            (f.id, f.order_reference, f.correlation_id, f.priority, f.customer, 0, "")
+            for f in created
+        ],
     )
     unit.fulfillments.update({fulfillment.id: fulfillment for fulfillment in created})
     return [fulfillment.id for fulfillment in created]

@@ -27,7 +27,7 @@ _CLAIMABLE_TARGETS = """
 SELECT s.name FROM fulfillment_targetsystem s WHERE EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'OUTCOME_UNKNOWN', 'READY')
-      AND t.not_before <= fulfillment_now()
+      AND t.held_by_id IS NULL AND t.not_before <= fulfillment_now()
 )
 """
 _BATCH = 100

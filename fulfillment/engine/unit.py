@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOCK = """
-SELECT id, order_reference, correlation_id, priority, audit_sequence, audit_head
+SELECT id, order_reference, correlation_id, priority, customer, audit_sequence, audit_head
 FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
@@ -46,6 +46,7 @@ class LockedFulfillment:
     order_reference: str
     correlation_id: str
     priority: int
+    customer: str
     audit_sequence: int
     audit_head: str
 
@@ -193,9 +194,31 @@ class Unit:
             )
         )
 
-    def emit(self, *, fulfillment_id: int, event_type: str, payload: dict[str, Any]) -> None:
-        """Write an event that leaves the system once this unit has committed."""
-        self.outbox.append((fulfillment_id, event_type, json.dumps(payload), self.now))
+    def emit(
+        self,
+        *,
+        fulfillment_id: int,
+        event_type: str,
+        payload: dict[str, Any],
+        plan_id: int | None = None,
+        task_id: int | None = None,
+        causation_id: str = "",
+    ) -> None:
+        """Write an event that leaves the system once this unit has committed (§22.2).
+
+        `causation_id` names what made it happen: `cmd-7` for command 7, `evt-…` for a report.
+        """
+        self.outbox.append(
+            (
+                fulfillment_id,
+                event_type,
+                plan_id,
+                task_id,
+                causation_id,
+                json.dumps(payload),
+                self.now,
+            )
+        )
 
     def hint(self, *, target: str) -> None:
         """Tell the target's workers, after the commit, that there is something to claim."""

@@ -1,22 +1,39 @@
 """Tables of the orchestrator."""
 
+from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
+from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
+from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Fulfillment, Plan, Task
-from fulfillment.models.target import TargetSystem
+from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
+from fulfillment.models.target import Breaker, TargetCondition, TargetSystem
 from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
     "Attempt",
+    "Breaker",
+    "CaseCategory",
+    "CaseState",
+    "ClockPolicy",
     "Command",
+    "Delivery",
+    "DeliveryState",
     "Disposition",
+    "FalloutCase",
     "Fulfillment",
+    "Hold",
+    "HoldScope",
     "InboundEvent",
+    "Operation",
     "OutboxEvent",
     "Plan",
     "PlanGraph",
     "Purpose",
+    "Severity",
+    "Subscription",
+    "TargetCondition",
     "TargetSystem",
     "Task",
     "Transition",

@@ -54,6 +54,7 @@ class Attempt(models.Model):
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
+    target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
     number = models.PositiveIntegerField(help_text="Counts sends and queries of the command.")
     purpose = models.CharField(max_length=10, choices=[(p, p) for p in Purpose])
     worker = models.CharField(max_length=100)
@@ -80,7 +81,13 @@ class Attempt(models.Model):
                 fields=["lease_expires_at"],
                 condition=models.Q(finished_at__isnull=True),
                 name="attempt_open_lease",
-            )
+            ),
+            # What is under way at a target system; the concurrency limit counts these rows.
+            models.Index(
+                fields=["target", "lease_expires_at"],
+                condition=models.Q(finished_at__isnull=True),
+                name="attempt_under_way",
+            ),
         ]
 
     def __str__(self) -> str:

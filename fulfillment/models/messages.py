@@ -29,6 +29,9 @@ class InboundEvent(models.Model):
     body = models.JSONField()
     disposition = models.CharField(max_length=20, choices=[(d, d) for d in Disposition])
     task = models.ForeignKey(Task, models.PROTECT, null=True, blank=True, related_name="events")
+    suggestions = models.JSONField(
+        default=list, help_text="For an unmatched event: the tasks that it may be about."
+    )
     received_at = models.DateTimeField()
 
     class Meta:
@@ -62,6 +65,11 @@ class OutboxEvent(models.Model):
 
     fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="events")
     event_type = models.CharField(max_length=60)
+    plan_id = models.BigIntegerField(null=True, blank=True)
+    task_id = models.BigIntegerField(null=True, blank=True)
+    causation_id = models.CharField(
+        max_length=100, blank=True, default="", help_text="The command or report that caused it."
+    )
     payload = models.JSONField()
     occurred_at = models.DateTimeField()
     published_at = models.DateTimeField(null=True, blank=True)

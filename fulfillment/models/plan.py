@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django_fsm import FSMField, transition
 
 from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
 from fulfillment.states import PLAN_TERMINAL, TASK_CLAIMABLE, PlanState, TaskState
@@ -33,6 +34,9 @@ class Fulfillment(models.Model):
     order_reference = models.CharField(max_length=64, unique=True)
     correlation_id = models.CharField(max_length=64)
     priority = models.SmallIntegerField(default=0)
+    customer = models.CharField(
+        max_length=100, blank=True, default="", help_text="Opaque; holds may name it."
+    )
     audit_sequence = models.IntegerField(default=0)
     audit_head = models.CharField(max_length=64, default="")
     created_at = models.DateTimeField(db_default=Now())
@@ -155,6 +159,18 @@ class Task(StatefulModel):
     attempts = models.PositiveIntegerField(default=0)
     sends = models.PositiveIntegerField(default=0)
     unanswered_queries = models.PositiveIntegerField(default=0)
+    lost_leases = models.PositiveIntegerField(
+        default=0, help_text="Workers in a row that went away with it."
+    )
+    held_by = models.ForeignKey(
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        help_text="The hold that a claim has met; it is out of the workers' way until then.",
+    )
     outputs = models.JSONField(null=True, blank=True)
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
@@ -172,8 +188,14 @@ class Task(StatefulModel):
                 models.F("priority").desc(),
                 "depth",
                 "id",
-                condition=models.Q(state__in=sorted(TASK_CLAIMABLE)),
+                condition=models.Q(state__in=sorted(TASK_CLAIMABLE), held_by__isnull=True),
                 name="task_claim_order",
+            ),
+            # A released hold: the tasks that waited for it.
+            models.Index(
+                fields=["held_by"],
+                condition=models.Q(held_by__isnull=False),
+                name="task_held",
             ),
             # The sweeper: accepted tasks whose report is overdue.
             models.Index(

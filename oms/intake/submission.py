@@ -186,6 +186,7 @@ def _create(unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]) -> 
                 order_reference=f"O-{number}",
                 correlation_id=secrets.token_hex(16),
                 priority=request.priority,
+                customer=request.customer_id,
             )
             for number, request in zip(numbers, requests, strict=True)
         ],

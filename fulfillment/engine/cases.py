@@ -1,0 +1,137 @@
+"""Fallout cases: opened by the engine in the unit that found the trouble (reference §18)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from fulfillment.engine.unit import Unit
+from fulfillment.models import CaseCategory, CaseState, Severity
+
+# What comes later about the same subject joins the case that is open.
+_OPEN = """
+INSERT INTO fulfillment_falloutcase (
+    fulfillment_id, plan_id, task_id, subject, state, category, severity, reason_code, title,
+    explanation, facts, repair_options, owner_queue, sla_due_at, customer_impact, revenue_impact,
+    opened_by, opened_at, resolved_by, resolution)
+VALUES (%s, %s, %s, %s, 'OPEN', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '')
+ON CONFLICT (subject) WHERE state = 'OPEN' DO UPDATE
+SET reason_code = excluded.reason_code, title = excluded.title,
+    explanation = excluded.explanation, severity = excluded.severity,
+    repair_options = excluded.repair_options,
+    facts = fulfillment_falloutcase.facts || excluded.facts
+RETURNING id, xmax = 0
+"""
+_RESOLVE = """
+UPDATE fulfillment_falloutcase
+SET state = 'RESOLVED', resolved_by = %s, resolved_at = %s, resolution = %s
+WHERE state = 'OPEN' AND subject = ANY(%s::text[])
+RETURNING id, fulfillment_id
+"""
+_QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
+    CaseCategory.REFUSED: ("operations", timedelta(hours=4)),
+    CaseCategory.UNCERTAIN: ("operations", timedelta(hours=1)),
+    CaseCategory.CONFLICT: ("operations", timedelta(hours=1)),
+    CaseCategory.DATA: ("data", timedelta(hours=4)),
+    CaseCategory.RETRYING: ("integration", timedelta(hours=2)),
+    CaseCategory.STUCK: ("operations", timedelta(hours=2)),
+    CaseCategory.POISON: ("engine", timedelta(hours=1)),
+    CaseCategory.UNDELIVERED: ("integration", timedelta(hours=8)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallout:
+    """What a person has to know about one piece of trouble; see `FalloutCase`."""
+
+    subject: str
+    category: CaseCategory
+    reason_code: str
+    title: str
+    explanation: str
+    severity: Severity = Severity.MEDIUM
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    repair_options: Sequence[str] = ()
+    fulfillment_id: int | None = None
+    plan_id: int | None = None
+    task_id: int | None = None
+    customer_impact: str = ""
+    revenue_impact: str = ""
+
+
+def open_case(unit: Unit, *, fallout: Fallout) -> int:
+    """Open a case, or add to the open one about the same subject. Returns its id."""
+    queue, within = _QUEUES[fallout.category]
+    unit.raw.execute(
+        _OPEN,
+        [
+            fallout.fulfillment_id,
+            fallout.plan_id,
+            fallout.task_id,
+            fallout.subject,
+            str(fallout.category),
+            str(fallout.severity),
+            fallout.reason_code[:100] or "unknown",
+            fallout.title[:300],
+            fallout.explanation,
+            json.dumps(fallout.facts),
+            json.dumps(list(fallout.repair_options)),
+            queue,
+            unit.now + within,
+            fallout.customer_impact,
+            fallout.revenue_impact,
+            unit.actor,
+            unit.now,
+        ],
+        prepare=True,
+    )
+    row = unit.raw.fetchone()
+    assert row is not None
+    case_id, is_new = row
+    if is_new and fallout.fulfillment_id is not None:
+        _audit(unit, case_id, fallout.fulfillment_id, "open", "", CaseState.OPEN, fallout.title)
+    return int(case_id)
+
+
+def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> int:
+    """Close the open cases about these subjects: what they were about is no longer so."""
+    wanted = sorted(set(subjects))
+    if not wanted:
+        return 0
+    unit.raw.execute(_RESOLVE, [unit.actor, unit.now, resolution, wanted], prepare=True)
+    resolved = unit.raw.fetchall()
+    for case_id, fulfillment_id in resolved:
+        if fulfillment_id is not None:
+            _audit(
+                unit,
+                case_id,
+                fulfillment_id,
+                "resolve",
+                CaseState.OPEN,
+                CaseState.RESOLVED,
+                resolution,
+            )
+    return len(resolved)
+
+
+def _audit(
+    unit: Unit,
+    case_id: int,
+    fulfillment_id: int,
+    name: str,
+    before: str,
+    after: str,
+    cause: str,
+) -> None:
+    unit.record(
+        fulfillment_id=fulfillment_id,
+        entity="case",
+        entity_id=str(case_id),
+        name=name,
+        before=before,
+        after=after,
+        cause=cause,
+    )
