@@ -30,7 +30,9 @@ class SignatureRefused(Exception):
         super().__init__(what)
 
 
-def sign(*, message_id: str, at_seconds: int, body: bytes, secrets: Iterable[str]) -> dict[str, str]:
+def sign(
+    *, message_id: str, at_seconds: int, body: bytes, secrets: Iterable[str]
+) -> dict[str, str]:
     """The three headers, lower case, for a body that is sent now; one signature per secret."""
     return {
         "webhook-id": message_id,
