@@ -9,10 +9,12 @@ from pathlib import Path
 
 import uvicorn
 
+from adapters.callback_secrets import CallbackSecrets
 from adapters.sandbox.app import create_app
 from adapters.sandbox.broken import SandboxProtocol
-from adapters.sandbox.callbacks import Secrets, origin_of
+from adapters.sandbox.callbacks import origin_of, secret_of
 from adapters.sandbox.ledger import Ledger, LedgerUnusable
+from adapters.signatures import key_of
 
 logger = logging.getLogger("sandbox")
 
@@ -38,11 +40,14 @@ def main() -> None:
         parser.error("--callback-origin takes addresses such as http://web:8000")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        secrets = Secrets.read(environ=os.environ)
+        secrets = CallbackSecrets.read(names=os.environ, look_up=secret_of)
         ledger = Ledger(path=options.ledger)
     except (OSError, LedgerUnusable) as error:
         parser.exit(1, f"{error}\n")
-    if not secrets.shared and not secrets.by_target:
+    for name, secret in secrets.by_variable.items():
+        if not key_of(secret):
+            parser.exit(1, f"{name} begins with whsec_, but no base64 of a key follows.\n")
+    if not secrets.by_variable:
         logger.warning("No OMS_CALLBACK_SECRET is set: asynchronous commands will be refused.")
     logger.info("http://%s:%s, ledger %s", options.host, options.port, options.ledger)
     uvicorn.run(

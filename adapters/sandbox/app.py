@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapters.callback_secrets import CallbackSecrets
 from adapters.sandbox import bookkeeping
 from adapters.sandbox.behaviours import RULES, Rule, Script, Scripted
 from adapters.sandbox.bookkeeping import Received
-from adapters.sandbox.callbacks import Dispatcher, Secrets
+from adapters.sandbox.callbacks import Dispatcher
 from adapters.sandbox.ledger import Ledger
 from adapters.sandbox.playing import Player, Refused, error_response
 from adapters.sandbox.systems import SYSTEMS
@@ -33,7 +34,9 @@ _LONGEST_KEY = 255
 _LONGEST_ATTEMPT_DIGITS = 9
 
 
-def create_app(*, ledger: Ledger, secrets: Secrets, callback_origins: Collection[str]) -> Starlette:
+def create_app(
+    *, ledger: Ledger, secrets: CallbackSecrets, callback_origins: Collection[str]
+) -> Starlette:
     """The sandbox on an open ledger; `callback_origins` as `is_allowed` takes them.
 
     Callbacks that a former process left behind are sent from the first moment on. The ledger is
@@ -62,7 +65,7 @@ def create_app(*, ledger: Ledger, secrets: Secrets, callback_origins: Collection
 
 class _Stage:
     def __init__(
-        self, *, ledger: Ledger, secrets: Secrets, callback_origins: Collection[str]
+        self, *, ledger: Ledger, secrets: CallbackSecrets, callback_origins: Collection[str]
     ) -> None:
         self._ledger = ledger
         self._dispatcher = Dispatcher(ledger=ledger, secrets=secrets)

@@ -152,6 +152,8 @@ def _plan_callback(
                 target=f"{received.target}-event", key=received.key, number=number
             ),
             "idempotency_key": received.key,
+            # Where a key is done once, the report is about the key, whichever request it was.
+            **({} if SYSTEMS[received.target].idempotent else {"attempt": received.attempt}),
             **ended.document(),
         }
     )

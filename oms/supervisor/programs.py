@@ -22,11 +22,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "REDIS_URL": environment.redis_url,
         "OMS_SECRET_KEY": environment.secret_key,
         "OMS_FLOWER_PASSWORD": environment.flower_password,
-        "OMS_CALLBACK_SECRET": environment.callback_secret,
-        **{
-            f"OMS_CALLBACK_SECRET_{target.upper()}": secret
-            for target, secret in environment.callback_secrets.items()
-        },
+        **environment.callback_secrets.by_variable,
     }
     return {
         **secrets,

@@ -163,18 +163,3 @@ def test_a_report_for_a_command_that_was_never_sent_settles_it_once(
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     assert systems.sent == []
-
-
-def test_an_event_and_what_it_did_are_one_transaction(accepted: Claim) -> None:
-    """A report that can't be applied is not noted as received: the sender will repeat it."""
-    order = Order.objects.get()
-    plan = desk.plan_of(order)
-    context = plan.context
-    type(plan).objects.update(context={})
-    with pytest.raises(KeyError):
-        report(accepted, desk.succeeded())
-    assert not InboundEvent.objects.exists()
-    assert task_of(accepted).state == "ACCEPTED"
-    type(plan).objects.update(context=context)
-    assert report(accepted, desk.succeeded()).duplicate is False
-    assert task_of(accepted).state == "SUCCEEDED"
