@@ -29,14 +29,23 @@ WHERE c.idempotency_key >= %(start)s AND c.idempotency_key < %(end)s
   AND (c.target_id = %(target)s OR c.idempotency_key = %(start)s)
 ORDER BY c.idempotency_key LIMIT {AT_MOST}
 """
+# Each LIMIT keeps the planner from reading all tasks when its statistics are old.
 BY_ORDER = f"""
-SELECT {_TASK}, t.reference = %(reference)s AND t.reference <> ''
+SELECT {_TASK}, t.same_reference
 FROM fulfillment_fulfillment f
-JOIN fulfillment_plan p ON p.fulfillment_id = f.id
-JOIN fulfillment_task t ON t.plan_id = p.id
-WHERE f.order_reference = ANY(%(names)s::text[]) AND t.target_id = %(target)s AND t.attempts > 0
-ORDER BY 4 DESC, t.state IN ('DISPATCHED', 'ACCEPTED', 'OUTCOME_UNKNOWN') DESC, t.id DESC
-LIMIT {AT_MOST}
+CROSS JOIN LATERAL (
+    SELECT id FROM fulfillment_plan WHERE fulfillment_id = f.id
+    ORDER BY order_version DESC, version DESC LIMIT 3
+) p
+CROSS JOIN LATERAL (
+    SELECT id, key, reference = %(reference)s AND reference <> '' AS same_reference,
+           state IN ('DISPATCHED', 'ACCEPTED', 'OUTCOME_UNKNOWN') AS under_way
+    FROM fulfillment_task
+    WHERE plan_id = p.id AND target_id = %(target)s AND attempts > 0
+    ORDER BY same_reference DESC, under_way DESC, id DESC LIMIT {AT_MOST}
+) t
+WHERE f.order_reference = ANY(%(names)s::text[])
+ORDER BY t.same_reference DESC, t.under_way DESC, t.id DESC LIMIT {AT_MOST}
 """
 # The newest of what has been accepted, what is asked about, and what is on the wire.
 AMONG_OPEN = f"""

@@ -218,9 +218,11 @@ def test_without_the_fast_path_the_scanner_may_die(
 @pytest.mark.parametrize(
     ("point", "duplicate"),
     [
+        ("callback.stored_not_applied", False),
         ("unit.before_flush", False),
         ("unit.before_commit", False),
         ("unit.after_commit", True),
+        ("callback.committed_before_200", True),
     ],
 )
 def test_a_report_whose_receiver_died_moves_its_task_once(
