@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.http import HttpResponse
+from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.callback_secrets import CallbackSecrets
 from adapters.signatures import TOLERANCE_SECONDS, sign
-from fulfillment.models import Command, InboundEvent
+from fulfillment.models import Command, InboundEvent, Transition
 from oms.api.parsing import MAXIMUM_BYTES
 from oms.models import Order
 from tests import desk
 from tests.api import Api, a_workflow, problem
 from tests.desk import ScriptedSystems
+from tests.together import together
 
 _SECRET = "between the two of us"
 _SHARED = "everybody's"
@@ -314,25 +316,72 @@ def test_random_reports_are_never_a_server_error(waiting: Order, changes: Any) -
     assert _send(_report(**changes)).status_code in (200, 202, 400, 409)
 
 
+def test_the_schema_tells_how_to_sign_and_what_may_be_answered(db: None) -> None:
+    schema = Client().get("/api/schema/?format=json").json()
+    (operation,) = schema["paths"]["/api/v1/callbacks/{target}"].values()
+    headers = {one["name"] for one in operation["parameters"] if one["in"] == "header"}
+    assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    assert sorted(operation["responses"]) == [
+        *("200", "202", "400", "401", "404", "409", "411", "413", "503")
+    ]
+
+
+# At once
+
+
+def test_many_copies_at_once_move_the_task_once_and_are_all_told_the_same(
+    committed_db: str, redis_url: str, systems: ScriptedSystems, settings: Any
+) -> None:
+    order, copies = _committed(systems, settings), 12
+    answers = together(*[_sender(_report())] * copies)
+    assert {(answer.status_code, answer.json()["disposition"]) for answer in answers} == {
+        (200, "APPLIED")
+    }
+    assert sorted(answer.json()["duplicate"] for answer in answers) == [False] + [True] * 11
+    assert InboundEvent.objects.count() == 1
+    assert Transition.objects.filter(name="succeed").count() == 1
+    assert desk.states_of(order)["two@1"] == "READY"
+
+
+def test_many_copies_of_what_belongs_nowhere_are_kept_once(
+    committed_db: str, redis_url: str, systems: ScriptedSystems, settings: Any
+) -> None:
+    _committed(systems, settings)
+    answers = together(*[_sender(_report(idempotency_key="0" * 64))] * 12)
+    assert {answer.status_code for answer in answers} == {202}
+    assert sum(answer.json()["duplicate"] for answer in answers) == 11
+    assert InboundEvent.objects.get().disposition == "UNMATCHED"
+
+
+def _committed(systems: ScriptedSystems, settings: Any) -> Order:
+    """As `waiting`, in a database of its own."""
+    settings.OMS_CALLBACK_SECRETS = _secrets(OMS_CALLBACK_SECRET_ALPHA=_SECRET)
+    a_workflow()
+    systems.sends["one"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain()
+    return order
+
+
+def _sender(report: dict[str, Any]) -> Callable[[], HttpResponse]:
+    """Sends it signed, from any thread, and without touching the database for that."""
+    api, body = Api(), json.dumps(report).encode()
+
+    def send() -> HttpResponse:
+        headers = {name.replace("-", "_"): value for name, value in _signed(body).items()}
+        return api.send("POST", "/callbacks/alpha", body, authorization="", **headers)
+
+    return send
+
+
 # While the database has trouble of its own
 
 
 def test_a_database_that_can_not_be_reached_or_written_makes_the_sender_repeat(
     committed_db: str, redis_url: str, systems: ScriptedSystems, settings: Any
 ) -> None:
-    settings.OMS_CALLBACK_SECRETS = _secrets(OMS_CALLBACK_SECRET_ALPHA=_SECRET)
-    a_workflow()
-    systems.sends["one"] = [desk.accepted()]
-    order = desk.order()
-    desk.drain()
-    report = _report()
-    api = Api()
-
-    def send() -> HttpResponse:
-        body = json.dumps(report).encode()
-        headers = {name.replace("-", "_"): value for name, value in _signed(body).items()}
-        return api.send("POST", "/callbacks/alpha", body, authorization="", **headers)
-
+    order = _committed(systems, settings)
+    send = _sender(_report())
     with connection.cursor() as raw:
         raw.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
     read_only = send()
