@@ -10,8 +10,9 @@ from oms.environment import CHECKOUT, ORCHESTRATION_QUEUE, Environment
 from oms.supervisor.processes import Program
 
 _ORCHESTRATION_THREADS = 4
-_TARGET_THREADS = 2
-"""Messages handled at once; what is sent at once is a matter of the target's sender slots."""
+_TARGET_THREADS = 8
+"""Messages handled at once: as many target systems of one queue may hang before another one of
+that queue waits. What is sent at once is a matter of each target's sender slots."""
 
 
 def variables(environment: Environment) -> dict[str, str]:

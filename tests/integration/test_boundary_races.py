@@ -13,6 +13,7 @@ from django.db import connection
 from adapters.contract import Command, Outcome
 from fulfillment import operations
 from fulfillment.engine import holds, sending
+from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, HoldScope, Task
 from oms.models import Order
 from tests import desk
@@ -226,6 +227,39 @@ def test_placing_waits_for_a_claim_of_another_order_at_the_gate(
 
     claimed, in_flight, slipped = together(lambda: len(desk.claim()), place, let_go)
     assert (claimed, in_flight, slipped) == (1, 1, 0)
+
+
+def test_a_claim_that_stands_still_keeps_nobody_waiting_for_long(
+    committed_db: str, systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold is refused with the reason, and other claims go on; later it can be placed."""
+    orders(2)
+    looked, go_on = threading.Event(), threading.Event()
+    look = holds.holding
+
+    def stopped(raw: Any, **given: Any) -> dict[int, int]:
+        if not looked.is_set():
+            looked.set()
+            assert go_on.wait(30)
+        return look(raw, **given)
+
+    monkeypatch.setattr(holds, "holding", stopped)
+    monkeypatch.setattr(holds, "_PATIENCE", "100ms")
+
+    def place() -> int:
+        assert looked.wait(20)
+        try:
+            with pytest.raises(GateBusy):
+                operations.pause_target(target="alpha", reason="x", actor="ann")
+            return len(desk.claim())
+        finally:
+            go_on.set()
+
+    assert together(lambda: len(desk.claim()), place) == [1, 1]
+    patience = timedelta(0)
+    assert operations.pause_target(
+        target="alpha", reason="x", actor="ann", patience=patience
+    ).in_flight
 
 
 def somebody_waits_at_the_gate() -> bool:
