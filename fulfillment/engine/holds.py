@@ -34,12 +34,14 @@ _PARK = """
 UPDATE fulfillment_task t SET held_by_id = v.hold_id
 FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
 """
+# Without the fulfillments' locks, so it must never wait for a row: that could be a deadlock.
 _HEADS = """
 SELECT t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
 FROM fulfillment_task t
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
 JOIN fulfillment_plan p ON p.id = t.plan_id
-WHERE t.id = ANY(%s::bigint[])
+WHERE t.id = ANY(%s::bigint[]) AND t.held_by_id IS NULL
+ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 _UNPARK = """
 UPDATE fulfillment_task SET held_by_id = NULL WHERE id IN (
