@@ -82,6 +82,12 @@ class Delivery(models.Model):
                 condition=models.Q(state=DeliveryState.PENDING),
                 name="delivery_due",
             ),
+            # Dead letters: a handful among all deliveries.
+            models.Index(
+                fields=["subscription", "event"],
+                condition=models.Q(state=DeliveryState.DEAD),
+                name="delivery_dead",
+            ),
         ]
 
     def __str__(self) -> str:

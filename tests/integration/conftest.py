@@ -1,11 +1,17 @@
-"""Fixtures of the admin's tests."""
+"""Fixtures that several files of these tests use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from celery import Celery
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
+from fulfillment.engine import hints
 from fulfillment.models import Command, InboundEvent
 from oms.keys import create_key
 from oms.models import Order, Scope
@@ -48,3 +54,14 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         received_at=command.created_at,
     )
     return order
+
+
+@pytest.fixture
+def broker_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody listens where this process's broker should be."""
+    away = Celery("away", broker=f"redis+socket://{tmp_path}/nobody.sock", set_as_current=False)
+    away.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+    monkeypatch.setattr(hints.celery, "current_app", away)
+    monkeypatch.setattr(hints, "_away_until", 0.0)
+    yield
+    hints._away_until = 0.0
