@@ -26,20 +26,21 @@ from fulfillment.models import Delivery, DeliveryState, Subscription
 _EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,59}")
 _ORDERS_AT_ONCE = 200
 _LAGS = """
-SELECT s.id, s.name, s.url, s.active, coalesce(p.pending, 0), coalesce(d.dead, 0),
+SELECT s.id, s.name, s.url, s.active, pending.count, dead.count,
     fulfillment_now() - e.occurred_at, coalesce(oldest.last_answer, '')
 FROM fulfillment_subscription s
-LEFT JOIN (
-    SELECT subscription_id, count(*) AS pending, min(event_id) AS event_id
-    FROM fulfillment_delivery WHERE state = 'PENDING' GROUP BY subscription_id
-) p ON p.subscription_id = s.id
-LEFT JOIN (
-    SELECT subscription_id, count(*) AS dead
-    FROM fulfillment_delivery WHERE state = 'DEAD' GROUP BY subscription_id
-) d ON d.subscription_id = s.id
-LEFT JOIN fulfillment_outboxevent e ON e.id = p.event_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, min(event_id) AS event_id FROM fulfillment_delivery
+    WHERE subscription_id = s.id AND state = 'PENDING'
+) pending
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count FROM fulfillment_delivery
+    WHERE subscription_id = s.id AND state = 'DEAD'
+) dead
+LEFT JOIN fulfillment_outboxevent e ON e.id = pending.event_id
 LEFT JOIN fulfillment_delivery oldest
-    ON oldest.subscription_id = s.id AND oldest.event_id = p.event_id
+    ON oldest.subscription_id = s.id AND oldest.event_id = pending.event_id
+WHERE s.id = %(of)s::bigint OR %(of)s::bigint IS NULL
 ORDER BY s.name
 """
 _SEND_AGAIN = """
@@ -76,10 +77,10 @@ class Lag:
     """Of the oldest pending event; empty while nothing was tried."""
 
 
-def lags() -> list[Lag]:
-    """Every subscriber, by name. One query, over what is pending and what is dead."""
+def lags(*, of: int | None = None) -> list[Lag]:
+    """Every subscriber by name, or the one with this id. One query, over what is not delivered."""
     with cursor() as raw:
-        raw.execute(_LAGS, prepare=True)
+        raw.execute(_LAGS, {"of": of})
         return [
             Lag(
                 subscription_id=pk,

@@ -1,4 +1,5 @@
-"""Dead letters are counted and found without a look at every delivery."""
+"""Dead letters are found without a look at every delivery; receivers in our own network have
+names that Django does not take for addresses."""
 
 from __future__ import annotations
 
@@ -9,6 +10,13 @@ class Migration(migrations.Migration):
     dependencies = [("fulfillment", "0005_boundary_guards")]
 
     operations = [
+        migrations.AlterField(
+            model_name="subscription",
+            name="url",
+            field=models.CharField(
+                help_text="Such as https://shop.example/events.", max_length=500
+            ),
+        ),
         migrations.AddIndex(
             model_name="delivery",
             index=models.Index(

@@ -15,7 +15,7 @@ class Subscription(models.Model):
     """An address to which events are sent, signed, in sequence for each order."""
 
     name = models.SlugField(max_length=60, unique=True)
-    url = models.URLField(max_length=500)
+    url = models.CharField(max_length=500, help_text="Such as https://shop.example/events.")
     secret = models.CharField(max_length=200, help_text="whsec_…; deliveries are signed with it.")
     next_secret = models.CharField(
         max_length=200,

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from fulfillment.engine import hints
-from fulfillment.models import Command, InboundEvent
+from fulfillment.models import Command, Delivery, InboundEvent, OutboxEvent, Subscription
 from oms.keys import create_key
 from oms.models import Order, Scope
 from tests import desk
@@ -41,6 +41,16 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
     systems.sends["two"] = [desk.rejected("no_stock")]
     order = desk.order(customer_name="<script>alert(1)</script>", external_id="SHOP-7")
     desk.drain()
+    event = OutboxEvent.objects.latest("id")
+    Delivery.objects.create(
+        subscription=Subscription.objects.create(
+            name="shop", url="https://shop.example/hook", secret="whsec_c2VjcmV0"
+        ),
+        event=event,
+        fulfillment_id=event.fulfillment_id,
+        state="DEAD",
+        not_before=event.occurred_at,
+    )
     create_key(client=desk.client(), scopes=[Scope.ORDERS_READ])
     command = Command.objects.order_by("id").first()
     assert command is not None
