@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -22,6 +23,7 @@ from fulfillment.models import (
     OutboxEvent,
     Subscription,
 )
+from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -273,6 +275,24 @@ def test_signatures_hold_and_a_changing_secret_loses_nothing(
 
 
 @pytest.mark.django_db
+def test_a_signature_holds_by_the_documented_example(
+    systems: ScriptedSystems, subscribed: Subscribers, redis_url: str
+) -> None:
+    receiver = subscribed.add("shop", "OrderCompleted")
+    fulfil()
+    relay()
+    (request,) = receiver.received
+    example = (CHECKOUT / "docs" / "events.md").read_text().split("```python")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    secret = Subscription.objects.get().secret
+    assert names["verified"](request.headers, request.body, secret)
+    assert not names["verified"](request.headers, request.body + b" ", secret)
+    stale = {**request.headers, "webhook-timestamp": "1700000000"}
+    assert not names["verified"](stale, request.body, secret)
+
+
+@pytest.mark.django_db
 def test_an_order_waits_for_its_oldest_event_while_another_goes_on(
     systems: ScriptedSystems, subscribed: Subscribers, redis_url: str, clock: Clock
 ) -> None:
@@ -412,6 +432,9 @@ def test_who_fails_again_and_again_is_left_in_peace_for_a_while(
     assert tried < 20
     relay()
     assert len(receiver.received) == tried
+    clock(31)
+    relay()
+    assert len(receiver.received) == tried + 1, "one request tells whether it is well again"
     receiver.script = lambda _: Reply()
     clock(3600)
     relay()
