@@ -82,13 +82,6 @@ def fulfil(count: int = 1, *, tasks: int = 2) -> list[Order]:
     return list(Order.objects.filter(reference__in=[answer.reference for answer in answers]))
 
 
-def emit(order: Fulfillment, count: int = 1) -> None:
-    for _ in range(count):
-        OutboxEvent.objects.create(
-            fulfillment=order, event_type="OrderSpoke", payload={}, occurred_at=desk.now()
-        )
-
-
 def relay() -> None:
     outbox.publish_events()
     deliveries.deliver()
