@@ -482,6 +482,31 @@ def test_five_hundred_events_drain_each_once_and_in_sequence(
             assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_the_sequence_holds_while_events_are_being_written(
+    committed_db: str, redis_url: str, systems: ScriptedSystems, subscribed: Subscribers
+) -> None:
+    receiver = subscribed.add()
+    done = threading.Event()
+
+    def work() -> None:
+        try:
+            fulfil(40, tasks=4)
+        finally:
+            done.set()
+
+    def relay_all() -> None:
+        while not done.is_set():
+            outbox.publish_events(limit=7)
+            deliveries.deliver()
+
+    together(work, relay_all, relay_all)
+    relay()
+    assert set(states()) == {"DELIVERED"}
+    assert len(receiver.received) == OutboxEvent.objects.count() == 40 * 8
+    for requests in receiver.by_order().values():
+        assert [request.event["sequence"] for request in requests] == list(range(1, 9))
+
+
 def test_two_processes_never_have_the_same_order_on_the_wire(
     committed_db: str, redis_url: str, systems: ScriptedSystems, subscribed: Subscribers
 ) -> None:
