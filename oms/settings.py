@@ -27,6 +27,7 @@ OMS_WORKFLOWS = CHECKOUT / "templates" / "workflows"
 OMS_CALLBACK_SECRET = ENVIRONMENT.callback_secret
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
+OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
 
 # --- Django -----------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "OMS_PUBLIC_URL": environment.public_url,
         "OMS_TARGET_QUEUES": ",".join(environment.target_queues),
         "OMS_FAST_PATH": "on" if environment.fast_path else "off",
+        "OMS_WEBHOOK_ALLOWED_ORIGINS": ",".join(environment.webhook_allowed_origins),
         "OMS_SCANNER": "on" if environment.scanner else "off",
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",

@@ -49,6 +49,10 @@ def test_external_urls_switch_embedding_off() -> None:
         ({"DATABASE_OWNER_URL": "postgres://db/oms"}, ("DATABASE_OWNER_URL", "DATABASE_URL")),
         ({"REDIS_URL": "amqp://mq"}, ("REDIS_URL", "redis://host:port/0")),
         ({"OMS_DATABASE_POOL_SIZE": "-1"}, ("OMS_DATABASE_POOL_SIZE", "0 to 1000")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a/b"}, ("ALLOWED_ORIGINS", "http://a/b", "path")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "ftp://a"}, ("ALLOWED_ORIGINS", "http://receiver:9000")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a:x"}, ("ALLOWED_ORIGINS", "'http://a:x'")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a,"}, ("ALLOWED_ORIGINS", "single commas")),
         ({"OMS_SECRET_KEY_FILE": "/nowhere/key"}, ("OMS_SECRET_KEY_FILE", "can't be read")),
     ],
 )
