@@ -9,8 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
-from adapters.contract import Adapter, Capabilities
-from adapters.registry import build_adapter
+from adapters.contract import Adapter, Capabilities, ReplySource
+from adapters.registry import AdapterMisconfigured, build_adapter
 from fulfillment.errors import UnknownQueue
 from fulfillment.models import TargetSystem
 
@@ -55,7 +55,22 @@ def adapter_for(target: TargetSystem) -> Adapter:
 def check(target: TargetSystem) -> None:
     """Raise UnknownQueue or AdapterMisconfigured when work for this row could not be sent."""
     _check_queue(target)
-    _build(target)
+    adapter = _build(target)
+    if isinstance(adapter, ReplySource):
+        _check_replies(target, adapter)
+
+
+def _check_replies(target: TargetSystem, adapter: ReplySource) -> None:
+    for other in TargetSystem.objects.filter(adapter=target.adapter).exclude(pk=target.pk):
+        try:
+            theirs = _build(other)
+        except AdapterMisconfigured:
+            continue
+        if isinstance(theirs, ReplySource) and theirs.reply_address == adapter.reply_address:
+            raise AdapterMisconfigured(
+                f"Target system {target.pk!r} would share its reply queue with {other.pk!r}. The "
+                "queue tells whose replies they are: choose another name for one of them."
+            )
 
 
 def _check_queue(target: TargetSystem) -> None:
@@ -89,7 +104,12 @@ def _settings(target: TargetSystem) -> Mapping[str, Any]:
         else value
         for name, value in target.settings.items()
     }
-    return {"pool_size": target.sender_slots, **filled} if target.adapter == "http" else filled
+    if target.adapter == "http":
+        return {"pool_size": target.sender_slots, **filled}
+    if target.adapter == "messaging":
+        queues = [queue.name for queue in settings.CELERY_TASK_QUEUES]
+        return {**filled, "own_broker": {"url": settings.CELERY_BROKER_URL, "queues": queues}}
+    return filled
 
 
 def forget() -> None:
