@@ -110,6 +110,14 @@ class Broker:
         }
 
 
+def open_channel(connection: Connection) -> Any:
+    """Connect and open a channel, at once or not at all; kombu itself would pause and retry."""
+    connection.ensure_connection(
+        max_retries=1, interval_start=0, interval_step=0, reraise_as_library_errors=False
+    )
+    return connection.channel()
+
+
 class _Client(redis.Redis):
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         answer = super().parse_response(connection, command_name, **options)

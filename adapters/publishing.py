@@ -19,7 +19,7 @@ from amqp.exceptions import ChannelError, MessageNacked
 from kombu import Connection, Producer
 from redis.exceptions import ResponseError
 
-from adapters.broker import Broker
+from adapters.broker import Broker, open_channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class Publisher:
         connection: Connection | None = getattr(self._mine, "connection", None)
         if connection is None:
             connection = self._mine.connection = self._broker.to_publish()
-            self._mine.producer = Producer(connection.channel(), auto_declare=False)
+            self._mine.producer = Producer(open_channel(connection), auto_declare=False)
         producer: Producer = self._mine.producer
         self._ask(producer.channel)
         return producer

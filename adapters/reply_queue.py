@@ -10,7 +10,7 @@ from typing import Any
 
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
-from adapters.broker import Broker
+from adapters.broker import Broker, open_channel
 from adapters.contract import NotNow, Reply, Unrecordable
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ReplyQueue:
 
     def _consumer(self, connection: Connection, record: Callable[[Reply], None]) -> Consumer:
         return Consumer(
-            connection.channel(),
+            open_channel(connection),
             queues=[_queue(self._name)],
             on_message=lambda message: self._take(message, record),
             prefetch_count=_PREFETCH,

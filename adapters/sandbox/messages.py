@@ -19,7 +19,7 @@ from typing import Any
 
 from kombu import Consumer, Exchange, Queue
 
-from adapters.broker import Broker
+from adapters.broker import Broker, open_channel
 from adapters.publishing import Message, Publisher
 from adapters.sandbox.behaviours import ACCEPTING, Behaviour, Ending, Kind
 from adapters.sandbox.bookkeeping import (
@@ -115,7 +115,7 @@ class Messages:
             try:
                 queues = [Queue(name, Exchange(""), routing_key=name) for name in BY_MESSAGE]
                 with Consumer(
-                    connection.channel(), queues=queues, on_message=self._take, prefetch_count=1
+                    open_channel(connection), queues=queues, on_message=self._take, prefetch_count=1
                 ):
                     while not self._stop.is_set():
                         with contextlib.suppress(TimeoutError):

@@ -7,19 +7,23 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 from kombu import Connection, Producer
 
-from adapters.contract import NotNow, Reply
+from adapters.contract import Reply, ReplySource
 from adapters.registry import AdapterMisconfigured
-from fulfillment.engine import replies, scanning, sending, sweeping, targets
+from fulfillment.engine import replies, sending, sweeping, targets
 from fulfillment.models import Attempt, Command, Disposition, InboundEvent, TargetSystem, Task
-from oms.embedded.layout import layout_of
+from oms.embedded import redis
+from oms.embedded.layout import Layout, layout_of, prepare_servers
 from oms.models import Order
 from tests import desk
 from tests.sandbox import Sandbox
@@ -56,13 +60,21 @@ def fieldwork(committed_db: str, redis_url: str) -> TargetSystem:
 
 @pytest.fixture
 def fetching(fieldwork: TargetSystem) -> Iterator[None]:
-    """The process `manage.py replies`, as a thread of this one."""
+    with fetched():
+        yield
+
+
+@contextmanager
+def fetched() -> Iterator[None]:
+    """`manage.py replies` as a thread of this process, for the time of the block."""
     stop = threading.Event()
     thread = threading.Thread(target=replies.run, kwargs={"stop": stop})
     thread.start()
-    yield
-    stop.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def visit(**spec: Any) -> Order:
@@ -136,12 +148,8 @@ def test_the_example_workflow_completes(
     call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
     call_command("workflows", "publish", "examples/workflows/site-visit/v1.yaml", verbosity=0)
     order = desk.order(desk.item("site-visit"))
-    stop = threading.Event()
-    thread = threading.Thread(target=replies.run, kwargs={"stop": stop})
-    thread.start()
-    completes(order)
-    stop.set()
-    thread.join()
+    with fetched():
+        completes(order)
     assert set(sandbox.effects(order.reference).values()) == {1}
     assert len(sandbox.effects(order.reference)) == 3
 
@@ -303,3 +311,239 @@ def test_a_reply_that_is_too_long_goes_to_the_dead_letters(
 
 
 # --- trouble -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_redis(home: Path, fieldwork: TargetSystem) -> Iterator[Layout]:
+    """A Redis of the test's own, which carries the target's messages and may be stopped."""
+    layout = layout_of(home)
+    prepare_servers(layout)
+    redis.start(layout)
+    fieldwork.settings = {**fieldwork.settings, "broker_url": layout.redis_url()}
+    fieldwork.save()
+    targets.forget()
+    yield layout
+    redis.stop(layout)
+
+
+def test_a_broker_that_is_away_costs_time_and_nothing_else(
+    own_redis: Layout, tmp_path: Path
+) -> None:
+    redis.stop(own_redis)
+    order = visit()
+    sending.drain(target=QUEUE)
+    task = desk.tasks_of(order)["book_visit@1"]
+    assert (task.state, task.attempts) == ("FAILED_RETRYABLE", 1)
+    assert "broker_unreachable" in task.blocked_reason
+    redis.start(own_redis)
+    sandbox = Sandbox(tmp_path / "own.sqlite3", "--broker", own_redis.redis_url())
+    with fetched():
+        desk.advance(60)
+        completes(order)
+    assert set(sandbox.effects(order.reference).values()) == {1}
+    sandbox.kill()
+
+
+def test_connections_recover_when_the_broker_was_restarted(
+    own_redis: Layout, tmp_path: Path
+) -> None:
+    sandbox = Sandbox(tmp_path / "own.sqlite3", "--broker", own_redis.redis_url())
+    with fetched():
+        completes(visit())
+        redis.stop(own_redis)
+        away = desk.order()
+        sending.drain(target=QUEUE)
+        assert state(away) == "FAILED_RETRYABLE"
+        redis.start(own_redis)
+        back = desk.order()
+        sending.drain(target=QUEUE)
+        assert state(back) in ("ACCEPTED", "SUCCEEDED")
+        completes(back)
+        desk.advance(60)
+        completes(away)
+    sandbox.kill()
+
+
+def test_a_reply_waits_for_a_database_that_is_away(
+    fieldwork: TargetSystem, redis_url: str, broker: Any, committed_db: str
+) -> None:
+    order = visit()
+    command = book(order)
+    with fetched():
+        with database_away():
+            push(redis_url, report(command))
+            until(lambda: broker.hlen(f"{REPLIES}.unacked") == 1)
+        until(lambda: state(order) == "SUCCEEDED")
+        until(lambda: waiting(redis_url) == 0)
+
+
+def test_a_reply_that_could_not_be_recorded_is_there_for_the_next_process(
+    fieldwork: TargetSystem, redis_url: str, broker: Any
+) -> None:
+    order = visit()
+    command = book(order)
+    with database_away():
+        stop = threading.Event()
+        source = targets._build(fieldwork)
+        assert isinstance(source, ReplySource)
+        push(redis_url, report(command))
+
+        def record(reply: Reply) -> None:
+            stop.set()
+            replies.record(reply, target=QUEUE, stop=stop)
+
+        source.receive_replies(record=record, stop=stop)
+    assert (broker.llen(REPLIES), broker.hlen(f"{REPLIES}.unacked")) == (1, 0)
+    with fetched():
+        completes(order)
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Nobody gets a connection to the test's database, and those who had one have lost it."""
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    with psycopg.connect(
+        settings.ENVIRONMENT.database_owner_url, dbname="postgres", autocommit=True
+    ) as owner:
+        owner.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = %s AND usename IS NOT NULL",
+            [name],
+        )
+        try:
+            yield
+        finally:
+            owner.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            # A pool that has failed takes its time before it tries again.
+            connection.close_pool()  # type: ignore[attr-defined]
+
+
+def test_a_command_whose_worker_died_after_the_publication_has_one_effect(
+    sandbox: Sandbox, fetching: None
+) -> None:
+    order = visit()
+    (claim,) = desk.claim(QUEUE)
+    adapter = targets.adapter_for(TargetSystem.objects.get(pk=QUEUE))
+    adapter.send(command=claim.command)  # and the worker that did this is gone
+    completes(order)
+    assert set(sandbox.effects(order.reference).values()) == {1}
+    assert Attempt.objects.filter(finished_at=None, task__target_id=QUEUE).count() == 1
+    desk.advance(600)
+    sweeping.sweep()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+
+
+def test_a_reply_that_never_comes_is_asked_for_by_sending_again(
+    sandbox: Sandbox, fetching: None
+) -> None:
+    sandbox.script({"behaviour": {"kind": "never_call_back"}, "times": 1})
+    order = visit(retry={"maximum_attempts": 3}, timeouts={"callback": "PT1M"})
+    book(order)
+    assert state(order) == "ACCEPTED"
+    desk.advance(120)
+    sweeping.sweep()
+    assert state(order) == "READY", "under the same key; the target deduplicates"
+    desk.advance(120)
+    completes(order)
+    assert list(sandbox.effects(order.reference).values()) == [1]
+
+
+@pytest.mark.parametrize("kind", ["duplicate_callback", "callback_before_answer", "latency"])
+def test_what_the_sandbox_does_to_replies_changes_nothing(
+    sandbox: Sandbox, fetching: None, kind: str
+) -> None:
+    sandbox.script({"behaviour": {"kind": kind}})
+    order = visit()
+    completes(order)
+    assert list(sandbox.effects(order.reference).values()) == [1]
+
+
+def test_a_garbled_reply_of_the_sandbox_is_parked(sandbox: Sandbox, fetching: None) -> None:
+    sandbox.script({"behaviour": {"kind": "garbage"}, "times": 1})
+    order = visit()
+    book(order)
+    until(lambda: InboundEvent.objects.filter(disposition="UNMATCHED").exists())
+    assert state(order) == "ACCEPTED"
+
+
+def test_a_sandbox_that_is_killed_replies_after_its_return(
+    sandbox: Sandbox, fetching: None, redis_url: str
+) -> None:
+    sandbox.script({"behaviour": {"kind": "asynchronous", "latency_ms": 1000}})
+    order = visit()
+    book(order)
+    until(lambda: len(sandbox.effects(order.reference)) == 1)
+    sandbox.kill()
+    sandbox.start("--broker", redis_url)
+    completes(order)
+    assert list(sandbox.effects(order.reference).values()) == [1]
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def test_a_target_that_comes_goes_or_changes_is_noticed(
+    committed_db: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "_LOOK_SECONDS", 0.1)
+
+    def threads() -> set[str]:
+        return {one.name for one in threading.enumerate() if one.name.startswith("replies-")}
+
+    with fetched():
+        row = desk.target(
+            QUEUE,
+            adapter="messaging",
+            settings={"queue": QUEUE, "reply_queue": "others"},
+            asynchronous=True,
+            status_query=False,
+        )
+        until(lambda: threads() == {"replies-fieldwork"})
+        row.settings = {"queue": QUEUE, "reply_queue": REPLIES}
+        row.save()
+        push(redis_url, b'{"event_id": "a", "idempotency_key": "k", "status": "failed"}')
+        until(InboundEvent.objects.exists)
+        row.delete()
+        until(lambda: threads() == set())
+
+
+def test_a_reply_queue_belongs_to_one_target(
+    fieldwork: TargetSystem, tmp_path: Path, redis_url: str, broker: Any
+) -> None:
+    file = tmp_path / "targets.yaml"
+    file.write_text(
+        "targets:\n"
+        "  second:\n"
+        "    title: Another\n"
+        "    queue: crm\n"
+        "    adapter: messaging\n"
+        f"    settings: {{queue: second, reply_queue: {REPLIES}}}\n"
+        "    idempotent: true\n"
+        "    status_query: false\n"
+        "    asynchronous: true\n"
+    )
+    with pytest.raises(CommandError, match="share its reply queue with 'fieldwork'"):
+        call_command("targets", "load", str(file))
+    # Behind the door's back: then nobody's replies are fetched, rather than the wrong one's.
+    row = TargetSystem.objects.get(pk=QUEUE)
+    row.pk = "second"
+    row.save(force_insert=True)
+    assert replies._sources() == {}
+
+
+@pytest.mark.parametrize("name", ["crm", "orchestration"])
+def test_the_engines_own_queues_are_refused(committed_db: str, name: str) -> None:
+    row = TargetSystem(
+        name="greedy",
+        queue="crm",
+        adapter="messaging",
+        settings={"queue": "greedy", "reply_queue": name},
+        idempotent=True,
+        status_query=False,
+        asynchronous=True,
+    )
+    with pytest.raises(AdapterMisconfigured, match="engine's own"):
+        targets.check(row)
