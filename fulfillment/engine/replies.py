@@ -137,11 +137,11 @@ def record(reply: Reply, *, target: str, stop: threading.Event) -> None:
         except _DATABASE_TROUBLE as error:
             connection.close()
             logger.warning("reply not recorded yet", extra={"reason": type(error).__name__})
+            if stop.wait(_PAUSE_SECONDS):
+                raise NotNow from error
             tries += _database_is_well()
             if tries >= _TRIES:
                 raise Unrecordable(f"{type(error).__name__}: {error}") from error
-            if stop.wait(_PAUSE_SECONDS):
-                raise NotNow from error
         except Exception as error:
             logger.exception("reply can't be recorded", extra={"target": target})
             raise Unrecordable(f"{type(error).__name__}: {error}") from error
