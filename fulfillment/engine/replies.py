@@ -12,7 +12,7 @@ import logging
 import threading
 from functools import partial
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection
 
 from adapters.contract import NotNow, Reply, ReplySource, Unrecordable
 from adapters.registry import AdapterMisconfigured
@@ -45,9 +45,13 @@ def run(*, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             _match(fetching, _sources())
-        except _DATABASE_TROUBLE:
+        except Error as error:
+            # Away, or not migrated yet: neither is a reason to end.
             connection.close()
-            logger.warning("target systems can't be read at present; fetching goes on as before")
+            logger.warning(
+                "target systems can't be read at present; fetching goes on as before",
+                extra={"reason": type(error).__name__},
+            )
         stop.wait(_LOOK_SECONDS)
     _match(fetching, {})
 
