@@ -92,18 +92,24 @@ class ReplyQueue:
     def _put_aside(self, message: Any, body: bytes, reason: str) -> None:
         logger.error("reply put aside", extra={"queue": self._name, "reason": reason})
         dead = _queue(self._name + DEAD_SUFFIX)
-        dead(message.channel).declare()
-        Producer(message.channel, auto_declare=False).publish(
-            body,
-            routing_key=dead.name,
-            content_type=str(message.content_type or "application/octet-stream"),
-            content_encoding="binary",
-            delivery_mode="persistent",
-            headers={"reason": reason[:1000]},
-            message_id=_text(message.properties.get("message_id")),
-            correlation_id=_text(message.properties.get("correlation_id")),
-            retry=False,
-        )
+        # On a connection of its own: waiting for a confirmation on the one that delivers would
+        # deliver the next message in the middle of this one.
+        with self._broker.to_publish() as connection:
+            channel = open_channel(connection)
+            dead(channel).declare()
+            Producer(channel, auto_declare=False).publish(
+                body,
+                routing_key=dead.name,
+                content_type=str(message.content_type or "application/octet-stream"),
+                content_encoding="binary",
+                delivery_mode="persistent",
+                headers={"reason": reason[:1000]},
+                message_id=_text(message.properties.get("message_id")),
+                correlation_id=_text(message.properties.get("correlation_id")),
+                retry=False,
+                timeout=self._broker.timeout_seconds,
+                confirm_timeout=self._broker.timeout_seconds,
+            )
 
 
 def _queue(name: str) -> Queue:
