@@ -55,22 +55,7 @@ def adapter_for(target: TargetSystem) -> Adapter:
 def check(target: TargetSystem) -> None:
     """Raise UnknownQueue or AdapterMisconfigured when work for this row could not be sent."""
     _check_queue(target)
-    adapter = _build(target)
-    if isinstance(adapter, ReplySource):
-        _check_replies(target, adapter)
-
-
-def _check_replies(target: TargetSystem, adapter: ReplySource) -> None:
-    for other in TargetSystem.objects.filter(adapter=target.adapter).exclude(pk=target.pk):
-        try:
-            theirs = _build(other)
-        except AdapterMisconfigured:
-            continue
-        if isinstance(theirs, ReplySource) and theirs.reply_address == adapter.reply_address:
-            raise AdapterMisconfigured(
-                f"Target system {target.pk!r} would share its reply queue with {other.pk!r}. The "
-                "queue tells whose replies they are: choose another name for one of them."
-            )
+    _check_replies(target, _build(target))
 
 
 def _check_queue(target: TargetSystem) -> None:
@@ -80,6 +65,22 @@ def _check_queue(target: TargetSystem) -> None:
             f"consumes. Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) "
             "and start a worker for it, or choose one of these queues for the target."
         )
+
+
+def _check_replies(target: TargetSystem, adapter: Adapter) -> None:
+    """The reply queue tells whose replies they are."""
+    if not isinstance(adapter, ReplySource):
+        return
+    for other in TargetSystem.objects.filter(adapter=target.adapter).exclude(pk=target.pk):
+        try:
+            theirs = _build(other)
+        except AdapterMisconfigured:
+            continue
+        if isinstance(theirs, ReplySource) and theirs.reply_address == adapter.reply_address:
+            raise AdapterMisconfigured(
+                f"Target system {target.pk!r} would share its reply queue with {other.pk!r}; "
+                "choose another name for one of them."
+            )
 
 
 def _build(target: TargetSystem) -> Adapter:
