@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +32,8 @@ _LONGEST_PAUSE_SECONDS = 15.0
 _TIMEOUT_SECONDS = 5.0
 _TRY_AGAIN = frozenset({408, 425, 429})
 _VARIABLE = "OMS_CALLBACK_SECRET"
+QUEUE = "queue:"
+"""Before the name of a reply queue, where others have the scheme of a URL."""
 GIVEN_UP = -1
 """In place of the copies left: the receiver refused it."""
 
@@ -107,7 +109,15 @@ def is_allowed(*, url: str, origins: Collection[str]) -> bool:
 class Dispatcher:
     """Sends callbacks when they are due, each until it is delivered or refused."""
 
-    def __init__(self, *, ledger: Ledger, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        secrets: Secrets,
+        by_message: Callable[[Callback], tuple[str, int]] | None = None,
+    ) -> None:
+        """`by_message` sends those whose address is a queue rather than a URL."""
+        self._by_message = by_message
         self._ledger = ledger
         self._secrets = secrets
         self._http = urllib3.PoolManager(maxsize=_SENDERS, num_pools=20)
@@ -159,6 +169,8 @@ class Dispatcher:
 
     def _send(self, callback: Callback) -> tuple[str, int]:
         """What the receiver said, and its HTTP status (0 when it said nothing)."""
+        if callback.url.startswith(QUEUE):
+            return ("no broker", 0) if self._by_message is None else self._by_message(callback)
         body = callback.body.encode()
         secret = self._secrets.of(callback.target)
         try:

@@ -51,7 +51,7 @@ def variables(environment: Environment) -> dict[str, str]:
 
 
 def programs(environment: Environment, *, home: Layout) -> list[Program]:
-    """Web, workers, beat, Flower and the sandbox, in the order in which they are started."""
+    """Web, workers, beat, replies, Flower and the sandbox, in the order of their start."""
     shared = variables(environment)
     sandbox = Program(
         name="sandbox",
@@ -61,7 +61,7 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             *("--port", str(environment.sandbox_port)),
             *("--ledger", str(environment.home / "sandbox.sqlite3")),
         ],
-        variables=shared,
+        variables={**shared, "OMS_SANDBOX_BROKER_URL": environment.redis_url},
         health=(environment.sandbox_port, "/healthz"),
     )
     web = Program(
@@ -81,6 +81,8 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
         command=["celery", "beat", "--loglevel", "WARNING", "--pidfile", ""],
         variables=shared,
     )
+    # Idle until a target system is reached by messages: an operator adds one while it runs.
+    replies = Program(name="replies", command=["manage.py", "replies"], variables=shared)
     flower = Program(
         name="flower",
         command=[
@@ -99,7 +101,10 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             for queue in environment.target_queues
         ),
     ]
-    started = [sandbox, web, *(replace(worker, variables=shared) for worker in workers), beat]
+    started = [
+        *(sandbox, web, *(replace(worker, variables=shared) for worker in workers)),
+        *(beat, replies),
+    ]
     # Without a password it would show every task to everybody.
     if environment.flower_password:
         started.append(flower)
