@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test up check bench lock format clean
+.PHONY: help demo test up check bench bulkhead lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -14,6 +14,7 @@ help:
 	@echo "make up      start the stack and stay; Ctrl-C stops it"
 	@echo "make check   lint, types, layers, migrations, Django's own checks"
 	@echo "make bench   measure this engine beside bare Celery"
+	@echo "make bulkhead  measure what a hung target system costs the others"
 	@echo "make lock    pin the requirements anew from pyproject.toml"
 	@echo "make clean   delete everything that the above have made, orders included"
 
@@ -39,6 +40,9 @@ up: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
+
+bulkhead: $(READY)
+	@$(BIN)/python -m tests.load.bulkhead $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ class Environment:
     scanner: bool
     flower_password: str = field(repr=False)
     callback_secrets: CallbackSecrets
+    webhook_allowed_origins: tuple[str, ...]
 
     @property
     def embedded_database(self) -> bool:
@@ -106,6 +107,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         scanner=_flag(given, "OMS_SCANNER", default=True),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
         callback_secrets=_callback_secrets(given),
+        webhook_allowed_origins=_origins(given, "OMS_WEBHOOK_ALLOWED_ORIGINS"),
     )
 
 
@@ -201,6 +203,32 @@ def _web_address(given: Mapping[str, str], name: str, default: str, seen_by: str
             f"{name} is {url!r}; use http://host:port or https://host, as {seen_by}."
         )
     return url.rstrip("/")
+
+
+def _origins(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    if not given.get(name):
+        return ()
+    origins = _names(given, name, "")
+    for origin in origins:
+        try:
+            parts = urlsplit(origin)
+            valid = parts.port != 0 and parts.hostname and "@" not in parts.netloc
+        except ValueError:
+            valid = False
+        if (
+            not valid
+            or origin != f"{parts.scheme}://{parts.netloc}"
+            or parts.scheme
+            not in (
+                "http",
+                "https",
+            )
+        ):
+            raise EnvironmentInvalid(
+                f"{name} holds {origin!r}; use origins such as http://receiver:9000 with commas "
+                "between them: scheme, host and port, without a path."
+            )
+    return origins
 
 
 def _callback_secrets(given: Mapping[str, str]) -> CallbackSecrets:

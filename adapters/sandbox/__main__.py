@@ -9,6 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
+from adapters.broker import Broker, BrokerUrlInvalid
 from adapters.callback_secrets import CallbackSecrets
 from adapters.sandbox.app import create_app
 from adapters.sandbox.broken import SandboxProtocol
@@ -34,7 +35,18 @@ def main() -> None:
         help="where callbacks may go, such as http://web:8000; repeatable; without it, only to "
         "this machine",
     )
+    parser.add_argument(
+        "--broker",
+        default=os.environ.get("OMS_SANDBOX_BROKER_URL", ""),
+        metavar="URL",
+        help="where the systems that are reached by messages take their commands from; better in "
+        "OMS_SANDBOX_BROKER_URL when it holds a password",
+    )
     options = parser.parse_args()
+    try:
+        broker = Broker(url=options.broker, timeout_seconds=5) if options.broker else None
+    except BrokerUrlInvalid as error:
+        parser.error(str(error))
     origins = {origin_of(url) for url in options.callback_origin}
     if None in origins:
         parser.error("--callback-origin takes addresses such as http://web:8000")
@@ -55,6 +67,7 @@ def main() -> None:
             ledger=ledger,
             secrets=secrets,
             callback_origins={origin for origin in origins if origin is not None},
+            broker=broker,
         ),
         host=options.host,
         port=options.port,

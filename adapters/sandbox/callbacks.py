@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,8 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 15.0
 _TIMEOUT_SECONDS = 5.0
 _TRY_AGAIN = frozenset({408, 425, 429})
+QUEUE = "queue:"
+"""Before the name of a reply queue, where others have the scheme of a URL."""
 GIVEN_UP = -1
 """In place of the copies left: the receiver refused it."""
 
@@ -74,7 +76,15 @@ def is_allowed(*, url: str, origins: Collection[str]) -> bool:
 class Dispatcher:
     """Sends callbacks when they are due, each until it is delivered or refused."""
 
-    def __init__(self, *, ledger: Ledger, secrets: CallbackSecrets) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        secrets: CallbackSecrets,
+        by_message: Callable[[Callback], tuple[str, int]] | None = None,
+    ) -> None:
+        """`by_message` sends those whose address is a queue rather than a URL."""
+        self._by_message = by_message
         self._ledger = ledger
         self._secrets = secrets
         self._http = urllib3.PoolManager(maxsize=_SENDERS, num_pools=20)
@@ -126,6 +136,8 @@ class Dispatcher:
 
     def _send(self, callback: Callback) -> tuple[str, int]:
         """What the receiver said, and its HTTP status (0 when it said nothing)."""
+        if callback.url.startswith(QUEUE):
+            return ("no broker", 0) if self._by_message is None else self._by_message(callback)
         body = callback.body.encode()
         try:
             response = self._http.request(

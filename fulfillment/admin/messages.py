@@ -14,11 +14,12 @@ from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     badge,
     link,
+    list_link,
     order_link,
     pretty,
 )
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import Disposition, InboundEvent, OutboxEvent, Task
+from fulfillment.models import Delivery, Disposition, InboundEvent, OutboxEvent, Task
 
 DISPOSITION_SIGNS: Mapping[str, Sign] = {
     Disposition.APPLIED: ("✓", "done"),
@@ -94,12 +95,22 @@ class OutboxEventAdmin(ReadOnlyAdmin):
     list_left_out = ("payload",)
     search_fields = ("fulfillment__order_reference",)
     search_help_text = "The order's reference"
-    fields = (("order", "event_type"), ("occurred_at", "published_at"), "payload_text")
-    readonly_fields = ("order", "payload_text")
+    fields = (
+        ("order", "event_type"),
+        ("occurred_at", "published_at"),
+        ("plan_id", "task_id"),
+        ("causation_id", "deliveries"),
+        "payload_text",
+    )
+    readonly_fields = ("order", "deliveries", "payload_text")
 
     @display(description="order")
     def order(self, event: OutboxEvent) -> str:
         return order_link(event.fulfillment.order_reference)
+
+    @display(description="deliveries")
+    def deliveries(self, event: OutboxEvent) -> str:
+        return list_link("what became of it", model=Delivery, event__id__exact=event.pk)
 
     @display(description="payload")
     def payload_text(self, event: OutboxEvent) -> str:

@@ -14,7 +14,8 @@ from adapters.contract import Outcome
 from fulfillment.engine import failpoints
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.database import Row, clean, cursor
-from fulfillment.engine.settlement import Result, apply, conflicts
+from fulfillment.engine.outcomes import Result, conflicts
+from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange, FulfillmentError
