@@ -77,7 +77,9 @@ def report_of_message(*, body: bytes, message_id: str, correlation_id: str) -> R
     document = _with(document, "event_id", message_id, "message_id")
     document = _with(document, "idempotency_key", correlation_id, "correlation_id")
     if not document.get("event_id"):
-        raise NotAReport("Neither the message nor its body has an id: it can't be told twice.")
+        raise NotAReport(
+            "It has no event_id, and the message no message_id: its repetitions could not be told."
+        )
     try:
         return ReportIn.model_validate(document)
     except ValidationError as error:

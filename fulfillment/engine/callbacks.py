@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import InterfaceError, InternalError, OperationalError
-
 from adapters.contract import Outcome
 from fulfillment.engine import failpoints
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
-from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
 from fulfillment.engine.outcomes import Result, conflicts
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
@@ -44,7 +42,7 @@ _DISPOSE = """
 UPDATE fulfillment_inboundevent SET disposition = %s, task_id = %s, suggestions = %s WHERE id = %s
 """
 _SENDS = "SELECT number FROM fulfillment_attempt WHERE command_id = %s AND purpose = %s"
-_NOBODYS_FAULT = (OperationalError, InterfaceError, InternalError, ConcurrentChange)
+_NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
 
 class EventIdReused(FulfillmentError):

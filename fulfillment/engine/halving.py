@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import InterfaceError, InternalError, OperationalError
+from fulfillment.engine.database import DATABASE_TROUBLE
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +24,7 @@ def in_halves(
     """
     try:
         return work(items)
-    except (OperationalError, InterfaceError, InternalError):
+    except DATABASE_TROUBLE:
         raise
     except Exception as error:
         if len(items) == 1:

@@ -12,13 +12,13 @@ import logging
 import threading
 from functools import partial
 
-from django.db import Error, InterfaceError, InternalError, OperationalError, connection
+from django.db import Error, connection
 
 from adapters.contract import NotNow, Reply, ReplySource, Unrecordable
 from adapters.registry import AdapterMisconfigured
 from adapters.reports import NotAReport, outcome_of, report_of_message
 from fulfillment.engine import callbacks, failpoints, targets
-from fulfillment.engine.database import clean
+from fulfillment.engine.database import DATABASE_TROUBLE, clean
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Disposition, InboundEvent, TargetSystem
@@ -31,7 +31,7 @@ _PAUSE_SECONDS = 0.5
 _TRIES = 5
 """How often the same reply may fail while the database is well."""
 _KEPT_CHARACTERS = 10_000
-_DATABASE_TROUBLE = (OperationalError, InterfaceError, InternalError, ConcurrentChange)
+_TRY_AGAIN = (*DATABASE_TROUBLE, ConcurrentChange)
 _SEEN = "SELECT 1 FROM fulfillment_inboundevent WHERE source = %s AND event_id = %s"
 
 
@@ -138,7 +138,7 @@ def record(reply: Reply, *, target: str, stop: threading.Event) -> None:
         try:
             _record(target, reply)
             break
-        except _DATABASE_TROUBLE as error:
+        except _TRY_AGAIN as error:
             connection.close()
             logger.warning("reply not recorded yet", extra={"reason": type(error).__name__})
             if stop.wait(_PAUSE_SECONDS):
@@ -210,6 +210,6 @@ def _database_is_well() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         return True
-    except (OperationalError, InterfaceError):
+    except DATABASE_TROUBLE:
         connection.close()
         return False

@@ -18,10 +18,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from fulfillment.engine import chain, events, failpoints, flushing, hints
-from fulfillment.engine.database import Row, cursor, ids
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
@@ -324,7 +324,7 @@ def run_unit(
     for pause in (*_RETRY_PAUSES_SECONDS, None):
         try:
             return _run_once(work, wanted, actor, drained)
-        except (OperationalError, InterfaceError, ConcurrentChange) as error:
+        except (*DATABASE_TROUBLE, ConcurrentChange) as error:
             if pause is None or connection.in_atomic_block:
                 raise
             logger.warning("unit of work runs again", extra={"reason": type(error).__name__})

@@ -18,13 +18,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
 from fulfillment.engine import cases, hints, targets
-from fulfillment.engine.database import clean, cursor
+from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
 from fulfillment.engine.unit import Unit, run_unit
@@ -126,7 +124,7 @@ def _assess() -> int:
                     fulfillment_ids=[inquiry.order.fulfillment_id],
                     actor="feasibility",
                 )
-            except (OperationalError, InterfaceError):
+            except DATABASE_TROUBLE:
                 raise  # The database's trouble is nobody's fault.
             except Exception:
                 # Its neighbours go on; it is asked for again when its time is over.
