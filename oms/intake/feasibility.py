@@ -126,11 +126,12 @@ def _assess() -> int:
                 )
             except DATABASE_TROUBLE:
                 raise  # The database's trouble is nobody's fault.
-            except Exception:
+            except Exception as error:
                 # Its neighbours go on; it is asked for again when its time is over.
                 logger.exception(
                     "feasibility not decided", extra={"order": inquiry.order.reference}
                 )
+                _file(inquiry.order, error)
     if len(taken) == _BATCH:
         nudge()
     return len(orders)
@@ -289,6 +290,22 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
     unit.record_order(moved)
     if order.state == OrderState.READY_FOR_FULFILLMENT:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
+
+
+def _file(order: Order, error: Exception) -> None:
+    run_unit(
+        lambda unit: cases.open_case(
+            unit,
+            fallout=cases.poison(
+                subject=_case_of(order),
+                what=f"{order.reference} can't be accepted",
+                error=error,
+                fulfillment_id=order.fulfillment_id,
+            ),
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="feasibility",
+    )
 
 
 def _case_of(order: Order) -> str:
