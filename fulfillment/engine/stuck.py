@@ -46,13 +46,15 @@ FROM (
 ) v WHERE p.id = v.id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
+# A subscriber that did not get an event, or an answer that contradicts a success, is no such reason.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
   AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
-      WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN')
+      WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
+        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL)
 ORDER BY p.stuck_at LIMIT %s
