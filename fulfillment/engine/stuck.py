@@ -46,7 +46,7 @@ FROM (
 ) v WHERE p.id = v.id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A subscriber that did not get an event, or an answer that contradicts a success, is no such reason.
+# A dead letter, or an answer that contradicts a success, is no such reason.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
