@@ -41,6 +41,11 @@ WHERE source = %s AND event_id = %s
 _DISPOSE = """
 UPDATE fulfillment_inboundevent SET disposition = %s, task_id = %s, suggestions = %s WHERE id = %s
 """
+# Whoever settles a task closes its case if it was in trouble.
+_TROUBLED = """
+UPDATE fulfillment_task SET blocked_reason = %s
+WHERE id = %s AND blocked_reason = '' AND NOT state = ANY(%s::text[])
+"""
 _SENDS = "SELECT number FROM fulfillment_attempt WHERE command_id = %s AND purpose = %s"
 _NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
@@ -233,6 +238,7 @@ def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> R
         why = f"It is about this task, but could not be applied: {cause}"
         about = suggestion(task_id=command.task_id, task=key, order=order, why=why)
         _dispose(unit, event_id, Disposition.UNMATCHED, None, [about])
+        unit.raw.execute(_TROUBLED, [why, command.task_id, sorted(TASK_TERMINAL)], prepare=True)
         open_case(
             unit,
             fallout=Fallout(
