@@ -12,7 +12,7 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Graph, Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import graphs
+from fulfillment.engine import failpoints, graphs
 from fulfillment.engine.completion import reach_milestones, update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
@@ -134,6 +134,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
                 node=task.node,
                 tasks=by_plan[task.plan_id],
             )
+    failpoints.reach("settlement.before_successors")
     for plan_id, nodes in succeeded.items():
         if unit.plans[plan_id].state not in PLAN_SELECTABLE:
             continue  # superseded-silent: what it has on the wire is settled, nothing follows
@@ -147,6 +148,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
         )
     for plan_id in by_plan:
         update_plan(unit, plan=unit.plans[plan_id])
+    failpoints.reach("settlement.inside")
 
 
 def _graph(unit: Unit, plan_id: int) -> Graph:
