@@ -39,6 +39,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._delay_seconds = 0.0
         self._refusing = False
+        self._skip = 0
         self._cuts_left = 0
         self._delivered = True
         self.commits = 0
@@ -78,14 +79,14 @@ class Proxy:
         """Cut every connection now. Returns how many there were."""
         return self._do(self._cut_all)
 
-    def cut_at_commit(self, *, times: int = 1, delivered: bool = True) -> None:
-        """Cut the connection at each of the next COMMITs; 0 ends it.
+    def cut_at_commit(self, *, times: int = 1, skip: int = 0, delivered: bool = True) -> None:
+        """Let `skip` COMMITs pass, then cut the connection at each of the next; 0 ends it.
 
         `delivered`: PostgreSQL commits and its reply is lost. Otherwise it never hears of it.
         """
 
         async def arm() -> None:
-            self._cuts_left, self._delivered = times, delivered
+            self._skip, self._cuts_left, self._delivered = skip, times, delivered
 
         self._do(arm)
 
@@ -153,7 +154,9 @@ class Proxy:
             while data := await source.read(_CHUNK):
                 if any(wire.frontend.commits(data)):
                     self.commits += 1
-                    if self._cuts_left > 0:
+                    if self._skip > 0:
+                        self._skip -= 1
+                    elif self._cuts_left > 0:
                         self._cuts_left -= 1
                         self.cuts += 1
                         if not self._delivered:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,13 @@ from django.core.management import call_command
 from adapters.sandbox.systems import SYSTEMS
 from fulfillment.engine import audit, outbox
 from fulfillment.models import Attempt, Command, InboundEvent, OutboxEvent, Purpose, Task
+from oms.embedded.layout import layout_of
 from oms.environment import CHECKOUT
 from oms.intake import feasibility
-from oms.models import Order
+from oms.models import ApiClient, Order
 from tests import desk
+from tests.chaos.proxy import Proxy
+from tests.conftest import ENVIRONMENT
 from tests.crash import desk_worker
 from tests.sandbox import Sandbox
 from tests.waiting import until
@@ -46,7 +52,9 @@ class Desk:
             "OMS_SECRET_KEY": "of the tests alone",
         }
 
-    def child(self, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    def child(
+        self, *arguments: str, failpoint: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """A part of the work in a process of its own, which dies at `failpoint`."""
         return subprocess.run(
             [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
@@ -56,11 +64,26 @@ class Desk:
                 **self._variables,
                 "OMS_FAILPOINTS": failpoint,
                 "DESK_CLOCK_SECONDS": str(self._clock),
+                **variables,
             },
             capture_output=True,
             text=True,
             check=False,
         )
+
+    @contextmanager
+    def background(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The same, while the test looks on; it is gone at the end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
+            cwd=CHECKOUT,
+            env={**os.environ, **self._variables, "DESK_CLOCK_SECONDS": str(self._clock)},
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def dies(self, *arguments: str, at: str) -> None:
         done = self.child(*arguments, failpoint=at)
@@ -143,8 +166,12 @@ _AT_WORK = [
     *(f"unit.before_flush@{number}" for number in (1, 9, 14)),
     *(f"unit.before_commit@{number}" for number in (2, 8, 11, 14)),
     *(f"unit.after_commit@{number}" for number in (2, 8, 11, 14)),
+    *(f"settlement.before_successors@{number}" for number in (1, 4)),
+    *(f"settlement.inside@{number}" for number in (2, 5)),
+    *(f"sending.before_claim@{number}" for number in (1, 12)),
     *(f"sending.before_send@{number}" for number in (1, 12)),
     *(f"sending.after_send@{number}" for number in (1, 6, 14)),
+    "feasibility.before_deciding",
 ]
 
 
@@ -188,12 +215,16 @@ def test_recovery_may_die_as_well(shop: Desk) -> None:
     in_doubt = Task.objects.filter(target_id="payment", state="OUTCOME_UNKNOWN")
     questions = Attempt.objects.filter(purpose=Purpose.QUERY, task__target_id="payment")
     shop.later(600)
+    shop.dies("work", "payment", at="sweeping.before_settling")
     shop.dies("work", "payment", at="unit.before_commit")  # the sweeper
     assert lost.exists()
     shop.dies("work", "payment", at="unit.after_commit")
     assert in_doubt.exists()
     shop.later(60)
-    shop.dies("work", "payment", at="sending.after_send")  # the question
+    shop.dies("work", "payment", at="sending.after_query")
+    assert questions.filter(finished_at=None).exists()
+    shop.later(600)
+    shop.dies("work", "payment", at="sending.after_send")  # the next question
     assert questions.filter(finished_at=None).exists()
     shop.finish()
     shop.nothing_is_lost_or_done_twice()
@@ -207,6 +238,8 @@ def test_without_the_fast_path_the_scanner_may_die(
     desk_worker.submit()
     feasibility.assess()
     ready = Task.objects.filter(state="READY")
+    shop.dies("work", at="scanning.holding_rows")
+    assert not ready.exists()
     shop.dies("work", at="unit.before_commit")
     assert not ready.exists()
     shop.dies("work", at="unit.after_commit")
@@ -264,3 +297,96 @@ def test_events_are_published_again_when_their_publisher_died(
     names = published()
     assert len(names) == 4
     assert names[:2] == names[2:], "in order, under the ids by which subscribers deduplicate"
+
+
+_BY_CHANCE = sorted(
+    {point.partition("@")[0] for point in [*_IN_SUBMISSION, *_AT_WORK]}
+    | {"scanning.holding_rows", "sending.after_query", "sweeping.before_settling"}
+)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_processes_may_die_at_random(shop: Desk, seed: int) -> None:
+    """Whoever takes the orders in and all who work on them, each with a chance of 5 % at one
+    failpoint, whenever it comes by there."""
+    dice = random.Random(seed)
+    ends: list[int] = []
+
+    def process(*arguments: str) -> int:
+        chance = f"{dice.choice(_BY_CHANCE)}%5:{seed}"
+        done = shop.child(*arguments, failpoint=chance, OMS_FAILPOINTS_RUN=str(len(ends)))
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        ends.append(done.returncode)
+        return done.returncode
+
+    def everything_is_done() -> bool:
+        process("work")
+        shop.later(60)
+        return desk_worker.unfinished() == 0
+
+    until(lambda: process("submit") == 0)
+    until(everything_is_done, seconds=90)
+    assert -signal.SIGKILL in ends
+    shop.nothing_is_lost_or_done_twice()
+
+
+@pytest.mark.parametrize("number", [0, 3, 6, 9, 12])
+def test_a_commit_whose_reply_is_lost_is_done_once(
+    shop: Desk, committed_db: str, tmp_path: Path, number: int
+) -> None:
+    """The connection is cut when PostgreSQL has committed and before the worker hears of it."""
+    with wire(tmp_path) as proxy:
+        through = {"DATABASE_URL": proxy.url(committed_db)}
+        ApiClient.objects.create(name="a-client")
+        proxy.cut_at_commit()
+        assert shop.child("submit", **through).returncode == 0
+        assert proxy.cuts == 1
+        assert Order.objects.count() == 7
+        proxy.cut_at_commit(skip=number)
+        shop.child("work", **through)
+        assert proxy.cuts == 2
+    shop.finish()
+    shop.nothing_is_lost_or_done_twice()
+
+
+@contextmanager
+def wire(folder: Path) -> Iterator[Proxy]:
+    if not ENVIRONMENT.embedded_database:
+        pytest.skip("The wire goes between sockets of this machine.")
+    proxy = Proxy(folder=folder / "wire", upstream=layout_of(ENVIRONMENT.home).sockets)
+    proxy.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+
+
+def test_a_request_whose_sender_died_before_the_reply_is_done_once(shop: Desk) -> None:
+    """Between the last byte of a request and the first of its reply no code of ours runs."""
+    desk_worker.submit()
+    shop.stops_before("payment")
+    shop.sandbox.script(
+        {"match": {"target": "payment"}, "behaviour": {"kind": "succeed_then_timeout"}}
+    )
+    done = Task.objects.filter(target_id="payment").values_list(
+        "commands__idempotency_key", flat=True
+    )
+    keys = [key for key in done if key]
+    with shop.background("work", "payment") as worker:
+        until(lambda: sum(shop.sandbox.executed(key) for key in keys) > 0)
+        worker.kill()
+    assert Attempt.objects.filter(finished_at=None, task__target_id="payment").exists()
+    shop.sandbox.script()
+    shop.finish()
+    shop.nothing_is_lost_or_done_twice()
+
+
+def test_every_failpoint_in_the_code_is_tried_here() -> None:
+    placed = {
+        name
+        for package in ("oms", "fulfillment")
+        for file in (CHECKOUT / package).rglob("*.py")
+        for name in re.findall(r'failpoints\.reach\(\s*"([^"]+)"', file.read_text())
+    }
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    assert {name for name in placed if name not in tests} == set()
