@@ -224,6 +224,8 @@ def test_recovery_may_die_as_well(shop: Desk) -> None:
     shop.dies("work", "payment", at="sending.after_query")
     assert questions.filter(finished_at=None).exists()
     shop.later(600)
+    shop.child("work", "payment")  # whose answer was lost is to be asked again
+    shop.later(600)
     shop.dies("work", "payment", at="sending.after_send")  # the next question
     assert questions.filter(finished_at=None).exists()
     shop.finish()
