@@ -57,9 +57,7 @@ def verify(
     if not message_id or not numeric or not any(given):
         raise SignatureRefused("missing")
     at_seconds = int(timestamp)
-    expected = [
-        _signature(message_id, at_seconds, body, secret) for secret in secrets if secret
-    ]
+    expected = [_signature(message_id, at_seconds, body, secret) for secret in secrets if secret]
     # Every pair is compared, so that the time taken tells nothing about which one matched.
     matches = [
         hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogateescape"))

@@ -59,3 +59,27 @@ class UnknownQueue(FulfillmentError):
     """A target system names a queue that no worker consumes; declare it in OMS_TARGET_QUEUES."""
 
     code = "fulfillment.unknown_queue"
+
+
+class RetryPoliciesInvalid(FulfillmentError):
+    """A target system's retry policies can't be used; the message says where and why."""
+
+    code = "fulfillment.retry_policies_invalid"
+
+
+class ReasonMissing(FulfillmentError):
+    """Whoever does something by hand has to say why."""
+
+    code = "fulfillment.reason_missing"
+
+
+class NothingToHold(FulfillmentError):
+    """What is to be held or paused does not exist; the message says how it is named."""
+
+    code = "fulfillment.nothing_to_hold"
+
+
+class HoldUnknown(FulfillmentError):
+    """There is no hold of this number."""
+
+    code = "fulfillment.hold_unknown"

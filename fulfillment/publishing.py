@@ -42,7 +42,9 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
             name=definition.name, version=definition.version
         ).first()
         if known is not None:
-            if known.content_hash != definition.content_hash:
+            # Read anew: what an older release wrote down leaves out what has a default since.
+            there = WorkflowDefinition.from_document(known.document)
+            if there.content_hash != definition.content_hash:
                 raise PublishedVersionDiffers(
                     f"{definition.name} v{definition.version} is published with other content, "
                     "and what is published never changes. Raise `version:` in the file and "

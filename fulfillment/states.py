@@ -35,6 +35,17 @@ class TaskState(enum.StrEnum):
     FAILED_FINAL = "FAILED_FINAL"
 
 
+class Breaker(enum.StrEnum):
+    """The circuit breaker of a target system (reference §12.2)."""
+
+    CLOSED = "CLOSED"
+    """All calls go through."""
+    OPEN = "OPEN"
+    """Nothing is sent for a while."""
+    HALF_OPEN = "HALF_OPEN"
+    """Probes go through, one at a time."""
+
+
 PLAN_TERMINAL = frozenset(
     {PlanState.COMPLETED, PlanState.FAILED, PlanState.CANCELLED, PlanState.SUPERSEDED}
 )
@@ -56,5 +67,8 @@ TASK_MOVING = frozenset(
 )
 """States that the engine itself will leave; a plan with none of them waits for help."""
 
-TASK_CLAIMABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
-"""States that a worker may claim once `not_before` has passed: to send, or to reconcile."""
+TASK_SENDABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE})
+"""States that a worker may claim to send, once `not_before` has passed."""
+
+TASK_CLAIMABLE = TASK_SENDABLE | {TaskState.OUTCOME_UNKNOWN}
+"""States that a worker may claim at all: to send, or to ask what became of it."""

@@ -11,6 +11,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
+from fulfillment import operations
 from fulfillment.engine import outbox, scanning, sending, stuck, sweeping
 
 
@@ -28,7 +29,8 @@ def run_commands(*, target: str, **_: Any) -> int:
 
 @shared_task(name="fulfillment.tasks.scan_runnable")
 def scan_runnable(**_: Any) -> int:
-    """Select where a selection is due, and hint at what may be claimed."""
+    """Release what was held for a time, select where that is due, hint at what may be claimed."""
+    operations.release_ended_holds()
     return scanning.scan()
 
 

@@ -28,7 +28,7 @@ from fulfillment.engine import (
     targets,
 )
 from fulfillment.engine.claiming import Claim
-from fulfillment.engine.settlement import Result
+from fulfillment.engine.outcomes import Result
 from fulfillment.models import Plan, TargetSystem, Task
 from fulfillment.publishing import publish
 from oms.intake import workflows

@@ -12,6 +12,7 @@ from fulfillment.definitions.schema import (
     CompensationSpec,
     NoCompensation,
     OutputDependency,
+    RetryPolicySpec,
     Scope,
     TaskSpec,
     WorkflowDefinition,
@@ -103,7 +104,6 @@ def _node(
     item: int | None,
     served: tuple[int, ...],
 ) -> g.Node:
-    policy = definition.retry_policy(task)
     undo = task.compensation
     return g.Node(
         index=index,
@@ -123,13 +123,7 @@ def _node(
         },
         required=task.required,
         irreversible=task.irreversible,
-        retry=g.Retry(
-            initial_interval_seconds=plain_seconds(policy.initial_interval),
-            backoff_coefficient=policy.backoff_coefficient,
-            maximum_interval_seconds=plain_seconds(policy.maximum_interval),
-            maximum_attempts=policy.maximum_attempts,
-            non_retryable=policy.non_retryable,
-        ),
+        retry=_retry(definition.retry_policy(task)),
         call_timeout_seconds=plain_seconds(task.timeouts.call),
         callback_timeout_seconds=plain_seconds(task.timeouts.callback),
         compensation=(
@@ -177,3 +171,18 @@ def _selection_faults(items: Sequence[ItemSelection]) -> list[Fault]:
             )
             fault("mixed_versions", path, message)
     return faults
+
+
+def _retry(policy: RetryPolicySpec | None) -> g.Retry | None:
+    if policy is None:
+        return None
+    return g.Retry(
+        initial_interval_seconds=plain_seconds(policy.initial_interval),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval_seconds=plain_seconds(policy.maximum_interval),
+        maximum_attempts=policy.maximum_attempts,
+        retryable=policy.retryable,
+        non_retryable=policy.non_retryable,
+        reconcile_first=policy.reconcile_first,
+        escalate_after=policy.escalate_after,
+    )

@@ -34,7 +34,10 @@ class Retry:
     backoff_coefficient: float
     maximum_interval_seconds: float
     maximum_attempts: int
+    retryable: tuple[str, ...] = ()
     non_retryable: tuple[str, ...] = ()
+    reconcile_first: bool = False
+    escalate_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,8 @@ class Node:
     outputs: Mapping[str, Output]
     required: bool
     irreversible: bool
-    retry: Retry
+    retry: Retry | None
+    """None: as the target system's row says at the time."""
     call_timeout_seconds: float
     callback_timeout_seconds: float
     compensation: Compensation | None
@@ -105,8 +109,13 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             **document,
             "items": tuple(document["items"]),
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
-            "retry": Retry(**{**retry, "non_retryable": tuple(retry["non_retryable"])}),
+            "retry": _retry(retry) if retry is not None else None,
             "compensation": Compensation(**undo) if undo is not None else None,
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
         }
     )
+
+
+def _retry(document: Mapping[str, Any]) -> Retry:
+    codes = {name: tuple(document.get(name, ())) for name in ("retryable", "non_retryable")}
+    return Retry(**{**document, **codes})

@@ -83,7 +83,13 @@ class RetryPolicySpec(Closed):
     backoff_coefficient: Annotated[float, Field(ge=1, le=100, strict=True)] = 2.0
     maximum_interval: Duration = timedelta(minutes=1)
     maximum_attempts: Annotated[StrictInt, Field(ge=1, le=1000)] = 5
+    retryable: tuple[ErrorCode, ...] = ()
+    """Codes of failures without effect that are tried again whatever the status says."""
     non_retryable: tuple[ErrorCode, ...] = ()
+    reconcile_first: StrictBool = False
+    """Ask the target by key before every further send."""
+    escalate_after: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
+    """Sends without effect after which a person is told."""
 
 
 class TimeoutSpec(Closed):
@@ -264,15 +270,15 @@ class WorkflowDefinition(Closed):
         """64 hex characters; comments and formatting of the file don't change it."""
         return content_hash(definition_document(self))
 
-    def retry_policy(self, task: TaskSpec) -> RetryPolicySpec:
-        """The policy of a task: its own, a named one, or the built-in `standard`.
+    def retry_policy(self, task: TaskSpec) -> RetryPolicySpec | None:
+        """The policy of a task: its own, or a named one; None leaves it to the target system.
 
         Raises KeyError for a name that `validation.validate` refuses.
         """
         if isinstance(task.retry, RetryPolicySpec):
             return task.retry
         if task.retry == "standard" and "standard" not in self.retry_policies:
-            return RetryPolicySpec()
+            return None
         return self.retry_policies[task.retry]
 
     @classmethod

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, StrictBool, StrictInt
+from pydantic import Field, JsonValue, StrictBool, StrictFloat, StrictInt, TypeAdapter
 
 from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.loading import read_text, shaped
-from fulfillment.definitions.schema import Closed, DashedName, Name, Text
+from fulfillment.definitions.schema import Closed, DashedName, Name, RetryPolicySpec, Text
 from fulfillment.definitions.source import read_source
 from fulfillment.errors import DefinitionInvalid
+
+ANY_ACTION = "*"
+RetryPolicies = dict[Name | Literal["*"], RetryPolicySpec]
+RETRY_POLICIES: TypeAdapter[dict[str, RetryPolicySpec]] = TypeAdapter(RetryPolicies)
+"""Retry policies by action, as a target's row holds them."""
+_Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 
 
 class TargetSpec(Closed):
@@ -25,7 +31,18 @@ class TargetSpec(Closed):
     idempotent: StrictBool
     status_query: StrictBool
     asynchronous: StrictBool = False
-    sender_slots: Annotated[StrictInt, Field(ge=1, le=1000)] = 16
+    sender_slots: _Slots = 16
+    concurrency_limit: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
+    query_slots: _Slots = 4
+    accepted_holds_slot: StrictBool = False
+    rate_per_second: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1_000_000)] | None = None
+    rate_burst: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1
+    breaker_failures: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
+    breaker_pause: Duration = timedelta(seconds=10)
+    breaker_probes: _Slots = 1
+    ramp: Duration | None = None
+    lost_leases_limit: Annotated[StrictInt, Field(ge=2, le=1000)] = 5
+    retry_policies: RetryPolicies = {}
     reconcile_after: Duration = timedelta(seconds=2)
     maximum_queries: Annotated[StrictInt, Field(ge=1, le=1000)] = 20
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from adapters.contract import Outcome
 from fulfillment.engine.database import cursor
-from fulfillment.engine.settlement import Result, apply, conflicts
+from fulfillment.engine.outcomes import Result, conflicts
+from fulfillment.engine.settlement import apply
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Disposition, InboundEvent, Task
 from fulfillment.states import TASK_TERMINAL

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from fulfillment.engine.database import clean
 from fulfillment.engine.unit import Unit
 from fulfillment.models import CaseCategory, CaseState, Severity
 
@@ -21,6 +22,7 @@ VALUES (%s, %s, %s, %s, 'OPEN', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 
 ON CONFLICT (subject) WHERE state = 'OPEN' DO UPDATE
 SET reason_code = excluded.reason_code, title = excluded.title,
     explanation = excluded.explanation, severity = excluded.severity,
+    category = excluded.category, owner_queue = excluded.owner_queue,
     repair_options = excluded.repair_options,
     facts = fulfillment_falloutcase.facts || excluded.facts
 RETURNING id, xmax = 0
@@ -63,7 +65,7 @@ class Fallout:
 
 
 def open_case(unit: Unit, *, fallout: Fallout) -> int:
-    """Open a case, or add to the open one about the same subject. Returns its id."""
+    """Open a case, or bring the open one about the same subject up to date. Returns its id."""
     queue, within = _QUEUES[fallout.category]
     unit.raw.execute(
         _OPEN,
@@ -115,6 +117,45 @@ def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> in
                 resolution,
             )
     return len(resolved)
+
+
+def of_task(task_id: int) -> str:
+    """The subject of what keeps one task; closed when the task gets on."""
+    return f"task:{task_id}"
+
+
+def of_plan(plan_id: int) -> str:
+    """The subject of a plan in which nothing moves; closed when something does."""
+    return f"plan:{plan_id}"
+
+
+def poison(
+    *,
+    subject: str,
+    what: str,
+    error: Exception,
+    fulfillment_id: int | None = None,
+    plan_id: int | None = None,
+    task_id: int | None = None,
+) -> Fallout:
+    """The engine itself fails with this one; its neighbours go on."""
+    return Fallout(
+        subject=subject,
+        category=CaseCategory.POISON,
+        severity=Severity.HIGH,
+        reason_code=type(error).__name__,
+        title=f"{what}: the engine fails with it",
+        explanation=clean(
+            f"{type(error).__name__}: {error}. It is tried again every minute; nothing else waits "
+            "for it. Find the cause in the log, correct the data or the row that it names, and "
+            "it goes on by itself.",
+            2000,
+        ),
+        facts={"error": clean(f"{type(error).__name__}: {error}", 2000)},
+        fulfillment_id=fulfillment_id,
+        plan_id=plan_id,
+        task_id=task_id,
+    )
 
 
 def _audit(

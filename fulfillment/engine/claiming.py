@@ -1,4 +1,7 @@
-"""The claim: take runnable commands of one target, in selection order, under a lease."""
+"""The claim: take commands of one target under a lease, as far as its protection allows.
+
+Commands in doubt come first and are asked for; then runnable ones in selection order are sent.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +9,50 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 
 from adapters.contract import Command
-from fulfillment.engine import graphs
+from fulfillment.engine import admission, cases, graphs, hints, holds
 from fulfillment.engine.database import Row, allocate, clean, cursor
 from fulfillment.engine.halving import in_halves
+from fulfillment.engine.limits import Allowance
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TaskState
+from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
 
 logger = logging.getLogger(__name__)
 
 LEASE_MARGIN = timedelta(seconds=10)
 """Lease beyond the call's own deadline: room for the claim's commit and the settlement."""
+SUSPECT_AFTER = 2
+"""Lost leases in a row after which a command is claimed alone: if it takes its worker down
+again, it takes nobody else's call with it, and is known to be the one."""
+_LOOKS = 3
+_LOOK_AHEAD = 500
 
-_CLAIMABLE = "(" + ", ".join(f"'{state}'" for state in sorted(TASK_CLAIMABLE)) + ")"
-_SELECTABLE = "(" + ", ".join(f"'{state}'" for state in sorted(PLAN_SELECTABLE)) + ")"
+
+def _sql(states: frozenset[Any]) -> str:
+    return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
+
+
 # The states stand in the text, not in parameters: the partial index serves no other query. The
 # plan's state is asked row by row in index order; as a join it would invite a hash and a sort.
 # Tasks of a superseded plan must not use up the limit, or those behind them are never seen.
-_CANDIDATES = f"""
+_IN_DOUBT = """
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
-WHERE t.target_id = %s AND t.state IN {_CLAIMABLE} AND t.held_by_id IS NULL
+WHERE t.target_id = %s AND t.state = 'OUTCOME_UNKNOWN' AND t.not_before <= fulfillment_now()
+ORDER BY t.not_before LIMIT %s
+"""
+_RUNNABLE = f"""
+SELECT t.fulfillment_id, t.id FROM fulfillment_task t
+WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
   AND t.not_before <= fulfillment_now()
-  AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_SELECTABLE}
+  AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_sql(PLAN_SELECTABLE)}
 ORDER BY t.priority DESC, t.depth, t.id LIMIT %s
 """
 _CLAIM = f"""
@@ -45,15 +62,14 @@ FROM fulfillment_task t
 JOIN LATERAL (
     SELECT * FROM fulfillment_command c WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
 ) c ON true
-WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_CLAIMABLE} AND t.not_before <= %s
-ORDER BY t.priority DESC, t.depth, t.id
+WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
+  AND (t.held_by_id IS NULL OR t.state = 'OUTCOME_UNKNOWN')
+ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.depth, t.id
 """
-
-
 # Without the ORM's view of its plan: that may be what can't be read.
 _PUT_OFF = f"""
 UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s
-WHERE id = %s AND state IN {_CLAIMABLE}
+WHERE id = %s AND state IN {_sql(TASK_CLAIMABLE)} RETURNING key, plan_id
 """
 _PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 
@@ -73,34 +89,79 @@ class Claim:
     """Monotonic seconds; a call that has not begun by then must not begin."""
 
 
-def claim(*, target: TargetSystem, limit: int, worker: str) -> list[Claim]:
+def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) -> list[Claim]:
     """At most `limit` commands, DISPATCHED and committed before anything is sent.
 
-    What another claim took between the look and the lock is left out; the caller looks again
-    until nothing is claimable.
+    `alone` says that this process makes no other call at the moment: only then may a command
+    be claimed that is suspected of taking workers down. What another claim took between the
+    look and the lock is left out; the caller looks again until nothing is claimable.
     """
     if not target.idempotent and not target.status_query:
         # Nobody could tell afterwards which of a batch happened: one at a time.
         limit = 1
-    for _ in range(3):
-        with cursor() as raw:
-            raw.execute(_CANDIDATES, [target.pk, limit], prepare=True)
-            candidates = raw.fetchall()
+    looks = 0
+    while looks < _LOOKS:
+        allowed = admission.expected(target=target, wanted=limit)
+        candidates = _candidates(target, allowed)
         if not candidates:
+            _look_again(target, allowed)
             return []
-        claims = _take_or_split(target, candidates, worker)
+        claims = _take_or_split(target, candidates, worker, alone)
         if claims:
             return claims
+        looks += 1
+        if _park_held(target):
+            looks = 0
     return []
 
 
-def _take_or_split(target: TargetSystem, candidates: Sequence[Row], worker: str) -> list[Claim]:
-    """Claim in one unit; a task that can't be claimed waits, with the reason."""
+def _candidates(target: TargetSystem, allowed: Allowance) -> list[Row]:
+    if not allowed.calls:
+        return []
+    with cursor() as raw:
+        raw.execute(_IN_DOUBT, [target.pk, allowed.queries], prepare=True)
+        found = raw.fetchall()
+        free = allowed.calls - len(found)
+        if free > 0 and not holds.target_is_held(raw, target=target.pk):
+            raw.execute(_RUNNABLE, [target.pk, free], prepare=True)
+            found += raw.fetchall()
+    return found
+
+
+def _look_again(target: TargetSystem, allowed: Allowance) -> None:
+    """When its limits will let something through, if they are what keeps it back."""
+    if allowed.again_at is None or allowed.calls:
+        return
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        row = raw.fetchone()
+    assert row is not None
+    hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - row[0]})
+
+
+def _park_held(target: TargetSystem) -> bool:
+    """Whether some of the next candidates were held, and are out of the way now."""
+    with cursor() as raw:
+        raw.execute(_RUNNABLE, [target.pk, _LOOK_AHEAD], prepare=True)
+        heads = [row[1] for row in raw.fetchall()]
+    return bool(heads) and holds.park_held(task_ids=heads) > 0
+
+
+def _take_or_split(
+    target: TargetSystem, candidates: Sequence[Row], worker: str, alone: bool
+) -> list[Claim]:
+    """Claim in one unit; a task that can't be claimed waits, with a case for a person."""
     actor = f"worker {worker}"
 
     def take(batch: Sequence[Row]) -> list[Claim]:
         return run_unit(
-            partial(_take, target=target, task_ids=[row[1] for row in batch], worker=worker),
+            partial(
+                _take,
+                target=target,
+                task_ids=[row[1] for row in batch],
+                worker=worker,
+                alone=alone,
+            ),
             fulfillment_ids=(row[0] for row in batch),
             actor=actor,
             drained=target.pk,
@@ -113,9 +174,8 @@ def _take_or_split(target: TargetSystem, candidates: Sequence[Row], worker: str)
             exc_info=error,
             extra={"task": task_id},
         )
-        reason = clean(f"It can't be sent at the moment: {type(error).__name__}: {error}", 500)
         run_unit(
-            partial(_put_off, task_id=task_id, reason=reason),
+            partial(_put_off, task_id=task_id, fulfillment_id=fulfillment_id, error=error),
             fulfillment_ids=[fulfillment_id],
             actor=actor,
         )
@@ -123,11 +183,29 @@ def _take_or_split(target: TargetSystem, candidates: Sequence[Row], worker: str)
     return in_halves(candidates, work=take, culprit=put_off)
 
 
-def _put_off(unit: Unit, task_id: int, reason: str) -> None:
+def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) -> None:
+    reason = clean(f"It can't be sent at the moment: {type(error).__name__}: {error}", 500)
     unit.raw.execute(_PUT_OFF, [_PAUSE_AFTER_FAILURE, reason, task_id], prepare=True)
+    row = unit.raw.fetchone()
+    if row is None:
+        return  # Somebody else has got further with it.
+    key, plan_id = row
+    cases.open_case(
+        unit,
+        fallout=cases.poison(
+            subject=cases.of_task(task_id),
+            what=f"{key} can't be sent",
+            error=error,
+            fulfillment_id=fulfillment_id,
+            plan_id=plan_id,
+            task_id=task_id,
+        ),
+    )
 
 
-def _take(unit: Unit, target: TargetSystem, task_ids: list[int], worker: str) -> list[Claim]:
+def _take(
+    unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
+) -> list[Claim]:
     began = time.monotonic()
     unit.raw.execute(_CLAIM, [task_ids, unit.now], prepare=True)
     rows = unit.raw.fetchall()
@@ -135,16 +213,75 @@ def _take(unit: Unit, target: TargetSystem, task_ids: list[int], worker: str) ->
     tasks = [task_from_row(row[:width]) for row in rows]
     unit.adopt_tasks(tasks)
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
-    taken = [
+    wanted = [
         (task, row[width:])
         for task, row in zip(tasks, rows, strict=True)
         if unit.plans[task.plan_id].state in PLAN_SELECTABLE
+        or task.state == TaskState.OUTCOME_UNKNOWN
     ]
+    holds.pass_gate(unit.raw)
+    wanted = _without_suspects(_without_held(unit, target, wanted), alone)
+    entry = admission.Admission(unit, target=target, wanted=len(wanted))
+    taken = _within(entry.allowance, wanted)
+    entry.spend(calls=len(taken))
     attempt_ids = allocate(unit.raw, "fulfillment_attempt", len(taken))
     return [
-        _claimed(unit, target, task, command, next(attempt_ids), worker, began)
+        _claimed(unit, target, task, command, next(attempt_ids), worker, entry.now, began)
         for task, command in taken
     ]
+
+
+_Candidate = tuple[Task, tuple[Any, ...]]
+
+
+def _without_held(
+    unit: Unit, target: TargetSystem, wanted: Sequence[_Candidate]
+) -> list[_Candidate]:
+    """Holds keep commands from being sent; nothing but a pause keeps them from being asked for."""
+    if holds.target_is_held(unit.raw, target=target.pk):
+        return [pair for pair in wanted if pair[0].state == TaskState.OUTCOME_UNKNOWN]
+    held = holds.holding(
+        unit.raw,
+        tasks=[
+            holds.Held(
+                task_id=task.pk,
+                plan_id=task.plan_id,
+                node=task.node,
+                target=target.pk,
+                order_reference=unit.fulfillments[task.fulfillment_id].order_reference,
+                customer=unit.fulfillments[task.fulfillment_id].customer,
+                graph_id=unit.plans[task.plan_id].graph_id,
+            )
+            for task, _ in wanted
+            if task.state != TaskState.OUTCOME_UNKNOWN
+        ],
+    )
+    holds.park(unit.raw, holds=held)
+    return [pair for pair in wanted if pair[0].pk not in held]
+
+
+def _without_suspects(wanted: Sequence[_Candidate], alone: bool) -> list[_Candidate]:
+    """A command that has lost several workers goes alone, or not yet."""
+    for position, (task, _) in enumerate(wanted):
+        if task.lost_leases >= SUSPECT_AFTER and task.state != TaskState.OUTCOME_UNKNOWN:
+            if position == 0 and alone:
+                return [wanted[0]]
+            return list(wanted[:position])
+    return list(wanted)
+
+
+def _within(allowed: Allowance, wanted: Sequence[_Candidate]) -> list[_Candidate]:
+    taken: list[_Candidate] = []
+    queries = 0
+    for task, command in wanted:
+        if len(taken) == allowed.calls:
+            break
+        if task.state == TaskState.OUTCOME_UNKNOWN:
+            if queries == allowed.queries:
+                continue
+            queries += 1
+        taken.append((task, command))
+    return taken
 
 
 def _claimed(
@@ -154,6 +291,7 @@ def _claimed(
     command: tuple[Any, ...],
     attempt_id: int,
     worker: str,
+    now: datetime,
     began: float,
 ) -> Claim:
     command_id, key, action, payload = command
@@ -164,7 +302,7 @@ def _claimed(
     if task.state == TaskState.OUTCOME_UNKNOWN:
         purpose = Purpose.QUERY
         # Nobody else asks while this lease runs; a lost one lets the next claim ask.
-        task.not_before = unit.now + lease
+        task.not_before = now + lease
         unit.touched_tasks.add(task.pk)
     else:
         purpose = Purpose.SEND
@@ -180,8 +318,8 @@ def _claimed(
             number=task.attempts,
             purpose=purpose,
             worker=worker[:100],
-            started_at=unit.now,
-            lease_expires_at=unit.now + lease,
+            started_at=now,
+            lease_expires_at=now + lease,
         )
     )
     locked = unit.fulfillments[task.fulfillment_id]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
 import psycopg
 
-from fulfillment.definitions.graph import Graph, Node, Retry
+from fulfillment.definitions.graph import Graph
 from fulfillment.engine.database import Row, cursor
-from fulfillment.engine.retry import RetryPolicy
 from fulfillment.models import Plan, PlanGraph
 
 _ids: dict[str, int] = {}
@@ -71,22 +69,6 @@ def context_of(plan: Plan) -> Mapping[str, Any]:
         plan.context = json.loads(plan.context)
     context: Mapping[str, Any] = plan.context
     return context
-
-
-@lru_cache(maxsize=1024)
-def _policy(retry: Retry) -> RetryPolicy:
-    return RetryPolicy(
-        initial_interval=timedelta(seconds=retry.initial_interval_seconds),
-        backoff_coefficient=retry.backoff_coefficient,
-        maximum_interval=timedelta(seconds=retry.maximum_interval_seconds),
-        maximum_attempts=retry.maximum_attempts,
-        non_retryable=frozenset(retry.non_retryable),
-    )
-
-
-def retry_policy(node: Node) -> RetryPolicy:
-    """The node's frozen retry policy as the engine computes with it."""
-    return _policy(node.retry)
 
 
 @lru_cache(maxsize=4096)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, targets
+from fulfillment.engine import targets
 from fulfillment.engine.database import clean
+from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.retry import backoff, query_delay
 from fulfillment.engine.unit import Unit
-from fulfillment.models import Task
+from fulfillment.models import CaseCategory, Task
 from fulfillment.states import TaskState
 
 NEVER_ARRIVED_LIMIT = 10
@@ -46,12 +47,12 @@ def lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     if target.status_query:
         task.not_before = unit.now + target.reconcile_after
         unit.wake_up(target=target.pk, at=task.not_before)
-    elif target.idempotent and task.sends < graphs.retry_policy(node).maximum_attempts:
+    elif target.idempotent and task.sends < targets.retry_policy(node).maximum_attempts:
         _send_again(unit, task, node, "the target deduplicates by key and has no status query")
     elif target.idempotent:
-        to_a_person(unit, task, "and every attempt is used up", outcome)
+        to_a_person(unit, task, node, "and every attempt is used up", outcome)
     else:
-        to_a_person(unit, task, "and it can neither deduplicate nor be asked", outcome)
+        to_a_person(unit, task, node, "and it can neither deduplicate nor be asked", outcome)
 
 
 def never_happened(unit: Unit, task: Task, node: Node) -> None:
@@ -59,7 +60,7 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
     # A send that never arrived says nothing about the target's willingness, so it does not
     # count towards the policy's attempts; it must not go on for ever either.
     task.sends -= 1
-    if task.attempts < NEVER_ARRIVED_LIMIT * graphs.retry_policy(node).maximum_attempts:
+    if task.attempts < NEVER_ARRIVED_LIMIT * targets.retry_policy(node).maximum_attempts:
         _send_again(unit, task, node, "the target system has never seen the key")
     else:
         task.blocked_reason = (
@@ -67,23 +68,34 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
             "seen the command. Check the way to the target system, then run the task again."
         )
         unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
+        if task.required:
+            open_for_task(
+                unit,
+                task=task,
+                node=node,
+                category=CaseCategory.REFUSED,
+                reason_code="never_arrived",
+                explanation=task.blocked_reason,
+            )
 
 
 def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
     task.not_before = unit.now + backoff(
-        policy=graphs.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
+        policy=targets.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
     )
     task.unanswered_queries = 0
     unit.change_task(task, Task.send_again, cause=cause)
     unit.wake_up(target=task.target_id, at=task.not_before)
 
 
-def unanswered(unit: Unit, task: Task, outcome: Outcome) -> None:
+def unanswered(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     """The target, asked, gave no answer: it is asked again later, but not for ever."""
     target = targets.get(task.target_id)
     task.unanswered_queries += 1
     if not target.status_query or task.unanswered_queries >= target.maximum_queries:
-        to_a_person(unit, task, f"after {task.unanswered_queries} unanswered queries", outcome)
+        to_a_person(
+            unit, task, node, f"after {task.unanswered_queries} unanswered queries", outcome
+        )
         return
     task.not_before = unit.now + query_delay(
         reconcile_after=target.reconcile_after, unanswered=task.unanswered_queries
@@ -92,13 +104,21 @@ def unanswered(unit: Unit, task: Task, outcome: Outcome) -> None:
     unit.wake_up(target=target.pk, at=task.not_before)
 
 
-def to_a_person(unit: Unit, task: Task, why: str, outcome: Outcome) -> None:
+def to_a_person(unit: Unit, task: Task, node: Node, why: str, outcome: Outcome) -> None:
     """Nobody but a person can find out; `why` completes "it is not known"."""
     task.blocked_reason = (
         f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
         "in the target system before anything is sent again."
     )
     unit.change_task(task, Task.await_manual, cause="only a person can tell", code=code_of(outcome))
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.UNCERTAIN,
+        reason_code=code_of(outcome) or "outcome_unknown",
+        explanation=task.blocked_reason,
+    )
 
 
 def describe(outcome: Outcome) -> str:

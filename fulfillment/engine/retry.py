@@ -11,14 +11,20 @@ LONGEST_RETRY_AFTER = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how far apart one command is sent."""
+    """How often and how far apart one command is sent (reference §12.1)."""
 
-    initial_interval: timedelta
-    backoff_coefficient: float
-    maximum_interval: timedelta
-    maximum_attempts: int
+    initial_interval: timedelta = timedelta(seconds=1)
+    backoff_coefficient: float = 2.0
+    maximum_interval: timedelta = timedelta(minutes=1)
+    maximum_attempts: int = 5
+    retryable: frozenset[str] = frozenset()
+    """Codes of known failures without effect that are tried again whatever the status says."""
     non_retryable: frozenset[str] = frozenset()
-    """Error codes of the target that end the task whatever the status says."""
+    """Codes that end the task whatever the status says; they go before `retryable`."""
+    reconcile_first: bool = False
+    """Ask the target by key before every further send, even if it says nothing happened."""
+    escalate_after: int | None = None
+    """Sends without effect after which a person is told, while it goes on being tried."""
 
 
 def spread(*, key: str, attempt: int) -> float:
@@ -50,9 +56,15 @@ def backoff(
     return max(delay, min(retry_after, LONGEST_RETRY_AFTER)) if retry_after else delay
 
 
-def may_retry(*, policy: RetryPolicy, sends: int, code: str) -> bool:
-    """Whether another send is allowed after `sends` tries that had no effect."""
-    return sends < policy.maximum_attempts and code not in policy.non_retryable
+def may_retry(*, policy: RetryPolicy, sends: int, code: str, retryable: bool) -> bool:
+    """Whether another send is allowed after `sends` tries that had no effect.
+
+    `retryable` is the adapter's judgement, from the status or the exception; `code` is the
+    target's error code or the adapter's name for what happened, such as `http_503`.
+    """
+    if sends >= policy.maximum_attempts or code in policy.non_retryable:
+        return False
+    return retryable or code in policy.retryable
 
 
 def query_delay(*, reconcile_after: timedelta, unanswered: int) -> timedelta:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from fulfillment.engine import failpoints, hints
+from fulfillment.engine import cases, failpoints, hints, holds
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
@@ -24,10 +24,16 @@ SELECT id, fulfillment_id FROM fulfillment_plan
 WHERE selection_due_at <= fulfillment_now() ORDER BY selection_due_at LIMIT %s
 """
 _CLAIMABLE_TARGETS = """
-SELECT s.name FROM fulfillment_targetsystem s WHERE EXISTS (
+SELECT s.name FROM fulfillment_targetsystem s
+JOIN fulfillment_targetcondition k ON k.target_id = s.name AND k.paused_at IS NULL
+WHERE EXISTS (
     SELECT 1 FROM fulfillment_task t
-    WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'OUTCOME_UNKNOWN', 'READY')
+    WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'READY')
       AND t.held_by_id IS NULL AND t.not_before <= fulfillment_now()
+) OR EXISTS (
+    SELECT 1 FROM fulfillment_task t
+    WHERE t.target_id = s.name AND t.state = 'OUTCOME_UNKNOWN'
+      AND t.not_before <= fulfillment_now()
 )
 """
 _BATCH = 100
@@ -55,6 +61,8 @@ def scan() -> int:
     with cursor() as raw:
         raw.execute(_CLAIMABLE_TARGETS, prepare=True)
         targets = {row[0]: 1 for row in raw.fetchall()}
+    # Left behind when whoever released a hold has died before it let the tasks go.
+    targets.update(dict.fromkeys(holds.unpark(), 1))
     hints.publish(targets=targets, wake_ups={})
     return selected
 
@@ -75,17 +83,31 @@ def _select_or_split(due: Sequence[Row]) -> None:
         logger.error(
             "selection failed; it is tried again later", exc_info=error, extra={"plan": plan_id}
         )
-        run_unit(partial(_put_off, plan_id=plan_id), fulfillment_ids=[fulfillment_id], actor=_ACTOR)
+        run_unit(
+            partial(_put_off, plan_id=plan_id, error=error),
+            fulfillment_ids=[fulfillment_id],
+            actor=_ACTOR,
+        )
 
     in_halves(due, work=select_together, culprit=put_off)
 
 
-def _put_off(unit: Unit, plan_id: int) -> None:
+def _put_off(unit: Unit, plan_id: int, error: Exception) -> None:
     plans = plans_by_id(unit.raw, [plan_id])
     unit.adopt_plans(plans)
     for plan in plans:
         plan.selection_due_at = unit.now + _PAUSE_AFTER_FAILURE
         unit.touched_plans.add(plan.pk)
+        cases.open_case(
+            unit,
+            fallout=cases.poison(
+                subject=cases.of_plan(plan.pk),
+                what=f"What runs next in plan {plan.pk} can't be told",
+                error=error,
+                fulfillment_id=plan.fulfillment_id,
+                plan_id=plan.pk,
+            ),
+        )
 
 
 def _select(unit: Unit, plan_ids: Sequence[int]) -> None:

@@ -13,9 +13,10 @@ from django.conf import settings
 from fulfillment.definitions.graph import Graph, runnable_among
 from fulfillment.definitions.references import ValueMissing, node_input
 from fulfillment.engine import graphs
+from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.unit import Unit
-from fulfillment.models import Command, Plan, Task
+from fulfillment.models import CaseCategory, Command, Plan, Task
 from fulfillment.states import TaskState
 
 
@@ -61,6 +62,14 @@ def _ready(
     except ValueMissing as error:
         task.blocked_reason = f"The input of {task.key} can't be made: {error}"
         unit.change_task(task, Task.await_manual, cause="input could not be resolved")
+        open_for_task(
+            unit,
+            task=task,
+            node=node,
+            category=CaseCategory.DATA,
+            reason_code="input_missing",
+            explanation=f"{task.blocked_reason} Give the value, or waive the task.",
+        )
         return
     locked = unit.fulfillments[plan.fulfillment_id]
     task.not_before = unit.now

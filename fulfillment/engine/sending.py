@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from django.db import InterfaceError, OperationalError
 
 from adapters.contract import Adapter, Outcome, OutcomeKind
-from fulfillment.engine import claiming, failpoints, settlement, targets
+from fulfillment.engine import claiming, failpoints, outcomes, settlement, targets
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Purpose, TargetSystem
 
@@ -105,7 +105,9 @@ class Drain:
             return
         adapter = targets.adapter_for(target)
         failpoints.reach("sending.before_claim")
-        claims = claiming.claim(target=target, limit=free, worker=self._worker)
+        claims = claiming.claim(
+            target=target, limit=free, worker=self._worker, alone=self._in_flight == 0
+        )
         if adapter.in_process:
             self._run_inline(adapter, claims)
             return
@@ -157,7 +159,7 @@ class Drain:
     def _settle_now(self, results: list[Result]) -> None:
         settlement.settle(
             results=[
-                settlement.Result(
+                outcomes.Result(
                     task_id=claim.task_id,
                     plan_id=claim.plan_id,
                     fulfillment_id=claim.fulfillment_id,
@@ -171,6 +173,7 @@ class Drain:
             ],
             actor=f"worker {self._worker}",
             drained=self._target,
+            called=self._target,
         )
 
     def _sender_threads(self, target: TargetSystem) -> ThreadPoolExecutor:
@@ -186,7 +189,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
     """Send or query, once; an adapter that raises leaves the outcome unknown."""
     if claim.send_before < time.monotonic():
         # The process was stopped since the claim; somebody else may own the task by now.
-        return settlement.NOT_SENT if claim.purpose is Purpose.SEND else settlement.NOT_ASKED
+        return outcomes.NOT_SENT if claim.purpose is Purpose.SEND else outcomes.NOT_ASKED
     try:
         failpoints.reach("sending.before_send")
         if claim.purpose is Purpose.SEND:

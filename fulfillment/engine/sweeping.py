@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
 from fulfillment.engine.database import cursor
-from fulfillment.engine.settlement import Result, settle
+from fulfillment.engine.outcomes import LEASE_LOST, Result
+from fulfillment.engine.settlement import settle
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose
 
@@ -52,11 +53,7 @@ def sweep(*, limit: int = 500) -> int:
             attempt_id=attempt_id,
             attempt_number=number,
             purpose=Purpose(purpose),
-            outcome=Outcome(
-                kind=OutcomeKind.UNKNOWN,
-                code="lease_lost",
-                message="The worker that made the call went away before it told the outcome.",
-            ),
+            outcome=LEASE_LOST,
         )
         for task_id, plan_id, fulfillment_id, node, attempt_id, number, purpose in leases
     ] + [

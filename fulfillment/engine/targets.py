@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from pydantic import ValidationError
 
 from adapters.contract import Adapter, Capabilities
 from adapters.registry import build_adapter
-from fulfillment.errors import UnknownQueue
+from fulfillment.definitions.nodes import Node, Retry
+from fulfillment.definitions.schema import RetryPolicySpec
+from fulfillment.definitions.target_rows import ANY_ACTION, RETRY_POLICIES
+from fulfillment.engine.retry import RetryPolicy
+from fulfillment.errors import RetryPoliciesInvalid, UnknownQueue
 from fulfillment.models import TargetSystem
 
 _REMEMBERED_SECONDS = 1.0
+_STANDARD = RetryPolicy()
 _rows: dict[str, tuple[float, TargetSystem]] = {}
 _adapters: dict[str, tuple[tuple[Any, ...], Adapter]] = {}
 _lock = threading.Lock()
@@ -52,10 +61,64 @@ def adapter_for(target: TargetSystem) -> Adapter:
         return adapter
 
 
+def retry_policy(node: Node) -> RetryPolicy:
+    """The policy of a node's command: its workflow's own, or else what its target's row says.
+
+    The row's policy for the action goes before that for "*"; the most exact one counts as a
+    whole. A workflow's own is frozen with the plan, a target's works live.
+    """
+    if node.retry is not None:
+        return _frozen(node.retry)
+    given = get(node.target).retry_policies
+    document = given.get(node.action, given.get(ANY_ACTION))
+    return _STANDARD if document is None else _of_row(json.dumps(document, sort_keys=True))
+
+
+@lru_cache(maxsize=1024)
+def _frozen(retry: Retry) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=retry.initial_interval_seconds),
+        backoff_coefficient=retry.backoff_coefficient,
+        maximum_interval=timedelta(seconds=retry.maximum_interval_seconds),
+        maximum_attempts=retry.maximum_attempts,
+        retryable=frozenset(retry.retryable),
+        non_retryable=frozenset(retry.non_retryable),
+        reconcile_first=retry.reconcile_first,
+        escalate_after=retry.escalate_after,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _of_row(document: str) -> RetryPolicy:
+    spec = RetryPolicySpec.model_validate_json(document)
+    return RetryPolicy(
+        initial_interval=spec.initial_interval,
+        backoff_coefficient=spec.backoff_coefficient,
+        maximum_interval=spec.maximum_interval,
+        maximum_attempts=spec.maximum_attempts,
+        retryable=frozenset(spec.retryable),
+        non_retryable=frozenset(spec.non_retryable),
+        reconcile_first=spec.reconcile_first,
+        escalate_after=spec.escalate_after,
+    )
+
+
 def check(target: TargetSystem) -> None:
-    """Raise UnknownQueue or AdapterMisconfigured when work for this row could not be sent."""
+    """Raise when work for this row could not be sent.
+
+    UnknownQueue, AdapterMisconfigured, or RetryPoliciesInvalid.
+    """
     _check_queue(target)
     _build(target)
+    try:
+        RETRY_POLICIES.validate_python(target.retry_policies)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise RetryPoliciesInvalid(
+            f"The retry policies of {target.pk!r} can't be used: {place}: {first['msg']}. Write "
+            'them by action, such as {"*": {"maximum_attempts": 8, "initial_interval": "PT2S"}}.'
+        ) from error
 
 
 def _check_queue(target: TargetSystem) -> None:

@@ -75,6 +75,8 @@ class Unit:
     _plan_states: dict[int, str] = field(default_factory=dict)
     _task_states: dict[int, str] = field(default_factory=dict)
     touched_plans: set[int] = field(default_factory=set)
+    unstuck: set[int] = field(default_factory=set)
+    """Plans that the detector had flagged, and that have moved in this unit."""
     touched_tasks: set[int] = field(default_factory=set)
 
     # --- reading -----------------------------------------------------------------------------
@@ -126,7 +128,9 @@ class Unit:
         if after in _TRYING or still_in_doubt:
             return  # Trying again and again is no progress.
         plan.last_progress_at = self.now
-        plan.stuck_at, plan.stuck_reason = None, ""
+        if plan.stuck_at is not None:
+            plan.stuck_at, plan.stuck_reason = None, ""
+            self.unstuck.add(plan.pk)
 
     def change_plan(
         self, plan: Plan, transition: Callable[[Plan], Any], *, cause: str, **details: Any

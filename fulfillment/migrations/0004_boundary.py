@@ -111,7 +111,7 @@ class Migration(migrations.Migration):
                 ('ramp_from', models.DateTimeField(blank=True, help_text='Since when its limits grow to their full size again.', null=True)),
                 ('rate_tokens', models.FloatField(default=0)),
                 ('rate_at', models.DateTimeField(blank=True, null=True)),
-                ('breaker', models.CharField(choices=[(fulfillment.models.target.Breaker['CLOSED'], fulfillment.models.target.Breaker['CLOSED']), (fulfillment.models.target.Breaker['OPEN'], fulfillment.models.target.Breaker['OPEN']), (fulfillment.models.target.Breaker['HALF_OPEN'], fulfillment.models.target.Breaker['HALF_OPEN'])], default=fulfillment.models.target.Breaker['CLOSED'], max_length=10)),
+                ('breaker', models.CharField(choices=[(fulfillment.states.Breaker['CLOSED'], fulfillment.states.Breaker['CLOSED']), (fulfillment.states.Breaker['OPEN'], fulfillment.states.Breaker['OPEN']), (fulfillment.states.Breaker['HALF_OPEN'], fulfillment.states.Breaker['HALF_OPEN'])], default=fulfillment.states.Breaker['CLOSED'], max_length=10)),
                 ('breaker_until', models.DateTimeField(blank=True, null=True)),
                 ('breaker_reason', models.TextField(blank=True, default='')),
                 ('failures_in_a_row', models.PositiveIntegerField(default=0)),

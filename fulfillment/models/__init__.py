@@ -7,13 +7,12 @@ from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Fulfillment, Plan, Task
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
-from fulfillment.models.target import Breaker, TargetCondition, TargetSystem
+from fulfillment.models.target import TargetCondition, TargetSystem
 from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
     "Attempt",
-    "Breaker",
     "CaseCategory",
     "CaseState",
     "ClockPolicy",

@@ -12,7 +12,7 @@ from fulfillment.models.base import StatefulModel, states_constraint
 from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
-from fulfillment.states import PLAN_TERMINAL, TASK_CLAIMABLE, PlanState, TaskState
+from fulfillment.states import PLAN_TERMINAL, TASK_SENDABLE, PlanState, TaskState
 
 # Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
 _OPEN_AFTER_DISPATCH = [
@@ -188,8 +188,14 @@ class Task(StatefulModel):
                 models.F("priority").desc(),
                 "depth",
                 "id",
-                condition=models.Q(state__in=sorted(TASK_CLAIMABLE), held_by__isnull=True),
+                condition=models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True),
                 name="task_claim_order",
+            ),
+            # The reconciliation: whoever has waited longest is asked for first.
+            models.Index(
+                fields=["target", "not_before"],
+                condition=models.Q(state=TaskState.OUTCOME_UNKNOWN),
+                name="task_reconcile_order",
             ),
             # A released hold: the tasks that waited for it.
             models.Index(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import timedelta
 
 from django.db import models
 from django.db.models.functions import Now
+
+from fulfillment.states import Breaker
 
 
 class TargetSystem(models.Model):
@@ -44,6 +45,10 @@ class TargetSystem(models.Model):
         blank=True,
         help_text="Calls under way at the same time, over all workers; empty: no limit.",
     )
+    query_slots = models.PositiveIntegerField(
+        default=4,
+        help_text="Of these, calls at the same time that only ask what became of a command.",
+    )
     accepted_holds_slot = models.BooleanField(
         default=False,
         help_text="What it has accepted counts as under way until it has reported.",
@@ -67,7 +72,8 @@ class TargetSystem(models.Model):
         default=1, help_text="Calls that must succeed, one at a time, before all go on again."
     )
     ramp = models.DurationField(
-        default=timedelta(0),
+        null=True,
+        blank=True,
         help_text="After a pause or an outage its limits grow to their full size over this time.",
     )
     lost_leases_limit = models.PositiveIntegerField(
@@ -85,6 +91,9 @@ class TargetSystem(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(sender_slots__gte=1), name="target_has_a_sender_slot"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(query_slots__gte=1), name="target_has_a_query_slot"
             ),
             models.CheckConstraint(
                 condition=models.Q(concurrency_limit__isnull=True)
@@ -105,15 +114,6 @@ class TargetSystem(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class Breaker(enum.StrEnum):
-    CLOSED = "CLOSED"
-    """All go through."""
-    OPEN = "OPEN"
-    """Nothing is sent until `breaker_until`."""
-    HALF_OPEN = "HALF_OPEN"
-    """Probes go through, one at a time."""
 
 
 class TargetCondition(models.Model):

@@ -16,7 +16,7 @@ from django_fsm import TransitionNotAllowed
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Command, Fulfillment, Plan, Task, Transition
+from fulfillment.models import Command, FalloutCase, Fulfillment, Plan, Task, Transition
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL
 from oms.models import Order
 from tests import desk
@@ -104,6 +104,7 @@ def test_no_raw_state_writes(systems: ScriptedSystems, seed: int) -> None:
         **{("task", str(task.pk)): str(task.state) for task in tasks},
         **{("plan", str(plan.pk)): str(plan.state) for plan in plans},
         **{("order", order.reference): str(order.state) for order in orders},
+        **{("case", str(case.pk)): str(case.state) for case in FalloutCase.objects.all()},
     }
     told: dict[tuple[str, str], str] = defaultdict(
         str, {("task", str(task.pk)): "PENDING" for task in tasks}

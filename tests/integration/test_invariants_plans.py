@@ -161,7 +161,8 @@ def test_completed_immutable(systems: ScriptedSystems, clock: Clock) -> None:
     # What contradicts it is added to the history, which is otherwise as it was.
     after = list(Transition.objects.values())
     assert after[: len(history)] == history
-    assert {row["name"] for row in after[len(history) :]} == {"conflicting_outcome"}
+    told = {(row["entity"], row["name"]) for row in after[len(history) :]}
+    assert told == {("task", "conflicting_outcome"), ("case", "open")}
 
 
 FAULTS: dict[str, Callable[[Graph], Graph]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
-from fulfillment.engine import reconciling, settlement
+from fulfillment.engine import outcomes, reconciling
 from fulfillment.models import Plan, Task
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -116,7 +116,7 @@ def test_a_claim_that_was_not_sent_costs_no_attempt(systems: ScriptedSystems, cl
     task = a_task()
     for _ in range(5):
         (claim,) = desk.claim()
-        desk.settle(desk.result(claim, settlement.NOT_SENT))
+        desk.settle(desk.result(claim, outcomes.NOT_SENT))
         clock(10)
     task.refresh_from_db()
     assert (task.state, task.sends, task.attempts) == ("FAILED_RETRYABLE", 0, 5)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from adapters.contract import Outcome
 from fulfillment.engine import callbacks, scanning, sending, sweeping
 from fulfillment.engine.claiming import Claim
-from fulfillment.engine.settlement import NOT_SENT
+from fulfillment.engine.outcomes import NOT_SENT
 from fulfillment.models import Attempt, Command, Plan, Purpose, Task
 from oms.models import Order
 from tests import desk

@@ -81,11 +81,13 @@ def test_selectors_list_every_offering_and_action() -> None:
     )
 
 
-def test_a_task_without_a_policy_has_the_standard_one() -> None:
+def test_a_task_without_a_policy_leaves_it_to_the_target_system() -> None:
     everything = parse_workflow(text=EVERYTHING, file="a.yaml")
-    assert everything.retry_policy(everything.tasks["first"]).maximum_attempts == 7
+    own = everything.retry_policy(everything.tasks["first"])
+    assert own is not None
+    assert own.maximum_attempts == 7
     minimal = load_workflow(path=FIXTURES / "good" / "minimal.yaml")
-    assert minimal.retry_policy(minimal.tasks["make"]).maximum_attempts == 5
+    assert minimal.retry_policy(minimal.tasks["make"]) is None
 
 
 def test_the_schema_file_is_in_step() -> None:

@@ -68,11 +68,11 @@ def test_a_spread_lies_between_zero_and_one(key: str) -> None:
 
 @pytest.mark.parametrize(("sends", "allowed"), [(1, True), (4, True), (5, False), (6, False)])
 def test_the_maximum_counts_every_send(sends: int, allowed: bool) -> None:
-    assert may_retry(policy=POLICY, sends=sends, code="busy") is allowed
+    assert may_retry(policy=POLICY, sends=sends, code="busy", retryable=True) is allowed
 
 
 def test_a_non_retryable_code_ends_it_at_once() -> None:
-    assert not may_retry(policy=POLICY, sends=1, code="no_such_customer")
+    assert not may_retry(policy=POLICY, sends=1, code="no_such_customer", retryable=True)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ class Command(BaseCommand):
             for name, spec in specs.items():
                 if name in known and not overwrite:
                     continue
-                row = TargetSystem(name=name, **spec.model_dump(), updated_at=timezone.now())
+                values = spec.model_dump(exclude={"retry_policies"})
+                values["retry_policies"] = spec.model_dump(mode="json")["retry_policies"]
+                row = TargetSystem(name=name, **values, updated_at=timezone.now())
                 targets.check(row)
                 row.save()
                 if loud:

@@ -1,0 +1,184 @@
+"""Holds in the claim: what must not be sent, decided under one lock (docs/states.md).
+
+Every claim holds the gate shared from before it looks at holds until it commits; whoever places
+or releases a hold, or pauses a target, takes it exclusively. So a claim either sees the hold or
+has committed before it was placed. The gate comes after the fulfillments in the order of locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from django.db import transaction
+
+from fulfillment.engine import graphs
+from fulfillment.engine.database import Row, cursor
+from fulfillment.models import HoldScope
+
+_GATE = "hashtext('fulfillment.holds')"
+_SHARED = f"SELECT pg_advisory_xact_lock_shared({_GATE})"
+_EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_GATE})"
+_ACTIVE = """
+SELECT subject, id FROM fulfillment_hold
+WHERE released_at IS NULL AND (until IS NULL OR until > fulfillment_now())
+  AND subject = ANY(%s::text[]) ORDER BY id
+"""
+_ANY = """
+SELECT EXISTS (SELECT 1 FROM fulfillment_hold WHERE released_at IS NULL AND scope <> 'TARGET')
+"""
+_PARK = """
+UPDATE fulfillment_task t SET held_by_id = v.hold_id
+FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
+"""
+_HEADS = """
+SELECT t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
+FROM fulfillment_task t
+JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
+JOIN fulfillment_plan p ON p.id = t.plan_id
+WHERE t.id = ANY(%s::bigint[])
+"""
+_UNPARK = """
+UPDATE fulfillment_task SET held_by_id = NULL WHERE id IN (
+    SELECT t.id FROM fulfillment_task t JOIN fulfillment_hold h ON h.id = t.held_by_id
+    WHERE h.released_at IS NOT NULL LIMIT %s FOR NO KEY UPDATE OF t SKIP LOCKED
+) RETURNING target_id
+"""
+_ENDED = """
+SELECT id FROM fulfillment_hold
+WHERE released_at IS NULL AND until IS NOT NULL AND until <= fulfillment_now() ORDER BY id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a task is, as far as holds can name it."""
+
+    task_id: int
+    plan_id: int
+    node: int
+    target: str
+    order_reference: str
+    customer: str
+    graph_id: int
+
+
+def subject_of(*, scope: HoldScope, name: str) -> str:
+    """The text by which a hold of this scope is found, such as `order:O-17`.
+
+    `name` is the order's reference, the plan's or task's number, `O-17/2` for the second item
+    of an order, the target's name, `billing/create_subscription` for an action, or the
+    customer's id.
+    """
+    return f"{scope.lower()}:{name}"
+
+
+def subjects_of(held: Held) -> list[str]:
+    """Every subject that would hold this task back from being sent."""
+    node = graphs.by_id(held.graph_id).nodes[held.node]
+    return [
+        subject_of(scope=HoldScope.ORDER, name=held.order_reference),
+        subject_of(scope=HoldScope.PLAN, name=str(held.plan_id)),
+        subject_of(scope=HoldScope.TASK, name=str(held.task_id)),
+        subject_of(scope=HoldScope.TARGET, name=held.target),
+        subject_of(scope=HoldScope.ACTION, name=f"{held.target}/{node.action}"),
+        subject_of(scope=HoldScope.CUSTOMER, name=held.customer),
+        *(
+            subject_of(scope=HoldScope.ITEM, name=f"{held.order_reference}/{position}")
+            for position in node.items
+        ),
+    ]
+
+
+def close_gate(raw: psycopg.Cursor[Row]) -> None:
+    """Wait for the claims that are committing; none begins before this transaction ends."""
+    raw.execute(_EXCLUSIVE)
+
+
+def pass_gate(raw: psycopg.Cursor[Row]) -> None:
+    """Keep holds from changing until this transaction ends."""
+    raw.execute(_SHARED, prepare=True)
+
+
+def active(raw: psycopg.Cursor[Row], *, subjects: Iterable[str]) -> dict[str, int]:
+    """Subject -> id of the active hold, of those that are held."""
+    raw.execute(_ACTIVE, [sorted(set(subjects))], prepare=True)
+    return dict(raw.fetchall())
+
+
+def holding(raw: psycopg.Cursor[Row], *, tasks: Sequence[Held]) -> dict[int, int]:
+    """Task id -> id of the hold that keeps it from being sent, for those that are held."""
+    if not tasks or not _any(raw):
+        return {}
+    subjects = {held.task_id: subjects_of(held) for held in tasks}
+    found = active(raw, subjects=(subject for many in subjects.values() for subject in many))
+    return {
+        task_id: found[subject]
+        for task_id, many in subjects.items()
+        for subject in many
+        if subject in found and not subject.startswith("target:")
+    }
+
+
+def park(raw: psycopg.Cursor[Row], *, holds: Mapping[int, int]) -> None:
+    """Take held tasks (id -> hold) out of the claim's way, so that they hide nobody behind them.
+
+    Not a transition: the hold is a fact beside the state, and its release undoes this.
+    """
+    if holds:
+        raw.execute(_PARK, [list(holds), list(holds.values())], prepare=True)
+
+
+def park_held(*, task_ids: Sequence[int]) -> int:
+    """Park those of the claim's candidates that are held. Returns how many were."""
+    with transaction.atomic(), cursor() as raw:
+        if not _any(raw):
+            return 0
+        pass_gate(raw)
+        raw.execute(_HEADS, [list(task_ids)], prepare=True)
+        tasks = [
+            Held(
+                task_id=task_id,
+                plan_id=plan_id,
+                node=node,
+                target=target,
+                order_reference=reference,
+                customer=customer,
+                graph_id=graph_id,
+            )
+            for task_id, plan_id, node, target, reference, customer, graph_id in raw.fetchall()
+        ]
+        found = holding(raw, tasks=tasks)
+        park(raw, holds=found)
+        return len(found)
+
+
+def target_is_held(raw: psycopg.Cursor[Row], *, target: str) -> bool:
+    """Whether nothing is to be sent to the target; queries about what was sent go on."""
+    subject = subject_of(scope=HoldScope.TARGET, name=target)
+    return bool(active(raw, subjects=[subject]))
+
+
+def unpark(*, batch: int = 1000) -> set[str]:
+    """Let go of tasks whose hold has been released. Returns the targets that have work again."""
+    targets: set[str] = set()
+    while True:
+        with cursor() as raw:
+            raw.execute(_UNPARK, [batch], prepare=True)
+            freed = [row[0] for row in raw.fetchall()]
+        targets.update(freed)
+        if len(freed) < batch:
+            return targets
+
+
+def _any(raw: psycopg.Cursor[Row]) -> bool:
+    raw.execute(_ANY, prepare=True)
+    row = raw.fetchone()
+    return bool(row and row[0])
+
+
+def ended(raw: psycopg.Cursor[Row]) -> list[int]:
+    """Holds whose time is over and which nobody has released yet."""
+    raw.execute(_ENDED, prepare=True)
+    return [row[0] for row in raw.fetchall()]

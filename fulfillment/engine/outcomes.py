@@ -1,0 +1,284 @@
+"""What one outcome does to its task; the rule book behind the settlement (docs/states.md)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.definitions.graph import Node
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.engine import targets
+from fulfillment.engine.database import clean
+from fulfillment.engine.fallout import open_for_task
+from fulfillment.engine.reconciling import (
+    code_of,
+    describe,
+    lose_track,
+    lost_track_before,
+    never_happened,
+    to_a_person,
+    unanswered,
+)
+from fulfillment.engine.retry import backoff, may_retry
+from fulfillment.engine.unit import Unit
+from fulfillment.models import CaseCategory, Purpose, Task
+from fulfillment.states import PLAN_TERMINAL, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+
+logger = logging.getLogger(__name__)
+
+NOT_SENT = Outcome(
+    kind=OutcomeKind.FAILED,
+    code="not_sent",
+    message="The lease was about to end before the call began; nothing was sent.",
+    retryable=True,
+)
+NOT_ASKED = replace(NOT_SENT, kind=OutcomeKind.UNKNOWN, code="not_asked", retryable=False)
+LEASE_LOST = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="lease_lost",
+    message="The worker that made the call went away before it told the outcome.",
+)
+"""Told by identity: no code that a target sends can pass for one of ours."""
+
+_IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One outcome, and the task that it belongs to."""
+
+    task_id: int
+    plan_id: int
+    fulfillment_id: int
+    node: int
+    outcome: Outcome
+    attempt_id: int | None = None
+    """None for what came from outside rather than from a call of ours."""
+    attempt_number: int | None = None
+    purpose: Purpose = Purpose.SEND
+
+
+def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
+    """Move the task as far as this outcome allows; the caller has locked and read everything."""
+    outcome = result.outcome
+    if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
+        _compare_with_what_is_settled(unit, task, node, outcome)
+        return
+    if outcome is LEASE_LOST and result.purpose is Purpose.SEND:
+        task.lost_leases += 1
+    elif result.attempt_id is not None and result.purpose is Purpose.SEND:
+        task.lost_leases = 0
+    if result.attempt_number not in (None, task.attempts) and not outcome.is_definitive:
+        return  # A newer attempt owns the task: only a definitive outcome overrules it.
+    if result.purpose is Purpose.QUERY:
+        if task.state != TaskState.OUTCOME_UNKNOWN and not outcome.is_definitive:
+            return  # Settled while we asked; a vague answer adds nothing.
+        if outcome.kind is OutcomeKind.NOT_FOUND:
+            never_happened(unit, task, node)
+            return
+        if outcome.kind is OutcomeKind.UNKNOWN:
+            unanswered(unit, task, node, outcome)
+            return
+    match outcome.kind:
+        case OutcomeKind.SUCCEEDED:
+            _succeed(unit, task, node, outcome)
+        case OutcomeKind.ACCEPTED:
+            _accept(unit, task, node, outcome)
+        case OutcomeKind.REJECTED:
+            _fail(unit, task, node, outcome, "the target system refused it")
+        case OutcomeKind.FAILED:
+            if result.attempt_number is not None or task.sends <= 1:
+                _had_no_effect(unit, task, node, outcome)
+            elif task.state != TaskState.DISPATCHED:
+                # A report does not say which send it speaks of; the last may have its effect.
+                # While that one is on the wire, its own answer will tell.
+                lose_track(unit, task, node, outcome)
+        case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
+            limit = targets.get(task.target_id).lost_leases_limit
+            if outcome is LEASE_LOST and task.lost_leases >= limit:
+                _quarantine(unit, task, node, outcome)
+            else:
+                lose_track(unit, task, node, outcome)
+
+
+def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    outputs = {name: outcome.outputs[name] for name in node.outputs if name in outcome.outputs}
+    faults = output_faults(declared=node.outputs, returned=outputs)
+    task.reference = clean(outcome.reference, 200) or task.reference
+    if faults or not _storable(outputs):
+        task.blocked_reason = (
+            f"{node.target} confirmed {node.action}, but what it returned can't be used: "
+            + (" ".join(fault.message for fault in faults) or "It holds text that is not valid.")
+            + " Find the values in the target system and enter them."
+        )
+        unit.change_task(task, Task.await_manual, cause="confirmed with outputs that don't fit")
+        open_for_task(
+            unit,
+            task=task,
+            node=node,
+            category=CaseCategory.DATA,
+            reason_code="outputs_unusable",
+            explanation=task.blocked_reason,
+        )
+        return
+    task.outputs = outputs
+    task.blocked_reason = ""
+    task.unanswered_queries = 0
+    unit.change_task(task, Task.succeed, cause="the target system confirmed it")
+
+
+def _accept(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    task.reference = clean(outcome.reference, 200) or task.reference
+    task.unanswered_queries = 0
+    if task.state in (TaskState.DISPATCHED, TaskState.OUTCOME_UNKNOWN):
+        task.not_before = unit.now + timedelta(seconds=node.callback_timeout_seconds)
+        unit.change_task(task, Task.accept, cause="the target system will report")
+
+
+def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    if task.state == TaskState.AWAITING_MANUAL:
+        _tell(unit, task, f"Since then {task.target_id} has reported: {describe(outcome)}.")
+    if task.state not in _IN_DOUBT:
+        return
+    policy = targets.retry_policy(node)
+    if outcome is NOT_SENT:
+        task.sends -= 1
+    again = may_retry(
+        policy=policy, sends=task.sends, code=outcome.code, retryable=outcome.retryable
+    )
+    if again and policy.reconcile_first and _can_be_asked(task):
+        # This target's word alone is not enough: it is asked before anything is sent again.
+        lose_track(unit, task, node, outcome)
+    elif again:
+        delay = backoff(
+            policy=policy,
+            sends=max(1, task.sends),
+            key=f"{task.pk}",
+            retry_after=outcome.retry_after,
+        )
+        task.not_before = unit.now + delay
+        task.blocked_reason = describe(outcome)
+        unit.change_task(
+            task,
+            Task.retry_later,
+            cause="no effect; another attempt follows",
+            code=code_of(outcome),
+        )
+        unit.wake_up(target=task.target_id, at=task.not_before)
+        if policy.escalate_after is not None and task.sends >= policy.escalate_after:
+            _escalate(unit, task, node, outcome)
+    elif lost_track_before(unit, task):
+        # That this send had no effect says nothing about the one whose answer was lost.
+        to_a_person(unit, task, node, "because an earlier answer was lost", outcome)
+    else:
+        cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
+        _fail(unit, task, node, outcome, cause)
+
+
+def _fail(unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str) -> None:
+    task.blocked_reason = describe(outcome)
+    unit.change_task(task, Task.fail, cause=cause, code=code_of(outcome))
+    if task.required:
+        open_for_task(
+            unit,
+            task=task,
+            node=node,
+            category=CaseCategory.REFUSED,
+            reason_code=code_of(outcome) or str(outcome.kind),
+            explanation=f"It has failed for good, because {cause}: {describe(outcome)}",
+        )
+
+
+def _can_be_asked(task: Task) -> bool:
+    return targets.get(task.target_id).status_query
+
+
+def _escalate(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    """It goes on being tried; a person may know why it fails."""
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.RETRYING,
+        reason_code=code_of(outcome) or str(outcome.kind),
+        explanation=f"It has been sent {task.sends} times without effect and goes on being tried, "
+        f"next at {task.not_before:%Y-%m-%d %H:%M:%S} UTC: {describe(outcome)}",
+    )
+
+
+def _quarantine(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    task.blocked_reason = (
+        f"{task.lost_leases} workers in a row have gone away while they had it in hand, so it is "
+        f"kept from the next one. Whether {task.target_id} did it is not known. Look into the "
+        "workers' logs, and look it up in the target system before anything is sent again."
+    )
+    unit.change_task(
+        task, Task.await_manual, cause="it has cost too many workers", code=code_of(outcome)
+    )
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.POISON,
+        reason_code="quarantined",
+        explanation=task.blocked_reason,
+    )
+
+
+def _compare_with_what_is_settled(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    """A second definitive outcome that contradicts the first changes nothing but is kept."""
+    if not conflicts(task=task, outcome=outcome):
+        return
+    if unit.plans[task.plan_id].state not in PLAN_TERMINAL:
+        told = "has confirmed it" if outcome.kind is OutcomeKind.SUCCEEDED else "has refused it"
+        _tell(unit, task, f"Since then {task.target_id} {told}: look it up before you go on.")
+    unit.record(
+        fulfillment_id=task.fulfillment_id,
+        entity="task",
+        entity_id=str(task.pk),
+        name="conflicting_outcome",
+        before=str(task.state),
+        after=str(task.state),
+        cause="a definitive outcome contradicts how the task was settled",
+        details={"outcome": str(outcome.kind), "code": code_of(outcome)},
+    )
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.CONFLICT,
+        reason_code="conflicting_outcome",
+        explanation=f"It is {task.state}, and now {task.target_id} reports {outcome.kind}"
+        + (f" ({describe(outcome)})" if describe(outcome) else "")
+        + ". Both can't be right: look it up in the target system.",
+        facts={"reported": {"outcome": str(outcome.kind), "reference": outcome.reference}},
+    )
+    logger.error("conflicting outcome", extra={"task": task.pk})
+
+
+def _tell(unit: Unit, task: Task, news: str) -> None:
+    """What a person has to know before deciding, beside what stands there already; once."""
+    if news not in task.blocked_reason:
+        task.blocked_reason = f"{task.blocked_reason}\n{news}".strip()
+        unit.touched_tasks.add(task.pk)
+
+
+def conflicts(*, task: Task, outcome: Outcome) -> bool:
+    """True when a settled task and a definitive outcome can't both be right."""
+    if task.state not in TASK_TERMINAL or not outcome.is_definitive:
+        return False
+    return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
+
+
+def _storable(value: Any) -> bool:
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    # A NUL stands there escaped; an escaped backslash before "u0000" is none.
+    return "\\u0000" not in text.replace("\\\\", "")

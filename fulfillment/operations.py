@@ -1,0 +1,376 @@
+"""What operators may do to the running engine: each with a name, a reason and a record of it.
+
+The admin, the API and `manage.py` come through here. When placing a hold or a pause returns,
+nothing more is sent in its scope, and what was on the wire before has been heard of or has
+passed the end of its lease.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+
+from fulfillment.engine import hints, holds
+from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.errors import HoldUnknown, NothingToHold, ReasonMissing
+from fulfillment.models import (
+    ClockPolicy,
+    Fulfillment,
+    Hold,
+    HoldScope,
+    Operation,
+    Plan,
+    Purpose,
+    TargetSystem,
+    Task,
+)
+
+IN_FLIGHT_PATIENCE = timedelta(seconds=30)
+"""How long placing waits at the most for calls that were on the wire before."""
+_LOOK_SECONDS = 0.02
+
+_IN_FLIGHT = """
+SELECT a.purpose, t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
+FROM fulfillment_attempt a
+JOIN fulfillment_task t ON t.id = a.task_id
+JOIN fulfillment_plan p ON p.id = t.plan_id
+JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
+WHERE a.finished_at IS NULL AND a.lease_expires_at > fulfillment_now() AND a.started_at <= %s
+"""
+_PAUSE = """
+UPDATE fulfillment_targetcondition SET paused_at = %s, paused_by = %s, pause_reason = %s
+WHERE target_id = %s AND paused_at IS NULL RETURNING true
+"""
+_RESUME = """
+UPDATE fulfillment_targetcondition
+SET paused_at = NULL, paused_by = '', pause_reason = '', ramp_from = %s
+WHERE target_id = %s AND paused_at IS NOT NULL RETURNING true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A hold or a pause that is in force."""
+
+    hold_id: int | None
+    """None for a pause."""
+    in_flight: int
+    """Calls that began before and had not ended when the patience was over."""
+
+
+def place_hold(
+    *,
+    scope: HoldScope,
+    name: str,
+    reason: str,
+    actor: str,
+    until: datetime | None = None,
+    clock_policy: ClockPolicy = ClockPolicy.RUN,
+    patience: timedelta = IN_FLIGHT_PATIENCE,
+) -> Placed:
+    """Let nothing in this scope be sent until the hold is released or `until` has come.
+
+    `name` as in `holds.subject_of`. Queries about what was sent before go on. Raises
+    ReasonMissing, and NothingToHold when there is no such order, plan, task, item or target.
+    """
+    reason = _reason(reason)
+    fulfillment_id = _fulfillment_of(scope, name)
+    subject = holds.subject_of(scope=scope, name=name)
+
+    def work(unit: Unit) -> tuple[int, datetime]:
+        holds.close_gate(unit.raw)
+        hold = Hold.objects.create(
+            scope=scope,
+            subject=subject,
+            reason=reason,
+            clock_policy=clock_policy,
+            until=until,
+            placed_by=actor[:150],
+            placed_at=unit.now,
+        )
+        _record(
+            unit,
+            kind="place_hold",
+            subject=subject,
+            reason=reason,
+            after={"hold": hold.pk, "until": until.isoformat() if until else None},
+            fulfillment_id=fulfillment_id,
+            entity_id=str(hold.pk),
+            states=("", "PLACED"),
+        )
+        return hold.pk, unit.now
+
+    hold_id, placed_at = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
+    still = _await_in_flight(
+        lambda purpose, task: purpose != Purpose.QUERY and subject in holds.subjects_of(task),
+        since=placed_at,
+        patience=patience,
+    )
+    return Placed(hold_id=hold_id, in_flight=still)
+
+
+def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
+    """Let what the hold kept back go on. False when it had been released already.
+
+    Raises ReasonMissing, and HoldUnknown.
+    """
+    reason = _reason(reason)
+    hold = Hold.objects.filter(pk=hold_id).first()
+    if hold is None:
+        raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
+    name = hold.subject.partition(":")[2]
+    try:
+        fulfillment_id = _fulfillment_of(HoldScope(hold.scope), name)
+    except NothingToHold:
+        fulfillment_id = None
+
+    def work(unit: Unit) -> bool:
+        holds.close_gate(unit.raw)
+        changed = Hold.objects.filter(pk=hold_id, released_at=None).update(
+            released_at=unit.now, released_by=actor[:150], release_reason=reason
+        )
+        if changed:
+            _record(
+                unit,
+                kind="release_hold",
+                subject=hold.subject,
+                reason=reason,
+                before={"hold": hold_id, "placed_by": hold.placed_by, "reason": hold.reason},
+                fulfillment_id=fulfillment_id,
+                entity_id=str(hold_id),
+                states=("PLACED", "RELEASED"),
+            )
+        return bool(changed)
+
+    released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
+    targets = holds.unpark()
+    if hold.scope == HoldScope.TARGET:
+        targets.add(name)
+    hints.publish(targets=dict.fromkeys(targets, 1), wake_ups={})
+    return released
+
+
+def release_ended_holds() -> int:
+    """Release the holds whose time is over; the scanner's part. Returns how many."""
+    with cursor() as raw:
+        ended = holds.ended(raw)
+    return sum(
+        release_hold(hold_id=hold_id, reason="Its time is over.", actor="scanner")
+        for hold_id in ended
+    )
+
+
+def pause_target(
+    *, target: str, reason: str, actor: str, patience: timedelta = IN_FLIGHT_PATIENCE
+) -> Placed:
+    """Send nothing to the target and ask it nothing, until it is resumed.
+
+    Pausing a paused target changes nothing. Raises ReasonMissing and NothingToHold.
+    """
+    reason = _reason(reason)
+    _known_target(target)
+    with transaction.atomic(), cursor() as raw:
+        holds.close_gate(raw)
+        now = _now(raw)
+        raw.execute(_PAUSE, [now, actor[:150], reason, target])
+        if raw.fetchone():
+            _log(
+                kind="pause_target",
+                subject=f"target:{target}",
+                actor=actor,
+                reason=reason,
+                after={"paused": True},
+                now=now,
+            )
+    still = _await_in_flight(lambda _, task: task.target == target, since=now, patience=patience)
+    return Placed(hold_id=None, in_flight=still)
+
+
+def resume_target(*, target: str, reason: str, actor: str) -> bool:
+    """Go on with the target, its limits growing over its ramp. False when it was not paused.
+
+    Raises ReasonMissing and NothingToHold.
+    """
+    reason = _reason(reason)
+    _known_target(target)
+    with transaction.atomic(), cursor() as raw:
+        holds.close_gate(raw)
+        now = _now(raw)
+        raw.execute(_RESUME, [now, target])
+        resumed = raw.fetchone() is not None
+        if resumed:
+            _log(
+                kind="resume_target",
+                subject=f"target:{target}",
+                actor=actor,
+                reason=reason,
+                before={"paused": True},
+                now=now,
+            )
+    hints.publish(targets={target: 1}, wake_ups={})
+    return resumed
+
+
+def _reason(reason: str) -> str:
+    text = clean(reason.strip(), 2000)
+    if not text:
+        raise ReasonMissing("Say why; whoever looks at it next has to know.")
+    return text
+
+
+def _ids(fulfillment_id: int | None) -> list[int]:
+    return [] if fulfillment_id is None else [fulfillment_id]
+
+
+def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
+    """The order whose audit trail tells of it; None for what is wider than one order."""
+    number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
+    found: int | None = None
+    match scope:
+        case HoldScope.CUSTOMER:
+            if not name:
+                raise NothingToHold("Name the customer.")
+            return None
+        case HoldScope.TARGET:
+            _known_target(name)
+            return None
+        case HoldScope.ACTION:
+            target, _, action = name.partition("/")
+            _known_target(target)
+            if not action:
+                raise NothingToHold("Name the action as <target>/<action>.")
+            return None
+        case HoldScope.ORDER | HoldScope.ITEM:
+            reference, _, position = name.partition("/")
+            if scope is HoldScope.ORDER or position.isdigit():
+                found = (
+                    Fulfillment.objects.filter(order_reference=reference if position else name)
+                    .values_list("pk", flat=True)
+                    .first()
+                )
+        case HoldScope.PLAN:
+            found = Plan.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
+        case HoldScope.TASK:
+            found = Task.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
+    if found is None:
+        raise NothingToHold(
+            f"There is no {scope.lower()} {name!r}. An order is named by its reference, an item "
+            "as <reference>/<position>, a plan or a task by its number."
+        )
+    return found
+
+
+def _known_target(name: str) -> None:
+    if not TargetSystem.objects.filter(pk=name).exists():
+        raise NothingToHold(
+            f"There is no target system {name!r}; `manage.py targets list` names them."
+        )
+
+
+def _await_in_flight(
+    concerned: Callable[[str, holds.Held], bool], *, since: datetime, patience: timedelta
+) -> int:
+    """Until no call that began before is under way; how many are left when the patience ends.
+
+    Looking again and again is meant: it is rare and short, and an event for it would cost every
+    settlement.
+    """
+    deadline = time.monotonic() + patience.total_seconds()
+    while True:
+        with cursor() as raw:
+            raw.execute(_IN_FLIGHT, [since])
+            left = sum(
+                concerned(
+                    purpose,
+                    holds.Held(
+                        task_id=task_id,
+                        plan_id=plan_id,
+                        node=node,
+                        target=target,
+                        order_reference=reference,
+                        customer=customer,
+                        graph_id=graph_id,
+                    ),
+                )
+                for (
+                    purpose,
+                    task_id,
+                    plan_id,
+                    node,
+                    target,
+                    reference,
+                    customer,
+                    graph_id,
+                ) in raw.fetchall()
+            )
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(_LOOK_SECONDS)
+
+
+def _record(
+    unit: Unit,
+    *,
+    kind: str,
+    subject: str,
+    reason: str,
+    fulfillment_id: int | None,
+    entity_id: str,
+    states: tuple[str, str],
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    _log(
+        kind=kind,
+        subject=subject,
+        actor=unit.actor,
+        reason=reason,
+        before=before,
+        after=after,
+        now=unit.now,
+    )
+    if fulfillment_id is not None:
+        unit.record(
+            fulfillment_id=fulfillment_id,
+            entity="hold",
+            entity_id=entity_id,
+            name=kind,
+            before=states[0],
+            after=states[1],
+            cause=reason,
+            details={"subject": subject},
+        )
+
+
+def _log(
+    *,
+    kind: str,
+    subject: str,
+    actor: str,
+    reason: str,
+    now: datetime,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    Operation.objects.create(
+        kind=kind,
+        subject=subject[:300],
+        actor=actor[:150],
+        reason=reason,
+        before=before or {},
+        after=after or {},
+        happened_at=now,
+    )
+
+
+def _now(raw: Any) -> datetime:
+    raw.execute("SELECT fulfillment_now()")
+    row: Row = raw.fetchone()
+    moment: datetime = row[0]
+    return moment
