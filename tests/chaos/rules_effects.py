@@ -13,7 +13,8 @@ _COMMANDS = """
 SELECT c.idempotency_key AS key, c.target_id AS target, t.id AS task, t.key AS name,
        t.state, f.order_reference AS "order",
        EXISTS (SELECT 1 FROM fulfillment_falloutcase k
-               WHERE k.task_id = t.id AND k.state = 'OPEN') AS has_case
+               WHERE k.task_id = t.id AND k.state = 'OPEN'
+                 AND k.category IN ('UNCERTAIN', 'CONFLICT', 'DATA', 'POISON')) AS in_doubt
 FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
@@ -67,11 +68,11 @@ def succeeded_has_its_effect(evidence: Evidence) -> Iterator[Violation]:
                 text=f"{rows[0]['name']} of {rows[0]['order']} succeeded without an effect.",
                 rows=rows,
             )
-        elif effects and state != "SUCCEEDED" and not rows[0]["has_case"]:
+        elif effects and state != "SUCCEEDED" and not rows[0]["in_doubt"]:
             yield Violation(
                 rule="effect-without-success",
                 text=f"{rows[0]['name']} of {rows[0]['order']} had its effect and is {state}, "
-                "and no case says so.",
+                "and no case says that this is in doubt.",
                 rows=effects,
             )
 
