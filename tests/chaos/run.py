@@ -283,7 +283,10 @@ class Run:
             self._say(line)
         (self._folder / "strikes.json").write_text(
             json.dumps(
-                [{"name": k.name, "recovery": s} for s, k in zip(times, self._nemesis.struck)]
+                [
+                    {"name": k.name, "recovery": s}
+                    for s, k in zip(times, self._nemesis.struck, strict=False)
+                ]
             )
         )
 
