@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from tests.chaos.strikes import Strike, World
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 5.0, 20.0
-
 
 @dataclass(slots=True, kw_only=True)
 class Struck:
@@ -27,15 +25,23 @@ class Nemesis:
     """Never two faults at once: each has its own recovery."""
 
     def __init__(
-        self, *, world: World, strikes: Mapping[str, Strike], seed: int, say: Callable[[str], None]
+        self,
+        *,
+        world: World,
+        strikes: Mapping[str, Strike],
+        pauses: tuple[float, float],
+        seed: int,
+        say: Callable[[str], None],
     ) -> None:
+        """`pauses` are the shortest and the longest time between two strikes, in seconds."""
         self._world = world
         self._strikes = strikes
         self._dice = random.Random(seed)
         self._say = say
         self._deck: list[str] = []
         self._running: Iterator[float] | None = None
-        self._next_at = time.monotonic() + self._dice.uniform(2.0, _SHORTEST_PAUSE)
+        self._pauses = pauses
+        self._next_at = time.monotonic() + pauses[0]
         self.struck: list[Struck] = []
 
     def tick(self) -> None:
@@ -82,4 +88,4 @@ class Nemesis:
         if self.struck[-1].trouble:
             self._say(f"  it failed: {self.struck[-1].trouble}")
         self.struck[-1].ended = time.monotonic()
-        self._next_at = time.monotonic() + self._dice.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        self._next_at = time.monotonic() + self._dice.uniform(*self._pauses)

@@ -117,6 +117,7 @@ class Run:
             self._nemesis = Nemesis(
                 world=world,
                 strikes=PROFILES[options.profile],
+                pauses=tuple(options.every),
                 seed=options.seed,
                 say=self._say,
             )
@@ -355,6 +356,14 @@ def main() -> None:
         default=0.0,
         metavar="PERCENT",
         help="every process dies at every failpoint with this chance (default 0)",
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        nargs=2,
+        default=(5.0, 20.0),
+        metavar=("FROM", "TO"),
+        help="seconds between two strikes (default 5 20)",
     )
     parser.add_argument(
         "--patience", type=float, default=300, help="seconds to come to rest afterwards"
