@@ -136,7 +136,9 @@ def every_report_is_applied_once(evidence: Evidence) -> Iterator[Violation]:
                 text=f"The report {event['event_id']} is stored and not dealt with.",
                 rows=[event],
             )
-    commands = {(row["target"], row["key"]) for row in evidence.rows(_COMMANDS)}
+    commands = {
+        (row["target"], row["key"]) for row in evidence.rows(_COMMANDS) if not row["in_doubt"]
+    }
     for event in events.values():
         known = (event["source"], event["idempotency_key"]) in commands
         if event["disposition"] == "UNMATCHED" and known:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -371,6 +372,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.seed is None:
         options.seed = secrets.randbelow(100_000)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(Run(options, Console()).judge())
 
 

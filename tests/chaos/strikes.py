@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -115,8 +117,6 @@ def a_beat_with_a_wrong_clock(world: World, dice: Dice) -> Waiting:
 def _another_beat(world: World, seconds: float, *, shift: int) -> Waiting:
     stack = world.stack
     (beat,) = (p for p in programs(stack.environment, home=stack.layout) if p.name == "beat")
-    import sys
-
     program = replace(
         beat,
         name="beat-2",
@@ -337,9 +337,10 @@ def deploy(world: World, dice: Dice) -> Waiting:
 def hold_and_release(world: World, dice: Dice) -> Waiting:
     """Places a hold at random; the checker sees whether anything was sent in the meantime."""
     from fulfillment import operations
-    from fulfillment.models import HoldScope, Task
+    from fulfillment.models import Hold, HoldScope, Task
 
-    task = Task.objects.filter(state__in=("READY", "PENDING")).order_by("?").first()
+    waiting = Task.objects.filter(state__in=("READY", "PENDING")).select_related("fulfillment")
+    task = _certainly(lambda: waiting.order_by("?").first())
     if task is None:
         return
     order = task.fulfillment.order_reference
@@ -353,26 +354,44 @@ def hold_and_release(world: World, dice: Dice) -> Waiting:
             (HoldScope.CUSTOMER, task.fulfillment.customer),
         )
     )
-    placed = yield from _elsewhere(
-        lambda: operations.place_hold(scope=scope, name=name, reason="chaos", actor="chaos")
-    )
     try:
+        yield from _elsewhere(
+            lambda: operations.place_hold(scope=scope, name=name, reason="chaos", actor="chaos")
+        )
         yield dice.uniform(3, 10)
     finally:
-        operations.release_hold(hold_id=placed.hold_id, reason="chaos", actor="chaos")
+        # Also one that was placed although its operator did not hear of it.
+        placed = Hold.objects.filter(placed_by="chaos", released_at=None)
+        for hold_id in _certainly(lambda: list(placed.values_list("pk", flat=True))):
+            _certainly(
+                partial(operations.release_hold, hold_id=hold_id, reason="over", actor="chaos")
+            )
 
 
 def pause_and_resume(world: World, dice: Dice) -> Waiting:
     from fulfillment import operations
 
     target = dice.choice(("inventory", "provisioning", "billing", "payment", "logistics", "crm"))
-    yield from _elsewhere(
-        lambda: operations.pause_target(target=target, reason="chaos", actor="chaos")
-    )
     try:
+        yield from _elsewhere(
+            lambda: operations.pause_target(target=target, reason="chaos", actor="chaos")
+        )
         yield dice.uniform(3, 10)
     finally:
-        operations.resume_target(target=target, reason="chaos", actor="chaos")
+        _certainly(lambda: operations.resume_target(target=target, reason="chaos", actor="chaos"))
+
+
+def _certainly(work: Callable[[], Any]) -> Any:
+    """The operator tries again when an earlier strike has cut the connection."""
+    from django.db import InterfaceError, OperationalError, connection
+
+    for _ in range(20):
+        try:
+            return work()
+        except (OperationalError, InterfaceError):
+            connection.close()
+            time.sleep(0.5)
+    return work()
 
 
 def _elsewhere(work: Callable[[], Any]) -> Any:

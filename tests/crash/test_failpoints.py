@@ -390,5 +390,5 @@ def test_every_failpoint_in_the_code_is_tried_here() -> None:
         for file in (CHECKOUT / package).rglob("*.py")
         for name in re.findall(r'failpoints\.reach\(\s*"([^"]+)"', file.read_text())
     }
-    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(file.read_text() for file in (CHECKOUT / "tests").rglob("test_*.py"))
     assert {name for name in placed if name not in tests} == set()
