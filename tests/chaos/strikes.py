@@ -117,6 +117,7 @@ def a_beat_with_a_wrong_clock(world: World, dice: Dice) -> Waiting:
 def _another_beat(world: World, seconds: float, *, shift: int) -> Waiting:
     stack = world.stack
     (beat,) = (p for p in programs(stack.environment, home=stack.layout) if p.name == "beat")
+    schedule = stack.layout.run / f"beat-2-{time.monotonic_ns()}"
     program = replace(
         beat,
         name="beat-2",
@@ -124,7 +125,7 @@ def _another_beat(world: World, seconds: float, *, shift: int) -> Waiting:
         variables=stack.variables(),
         command=[
             *(sys.executable, "-m", "tests.chaos.shifted", str(shift), *beat.command[1:]),
-            *("--schedule", str(stack.layout.run / f"beat-2-{time.monotonic_ns()}")),
+            *("--schedule", str(schedule)),
         ],
     )
     child = Child(program, logs=stack.layout.logs, records=stack.layout.run, launch=stack._launch)
@@ -134,6 +135,8 @@ def _another_beat(world: World, seconds: float, *, shift: int) -> Waiting:
     finally:
         child.signal(signal.SIGKILL)
         child.end(deadline=time.monotonic() + 2)
+        for file in stack.layout.run.glob(f"{schedule.name}*"):
+            file.unlink()
 
 
 # --- Redis ------------------------------------------------------------------------------------
