@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test up check bench chaos lock format clean
+.PHONY: help demo test up check bench bulkhead chaos lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -15,6 +15,7 @@ help:
 	@echo "make check   lint, types, layers, migrations, Django's own checks"
 	@echo "make bench   measure this engine beside bare Celery"
 	@echo "make chaos   orders under fire: kills, outages and cut wires, then a count (ORDERS= SECONDS= SEED=)"
+	@echo "make bulkhead  measure what a hung target system costs the others"
 	@echo "make lock    pin the requirements anew from pyproject.toml"
 	@echo "make clean   delete everything that the above have made, orders included"
 
@@ -44,6 +45,9 @@ chaos: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.load.bench $(ARGS)
+
+bulkhead: $(READY)
+	@$(BIN)/python -m tests.load.bulkhead $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

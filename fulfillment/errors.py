@@ -83,3 +83,9 @@ class HoldUnknown(FulfillmentError):
     """There is no hold of this number."""
 
     code = "fulfillment.hold_unknown"
+
+
+class GateBusy(FulfillmentError):
+    """A hold or a pause could not be placed for the moment; nothing was changed."""
+
+    code = "fulfillment.gate_busy"

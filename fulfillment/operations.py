@@ -85,6 +85,7 @@ def place_hold(
 
     def work(unit: Unit) -> tuple[int, datetime]:
         holds.close_gate(unit.raw)
+        now = _now(unit.raw)  # Claims may have committed while this waited at the gate.
         hold = Hold.objects.create(
             scope=scope,
             subject=subject,
@@ -92,7 +93,7 @@ def place_hold(
             clock_policy=clock_policy,
             until=until,
             placed_by=actor[:150],
-            placed_at=unit.now,
+            placed_at=now,
         )
         _record(
             unit,
@@ -104,7 +105,7 @@ def place_hold(
             entity_id=str(hold.pk),
             states=("", "PLACED"),
         )
-        return hold.pk, unit.now
+        return hold.pk, now
 
     hold_id, placed_at = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
     still = _await_in_flight(

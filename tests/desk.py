@@ -181,7 +181,7 @@ def item(offering: str = "thing", **fields: Any) -> ItemRequest:
 def request(*items: ItemRequest, **fields: Any) -> OrderRequest:
     return OrderRequest(
         external_id=fields.pop("external_id", f"X-{next(_numbers)}"),
-        customer_id="C-1",
+        customer_id=fields.pop("customer_id", "C-1"),
         items=items or (item(),),
         **fields,
     )
@@ -215,9 +215,12 @@ def drain(names: Iterable[str] = (), *, rounds: int = 100) -> int:
     return settled
 
 
-def claim(target: str = "alpha", *, limit: int = 1, worker: str = "a test") -> list[Claim]:
+def claim(
+    target: str = "alpha", *, limit: int = 1, worker: str = "a test", alone: bool = True
+) -> list[Claim]:
     """Take commands as a worker does, and leave it at that: nothing is sent."""
-    return claiming.claim(target=TargetSystem.objects.get(pk=target), limit=limit, worker=worker)
+    row = TargetSystem.objects.get(pk=target)
+    return claiming.claim(target=row, limit=limit, worker=worker, alone=alone)
 
 
 def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:
@@ -239,6 +242,11 @@ def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:
 
 def settle(*results: Result) -> None:
     settlement.settle(results=results, actor="a test")
+
+
+def settle_call(claim: Claim, outcome: Outcome) -> None:
+    """The same as the worker does that made the call: its target's breaker sees the answer."""
+    settlement.settle(results=[result(claim, outcome)], actor="a test", called=claim.command.target)
 
 
 def messy_run(*, orders: int = 6, seed: int = 1) -> list[Order]:

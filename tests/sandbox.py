@@ -24,12 +24,12 @@ _http = urllib3.PoolManager(retries=False)
 class Sandbox:
     """One sandbox process; it may be killed and started again on the same ledger."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, *arguments: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = ledger
-        self.start()
+        self.start(*arguments)
 
     def start(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(

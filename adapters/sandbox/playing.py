@@ -12,6 +12,7 @@ from functools import partial
 
 from starlette.responses import JSONResponse, Response
 
+from adapters.callback_secrets import CallbackSecrets, variable
 from adapters.sandbox.behaviours import ACCEPTING, Behaviour, Ending, Kind, Script
 from adapters.sandbox.bookkeeping import (
     Callback,
@@ -24,7 +25,7 @@ from adapters.sandbox.bookkeeping import (
     perform,
 )
 from adapters.sandbox.broken import GARBAGE, Cut, Silence, drip, oversized
-from adapters.sandbox.callbacks import Dispatcher, Secrets, is_allowed
+from adapters.sandbox.callbacks import Dispatcher, is_allowed
 from adapters.sandbox.ledger import Ledger
 from adapters.sandbox.systems import SYSTEMS
 
@@ -66,7 +67,7 @@ class Player:
         *,
         ledger: Ledger,
         dispatcher: Dispatcher,
-        secrets: Secrets,
+        secrets: CallbackSecrets,
         callback_origins: Collection[str],
         script: Script,
     ) -> None:
@@ -184,7 +185,7 @@ class Player:
                 503,
                 "callback_secret_missing",
                 f"Callbacks of {received.target} can't be signed. Set OMS_CALLBACK_SECRET or "
-                f"{Secrets.variable(received.target)} for the sandbox and start it again.",
+                f"{variable(received.target)} for the sandbox and start it again.",
             )
 
     async def _report(self, callback: Callback, behaviour: Behaviour | None) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from fulfillment.engine.database import clean
+from fulfillment.engine.database import Update, clean
 from fulfillment.engine.unit import Unit
-from fulfillment.models import CaseCategory, CaseState, Severity
+from fulfillment.models import CaseCategory, CaseState, FalloutCase, Severity
 
 # What comes later about the same subject joins the case that is open.
 _OPEN = """
@@ -27,12 +27,18 @@ SET reason_code = excluded.reason_code, title = excluded.title,
     facts = fulfillment_falloutcase.facts || excluded.facts
 RETURNING id, xmax = 0
 """
-_RESOLVE = """
-UPDATE fulfillment_falloutcase
-SET state = 'RESOLVED', resolved_by = %s, resolved_at = %s, resolution = %s
-WHERE state = 'OPEN' AND subject = ANY(%s::text[])
-RETURNING id, fulfillment_id
+_OPEN_ONES = """
+SELECT id, fulfillment_id, state FROM fulfillment_falloutcase
+WHERE state = 'OPEN' AND subject = ANY(%s::text[]) ORDER BY id FOR NO KEY UPDATE
 """
+_RESOLVED = Update(
+    "fulfillment_falloutcase",
+    guard="state",
+    state="text",
+    resolved_by="text",
+    resolved_at="timestamptz",
+    resolution="text",
+)
 _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.REFUSED: ("operations", timedelta(hours=4)),
     CaseCategory.UNCERTAIN: ("operations", timedelta(hours=1)),
@@ -103,20 +109,15 @@ def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> in
     wanted = sorted(set(subjects))
     if not wanted:
         return 0
-    unit.raw.execute(_RESOLVE, [unit.actor, unit.now, resolution, wanted], prepare=True)
-    resolved = unit.raw.fetchall()
-    for case_id, fulfillment_id in resolved:
+    unit.raw.execute(_OPEN_ONES, [wanted], prepare=True)
+    rows = []
+    for case_id, fulfillment_id, state in unit.raw.fetchall():
+        case = FalloutCase(id=case_id, fulfillment_id=fulfillment_id, state=state)
+        case.resolve()
+        rows.append((case_id, str(case.state), unit.actor, unit.now, resolution, state))
         if fulfillment_id is not None:
-            _audit(
-                unit,
-                case_id,
-                fulfillment_id,
-                "resolve",
-                CaseState.OPEN,
-                CaseState.RESOLVED,
-                resolution,
-            )
-    return len(resolved)
+            _audit(unit, case_id, fulfillment_id, "resolve", state, case.state, resolution)
+    return _RESOLVED.run(unit.raw, rows)
 
 
 def of_task(task_id: int) -> str:

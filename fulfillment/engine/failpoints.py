@@ -36,7 +36,6 @@ POINTS: Mapping[str, str] = {
     "callback.stored_not_applied": "a report is in the inbox, its task has not moved",
     "callback.committed_before_200": "a report is dealt with, its sender has not been told",
     "outbox.claimed_before_send": "events are chosen, none is sent",
-    "outbox.before_marking": "events are in the stream, and not marked as published",
     "outbox.streamed_before_marked": "events are in the stream, and not marked as published",
     "outbox.sent_before_marked": "a subscriber has an event, and it is not marked as delivered",
     "replies.popped_before_recorded": "a reply is taken from its queue, and not in the inbox",

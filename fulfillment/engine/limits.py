@@ -109,12 +109,13 @@ def allowance(
     """How many of `wanted` calls may begin at `now`. `condition` is refilled already."""
     if condition.paused:
         return Allowance(calls=0, queries=0, reason="paused")
-    until = condition.breaker_until if condition.breaker == Breaker.OPEN else None
+    guarded = limits.breaker_failures is not None and condition.breaker != Breaker.CLOSED
+    until = condition.breaker_until if guarded else None
     if until is not None and now < until:
         return Allowance(calls=0, queries=0, reason="breaker", again_at=until)
     calls: float = wanted
     reason, again_at = "", None
-    if condition.breaker != Breaker.CLOSED:
+    if guarded:
         # One probe at a time; whoever lost a probe frees its place when the lease ends.
         calls, reason = min(calls, max(0, 1 - under_way.calls)), "breaker"
     share = ramp_share(limits=limits, condition=condition, now=now)

@@ -121,6 +121,11 @@ def _select(unit: Unit, plan_ids: Sequence[int]) -> None:
     failpoints.reach("scanning.holding_rows")
     for plan in plans:
         _select_in(unit, plan, by_plan[plan.pk])
+    cases.resolve_cases(
+        unit,
+        subjects=(cases.of_plan(plan.pk) for plan in plans),
+        resolution="What runs next has been told.",
+    )
 
 
 def _select_in(unit: Unit, plan: Plan, tasks: dict[int, Task]) -> None:

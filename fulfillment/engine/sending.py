@@ -16,11 +16,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine import claiming, failpoints, outcomes, settlement, targets
 from fulfillment.engine.claiming import Claim
+from fulfillment.engine.database import DATABASE_TROUBLE
 from fulfillment.models import Purpose, TargetSystem
 
 logger = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ class Drain:
             try:
                 self._settle_now(results)
                 return
-            except (OperationalError, InterfaceError):
+            except DATABASE_TROUBLE:
                 if time.monotonic() >= until:
                     self._leave(results)
                     return

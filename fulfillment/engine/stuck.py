@@ -6,10 +6,10 @@ silently. Any progress clears the flag and closes the case.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fulfillment.engine import cases
 from fulfillment.engine.database import Row, cursor
@@ -132,7 +132,7 @@ def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
 
 
 def _fallout(
-    plan_id: int, fulfillment_id: int, reason: str, reference: str, code: str, states: Any
+    plan_id: int, fulfillment_id: int, reason: str, reference: str, code: str, states: str | None
 ) -> cases.Fallout:
     return cases.Fallout(
         subject=cases.of_plan(plan_id),
@@ -141,7 +141,7 @@ def _fallout(
         reason_code=code,
         title=f"{reference} · nothing moves",
         explanation=f"{_ADVICE[code]} {reason}",
-        facts={"open_tasks": states or {}},
+        facts={"open_tasks": json.loads(states or "{}")},
         repair_options=_REPAIRS,
         fulfillment_id=fulfillment_id,
         plan_id=plan_id,

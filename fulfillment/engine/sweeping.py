@@ -35,10 +35,19 @@ _ACTOR = "lease sweeper"
 def sweep(*, limit: int = 500) -> int:
     """Turn lost leases and overdue reports into unknown outcomes. Returns how many it found.
 
-    The results go through the settlement like any other, and count only if they are still true
-    under its locks: an answer or a report that comes in at the same moment wins, and two
-    sweepers do no harm.
+    The results go through the settlement like any other, `limit` in a unit, and count only if
+    they are still true under its locks: an answer or a report that comes in at the same moment
+    wins, and two sweepers do no harm.
     """
+    swept = 0
+    while True:
+        found = _sweep(limit)
+        swept += found
+        if found < limit:
+            return swept
+
+
+def _sweep(limit: int) -> int:
     with cursor() as raw:
         raw.execute(_LOST_LEASES, [limit], prepare=True)
         leases = raw.fetchall()

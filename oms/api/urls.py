@@ -6,6 +6,7 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from oms.api.callbacks import Callbacks
+from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 
@@ -16,6 +17,7 @@ urlpatterns = [
     re_path(rf"{_ORDER}$", OrderDetail.as_view()),
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
+    re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
     path("v1/health", Health.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -18,16 +18,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
-from fulfillment.engine import failpoints, hints, targets
-from fulfillment.engine.database import clean, cursor
+from fulfillment.engine import cases, failpoints, hints, targets
+from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
 from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.models import CaseCategory
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
@@ -43,6 +42,8 @@ TASK = "oms.tasks.assess_feasibility"
 _BATCH = 50
 _ASKERS = 8
 _asking = threading.Lock()
+_ESCALATE_AFTER = 5
+"""Unanswered rounds after which a person is told; it goes on being asked."""
 _FIRST_PAUSE = timedelta(seconds=2)
 _TAKE = """
 UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds'
@@ -124,13 +125,14 @@ def _assess() -> int:
                     fulfillment_ids=[inquiry.order.fulfillment_id],
                     actor="feasibility",
                 )
-            except (OperationalError, InterfaceError):
+            except DATABASE_TROUBLE:
                 raise  # The database's trouble is nobody's fault.
-            except Exception:
+            except Exception as error:
                 # Its neighbours go on; it is asked for again when its time is over.
                 logger.exception(
                     "feasibility not decided", extra={"order": inquiry.order.reference}
                 )
+                _file(inquiry.order, error)
     if len(taken) == _BATCH:
         nudge()
     return len(orders)
@@ -261,7 +263,12 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
         )
         order.waiting_reason = f"{trouble} It is asked again, attempt by attempt."
         order.save(update_fields=["feasibility_due_at", "feasibility_attempts", "waiting_reason"])
+        if order.feasibility_attempts >= _ESCALATE_AFTER:
+            cases.open_case(unit, fallout=_unanswered(order, trouble))
         return
+    cases.resolve_cases(
+        unit, subjects=[_case_of(order)], resolution="Its target systems have answered since."
+    )
     order.feasibility_due_at, order.waiting_reason = None, ""
     request = request_of(order)
     selectors = workflows.newest_versions(offerings={item.offering for item in request.items})
@@ -284,6 +291,42 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
     unit.record_order(moved)
     if order.state == OrderState.READY_FOR_FULFILLMENT:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
+
+
+def _file(order: Order, error: Exception) -> None:
+    run_unit(
+        lambda unit: cases.open_case(
+            unit,
+            fallout=cases.poison(
+                subject=_case_of(order),
+                what=f"{order.reference} can't be accepted",
+                error=error,
+                fulfillment_id=order.fulfillment_id,
+            ),
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="feasibility",
+    )
+
+
+def _case_of(order: Order) -> str:
+    return f"feasibility:{order.reference}"
+
+
+def _unanswered(order: Order, trouble: str) -> cases.Fallout:
+    return cases.Fallout(
+        subject=_case_of(order),
+        category=CaseCategory.RETRYING,
+        reason_code="feasibility_unanswered",
+        title=f"{order.reference} · nobody can tell whether it can be done",
+        explanation=f"{trouble} It has been asked {order.feasibility_attempts} times and goes on "
+        "being asked every few minutes; the order is not accepted before. Look whether the "
+        "target system is well and whether the check of the workflow asks the right question.",
+        facts={"attempts": order.feasibility_attempts, "last_answer": trouble},
+        repair_options=("correct the target system's row", "cancel the order"),
+        fulfillment_id=order.fulfillment_id,
+        customer_impact="The order is not accepted yet.",
+    )
 
 
 def request_of(order: Order) -> OrderRequest:

@@ -19,8 +19,17 @@ import pytest
 from django.core.management import call_command
 
 from adapters.sandbox.systems import SYSTEMS
-from fulfillment.engine import audit, outbox
-from fulfillment.models import Attempt, Command, InboundEvent, OutboxEvent, Purpose, Task
+from fulfillment import subscribers
+from fulfillment.engine import audit, deliveries, outbox
+from fulfillment.models import (
+    Attempt,
+    Command,
+    Delivery,
+    InboundEvent,
+    OutboxEvent,
+    Purpose,
+    Task,
+)
 from oms.embedded.layout import layout_of
 from oms.environment import CHECKOUT
 from oms.intake import feasibility
@@ -29,6 +38,7 @@ from tests import desk
 from tests.chaos.proxy import Proxy
 from tests.conftest import ENVIRONMENT
 from tests.crash import desk_worker
+from tests.receiver import Receiver
 from tests.sandbox import Sandbox
 from tests.waiting import until
 
@@ -253,9 +263,11 @@ def test_without_the_fast_path_the_scanner_may_die(
 @pytest.mark.parametrize(
     ("point", "duplicate"),
     [
+        ("callback.stored_not_applied", False),
         ("unit.before_flush", False),
         ("unit.before_commit", False),
         ("unit.after_commit", True),
+        ("callback.committed_before_200", True),
     ],
 )
 def test_a_report_whose_receiver_died_moves_its_task_once(
@@ -292,13 +304,66 @@ def test_events_are_published_again_when_their_publisher_died(
     desk.workflow({"one": desk.task()})
     desk.order()
     desk.drain(["alpha"])
-    shop.dies("publish", at="outbox.before_marking")
+    shop.dies("publish", at="outbox.streamed_before_marked")
     assert OutboxEvent.objects.filter(published_at=None).count() == 2
     assert outbox.publish_events() == 2
     assert not OutboxEvent.objects.filter(published_at=None).exists()
     names = published()
     assert len(names) == 4
     assert names[:2] == names[2:], "in order, under the ids by which subscribers deduplicate"
+
+
+@pytest.fixture
+def receiver(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A subscriber to everything, which this process and its children may send to."""
+    deliveries.forget()
+    one = Receiver()
+    settings.OMS_WEBHOOK_ALLOWED_ORIGINS = [one.origin]
+    monkeypatch.setenv("OMS_WEBHOOK_ALLOWED_ORIGINS", one.origin)
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("point", "arrived_before"),
+    [
+        ("outbox.claimed_before_send", 0),
+        ("outbox.sent_before_marked", 1),
+        ("outbox.sent_before_marked@3", 3),
+    ],
+)
+def test_an_event_whose_sender_died_is_sent_again_under_the_same_id(
+    shop: Desk, systems: Any, redis_url: str, receiver: Receiver, point: str, arrived_before: int
+) -> None:
+    subscribers.subscribe(name="shop", url=receiver.origin)
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
+    desk.order()
+    desk.drain(["alpha"])
+    outbox.publish_events()
+    shop.dies("deliver", at=point)
+    assert len(receiver.received) == arrived_before
+    assert Delivery.objects.filter(state="DELIVERED").count() == max(0, arrived_before - 1)
+    assert deliveries.deliver() == 0, "until its lease ends nobody else sends it, or what follows"
+    shop.later(60)
+    assert deliveries.deliver() == Delivery.objects.count() - max(0, arrived_before - 1)
+    ids = [request.message_id for request in receiver.received]
+    assert len(set(ids)) == len(ids) - bool(arrived_before) == Delivery.objects.count()
+    assert ids == sorted(ids, key=lambda name: int(name.removeprefix("evt-")))
+
+
+def test_deliveries_survive_a_relay_that_died(
+    shop: Desk, systems: Any, redis_url: str, receiver: Receiver
+) -> None:
+    subscribers.subscribe(name="shop", url=receiver.origin)
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    desk.drain(["alpha"])
+    shop.dies("publish", at="outbox.streamed_before_marked")
+    assert not Delivery.objects.exists()
+    written = outbox.publish_events()
+    assert deliveries.deliver() == written == len(receiver.received)
 
 
 _BY_CHANCE = sorted(

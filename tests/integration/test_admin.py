@@ -13,13 +13,16 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from fulfillment.engine import outbox
 from fulfillment.models import (
     Attempt,
     Command,
+    Delivery,
     InboundEvent,
     OutboxEvent,
     Plan,
     PlanGraph,
+    Subscription,
     TargetSystem,
     Task,
     Transition,
@@ -30,7 +33,7 @@ from tests import desk
 from tests.pages import address_of, desk_models, text_of
 
 pytestmark = pytest.mark.django_db
-_LARGE = [Order, Plan, Task, Command, Attempt, Transition, InboundEvent, OutboxEvent]
+_LARGE = [Order, Plan, Task, Command, Attempt, Transition, InboundEvent, OutboxEvent, Delivery]
 
 
 def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
@@ -39,6 +42,7 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
         ApiClient,
         ApiKey,
         PlanGraph,
+        Subscription,
         TargetSystem,
         WorkflowVersion,
     }
@@ -61,7 +65,7 @@ def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) 
 def test_every_line_of_the_side_bar_leads_somewhere(boss: Client, halfway: Order) -> None:
     page = text_of(boss, reverse("admin:index"))
     lines = set(re.findall(r'href="(/admin/[^"]+/\?[^"]*)"', page))
-    assert len(lines) == 2  # stuck orders, unmatched reports
+    assert len(lines) == 3  # stuck orders, unmatched reports, dead letters
     for line in lines:
         text_of(boss, line.replace("&amp;", "&"))
 
@@ -156,6 +160,7 @@ def test_text_from_outside_never_becomes_markup(boss: Client, halfway: Order) ->
         (Attempt, "key"),
         (Transition, "reference"),
         (OutboxEvent, "reference"),
+        (Delivery, "reference"),
         (InboundEvent, "e-1"),
     ],
 )
@@ -225,6 +230,7 @@ def test_states_are_told_by_sign_and_word_on_every_list(boss: Client, halfway: O
         (Attempt, "✗</span> rejected"),
         (Transition, "✓</span> succeeded"),
         (InboundEvent, "=</span> redundant"),
+        (Delivery, "✗</span> dead"),
     ):
         assert signed in text_of(boss, address_of(model, "changelist")), model
 
@@ -238,7 +244,7 @@ def test_times_are_told_to_the_second(boss: Client, halfway: Order) -> None:
 
 
 @pytest.fixture
-def many(halfway: Order) -> None:
+def many(halfway: Order, redis_url: str) -> None:
     """More rows than a page shows, in every large table."""
     desk.submit_all(*[desk.request() for _ in range(55)])
     desk.drain()
@@ -246,6 +252,7 @@ def many(halfway: Order) -> None:
     for number in range(55):
         event.pk, event.event_id = None, f"more-{number}"
         event.save(force_insert=True)
+    outbox.publish_events()
 
 
 @pytest.mark.parametrize("model", _LARGE)
