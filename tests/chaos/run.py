@@ -36,6 +36,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.recovery import percentile, recoveries
 from tests.chaos.shop import CALL_SECONDS, ChaosStack, Submitter, clear, furnish
 from tests.chaos.strikes import PROFILES, World
+from tests.chaos.subscriber import Subscriber
 
 _LOOK_SECONDS = 0.1
 _SHOW_SECONDS = 5.0
@@ -54,7 +55,8 @@ SELECT (SELECT count(*) FROM oms_order) AS orders,
        (SELECT count(*) FROM fulfillment_task WHERE state IN
         ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')) AS tasks,
        (SELECT count(*) FROM fulfillment_attempt WHERE finished_at IS NULL) AS calls,
-       (SELECT count(*) FROM fulfillment_outboxevent WHERE published_at IS NULL) AS unsent
+       (SELECT count(*) FROM fulfillment_outboxevent WHERE published_at IS NULL) AS unsent,
+       (SELECT count(*) FROM fulfillment_delivery WHERE state = 'PENDING') AS undelivered
 """
 
 
@@ -65,7 +67,11 @@ class Run:
         self._options = options
         self._console = console
         home = read_environment().home
-        environment = with_free_ports(read_environment({"OMS_HOME": str(home / "chaos")}))
+        self._subscriber = Subscriber(seed=options.seed)
+        environment = replace(
+            with_free_ports(read_environment({"OMS_HOME": str(home / "chaos")})),
+            webhook_allowed_origins=(self._subscriber.origin,),
+        )
         self._wire = Path(tempfile.mkdtemp(prefix="oms-wire-"))
         points = ""
         if options.failpoints:
@@ -82,7 +88,7 @@ class Run:
         self._proxy = Proxy(folder=self._wire, upstream=upstream)
         self._proxy.start()
         self.stack = ChaosStack(
-            replace(environment), proxy=self._proxy, failpoints=points, say=lambda _: None
+            environment, proxy=self._proxy, failpoints=points, say=lambda _: None
         )
         self._folder = self.stack.layout.home / "chaos"
         self._log = self._folder / "client.jsonl"
@@ -132,6 +138,7 @@ class Run:
             self.stack.stop()
             self.stack.stop_servers()
             self._proxy.stop()
+            self._subscriber.close()
             (self._wire / ".s.PGSQL.5432").unlink(missing_ok=True)
             self._wire.rmdir()
 
@@ -141,6 +148,9 @@ class Run:
         import django
 
         django.setup()
+        from fulfillment import subscribers
+
+        subscribers.subscribe(name="chaos", url=self._subscriber.origin)
 
     def _strike(self, world: World) -> None:
         until = time.monotonic() + self._options.seconds
@@ -176,7 +186,9 @@ class Run:
         except psycopg.Error:
             return False
         self._counts = counts
-        nothing = not any(counts[name] for name in ("moving", "tasks", "calls", "unsent"))
+        nothing = not any(
+            counts[name] for name in ("moving", "tasks", "calls", "unsent", "undelivered")
+        )
         return nothing and self._submitter.done and not self._callbacks_waiting()
 
     def _callbacks_waiting(self) -> int:
@@ -222,7 +234,7 @@ class Run:
             ledger=self.stack.ledger,
             client_log=self._log,
         ) as evidence:
-            violations = checker.check(evidence)
+            violations = checker.check(evidence) + list(self._subscriber.violations(evidence))
             times = recoveries(
                 evidence.engine,
                 ended_at=[
