@@ -91,14 +91,14 @@ def ramp_share(*, limits: Limits, condition: Condition, now: datetime) -> float:
 
 
 def refilled(*, limits: Limits, condition: Condition, now: datetime) -> Condition:
-    """The token bucket at `now`. While it ramps up it fills more slowly, and never beyond one."""
+    """The token bucket at `now`. While the target ramps up, it is smaller and fills slower."""
     if limits.rate_per_second is None:
         return condition
     share = ramp_share(limits=limits, condition=condition, now=now)
     if condition.rate_at is None:
         return replace(condition, rate_tokens=float(limits.rate_burst), rate_at=now)
     passed = max(0.0, (now - condition.rate_at).total_seconds())
-    full = float(limits.rate_burst) if share >= 1 else 1.0
+    full = max(1.0, limits.rate_burst * share)
     tokens = min(full, condition.rate_tokens + passed * limits.rate_per_second * max(share, 0.05))
     return replace(condition, rate_tokens=tokens, rate_at=max(now, condition.rate_at))
 
