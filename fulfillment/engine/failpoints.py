@@ -117,4 +117,5 @@ def reach(name: str) -> None:
         return
     with _lock:
         if _armed[name].strikes():
+            os.write(2, f"dies at the failpoint {name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
