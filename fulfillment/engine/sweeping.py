@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine import failpoints
 from fulfillment.engine.database import cursor
 from fulfillment.engine.outcomes import LEASE_LOST, Result
 from fulfillment.engine.settlement import settle
@@ -79,6 +80,7 @@ def _sweep(limit: int) -> int:
         for task_id, plan_id, fulfillment_id, node in overdue
     ]
     if results:
+        failpoints.reach("sweeping.before_settling")
         settle(results=results, actor=_ACTOR, still_true=_still_true)
     return len(results)
 
