@@ -60,6 +60,12 @@ class MessagingAdapter:
                 "is reached by messages, so it reports later and can't be asked: set asynchronous "
                 "to true and status_query to false."
             )
+        if not capabilities.idempotent:
+            # Brokers deliver at least once, whatever we do.
+            raise read.wrong(
+                "is reached by messages, which a broker may deliver more than once: it has to "
+                "deduplicate by message_id. Set idempotent to true when it does."
+            )
         self.capabilities = capabilities
         self._target = target
         self._publish_seconds = read.seconds("publish_timeout", _DEFAULT_PUBLISH_SECONDS)

@@ -76,3 +76,7 @@ class Sandbox:
         """How often each key of the order was executed, by the sandbox's own ledger."""
         rows = self.get(f"/ledger/executions?order={order}&limit=1000")["executions"]
         return Counter(row["idempotency_key"] for row in rows)
+
+    def executed(self, key: str) -> int:
+        """How often one key was executed."""
+        return len(self.get(f"/ledger/executions?key={key}&limit=10")["executions"])

@@ -24,7 +24,7 @@ from adapters.sandbox.bookkeeping import (
     look_up,
     perform,
 )
-from adapters.sandbox.broken import GARBAGE, Cut, Silence, drip
+from adapters.sandbox.broken import GARBAGE, Cut, Silence, drip, oversized
 from adapters.sandbox.callbacks import Dispatcher, is_allowed
 from adapters.sandbox.ledger import Ledger
 from adapters.sandbox.systems import SYSTEMS
@@ -38,6 +38,7 @@ _UNREADABLE = {
     Kind.SUCCEED_THEN_TIMEOUT: "silence",
     Kind.CUT_CONNECTION: "cut",
     Kind.GARBAGE: "garbage",
+    Kind.OVERSIZED: "oversized",
 }
 
 
@@ -234,6 +235,8 @@ def _response(behaviour: Behaviour | None, known: Known | None) -> Response:
             return Cut()
         case Kind.GARBAGE:
             return Response(GARBAGE, media_type="application/json")
+        case Kind.OVERSIZED:
+            return oversized()
         case Kind.DRIP:
             body = bytes(JSONResponse(document).body)
             return drip(body=body, seconds=behaviour.latency_seconds(default=_DRIP_SECONDS))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from fulfillment.engine import cases, hints, holds
+from fulfillment.engine import cases, failpoints, hints, holds
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
@@ -118,6 +118,7 @@ def _select(unit: Unit, plan_ids: Sequence[int]) -> None:
     unit.adopt_tasks(tasks)
     for task in tasks:
         by_plan[task.plan_id][task.node] = task
+    failpoints.reach("scanning.holding_rows")
     for plan in plans:
         _select_in(unit, plan, by_plan[plan.pk])
     cases.resolve_cases(

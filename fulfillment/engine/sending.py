@@ -103,6 +103,7 @@ class Drain:
         if free <= 0:
             return
         adapter = targets.adapter_for(target)
+        failpoints.reach("sending.before_claim")
         claims = claiming.claim(
             target=target, limit=free, worker=self._worker, alone=self._in_flight == 0
         )
@@ -194,6 +195,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
             outcome = adapter.send(command=claim.command)
         else:
             outcome = adapter.query(command=claim.command)
+            failpoints.reach("sending.after_query")
         failpoints.reach("sending.after_send")
         return outcome
     except Exception as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import admission, cases, graphs, targets
+from fulfillment.engine import admission, cases, failpoints, graphs, targets
 from fulfillment.engine.completion import reach_milestones, update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
@@ -117,6 +117,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
                 node=task.node,
                 tasks=by_plan[task.plan_id],
             )
+    failpoints.reach("settlement.before_successors")
     for plan_id, nodes in succeeded.items():
         if unit.plans[plan_id].state not in PLAN_SELECTABLE:
             continue  # superseded-silent: what it has on the wire is settled, nothing follows
@@ -136,6 +137,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
         subjects=map(cases.of_plan, unit.unstuck),
         resolution="The plan has moved since.",
     )
+    failpoints.reach("settlement.inside")
 
 
 def _graph(unit: Unit, plan_id: int) -> Graph:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine import failpoints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.outcomes import LEASE_LOST, Result
 from fulfillment.engine.settlement import settle
@@ -96,6 +97,7 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
         for task_id, plan_id, fulfillment_id, node, _ in overdue
     ]
     if results:
+        failpoints.reach("sweeping.before_settling")
         settle(results=results, actor=_ACTOR, still_true=_still_true)
 
 

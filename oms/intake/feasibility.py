@@ -21,7 +21,7 @@ from typing import Any
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
-from fulfillment.engine import cases, hints, targets
+from fulfillment.engine import cases, failpoints, hints, targets
 from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
@@ -120,6 +120,7 @@ def _assess() -> int:
         answers = {askers.submit(_ask, inquiry): inquiry for inquiry in inquiries}
         for answer in as_completed(answers):
             inquiry = answers[answer]
+            failpoints.reach("feasibility.before_deciding")
             try:
                 run_unit(
                     partial(_decide, order_id=inquiry.order.pk, answer=answer.result()),

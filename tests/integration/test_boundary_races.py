@@ -8,11 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from adapters.contract import Command, Outcome
 from fulfillment import operations
 from fulfillment.engine import holds, sending
+from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, HoldScope, Task
 from oms.models import Order
@@ -278,3 +279,36 @@ def somebody_waits_for_the_order() -> bool:
             "AND datname = current_database()"
         )
         return bool(cursor.fetchone()[0])
+
+
+def test_a_unit_that_is_the_victim_of_a_deadlock_runs_again(
+    committed_db: str, systems: ScriptedSystems
+) -> None:
+    first, second = orders(2)
+    mine, theirs = threading.Event(), threading.Event()
+    runs: list[str] = []
+
+    def touch(order: Order) -> None:
+        Task.objects.filter(fulfillment_id=order.fulfillment_id).update(reference="touched")
+
+    def work(unit: Unit) -> None:
+        runs.append("run")
+        touch(first)
+        mine.set()
+        assert theirs.wait(20)
+        touch(second)  # whoever waits first is the first to notice
+
+    def somebody_else() -> None:
+        with transaction.atomic():
+            touch(second)
+            theirs.set()
+            assert mine.wait(20)
+            until(somebody_waits_for_the_order)
+            touch(first)
+
+    together(
+        lambda: run_unit(work, fulfillment_ids=[first.fulfillment_id], actor="a test"),
+        somebody_else,
+    )
+    assert len(runs) == 2
+    assert set(Task.objects.values_list("reference", flat=True)) == {"touched"}

@@ -373,6 +373,7 @@ def test_without_a_secret_an_asynchronous_command_waits_for_one(
         ("cut_connection", {}, OutcomeKind.UNKNOWN, "connection_lost", 1),
         ("cut_connection", {"effect": False}, OutcomeKind.UNKNOWN, "connection_lost", 0),
         ("garbage", {}, OutcomeKind.UNKNOWN, "garbage_body", 1),
+        ("oversized", {}, OutcomeKind.UNKNOWN, "response_too_large", 1),
         ("drip", {"latency_ms": 100}, OutcomeKind.UNKNOWN, "timeout", 1),
     ],
 )
