@@ -17,7 +17,7 @@ from typing import Any
 from django.db import transaction
 
 from fulfillment.engine import hints, holds
-from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine.database import Row, allocate, clean, cursor
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import GateBusy, HoldUnknown, NothingToHold, ReasonMissing
 from fulfillment.models import (
@@ -85,11 +85,16 @@ def place_hold(
     reason = _reason(reason)
     fulfillment_id = _fulfillment_of(scope, name)
     subject = holds.subject_of(scope=scope, name=name)
+    with cursor() as raw:
+        (hold_id,) = allocate(raw, "fulfillment_hold", 1)
 
-    def work(unit: Unit) -> tuple[int, datetime]:
+    def work(unit: Unit) -> datetime:
         holds.close_gate(unit.raw)
         now = _now(unit.raw)  # Claims may have committed while this waited at the gate.
-        hold = Hold.objects.create(
+        if Hold.objects.filter(pk=hold_id).exists():
+            return now  # Placed by the run before, whose commit came through without a reply.
+        Hold.objects.create(
+            pk=hold_id,
             scope=scope,
             subject=subject,
             reason=reason,
@@ -103,14 +108,14 @@ def place_hold(
             kind="place_hold",
             subject=subject,
             reason=reason,
-            after={"hold": hold.pk, "until": until.isoformat() if until else None},
+            after={"hold": hold_id, "until": until.isoformat() if until else None},
             fulfillment_id=fulfillment_id,
-            entity_id=str(hold.pk),
+            entity_id=str(hold_id),
             states=("", "PLACED"),
         )
-        return hold.pk, now
+        return now
 
-    hold_id, placed_at = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
+    placed_at = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
     still = _await_in_flight(
         lambda purpose, task: purpose != Purpose.QUERY and subject in holds.subjects_of(task),
         since=placed_at,
@@ -240,6 +245,8 @@ def _ids(fulfillment_id: int | None) -> list[int]:
 def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
     """The order whose audit trail tells of it; None for what is wider than one order."""
     number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
+    if str(number) != name:
+        number = 0  # The claim would not find a plan or a task by another spelling.
     found: int | None = None
     match scope:
         case HoldScope.CUSTOMER:

@@ -30,3 +30,12 @@ def test_a_hold_on_an_item_that_does_not_exist_is_refused() -> None:
                 actor="x",
                 patience=timedelta(0),
             )
+
+
+def test_a_hold_names_plans_and_tasks_as_the_claim_does() -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    plan = desk.plan_of(order)
+    with pytest.raises(NothingToHold):
+        operations.place_hold(scope=HoldScope.PLAN, name=f"0{plan.pk}", reason="x", actor="x")
