@@ -258,7 +258,12 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, node: Node, outcome: O
         explanation=f"It is {task.state}, and now {task.target_id} reports {outcome.kind}"
         + (f" ({describe(outcome)})" if describe(outcome) else "")
         + ". Both can't be right: look it up in the target system.",
-        facts={"reported": {"outcome": str(outcome.kind), "reference": outcome.reference}},
+        facts={
+            "reported": {
+                "outcome": str(outcome.kind),
+                "reference": clean(outcome.reference, 200),
+            }
+        },
     )
     logger.error("conflicting outcome", extra={"task": task.pk})
 
