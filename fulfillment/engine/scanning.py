@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -60,7 +61,10 @@ def scan() -> int:
             break
     with cursor() as raw:
         raw.execute(_CLAIMABLE_TARGETS, prepare=True)
-        targets = {row[0]: 1 for row in raw.fetchall()}
+        names = [row[0] for row in raw.fetchall()]
+    # A queue takes few hints: of the targets that share it, none is to be the last every time.
+    random.shuffle(names)
+    targets = dict.fromkeys(names, 1)
     # Left behind when whoever released a hold has died before it let the tasks go.
     targets.update(dict.fromkeys(holds.unpark(), 1))
     hints.publish(targets=targets, wake_ups={})
