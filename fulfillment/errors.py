@@ -83,3 +83,15 @@ class HoldUnknown(FulfillmentError):
     """There is no hold of this number."""
 
     code = "fulfillment.hold_unknown"
+
+
+class HoldWouldBeOver(FulfillmentError):
+    """The end of a hold that is to be placed has passed already."""
+
+    code = "fulfillment.hold_would_be_over"
+
+
+class CaseUnknown(FulfillmentError):
+    """There is no fallout case of this number."""
+
+    code = "fulfillment.case_unknown"

@@ -30,9 +30,11 @@ RETURNING id, xmax = 0
 _RESOLVE = """
 UPDATE fulfillment_falloutcase
 SET state = 'RESOLVED', resolved_by = %s, resolved_at = %s, resolution = %s
-WHERE state = 'OPEN' AND subject = ANY(%s::text[])
+WHERE state = 'OPEN' AND {which}
 RETURNING id, fulfillment_id
 """
+_RESOLVE_SUBJECTS = _RESOLVE.format(which="subject = ANY(%s::text[])")
+_RESOLVE_ONE = _RESOLVE.format(which="id = %s")
 _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.REFUSED: ("operations", timedelta(hours=4)),
     CaseCategory.UNCERTAIN: ("operations", timedelta(hours=1)),
@@ -103,7 +105,16 @@ def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> in
     wanted = sorted(set(subjects))
     if not wanted:
         return 0
-    unit.raw.execute(_RESOLVE, [unit.actor, unit.now, resolution, wanted], prepare=True)
+    return _resolve(unit, _RESOLVE_SUBJECTS, wanted, resolution)
+
+
+def resolve_case(unit: Unit, *, case_id: int, resolution: str) -> bool:
+    """Close one case by hand, under the lock of its order. False when it is closed already."""
+    return bool(_resolve(unit, _RESOLVE_ONE, case_id, resolution))
+
+
+def _resolve(unit: Unit, statement: str, which: Any, resolution: str) -> int:
+    unit.raw.execute(statement, [unit.actor, unit.now, resolution, which], prepare=True)
     resolved = unit.raw.fetchall()
     for case_id, fulfillment_id in resolved:
         if fulfillment_id is not None:
