@@ -179,11 +179,7 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     hold = Hold.objects.filter(pk=hold_id).first()
     if hold is None:
         raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
-    name = hold.subject.partition(":")[2]
-    try:
-        fulfillment_id = _fulfillment_of(HoldScope(hold.scope), name)
-    except NothingToHold:
-        fulfillment_id = None
+    fulfillment_id = fulfillment_of(hold=hold)
 
     def work(unit: Unit) -> bool:
         holds.close_gate(unit.raw)
@@ -206,9 +202,17 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
     targets = holds.unpark()
     if hold.scope == HoldScope.TARGET:
-        targets.add(name)
+        targets.add(hold.subject.partition(":")[2])
     hints.publish(targets=dict.fromkeys(targets, 1), wake_ups={})
     return released
+
+
+def fulfillment_of(*, hold: Hold) -> int | None:
+    """The fulfillment whose audit trail tells of the hold; None for what is wider than one."""
+    try:
+        return _fulfillment_of(HoldScope(hold.scope), hold.subject.partition(":")[2])
+    except NothingToHold:
+        return None
 
 
 def release_ended_holds() -> int:

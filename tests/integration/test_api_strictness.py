@@ -281,6 +281,9 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "read_order",
         "read_timeline",
         "read_graph",
+        "place_hold",
+        "list_holds",
+        "release_hold",
         "report_outcome",
         "health",
     }
