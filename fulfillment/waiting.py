@@ -72,7 +72,7 @@ def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
     if not tasks:
         return {}
     fit = fitness(names={task.target_id for task in tasks})
-    kept = _held([task for task in tasks if task.state in TASK_SENDABLE])
+    kept = holds_on([task for task in tasks if task.state in TASK_SENDABLE])
     found: dict[int, list[Wait]] = {}
     for task in tasks:
         wait = _wait(task, fit.get(task.target_id), kept.get(task.pk, ()))
@@ -103,8 +103,8 @@ def holds_of(*, plan: Plan | None, order_reference: str, customer: str) -> list[
     return active_holds(subjects=subjects)
 
 
-def _held(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
-    """The active holds that keep each of these tasks from being sent."""
+def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
+    """By task, the active holds that keep it from being sent."""
     subjects = {
         task.pk: set(
             holds.subjects_of(

@@ -76,6 +76,14 @@ UNFOLD: dict[str, Any] = {
                         "order",
                         fulfillment__plans__stuck_at__isempty="0",
                     ),
+                    _page(
+                        "Fallout",
+                        "assignment_late",
+                        "fulfillment",
+                        "falloutcase",
+                        state__exact="OPEN",
+                    ),
+                    _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },
             {
@@ -87,6 +95,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Commands", "outgoing_mail", "fulfillment", "command"),
                     _page("Attempts", "repeat", "fulfillment", "attempt"),
                     _page("Audit trail", "history", "fulfillment", "transition"),
+                    _page("Operations", "engineering", "fulfillment", "operation"),
                 ],
             },
             {
