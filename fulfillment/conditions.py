@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import models
 
+from fulfillment.definitions.signs import in_words
 from fulfillment.engine import holds
 from fulfillment.engine.admission import limits_of
 from fulfillment.engine.database import cursor
@@ -158,6 +159,18 @@ class Fitness:
         return None
 
 
+class TargetState(enum.StrEnum):
+    """What is to be said of a target system; several may hold at once."""
+
+    WELL = "WELL"
+    PAUSED = "PAUSED"
+    HELD = "HELD"
+    BREAKER_OPEN = "BREAKER_OPEN"
+    PROBING = "PROBING"
+    AT_ITS_LIMIT = "AT_ITS_LIMIT"
+    RAMPING_UP = "RAMPING_UP"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetStatus:
     """How fit a target system is, and how much work stands before it."""
@@ -173,6 +186,39 @@ class TargetStatus:
     accepted: int
     held: int
     """Met by a hold that is narrower than the target."""
+
+    @property
+    def states(self) -> list[TargetState]:
+        """Never empty: WELL when nothing else is to be said."""
+        fit = self.fitness
+        found = {
+            TargetState.PAUSED: fit.condition.paused,
+            TargetState.HELD: self.hold is not None,
+            TargetState.BREAKER_OPEN: fit.breaker == Breaker.OPEN,
+            TargetState.PROBING: fit.breaker == Breaker.HALF_OPEN,
+            TargetState.AT_ITS_LIMIT: fit.allowance.reason in ("concurrency", "rate"),
+            TargetState.RAMPING_UP: fit.ramp < 1,
+        }
+        return [state for state, holds in found.items() if holds] or [TargetState.WELL]
+
+    def figures(self) -> dict[str, str]:
+        """What stands before it, in words; a long queue is not counted out."""
+        limit, calls = self.fitness.row.concurrency_limit, self.fitness.under_way.calls
+        waiting = f"{self.waiting:,}" + (f", {self.later:,} later" if self.later else "")
+        if self.waiting + self.later >= MOST:
+            waiting = f"{MOST:,} or more"
+        return {
+            "under way": f"{calls} of {limit}" if limit else f"{calls}, no limit",
+            "waiting": waiting,
+            "in doubt": f"{self.in_doubt:,}",
+            "accepted": f"{self.accepted:,}",
+            "held": f"{self.held:,}",
+        }
+
+    def in_words(self, state: TargetState) -> str:
+        """Such as “breaker open”, or “ramping up, 40%”."""
+        share = f", {self.fitness.ramp:.0%}" if state is TargetState.RAMPING_UP else ""
+        return in_words(state) + share
 
     @property
     def obstacle(self) -> Obstacle | None:

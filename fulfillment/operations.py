@@ -334,9 +334,9 @@ def _settings_of(row: TargetSystem | None) -> dict[str, Any]:
     """The values of a target's row as JSON."""
     if row is None:
         return {}
-    document = json.loads(serialize("json", [row]))[0]["fields"]
-    document.pop("updated_at")
-    return dict(document)
+    names = [field.name for field in row._meta.concrete_fields if field.name != "updated_at"]
+    document: dict[str, Any] = json.loads(serialize("json", [row], fields=names))[0]["fields"]
+    return document
 
 
 def _reason(reason: str) -> str:

@@ -23,6 +23,7 @@ from fulfillment.admin.asking import actor_of, ask, found_or_404
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.reading import (
     Badge,
+    NewestValues,
     ReadOnlyAdmin,
     badge,
     badge_of,
@@ -78,7 +79,7 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         "order",
         "age",
     )
-    list_filter = ("state", "category", "severity", "owner_queue")
+    list_filter = ("state", "category", "severity", ("owner_queue", NewestValues))
     list_select_related = ("fulfillment",)
     list_left_out = ("facts", "repair_options")
     # Open ones first, by the time that is left; then closed ones, the latest first.

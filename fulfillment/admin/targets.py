@@ -22,59 +22,31 @@ from fulfillment.admin.asking import (
     on_the_wire,
 )
 from fulfillment.admin.holds import Holdable
-from fulfillment.admin.reading import Badge, DeskAdmin, badge_of, list_link, show_badge
+from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
-from fulfillment.conditions import MOST, TargetStatus, statuses
+from fulfillment.conditions import TargetState, TargetStatus, statuses
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
-from fulfillment.states import Breaker
 
-CONDITION_SIGNS: Mapping[str, Sign] = {
-    "WELL": ("✓", "done"),
-    "PAUSED": ("‖", "trouble"),
-    "HELD": ("⊖", "trouble"),
-    "BREAKER_OPEN": ("✗", "failed"),
-    "PROBING": ("◐", "trouble"),
-    "RAMPING_UP": ("↗", "moving"),
-    "AT_ITS_LIMIT": ("≡", "moving"),
+CONDITION_SIGNS: Mapping[TargetState, Sign] = {
+    TargetState.WELL: ("✓", "done"),
+    TargetState.PAUSED: ("‖", "trouble"),
+    TargetState.HELD: ("⊖", "trouble"),
+    TargetState.BREAKER_OPEN: ("✗", "failed"),
+    TargetState.PROBING: ("◐", "trouble"),
+    TargetState.AT_ITS_LIMIT: ("≡", "moving"),
+    TargetState.RAMPING_UP: ("↗", "moving"),
 }
 _LATEST = 5
 
 
 def badges_of(status: TargetStatus) -> list[Badge]:
     """Everything that is to be said of a target's condition; never nothing."""
-    fit = status.fitness
-    states = [
-        state
-        for state, holds in (
-            ("PAUSED", fit.condition.paused),
-            ("HELD", status.hold is not None),
-            ("BREAKER_OPEN", fit.breaker == Breaker.OPEN),
-            ("PROBING", fit.breaker == Breaker.HALF_OPEN),
-            ("AT_ITS_LIMIT", fit.allowance.reason in ("concurrency", "rate")),
-        )
-        if holds
-    ]
-    shown = [badge_of(state, CONDITION_SIGNS) for state in states]
-    if fit.ramp < 1:
-        sign, tone = CONDITION_SIGNS["RAMPING_UP"]
-        shown.append(Badge(sign=sign, tone=tone, words=f"ramping up, {fit.ramp:.0%}"))
-    return shown or [badge_of("WELL", CONDITION_SIGNS)]
-
-
-def under_way_words(status: TargetStatus) -> str:
-    """Calls at this moment, of those that are allowed."""
-    limit = status.fitness.row.concurrency_limit
-    calls = status.fitness.under_way.calls
-    return f"{calls} of {limit}" if limit else f"{calls}, no limit"
-
-
-def waiting_words(status: TargetStatus) -> str:
-    """What is due, and what is put off; a long queue is not counted out."""
-    if status.waiting + status.later >= MOST:
-        return f"{MOST:,} or more"
-    later = f", {status.later:,} later" if status.later else ""
-    return f"{status.waiting:,}{later}"
+    shown = []
+    for state in status.states:
+        sign, tone = CONDITION_SIGNS[state]
+        shown.append(Badge(sign=sign, tone=tone, words=status.in_words(state)))
+    return shown
 
 
 @admin.register(TargetSystem)
@@ -82,7 +54,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
     form = TargetSystemForm
     list_display = (
         "name",
-        "condition",
+        "how_it_is",
         "why",
         "under_way",
         "waiting",
@@ -131,13 +103,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
             status = statuses(names=[row.pk])[row.pk]
             context["status"] = status
             context["badges"] = badges_of(status)
-            context["figures"] = (
-                ("under way", under_way_words(status)),
-                ("waiting", waiting_words(status)),
-                ("in doubt", f"{status.in_doubt:,}"),
-                ("accepted", f"{status.accepted:,}"),
-                ("held", f"{status.held:,}"),
-            )
+            context["figures"] = status.figures()
             subject = f"target:{row.pk}"
             context["operations"] = Operation.objects.filter(subject=subject).order_by("-pk")[
                 :_LATEST
@@ -147,7 +113,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
         return answer
 
     @display(description="condition")
-    def condition(self, row: Any) -> str:
+    def how_it_is(self, row: Any) -> str:
         shown = ((show_badge(badge),) for badge in badges_of(row.status))
         return format_html_join(" ", "{}", shown)
 
@@ -158,23 +124,23 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
 
     @display(description="under way")
     def under_way(self, row: Any) -> str:
-        return under_way_words(row.status)
+        return str(row.status.figures()["under way"])
 
     @display(description="waiting")
     def waiting(self, row: Any) -> str:
-        return _tasks(row, waiting_words(row.status), state__in="READY,FAILED_RETRYABLE")
+        return _tasks(row, "waiting", state__in="READY,FAILED_RETRYABLE")
 
     @display(description="in doubt")
     def in_doubt(self, row: Any) -> str:
-        return _tasks(row, f"{row.status.in_doubt:,}", state__exact="OUTCOME_UNKNOWN")
+        return _tasks(row, "in doubt", state__exact="OUTCOME_UNKNOWN")
 
     @display(description="accepted")
     def accepted(self, row: Any) -> str:
-        return _tasks(row, f"{row.status.accepted:,}", state__exact="ACCEPTED")
+        return _tasks(row, "accepted", state__exact="ACCEPTED")
 
     @display(description="held")
     def held(self, row: Any) -> str:
-        return _tasks(row, f"{row.status.held:,}", held_by__isempty="0")
+        return _tasks(row, "held", held_by__isempty="0")
 
     # --- what may be done to them ----------------------------------------------------------------
 
@@ -258,5 +224,8 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
         return row, reverse("admin:fulfillment_targetsystem_change", args=[row.pk])
 
 
-def _tasks(row: Any, text: str, **lookups: str) -> str:
-    return list_link(text, model=Task, target__name__exact=row.pk, **lookups)
+def _tasks(row: Any, figure: str, **lookups: str) -> str:
+    """A figure of the target, with a link to the tasks that it counts."""
+    return list_link(
+        row.status.figures()[figure], model=Task, target__name__exact=row.pk, **lookups
+    )

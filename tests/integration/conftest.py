@@ -6,7 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from fulfillment.models import Command, InboundEvent
+from fulfillment import operations
+from fulfillment.models import Command, HoldScope, InboundEvent
 from oms.keys import create_key
 from oms.models import Order, Scope
 from tests import desk
@@ -47,4 +48,5 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         task=command.task,
         received_at=command.created_at,
     )
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order
