@@ -14,7 +14,7 @@ from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import TASK_SUCCESSFUL
 
 _EVIDENCE = """
-SELECT number, purpose, worker, started_at, finished_at, outcome, code, message
+SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
 FROM fulfillment_attempt WHERE command_id = (
     SELECT id FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1
 ) ORDER BY number DESC LIMIT 20
@@ -106,11 +106,9 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     """The latest attempts, newest first, with what this unit is about to write."""
     unit.raw.execute(_EVIDENCE, [task.pk], prepare=True)
     finishing = {attempt.pk: attempt for attempt in unit.finished_attempts}
-    by_number = {
-        attempt.number: attempt for attempt in finishing.values() if attempt.task_id == task.pk
-    }
     found = []
     for (
+        attempt_id,
         number,
         purpose,
         worker,
@@ -120,7 +118,7 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
         code,
         message,
     ) in unit.raw.fetchall():
-        news = by_number.get(number)
+        news = finishing.get(attempt_id)
         if news is not None:
             finished_at, outcome, code, message = (
                 news.finished_at,
