@@ -144,6 +144,9 @@ def _wait(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
         sentence = (
             obstacle.sentence if state is TaskState.READY else f"{sentence} {obstacle.sentence}"
         )
+    before = task.blocked_reason
+    if before and state is TaskState.DISPATCHED:
+        before = f"The last time: {before}"
     awaits_time = state in (
         TaskState.FAILED_RETRYABLE,
         TaskState.OUTCOME_UNKNOWN,
@@ -159,7 +162,7 @@ def _wait(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
         title=node.title,
         target=task.target_id,
         state=state,
-        reason=f"{sentence} {task.blocked_reason}".strip(),
+        reason=f"{sentence} {before}".strip(),
         until=until,
         sends=task.sends,
         maximum_attempts=policy.maximum_attempts,

@@ -60,7 +60,7 @@ class Command(BaseCommand):
             for name, spec in specs.items():
                 if name in known and not overwrite:
                     continue
-                values = spec.model_dump(exclude={"retry_policies"})
+                values = {field: getattr(spec, field) for field in type(spec).model_fields}
                 values["retry_policies"] = spec.model_dump(mode="json")["retry_policies"]
                 row = TargetSystem(name=name, **values)
                 targets.check(row)
