@@ -125,7 +125,7 @@ class Fitness:
                 return Obstacle(
                     kept_by=KeptBy.PAUSE,
                     sentence=f"{row.pk} is paused by {paused.paused_by} since "
-                    f"{instant(paused.paused_at)}: “{paused.pause_reason}”.",
+                    f"{instant(paused.paused_at)}: {quoted(paused.pause_reason)}",
                 )
             case "breaker" if self.condition.breaker_until and self.breaker == Breaker.OPEN:
                 why = f" ({self.condition.breaker_reason})" if self.condition.breaker_reason else ""
@@ -233,12 +233,17 @@ def instant(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "a while ago"
 
 
+def quoted(reason: str) -> str:
+    """Somebody's reason as the end of a sentence."""
+    return f"“{reason}”" if reason.endswith((".", "!", "?")) else f"“{reason}”."
+
+
 def held_by(hold: Hold) -> str:
     """Who holds what, since when and why, as a sentence."""
     end = f" until {instant(hold.until)}" if hold.until else ""
     return (
         f"Held ({hold.subject}) by {hold.placed_by} since {instant(hold.placed_at)}{end}: "
-        f"“{hold.reason}”."
+        f"{quoted(hold.reason)}"
     )
 
 

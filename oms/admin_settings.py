@@ -66,16 +66,8 @@ UNFOLD: dict[str, Any] = {
         "show_all_applications": False,
         "navigation": [
             {
-                "title": "Orders",
+                "title": "To look into",
                 "items": [
-                    _page("Orders", "receipt_long", "oms", "order"),
-                    _page(
-                        "Stuck orders",
-                        "warning",
-                        "oms",
-                        "order",
-                        fulfillment__plans__stuck_at__isempty="0",
-                    ),
                     _page(
                         "Fallout",
                         "assignment_late",
@@ -83,6 +75,20 @@ UNFOLD: dict[str, Any] = {
                         "falloutcase",
                         state__exact="OPEN",
                     ),
+                    _page(
+                        "Stuck orders",
+                        "warning",
+                        "oms",
+                        "order",
+                        fulfillment__plans__stuck_at__isempty="0",
+                    ),
+                ],
+            },
+            {
+                "title": "Orders",
+                "separator": True,
+                "items": [
+                    _page("Orders", "receipt_long", "oms", "order"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },

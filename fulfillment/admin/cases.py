@@ -183,7 +183,7 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         found = super().get_actions_detail(request, object_id)
         return list(found) if case and case.state == CaseState.OPEN else []
 
-    @action(description="Close", url_path="close", permissions=["close"], icon="task_alt")
+    @action(description="Close the case", url_path="close", permissions=["close"], icon="task_alt")
     def close(self, request: HttpRequest, object_id: str) -> HttpResponse:
         case = found_or_404(self, request, object_id)
         page = reverse("admin:fulfillment_falloutcase_change", args=[case.pk])

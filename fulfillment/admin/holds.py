@@ -36,6 +36,7 @@ from fulfillment.admin.reading import (
     register_signs,
     subject_link,
 )
+from fulfillment.conditions import quoted
 from fulfillment.definitions.signs import Sign
 from fulfillment.errors import HoldWouldBeOver, NothingToHold, ReasonMissing
 from fulfillment.models import ClockPolicy, Hold, HoldScope, Task
@@ -219,8 +220,8 @@ class HoldAdmin(ReadOnlyAdmin):
             request,
             form=form,
             title=f"Release the hold on {hold.subject}",
-            told=f"{hold.placed_by} has placed it: “{hold.reason}”. What it keeps back goes on, "
-            "unless another hold keeps it too.",
+            told=f"{hold.placed_by} has placed it: {quoted(hold.reason)} What it keeps back goes "
+            "on, unless another hold keeps it too.",
             button="Release it",
             back=page,
         )

@@ -130,6 +130,24 @@ class TargetSystemForm(forms.ModelForm):
     class Meta:
         model = TargetSystem
         exclude = ("updated_at",)
+        labels = {
+            "idempotent": "Deduplicates by key",
+            "status_query": "Can be asked",
+            "asynchronous": "Reports later",
+            "reconcile_after": "Asked after",
+            "maximum_queries": "Questions at the most",
+            "concurrency_limit": "Calls at the same time",
+            "sender_slots": "Of one worker process",
+            "query_slots": "Of these, questions",
+            "accepted_holds_slot": "Accepted work counts",
+            "rate_per_second": "Calls per second",
+            "rate_burst": "Burst",
+            "ramp": "Ramp",
+            "breaker_failures": "Failures in a row",
+            "breaker_pause": "Left alone for",
+            "breaker_probes": "Probes",
+            "lost_leases_limit": "Lost workers",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

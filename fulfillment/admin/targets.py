@@ -24,7 +24,7 @@ from fulfillment.admin.asking import (
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
-from fulfillment.conditions import TargetState, TargetStatus, statuses
+from fulfillment.conditions import TargetState, TargetStatus, quoted, statuses
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
 
@@ -105,10 +105,12 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
             context["badges"] = badges_of(status)
             context["figures"] = status.figures()
             subject = f"target:{row.pk}"
-            context["operations"] = Operation.objects.filter(subject=subject).order_by("-pk")[
-                :_LATEST
-            ]
-            context["all_operations"] = list_link("all of them", model=Operation, subject=subject)
+            # What its breaker does is said above, and would soon be all that is shown.
+            by_people = Operation.objects.filter(subject=subject).exclude(kind="breaker")
+            context["operations"] = by_people.order_by("-pk")[:_LATEST]
+            context["all_operations"] = list_link(
+                "all, with what its breaker did", model=Operation, subject=subject
+            )
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -164,7 +166,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
             self.message_user(
                 request,
                 f"{row} is paused already: {row.condition.paused_by} has said "
-                f"“{row.condition.pause_reason}”.",
+                f"{quoted(row.condition.pause_reason)}",
                 messages.WARNING,
             )
             return redirect(page)
@@ -213,7 +215,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
             request,
             form=form,
             title=f"Resume {row}",
-            told=f"{row.condition.paused_by} has paused it: “{row.condition.pause_reason}”. "
+            told=f"{row.condition.paused_by} has paused it: {quoted(row.condition.pause_reason)} "
             f"What waits for it goes on; {ramp}.",
             button="Resume it",
             back=page,
@@ -226,6 +228,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
 
 def _tasks(row: Any, figure: str, **lookups: str) -> str:
     """A figure of the target, with a link to the tasks that it counts."""
-    return list_link(
-        row.status.figures()[figure], model=Task, target__name__exact=row.pk, **lookups
-    )
+    text: str = row.status.figures()[figure]
+    if text == "0":
+        return text
+    return list_link(text, model=Task, target__name__exact=row.pk, **lookups)

@@ -98,7 +98,7 @@ def test_every_hold_is_named_before_and_after_a_claim_has_met_it(
     wait = _wait(order)
     assert wait.kept_by is KeptBy.HOLD
     assert wait.reason.startswith(f"Held ({scope.lower()}:{names[scope]}) by anna since ")
-    assert wait.reason.endswith("“Why not.”.")
+    assert wait.reason.endswith("“Why not.”")
     assert wait.until is None
     operations.release_hold(hold_id=hold, reason="x", actor="anna")
     assert _wait(order).kept_by is None
