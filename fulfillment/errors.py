@@ -89,3 +89,15 @@ class GateBusy(FulfillmentError):
     """A hold or a pause could not be placed for the moment; nothing was changed."""
 
     code = "fulfillment.gate_busy"
+
+
+class HoldWouldBeOver(FulfillmentError):
+    """The end of a hold that is to be placed has passed already."""
+
+    code = "fulfillment.hold_would_be_over"
+
+
+class CaseUnknown(FulfillmentError):
+    """There is no fallout case of this number."""
+
+    code = "fulfillment.case_unknown"

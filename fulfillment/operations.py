@@ -7,6 +7,7 @@ passed the end of its lease.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,14 +15,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.serializers import serialize
 from django.db import transaction
 
-from fulfillment.engine import hints, holds
+from fulfillment.engine import cases, hints, holds
 from fulfillment.engine.database import Row, allocate, clean, cursor
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.errors import GateBusy, HoldUnknown, NothingToHold, ReasonMissing
+from fulfillment.errors import (
+    CaseUnknown,
+    GateBusy,
+    HoldUnknown,
+    HoldWouldBeOver,
+    NothingToHold,
+    ReasonMissing,
+)
 from fulfillment.models import (
     ClockPolicy,
+    FalloutCase,
     Fulfillment,
     Hold,
     HoldScope,
@@ -80,48 +90,94 @@ def place_hold(
     """Let nothing in this scope be sent until the hold is released or `until` has come.
 
     `name` as in `holds.subject_of`. Queries about what was sent before go on. Raises
-    ReasonMissing, and NothingToHold when there is no such order, plan, task, item or target.
+    ReasonMissing, HoldWouldBeOver, and NothingToHold when there is no such order, plan, task,
+    item or target.
     """
-    reason = _reason(reason)
-    fulfillment_id = _fulfillment_of(scope, name)
-    subject = holds.subject_of(scope=scope, name=name)
-    with cursor() as raw:
-        (hold_id,) = allocate(raw, "fulfillment_hold", 1)
+    wanted = wanted_hold(
+        scope=scope,
+        name=name,
+        reason=reason,
+        actor=actor,
+        until=until,
+        clock_policy=clock_policy,
+    )
+    hold = run_unit(wanted.place, fulfillment_ids=wanted.fulfillment_ids, actor=actor)
+    return Placed(hold_id=hold.pk, in_flight=await_in_flight(hold=hold, patience=patience))
 
-    def work(unit: Unit) -> datetime:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedHold:
+    """A hold that may be placed, for callers that do more in the same unit of work."""
+
+    hold: Hold
+    fulfillment_id: int | None
+
+    @property
+    def fulfillment_ids(self) -> list[int]:
+        """What the unit has to lock."""
+        return [] if self.fulfillment_id is None else [self.fulfillment_id]
+
+    def place(self, unit: Unit) -> Hold:
+        """Raises HoldWouldBeOver. The hold is in force when the unit has committed."""
         holds.close_gate(unit.raw)
-        now = _now(unit.raw)  # Claims may have committed while this waited at the gate.
-        if Hold.objects.filter(pk=hold_id).exists():
-            return now  # Placed by the run before, whose commit came through without a reply.
-        Hold.objects.create(
-            pk=hold_id,
-            scope=scope,
-            subject=subject,
-            reason=reason,
-            clock_policy=clock_policy,
-            until=until,
-            placed_by=actor[:150],
-            placed_at=now,
-        )
+        hold = self.hold
+        placed = Hold.objects.filter(pk=hold.pk).first()
+        if placed is not None:
+            return placed  # By the run before, whose commit came through without a reply.
+        # Read again: claims may have committed while this waited at the gate.
+        hold.placed_at = _now(unit.raw)
+        if hold.until is not None and hold.until <= hold.placed_at:
+            raise HoldWouldBeOver(
+                f"It would end at {hold.until:%Y-%m-%d %H:%M} UTC, which has passed. Give a later "
+                "time, or none: then it ends when it is released."
+            )
+        hold.save(force_insert=True)
         _record(
             unit,
             kind="place_hold",
-            subject=subject,
-            reason=reason,
-            after={"hold": hold_id, "until": until.isoformat() if until else None},
-            fulfillment_id=fulfillment_id,
-            entity_id=str(hold_id),
+            subject=hold.subject,
+            reason=hold.reason,
+            after={"hold": hold.pk, "until": hold.until.isoformat() if hold.until else None},
+            fulfillment_id=self.fulfillment_id,
+            entity_id=str(hold.pk),
             states=("", "PLACED"),
         )
-        return now
+        return hold
 
-    placed_at = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
-    still = _await_in_flight(
-        lambda purpose, task: purpose != Purpose.QUERY and subject in holds.subjects_of(task),
-        since=placed_at,
+
+def wanted_hold(
+    *,
+    scope: HoldScope,
+    name: str,
+    reason: str,
+    actor: str,
+    until: datetime | None = None,
+    clock_policy: ClockPolicy = ClockPolicy.RUN,
+) -> WantedHold:
+    """Look whether such a hold can be placed. Raises ReasonMissing and NothingToHold."""
+    reason = _reason(reason)
+    fulfillment_id = _fulfillment_of(scope, name)
+    with cursor() as raw:
+        (hold_id,) = allocate(raw, "fulfillment_hold", 1)
+    hold = Hold(
+        pk=hold_id,
+        scope=scope,
+        subject=holds.subject_of(scope=scope, name=name),
+        reason=reason,
+        clock_policy=clock_policy,
+        until=until,
+        placed_by=actor[:150],
+    )
+    return WantedHold(hold=hold, fulfillment_id=fulfillment_id)
+
+
+def await_in_flight(*, hold: Hold, patience: timedelta) -> int:
+    """Until no call is under way that began before the hold; how many are left after `patience`."""
+    return _await_in_flight(
+        lambda purpose, task: purpose != Purpose.QUERY and hold.subject in holds.subjects_of(task),
+        since=hold.placed_at,
         patience=patience,
     )
-    return Placed(hold_id=hold_id, in_flight=still)
 
 
 def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
@@ -133,11 +189,7 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     hold = Hold.objects.filter(pk=hold_id).first()
     if hold is None:
         raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
-    name = hold.subject.partition(":")[2]
-    try:
-        fulfillment_id = _fulfillment_of(HoldScope(hold.scope), name)
-    except NothingToHold:
-        fulfillment_id = None
+    fulfillment_id = fulfillment_of(hold=hold)
 
     def work(unit: Unit) -> bool:
         holds.close_gate(unit.raw)
@@ -160,9 +212,17 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
     targets = holds.unpark()
     if hold.scope == HoldScope.TARGET:
-        targets.add(name)
+        targets.add(hold.subject.partition(":")[2])
     hints.publish(targets=dict.fromkeys(targets, 1), wake_ups={})
     return released
+
+
+def fulfillment_of(*, hold: Hold) -> int | None:
+    """The fulfillment whose audit trail tells of the hold; None for what is wider than one."""
+    try:
+        return _fulfillment_of(HoldScope(hold.scope), hold.subject.partition(":")[2])
+    except NothingToHold:
+        return None
 
 
 def release_ended_holds() -> int:
@@ -229,6 +289,69 @@ def resume_target(*, target: str, reason: str, actor: str) -> bool:
             )
     hints.publish(targets={target: 1}, wake_ups={})
     return resumed
+
+
+def edit_target(*, row: TargetSystem, actor: str, reason: str = "") -> dict[str, Any]:
+    """Save a target's row, with a record of what has changed. Returns that: name -> new value.
+
+    The row has been checked (`targets.check`). A save that changes nothing leaves no record.
+    """
+    with transaction.atomic(), cursor() as raw:
+        now = _now(raw)
+        known = TargetSystem.objects.select_for_update().filter(pk=row.pk).first()
+        before, after = _settings_of(known), _settings_of(row)
+        changed = {name for name in after if name not in before or before[name] != after[name]}
+        if not changed:
+            return {}
+        row.updated_at = now
+        row.save()
+        _log(
+            kind="edit_target" if known else "add_target",
+            subject=f"target:{row.pk}",
+            actor=actor,
+            reason=clean(reason.strip(), 2000),
+            before={name: before[name] for name in sorted(changed & before.keys())},
+            after={name: after[name] for name in sorted(changed)},
+            now=now,
+        )
+    return {name: after[name] for name in sorted(changed)}
+
+
+def close_case(*, case_id: int, resolution: str, actor: str) -> bool:
+    """Close a fallout case by hand. False when it is closed already.
+
+    What it is about stays as it is: an order that goes on being stuck gets a new case. Raises
+    ReasonMissing without a resolution, and CaseUnknown.
+    """
+    resolution = _reason(resolution)
+    case = FalloutCase.objects.filter(pk=case_id).first()
+    if case is None:
+        raise CaseUnknown(f"There is no case {case_id}; `manage.py cases list` shows those open.")
+
+    def work(unit: Unit) -> bool:
+        closed = cases.resolve_case(unit, case_id=case_id, resolution=resolution)
+        if closed:
+            _log(
+                kind="close_case",
+                subject=f"case:{case_id}",
+                actor=actor,
+                reason=resolution,
+                before={"state": "OPEN", "title": case.title},
+                after={"state": "RESOLVED"},
+                now=unit.now,
+            )
+        return closed
+
+    return run_unit(work, fulfillment_ids=_ids(case.fulfillment_id), actor=actor)
+
+
+def _settings_of(row: TargetSystem | None) -> dict[str, Any]:
+    """The values of a target's row as JSON."""
+    if row is None:
+        return {}
+    names = [field.name for field in row._meta.concrete_fields if field.name != "updated_at"]
+    document: dict[str, Any] = json.loads(serialize("json", [row], fields=names))[0]["fields"]
+    return document
 
 
 def _reason(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Read models: how far a fulfillment is, what it waits for, and what has happened.
+"""Read models: how far a fulfillment is, and what has happened (`waiting` says why it waits).
 
 Each takes many fulfillments and costs a fixed number of queries.
 """
@@ -11,83 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from fulfillment.engine import graphs
-from fulfillment.models import Attempt, Command, Plan, Task, Transition
-from fulfillment.states import PlanState, TaskState
-
-_WAITS: Mapping[TaskState, str] = {
-    TaskState.READY: "It waits for a free slot of {target}.",
-    TaskState.DISPATCHED: "It is being sent to {target}.",
-    TaskState.ACCEPTED: "{target} is working on it and will report.",
-    TaskState.FAILED_RETRYABLE: "Nothing happened at {target}; it is tried again.",
-    TaskState.OUTCOME_UNKNOWN: "Whether {target} did it is not known; it is being asked.",
-    TaskState.AWAITING_MANUAL: "A person has to decide.",
-    TaskState.FAILED_FINAL: "It failed, and is not tried again by itself.",
-}
-_LOOK_FIRST = (
-    TaskState.AWAITING_MANUAL,
-    TaskState.FAILED_FINAL,
-    TaskState.OUTCOME_UNKNOWN,
-    TaskState.FAILED_RETRYABLE,
-    TaskState.ACCEPTED,
-    TaskState.DISPATCHED,
-    TaskState.READY,
+from fulfillment.models import (
+    Attempt,
+    CaseState,
+    Command,
+    FalloutCase,
+    Plan,
+    Task,
+    Transition,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Why one task has not succeeded yet. `until`: when the engine looks at it again by itself."""
-
-    task_id: int
-    task: str
-    title: str
-    target: str
-    state: TaskState
-    reason: str
-    until: datetime | None
-
-
-def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
-    """Per fulfillment what its active plan waits for, the most pressing first.
-
-    Tasks that only wait for other tasks are left out: those others are the answer.
-    """
-    rows = (
-        Task.objects.filter(
-            plan__fulfillment_id__in=fulfillment_ids,
-            state__in=_LOOK_FIRST,
-            plan__state__in=[PlanState.RUNNING, PlanState.BLOCKED],
-        )
-        .select_related("plan")
-        .defer("outputs", "plan__context")
-        .order_by("fulfillment_id", "node")
-    )
-    found: dict[int, list[Wait]] = {}
-    for task in rows:
-        found.setdefault(task.fulfillment_id, []).append(_wait(task))
-    for waits in found.values():
-        waits.sort(key=lambda wait: _LOOK_FIRST.index(wait.state))
-    return found
-
-
-def _wait(task: Task) -> Wait:
-    state = TaskState(task.state)
-    sentence = _WAITS[state].format(target=task.target_id)
-    awaits_time = state in (
-        TaskState.FAILED_RETRYABLE,
-        TaskState.OUTCOME_UNKNOWN,
-        TaskState.ACCEPTED,
-        # What is runnable at once waits for no time; what is sent again after a pause does.
-    ) or (state is TaskState.READY and task.not_before > task.changed_at)
-    return Wait(
-        task_id=task.pk,
-        task=task.key,
-        title=graphs.by_id(task.plan.graph_id).nodes[task.node].title,
-        target=task.target_id,
-        state=state,
-        reason=f"{sentence} {task.blocked_reason}".strip(),
-        until=task.not_before if awaits_time else None,
-    )
 
 
 def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
@@ -98,6 +30,18 @@ def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
         .order_by("fulfillment_id", "order_version", "version")
     )
     return {plan.fulfillment_id: plan for plan in rows}
+
+
+def open_cases(*, fulfillment_ids: Collection[int]) -> dict[int, list[FalloutCase]]:
+    """The open fallout cases of each fulfillment that has any, the first due first."""
+    rows = FalloutCase.objects.filter(
+        fulfillment_id__in=fulfillment_ids, state=CaseState.OPEN
+    ).order_by("sla_due_at", "pk")
+    found: dict[int, list[FalloutCase]] = {}
+    for case in rows:
+        if case.fulfillment_id is not None:
+            found.setdefault(case.fulfillment_id, []).append(case)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,9 +66,15 @@ UNFOLD: dict[str, Any] = {
         "show_all_applications": False,
         "navigation": [
             {
-                "title": "Orders",
+                "title": "To look into",
                 "items": [
-                    _page("Orders", "receipt_long", "oms", "order"),
+                    _page(
+                        "Fallout",
+                        "assignment_late",
+                        "fulfillment",
+                        "falloutcase",
+                        state__exact="OPEN",
+                    ),
                     _page(
                         "Stuck orders",
                         "warning",
@@ -76,6 +82,14 @@ UNFOLD: dict[str, Any] = {
                         "order",
                         fulfillment__plans__stuck_at__isempty="0",
                     ),
+                ],
+            },
+            {
+                "title": "Orders",
+                "separator": True,
+                "items": [
+                    _page("Orders", "receipt_long", "oms", "order"),
+                    _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },
             {
@@ -87,6 +101,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Commands", "outgoing_mail", "fulfillment", "command"),
                     _page("Attempts", "repeat", "fulfillment", "attempt"),
                     _page("Audit trail", "history", "fulfillment", "transition"),
+                    _page("Operations", "engineering", "fulfillment", "operation"),
                 ],
             },
             {

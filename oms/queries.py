@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulfillment import queries
+from fulfillment import queries, waiting
 from fulfillment.engine import graphs
-from fulfillment.models import Plan
+from fulfillment.models import FalloutCase, Hold, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from oms.models import Order
 
@@ -26,7 +26,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """Why the order, or its plan, waits as a whole; `until` as in `fulfillment.queries.Wait`."""
+    """Why the order, or its plan, waits as a whole; `until` as in `fulfillment.waiting.Wait`."""
 
     of: Order | Plan
     reason: str
@@ -75,7 +75,18 @@ def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
     return found
 
 
-def waits_of_tasks(order: Order) -> list[queries.Wait]:
+def waits_of_tasks(order: Order) -> list[waiting.Wait]:
     """What the order's tasks wait for, the most pressing first."""
-    found = queries.waiting(fulfillment_ids=[order.fulfillment_id])
+    found = waiting.waiting(fulfillment_ids=[order.fulfillment_id])
     return found.get(order.fulfillment_id, [])
+
+
+def open_cases(order: Order) -> list[FalloutCase]:
+    """What people have to look into before the order goes on, the first due first."""
+    found = queries.open_cases(fulfillment_ids=[order.fulfillment_id])
+    return found.get(order.fulfillment_id, [])
+
+
+def active_holds(*, order: Order, plan: Plan | None) -> list[Hold]:
+    """Who holds the order, its customer or a part of it, the oldest first."""
+    return waiting.holds_of(plan=plan, order_reference=order.reference, customer=order.customer_id)

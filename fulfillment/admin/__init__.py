@@ -1,5 +1,28 @@
-"""The engine's tables in the admin: to be read, searched and followed, never written."""
+"""The engine's tables in the admin: read, searched and followed; what operators do to the engine
+goes through `fulfillment.operations`."""
 
-from fulfillment.admin import audit, messages, plans, sending, setup, subscribers
+from fulfillment.admin import (
+    audit,
+    cases,
+    holds,
+    log,
+    messages,
+    plans,
+    sending,
+    setup,
+    subscribers,
+    targets,
+)
 
-__all__ = ["audit", "messages", "plans", "sending", "setup", "subscribers"]
+__all__ = [
+    "audit",
+    "cases",
+    "holds",
+    "log",
+    "messages",
+    "plans",
+    "sending",
+    "setup",
+    "subscribers",
+    "targets",
+]

@@ -18,11 +18,16 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.models import Transition
 
-_PAGES = {"task": "admin:fulfillment_task_change", "plan": "admin:fulfillment_plan_change"}
+_PAGES = {
+    "task": "admin:fulfillment_task_change",
+    "plan": "admin:fulfillment_plan_change",
+    "hold": "admin:fulfillment_hold_change",
+    "case": "admin:fulfillment_falloutcase_change",
+}
 
 
 def trail_link(text: str, *, fulfillment_id: int, entity: str, entity_id: int) -> str:
-    """A link to what has happened to one plan or task."""
+    """A link to what has happened to one plan, task, hold or case."""
     return list_link(
         text,
         model=Transition,

@@ -11,7 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from unfold.decorators import display
 
+from fulfillment import waiting
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.holds import Holdable
 from fulfillment.admin.picture import picture, plan_picture
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -28,6 +30,7 @@ from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
 from fulfillment.engine import graphs
 from fulfillment.models import (
     Command,
+    HoldScope,
     InboundEvent,
     Plan,
     PlanGraph,
@@ -35,6 +38,7 @@ from fulfillment.models import (
     WorkflowVersion,
 )
 from fulfillment.queries import progress_of
+from fulfillment.states import TASK_TERMINAL
 
 
 class TaskInline(ReadOnlyInline):
@@ -51,7 +55,8 @@ class TaskInline(ReadOnlyInline):
 
 
 @admin.register(Plan)
-class PlanAdmin(ReadOnlyAdmin):
+class PlanAdmin(Holdable, ReadOnlyAdmin):
+    hold_scope = HoldScope.PLAN
     list_display = ("id", "order", "state_badge", "stuck", "progress", "stuck_at", "created_at")
     list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter))
     list_select_related = ("fulfillment",)
@@ -140,7 +145,8 @@ class ReportInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin):
+class TaskAdmin(Holdable, ReadOnlyAdmin):
+    hold_scope = HoldScope.TASK
     list_display = (
         "id",
         "key",
@@ -151,7 +157,7 @@ class TaskAdmin(ReadOnlyAdmin):
         "not_before",
         "blocked_reason",
     )
-    list_filter = ("state", "target")
+    list_filter = ("state", "target", ("held_by", admin.EmptyFieldListFilter))
     list_select_related = ("fulfillment", "target")
     list_left_out = ("outputs",)
     search_fields = ("id", "plan__fulfillment__order_reference", "commands__idempotency_key")
@@ -165,12 +171,35 @@ class TaskAdmin(ReadOnlyAdmin):
         ("attempts", "sends"),
         ("unanswered_queries", "required"),
         ("priority", "depth"),
+        ("held_by_link", "lost_leases"),
         "reference",
         "outputs_text",
         "transitions",
     )
-    readonly_fields = ("order", "plan_link", "state_badge", "outputs_text", "transitions")
+    readonly_fields = (
+        "order",
+        "plan_link",
+        "state_badge",
+        "held_by_link",
+        "outputs_text",
+        "transitions",
+    )
     inlines = (CommandInline, ReportInline)
+    change_form_outer_before_template = "desk/task.html"
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        task: Task = context["original"]
+        waits = waiting.waiting(fulfillment_ids=[task.fulfillment_id])
+        context["wait"] = next(
+            (wait for wait in waits.get(task.fulfillment_id, ()) if wait.task_id == task.pk), None
+        )
+        context["holds"] = (
+            waiting.holds_on([task])[task.pk] if task.state not in TASK_TERMINAL else []
+        )
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Task]]]:
         yield from super().searches(term)
@@ -187,6 +216,10 @@ class TaskAdmin(ReadOnlyAdmin):
     @display(description="state")
     def state_badge(self, task: Task) -> str:
         return badge(task.state, TASK_SIGNS)
+
+    @display(description="parked by")
+    def held_by_link(self, task: Task) -> str:
+        return link(task.held_by)
 
     @display(description="outputs")
     def outputs_text(self, task: Task) -> str:

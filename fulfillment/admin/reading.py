@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
+from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -24,6 +25,15 @@ from unfold.decorators import display
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign, in_words
 
 _MOST_FOUND = 2000
+_PAGES = {
+    "plan": "plan",
+    "task": "task",
+    "target": "targetsystem",
+    "action": "targetsystem",
+    "case": "falloutcase",
+    "hold": "hold",
+}
+"""Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000
 """Rows that lists, and whatever else has no index of its own, look back."""
 _signs: dict[str, Mapping[Any, Sign]] = {"plan": PLAN_SIGNS, "task": TASK_SIGNS}
@@ -95,7 +105,7 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     list_left_out: tuple[str, ...] = ()
     list_per_page = 50
     list_fullwidth = True
-    ordering = ("-id",)
+    ordering: tuple[str | OrderBy, ...] = ("-id",)
     actions: tuple[str, ...] | None = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -163,7 +173,10 @@ def badge_of(state: str, signs: Mapping[Any, Sign]) -> Badge:
 
 def badge(state: str, signs: Mapping[Any, Sign]) -> SafeString:
     """Sign, word and colour of a state."""
-    shown = badge_of(state, signs)
+    return show_badge(badge_of(state, signs))
+
+
+def show_badge(shown: Badge) -> SafeString:
     return format_html(
         '<span class="desk-badge desk-{}"><span aria-hidden="true">{}</span> {}</span>',
         shown.tone,
@@ -204,6 +217,20 @@ def order_link(reference: str) -> str:
     return format_html(
         '<a class="desk-link" href="{}">{}</a>', reverse("order_page", args=[reference]), reference
     )
+
+
+def subject_link(subject: str) -> str:
+    """A link to what a subject such as `order:O-17` or `task:9` names."""
+    kind, _, name = subject.partition(":")
+    address = ""
+    if kind in ("order", "item"):
+        address = reverse("order_page", args=[name.partition("/")[0]])
+    elif kind in _PAGES:
+        page = f"admin:fulfillment_{_PAGES[kind]}_change"
+        address = reverse(page, args=[name.partition("/")[0] if kind == "action" else name])
+    if not address:
+        return subject
+    return format_html('<a class="desk-link" href="{}">{}</a>', address, subject)
 
 
 def pretty(value: Any) -> str:

@@ -29,8 +29,10 @@ RETURNING id, xmax = 0
 """
 _OPEN_ONES = """
 SELECT id, fulfillment_id, state FROM fulfillment_falloutcase
-WHERE state = 'OPEN' AND subject = ANY(%s::text[]) ORDER BY id FOR NO KEY UPDATE
+WHERE state = 'OPEN' AND {which} ORDER BY id FOR NO KEY UPDATE
 """
+_ABOUT = _OPEN_ONES.format(which="subject = ANY(%s::text[])")
+_ONE = _OPEN_ONES.format(which="id = %s")
 _RESOLVED = Update(
     "fulfillment_falloutcase",
     guard="state",
@@ -109,7 +111,16 @@ def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> in
     wanted = sorted(set(subjects))
     if not wanted:
         return 0
-    unit.raw.execute(_OPEN_ONES, [wanted], prepare=True)
+    return _resolve(unit, _ABOUT, wanted, resolution)
+
+
+def resolve_case(unit: Unit, *, case_id: int, resolution: str) -> bool:
+    """Close one case by hand, under the lock of its order. False when it is closed already."""
+    return bool(_resolve(unit, _ONE, case_id, resolution))
+
+
+def _resolve(unit: Unit, statement: str, which: Any, resolution: str) -> int:
+    unit.raw.execute(statement, [which], prepare=True)
     rows = []
     for case_id, fulfillment_id, state in unit.raw.fetchall():
         case = FalloutCase(id=case_id, fulfillment_id=fulfillment_id, state=state)

@@ -61,15 +61,16 @@ def adapter_for(target: TargetSystem) -> Adapter:
         return adapter
 
 
-def retry_policy(node: Node) -> RetryPolicy:
+def retry_policy(node: Node, *, row: TargetSystem | None = None) -> RetryPolicy:
     """The policy of a node's command: its workflow's own, or else what its target's row says.
 
     The row's policy for the action goes before that for "*"; the most exact one counts as a
-    whole. A workflow's own is frozen with the plan, a target's works live.
+    whole. A workflow's own is frozen with the plan, a target's works live. `row` spares the look
+    for the target's row.
     """
     if node.retry is not None:
         return _frozen(node.retry)
-    given = get(node.target).retry_policies
+    given = (row or get(node.target)).retry_policies
     document = given.get(node.action, given.get(ANY_ACTION))
     return _STANDARD if document is None else _of_row(json.dumps(document, sort_keys=True))
 

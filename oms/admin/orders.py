@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from unfold.decorators import display
 
 from fulfillment import queries
+from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import (
     NEWEST,
     ReadOnlyAdmin,
@@ -25,7 +26,7 @@ from fulfillment.admin.reading import (
     register_signs,
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
-from fulfillment.models import OutboxEvent, Plan, Transition
+from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
 
@@ -65,7 +66,8 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(Holdable, ReadOnlyAdmin):
+    hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
         "external_id",
@@ -119,6 +121,9 @@ class OrderAdmin(ReadOnlyAdmin):
         newest = Order.objects.order_by("-pk").values("pk")[:NEWEST]
         # Part of a name has no index; those who ask for it mean a recent order.
         yield lambda: Order.objects.filter(pk__in=newest, customer_name__icontains=term)
+
+    def hold_name(self, row: Order) -> str:
+        return row.reference
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any

@@ -10,18 +10,23 @@ from typing import Any
 from django.urls import reverse
 
 from fulfillment import queries
+from fulfillment.admin.cases import SEVERITY_SIGNS, due_badge, order_cases_link
 from fulfillment.admin.picture import Picture, plan_picture, task_address
 from fulfillment.admin.reading import Badge, badge_of, signs_of
 from fulfillment.admin.sending import OUTCOME_SIGNS
+from fulfillment.conditions import KeptBy
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
 from fulfillment.engine import graphs
-from fulfillment.models import Plan, Transition
-from fulfillment.states import TaskState
+from fulfillment.models import FalloutCase, Hold, Plan, Transition
+from fulfillment.states import TASK_SENDABLE, TaskState
+from fulfillment.waiting import Wait
 from oms.models import Order
 from oms.queries import (
     Promise,
     Whole,
+    active_holds,
     newest_plan,
+    open_cases,
     promises,
     waits_as_a_whole,
     waits_of_tasks,
@@ -64,6 +69,15 @@ class Reason:
     address: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownCase:
+    """An open case, and `late` when somebody should have looked at it by now."""
+
+    case: FalloutCase
+    badge: Badge
+    late: Badge | None
+
+
 @dataclass(slots=True, kw_only=True)
 class Standing:
     badge: Badge
@@ -75,6 +89,9 @@ class Standing:
     """What `reasons` answer."""
     promises: list[Promise] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
+    cases: list[ShownCase] = field(default_factory=list)
+    all_cases: str = ""
+    holds: list[Hold] = field(default_factory=list)
     picture: Picture | None = None
     too_large: int = 0
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -102,6 +119,12 @@ def standing(order: Order) -> Standing:
         found.question = "Why it was refused"
     found.promises = promises(order=order, plan=plan)
     found.reasons = _reasons(order, plan)
+    found.cases = [
+        ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
+        for case in open_cases(order)
+    ]
+    found.all_cases = order_cases_link(order.fulfillment_id)
+    found.holds = active_holds(order=order, plan=plan)
     _recall(found, order)
     return found
 
@@ -122,12 +145,20 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
             what=f"{wait.title} ({wait.task})",
             why=wait.reason,
             until=wait.until,
-            next=_NEXT.get(wait.state, "looked at again"),
+            next=_next(wait),
             address=task_address(wait.task_id),
         )
         for wait in waits_of_tasks(order)
     ]
     return reasons
+
+
+def _next(wait: Wait) -> str:
+    if wait.kept_by is KeptBy.HOLD:
+        return "held until"
+    if wait.kept_by is KeptBy.BREAKER and wait.state in TASK_SENDABLE:
+        return "not before"
+    return _NEXT.get(wait.state, "looked at again")
 
 
 def _as_a_whole(whole: Whole) -> Reason:

@@ -11,10 +11,26 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from fulfillment import queries
-from fulfillment.models import Plan
+from fulfillment.conditions import KeptBy
+from fulfillment.models import (
+    CaseCategory,
+    ClockPolicy,
+    FalloutCase,
+    Hold,
+    HoldScope,
+    Plan,
+    Severity,
+)
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order, OrderItem
-from oms.queries import newest_plan, promises, waits_as_a_whole, waits_of_tasks
+from oms.queries import (
+    active_holds,
+    newest_plan,
+    open_cases,
+    promises,
+    waits_as_a_whole,
+    waits_of_tasks,
+)
 from oms.states import ItemAction, OrderState
 
 
@@ -91,12 +107,52 @@ class WaitOut(BaseModel):
     state: TaskState | None
     reason: str
     until: datetime | None = Field(description="When the engine looks at it again by itself.")
+    sends: int | None = Field(description="How often it has been sent.")
+    maximum_attempts: int | None = Field(description="How often it is sent at the most.")
+    kept_by: KeptBy | None = Field(description="What keeps it back although it could go.")
+
+
+class CaseOut(BaseModel):
+    """What a person has to look into; it is open."""
+
+    id: int
+    category: CaseCategory
+    severity: Severity
+    title: str
+    explanation: str
+    opened_at: datetime
+    due_at: datetime = Field(description="By then somebody should have looked at it.")
+
+
+class HoldOut(BaseModel):
+    """Nothing in its scope is sent until it is released, or until `until`."""
+
+    id: int
+    scope: HoldScope
+    name: str = Field(description="The order, `<order>/<position>`, the number of a task …")
+    reason: str
+    placed_by: str
+    placed_at: datetime
+    until: datetime | None = Field(description="It ends by itself then.")
+    clock_policy: ClockPolicy
+    released_by: str | None
+    released_at: datetime | None
+    release_reason: str | None
+
+
+class PlacedHold(HoldOut):
+    in_flight: int = Field(description="Calls of before that are still on the wire.")
+
+
+class HoldList(BaseModel):
+    holds: list[HoldOut]
 
 
 class Links(BaseModel):
     self: str
     timeline: str
     graph: str
+    holds: str
 
 
 class OrderOut(OrderSummary):
@@ -109,6 +165,8 @@ class OrderOut(OrderSummary):
     faults: list[FaultOut]
     milestones: list[MilestoneOut]
     waiting: list[WaitOut]
+    cases: list[CaseOut]
+    holds: list[HoldOut]
     links: Links
 
 
@@ -188,12 +246,44 @@ def order_document(order: Order) -> OrderOut:
         faults=[FaultOut(**fault) for fault in order.faults],
         milestones=[MilestoneOut(**asdict(one)) for one in promises(order=order, plan=plan)],
         waiting=_waiting(order, plan),
-        links=Links(self=href, timeline=f"{href}/timeline", graph=f"{href}/graph"),
+        cases=[_case(case) for case in open_cases(order)],
+        holds=[hold_document(hold) for hold in active_holds(order=order, plan=plan)],
+        links=Links(
+            self=href, timeline=f"{href}/timeline", graph=f"{href}/graph", holds=f"{href}/holds"
+        ),
     )
 
 
 def order_href(reference: str) -> str:
     return f"/api/v1/orders/{reference}"
+
+
+def hold_document(hold: Hold) -> HoldOut:
+    return HoldOut(
+        id=hold.pk,
+        scope=HoldScope(hold.scope),
+        name=hold.subject.partition(":")[2],
+        reason=hold.reason,
+        placed_by=hold.placed_by,
+        placed_at=hold.placed_at,
+        until=hold.until,
+        clock_policy=ClockPolicy(hold.clock_policy),
+        released_by=hold.released_by or None,
+        released_at=hold.released_at,
+        release_reason=hold.release_reason or None,
+    )
+
+
+def _case(case: FalloutCase) -> CaseOut:
+    return CaseOut(
+        id=case.pk,
+        category=CaseCategory(case.category),
+        severity=Severity(case.severity),
+        title=case.title,
+        explanation=case.explanation,
+        opened_at=case.opened_at,
+        due_at=case.sla_due_at,
+    )
 
 
 def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
@@ -254,6 +344,9 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             state=None,
             reason=whole.reason,
             until=whole.until,
+            sends=None,
+            maximum_attempts=None,
+            kept_by=None,
         )
         for whole in waits_as_a_whole(order=order, plan=plan)
     ] + [
@@ -264,6 +357,9 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             state=wait.state,
             reason=wait.reason,
             until=wait.until,
+            sends=wait.sends,
+            maximum_attempts=wait.maximum_attempts,
+            kept_by=wait.kept_by,
         )
         for wait in waits_of_tasks(order)
     ]

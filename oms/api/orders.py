@@ -18,10 +18,11 @@ from fulfillment import queries
 from fulfillment.models import Plan
 from oms.api import documents, schema
 from oms.api.authentication import client_of
+from oms.api.idempotency import idempotency_key, key_reused
 from oms.api.parsing import json_body, validated
 from oms.api.problems import CONTENT_TYPE, Problem
 from oms.api.requests import Closed, Instant, OrderIn, OrdersIn
-from oms.intake.replay import KEY, Answer, KeyReused, submit_once
+from oms.intake.replay import Answer, KeyReused, submit_once
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Disposition, Submitted, submit
 from oms.models import Order
@@ -104,7 +105,7 @@ class Orders(APIView):
     def get(self, request: Request) -> Response:
         """Every filter narrows; `next` is the address of the next page."""
         query = _query(OrderFilter, request, repeatable={"state"})
-        rows = list(_filtered(_orders_of(request), query)[: query.limit + 1])
+        rows = list(_filtered(orders_of(request), query)[: query.limit + 1])
         page = rows[: query.limit]
         return _json(
             documents.OrderPage(
@@ -123,8 +124,8 @@ class OrderDetail(APIView):
     )
     def get(self, request: Request, reference: str) -> Response:
         """State, items, progress, milestones, and in plain words what it waits for."""
-        rows = _orders_of(request).prefetch_related("items", "milestones")
-        return _json(documents.order_document(_found(rows, reference)))
+        rows = orders_of(request).prefetch_related("items", "milestones")
+        return _json(documents.order_document(found_order(rows, reference)))
 
 
 class OrderTimeline(APIView):
@@ -138,7 +139,7 @@ class OrderTimeline(APIView):
     def get(self, request: Request, reference: str) -> Response:
         """Every transition, command and attempt, oldest first."""
         query = _query(PageQuery, request)
-        order = _found(_orders_of(request), reference)
+        order = found_order(orders_of(request), reference)
         entries, more = queries.timeline(
             fulfillment_id=order.fulfillment_id, after=query.after, limit=query.limit
         )
@@ -155,7 +156,7 @@ class OrderGraph(APIView):
     )
     def get(self, request: Request, reference: str) -> Response:
         """Nodes with their states and outputs, and typed edges between them."""
-        order = _found(_orders_of(request), reference)
+        order = found_order(orders_of(request), reference)
         plan = newest_plan(order)
         if plan is None:
             raise Problem(
@@ -171,18 +172,11 @@ def _submit(
     request: Request, requests: Sequence[OrderRequest], respond: Any, data: Any
 ) -> tuple[Answer, bool]:
     client = client_of(request)
-    key = request.headers.get("Idempotency-Key")
+    key = idempotency_key(request)
     if key is None:
         return respond(
             submit(client=client, requests=requests, actor=f"client {client.name}")
         ), False
-    if not KEY.fullmatch(key):
-        raise Problem(
-            status=400,
-            code="idempotency.key_invalid",
-            title="The Idempotency-Key can't be used",
-            detail="Use 1 to 255 visible ASCII characters without spaces, such as a UUID.",
-        )
     try:
         done = submit_once(
             client=client,
@@ -191,14 +185,8 @@ def _submit(
             body=dumps(data),
             respond=respond,
         )
-    except KeyReused as error:
-        raise Problem(
-            status=409,
-            code=error.code,
-            title="This Idempotency-Key belongs to another request",
-            detail="The key was sent before, with another body. Nothing was done now. Use a new "
-            "key for a new request, and the same body for the same key.",
-        ) from None
+    except KeyReused:
+        raise key_reused() from None
     return done.answer, done.is_replay
 
 
@@ -238,11 +226,13 @@ def _submitted(result: Submitted) -> documents.SubmittedOrder:
     )
 
 
-def _orders_of(request: Request) -> QuerySet[Order]:
+def orders_of(request: Request) -> QuerySet[Order]:
+    """Those of the client whose key is used."""
     return Order.objects.filter(client=client_of(request))
 
 
-def _found(rows: QuerySet[Order], reference: str) -> Order:
+def found_order(rows: QuerySet[Order], reference: str) -> Order:
+    """The one of `rows` that is called so. Raises Problem 404."""
     order = rows.filter(reference=reference).first()
     if order is None:
         raise Problem(

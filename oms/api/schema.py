@@ -56,6 +56,23 @@ SUBMISSIONS = [
         request_only=True,
     ),
 ]
+HOLDS = [
+    OpenApiExample(
+        "A whole order",
+        {"scope": "order", "reason": "The customer's address is being clarified."},
+        request_only=True,
+    ),
+    OpenApiExample(
+        "One line, until a time",
+        {
+            "scope": "item",
+            "item": "1",
+            "reason": "Stock count.",
+            "until": "2026-09-01T08:00:00Z",
+        },
+        request_only=True,
+    ),
+]
 ORDER_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),
     OpenApiParameter("customer", OpenApiTypes.STR, description="The customer's id."),

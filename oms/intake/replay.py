@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same submission, sent again, is answered again and done once."""
+"""Idempotency-Key: the same request, sent again, is answered again and done once."""
 
 from __future__ import annotations
 
@@ -41,30 +41,51 @@ def submit_once(
 ) -> Replayed:
     """`submit` under a key: orders and answer are stored in one transaction.
 
-    A second request with the key waits for the first and gets its answer. Raises KeyReused
-    when `body` (the request, canonical) is another one.
+    `body` and errors as in `answer_once`.
     """
-    digest = hashlib.sha256(body).hexdigest()
 
     def work(unit: Unit) -> Replayed:
-        unit.raw.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
-            [f"submission:{idempotency_key}", client.pk],
-        )
-        known = Submission.objects.filter(client=client, idempotency_key=idempotency_key).first()
-        if known is not None:
-            if known.request_hash != digest:
-                raise KeyReused(idempotency_key)
-            return Replayed(answer=(known.response_status, known.response_body), is_replay=True)
-        answer = respond(submit_in(unit, client=client, requests=requests))
-        Submission.objects.create(
+        return answer_once(
+            unit,
             client=client,
             idempotency_key=idempotency_key,
-            request_hash=digest,
-            response_status=answer[0],
-            response_body=answer[1],
-            created_at=unit.now,
+            body=body,
+            answer=lambda: respond(submit_in(unit, client=client, requests=requests)),
         )
-        return Replayed(answer=answer, is_replay=False)
 
     return run_intake(work, actor=f"client {client.name}")
+
+
+def answer_once(
+    unit: Unit,
+    *,
+    client: ApiClient,
+    idempotency_key: str,
+    body: bytes,
+    answer: Callable[[], Answer],
+) -> Replayed:
+    """What `answer` returns, stored in this unit; or what it returned under this key before.
+
+    A second request with the key waits for the first. Raises KeyReused when `body` (what is
+    asked for, canonical) is another one.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    unit.raw.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
+        [f"submission:{idempotency_key}", client.pk],
+    )
+    known = Submission.objects.filter(client=client, idempotency_key=idempotency_key).first()
+    if known is not None:
+        if known.request_hash != digest:
+            raise KeyReused(idempotency_key)
+        return Replayed(answer=(known.response_status, known.response_body), is_replay=True)
+    status, document = answer()
+    Submission.objects.create(
+        client=client,
+        idempotency_key=idempotency_key,
+        request_hash=digest,
+        response_status=status,
+        response_body=document,
+        created_at=unit.now,
+    )
+    return Replayed(answer=(status, document), is_replay=False)

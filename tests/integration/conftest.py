@@ -11,8 +11,16 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
+from fulfillment import operations
 from fulfillment.engine import hints
-from fulfillment.models import Command, Delivery, InboundEvent, OutboxEvent, Subscription
+from fulfillment.models import (
+    Command,
+    Delivery,
+    HoldScope,
+    InboundEvent,
+    OutboxEvent,
+    Subscription,
+)
 from oms.keys import create_key
 from oms.models import Order, Scope
 from tests import desk
@@ -63,6 +71,7 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         task=command.task,
         received_at=command.created_at,
     )
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order
 
 

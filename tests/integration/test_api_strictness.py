@@ -282,6 +282,9 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "read_timeline",
         "read_graph",
         "read_command",
+        "place_hold",
+        "list_holds",
+        "release_hold",
         "report_outcome",
         "health",
     }

@@ -1,9 +1,10 @@
-"""`manage.py workflows`, `targets` and `api_key`, as an operator types them."""
+"""`manage.py workflows`, `targets`, `holds`, `cases` and `api_key`, as an operator types them."""
 
 from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from adapters.registry import AdapterMisconfigured
+from fulfillment import operations
 from fulfillment.engine import targets
 from fulfillment.errors import UnknownQueue
-from fulfillment.models import Fulfillment, TargetSystem, WorkflowVersion
+from fulfillment.models import (
+    FalloutCase,
+    Fulfillment,
+    Hold,
+    Operation,
+    TargetSystem,
+    WorkflowVersion,
+)
 from oms.environment import CHECKOUT
 from oms.keys import find_key
 from oms.models import ApiKey
@@ -146,6 +155,109 @@ def test_where_the_sandbox_listens_is_not_written_into_the_row(settings: Any) ->
     settings.OMS_SANDBOX_URL = "nowhere"
     with pytest.raises(AdapterMisconfigured, match="nowhere"):
         targets.check(row)
+
+
+def test_loading_targets_is_logged_with_what_has_changed() -> None:
+    run("targets", "load", _TARGETS)
+    assert set(Operation.objects.values_list("kind", flat=True)) == {"add_target"}
+    TargetSystem.objects.filter(pk="crm").update(sender_slots=3)
+    run("targets", "load", _TARGETS, "--overwrite")
+    entry = Operation.objects.get(kind="edit_target")
+    assert (entry.subject, entry.before, entry.after) == (
+        "target:crm",
+        {"sender_slots": 3},
+        {"sender_slots": 16},
+    )
+
+
+def test_a_target_is_paused_looked_at_and_resumed(systems: ScriptedSystems) -> None:
+    desk.target("alpha", concurrency_limit=7)
+    desk.target("beta")
+    desk.workflow({"one": desk.task("alpha")})
+    desk.order()
+    paused = run("targets", "pause", "alpha", "--reason", "They move house.")
+    assert paused == "alpha is paused; 0 calls on the wire.\n"
+    alpha, why, beta = run("targets", "status").splitlines()
+    assert alpha.split() == [
+        *("alpha", "paused", "under", "way", "0", "of", "7;", "waiting", "1;"),
+        *("in", "doubt", "0;", "accepted", "0;", "held", "0"),
+    ]
+    assert "(manage.py) since" in why
+    assert "“They move house.”" in why
+    assert beta.split()[:2] == ["beta", "well"]
+    assert run("targets", "resume", "alpha", "--reason", "x") == "alpha goes on.\n"
+    assert run("targets", "resume", "alpha", "--reason", "x") == "alpha was not paused.\n"
+    with pytest.raises(CommandError, match="There is no target system 'gamma'"):
+        run("targets", "pause", "gamma", "--reason", "x")
+    with pytest.raises(CommandError, match="Say why"):
+        run("targets", "pause", "alpha", "--reason", " ")
+    with pytest.raises(CommandError, match="--reason"):
+        run("targets", "pause", "alpha")
+
+
+# --- holds and cases ------------------------------------------------------------------------------
+
+
+def test_holds_are_placed_listed_and_released(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    placed = run(
+        *("holds", "place", "order", order.reference),
+        *("--reason", "It may be fraud.", "--until", "2199-01-01T10:00"),
+    )
+    hold = Hold.objects.get()
+    assert placed == f"Hold {hold.pk} is in force; 0 calls on the wire.\n"
+    assert f"{hold.until:%Y-%m-%d %H:%M %Z}" == "2199-01-01 10:00 UTC"
+    assert hold.placed_by.endswith("(manage.py)")
+    listed = run("holds", "list")
+    assert listed.split()[:2] == [str(hold.pk), f"order:{order.reference}"]
+    assert "until 2199-01-01 10:00" in listed
+    assert "It may be fraud." in listed
+    desk.drain()
+    assert systems.actions() == []
+    assert "is released" in run("holds", "release", str(hold.pk), "--reason", "It is none.")
+    assert "was released before" in run("holds", "release", str(hold.pk), "--reason", "x")
+    assert run("holds", "list") == ""
+    desk.drain()
+    assert systems.actions() == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("place", "order", "O-0", "--reason", "x"), "There is no order 'O-0'"),
+        (("place", "target", "alpha", "--reason", ""), "Say why"),
+        (("place", "target", "alpha", "--reason", "x", "--until", "2020-01-01"), "has passed"),
+        (("place", "target", "alpha", "--reason", "x", "--until", "soon"), "'soon' is no time"),
+        (("place", "world", "alpha", "--reason", "x"), "invalid choice"),
+        (("place", "target", "alpha"), "--reason"),
+        (("release", "999999", "--reason", "x"), "There is no hold 999999"),
+    ],
+)
+def test_a_hold_that_makes_no_sense_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    desk.target("alpha")
+    with pytest.raises(CommandError, match=message):
+        run("holds", *arguments)
+    assert not Hold.objects.exists()
+
+
+def test_open_cases_are_listed_and_closed_ones_on_request(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.rejected()]
+    desk.order()
+    desk.drain()
+    case = FalloutCase.objects.get()
+    listed = run("cases", "list")
+    assert f"{case.pk} " in listed
+    assert "due" in listed
+    assert case.title in listed
+    FalloutCase.objects.update(sla_due_at=case.opened_at - timedelta(hours=1))
+    assert "OVERDUE" in run("cases", "list")
+    operations.close_case(case_id=case.pk, resolution="x", actor="anna")
+    assert run("cases", "list") == ""
+    assert "closed" in run("cases", "list", "--all")
 
 
 # --- keys -----------------------------------------------------------------------------------------

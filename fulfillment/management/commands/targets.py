@@ -1,4 +1,4 @@
-"""`manage.py targets load|list`: target systems as rows."""
+"""`manage.py targets load|list|status|pause|resume`: target systems as rows, and how they do."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db import transaction
-from django.utils import timezone
 
 from adapters.registry import AdapterMisconfigured
+from fulfillment import operations
+from fulfillment.conditions import statuses
 from fulfillment.definitions.target_rows import load_targets
 from fulfillment.engine import targets
 from fulfillment.errors import FulfillmentError
+from fulfillment.management.people import add_reason, whoever
 from fulfillment.models import TargetSystem
 
 
 class Command(BaseCommand):
-    help = "Load target systems from a file, or list them."
+    help = "Load target systems from a file, list them, see how they do, pause and resume them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
@@ -29,35 +31,49 @@ class Command(BaseCommand):
             help="also those that exist already; otherwise what was edited stays as it is",
         )
         verbs.add_parser("list", help="show the rows")
+        verbs.add_parser("status", help="how each is doing now, and what waits for it")
+        pause = verbs.add_parser("pause", help="send nothing and ask nothing until it is resumed")
+        pause.add_argument("name")
+        add_reason(pause)
+        resume = verbs.add_parser("resume", help="go on, over its ramp")
+        resume.add_argument("name")
+        add_reason(resume)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        if verb == "list":
-            self._list()
-            return
+        do = {
+            "load": self._load,
+            "list": self._list,
+            "status": self._status,
+            "pause": self._pause,
+            "resume": self._resume,
+        }[verb]
         try:
-            self._load(options["file"], overwrite=options["overwrite"], loud=options["verbosity"])
+            do(options)
         except (FulfillmentError, AdapterMisconfigured) as error:
             raise CommandError(str(error)) from error
 
-    def _load(self, path: Path, *, overwrite: bool, loud: int) -> None:
-        specs = load_targets(path=path).targets
+    def _load(self, options: dict[str, Any]) -> None:
+        overwrite, loud = options["overwrite"], options["verbosity"]
+        specs = load_targets(path=options["file"]).targets
         with transaction.atomic():
             known = set(TargetSystem.objects.values_list("pk", flat=True))
             for name, spec in specs.items():
                 if name in known and not overwrite:
                     continue
-                values = spec.model_dump(exclude={"retry_policies"})
+                values = {field: getattr(spec, field) for field in type(spec).model_fields}
                 values["retry_policies"] = spec.model_dump(mode="json")["retry_policies"]
-                row = TargetSystem(name=name, **values, updated_at=timezone.now())
+                row = TargetSystem(name=name, **values)
                 targets.check(row)
-                row.save()
+                operations.edit_target(
+                    row=row, actor=whoever(), reason=f"loaded from {options['file'].name}"
+                )
                 if loud:
                     self.stdout.write(f"{name} {'updated' if name in known else 'added'}")
         kept = known & set(specs)
         if kept and not overwrite and loud > 1:
             self.stdout.write(f"Left as they are: {', '.join(sorted(kept))}")
 
-    def _list(self) -> None:
+    def _list(self, options: dict[str, Any]) -> None:
         for row in TargetSystem.objects.all():
             able = [
                 word
@@ -72,3 +88,23 @@ class Command(BaseCommand):
                 f"{row.pk:20} queue {row.queue:16} {row.adapter:8} slots {row.sender_slots:<4} "
                 f"{', '.join(able) or 'neither deduplicates nor can be asked'}"
             )
+
+    def _status(self, options: dict[str, Any]) -> None:
+        for name, status in statuses().items():
+            condition = ", ".join(status.in_words(state) for state in status.states)
+            figures = "; ".join(f"{what} {figure}" for what, figure in status.figures().items())
+            self.stdout.write(f"{name:20} {condition:24} {figures}")
+            if status.obstacle is not None:
+                self.stdout.write(f"{'':20} {status.obstacle.sentence}")
+
+    def _pause(self, options: dict[str, Any]) -> None:
+        placed = operations.pause_target(
+            target=options["name"], reason=options["reason"], actor=whoever()
+        )
+        self.stdout.write(f"{options['name']} is paused; {placed.in_flight} calls on the wire.")
+
+    def _resume(self, options: dict[str, Any]) -> None:
+        resumed = operations.resume_target(
+            target=options["name"], reason=options["reason"], actor=whoever()
+        )
+        self.stdout.write(f"{options['name']} {'goes on' if resumed else 'was not paused'}.")

@@ -1,0 +1,329 @@
+"""How target systems are doing: what keeps each from being sent more, and what waits for it.
+
+The admin, `manage.py targets status` and the reasons of waiting tasks show the same figures.
+A fixed number of queries for any number of targets; nothing is locked.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import models
+
+from fulfillment.definitions.signs import in_words
+from fulfillment.engine import holds
+from fulfillment.engine.admission import limits_of
+from fulfillment.engine.database import cursor
+from fulfillment.engine.limits import (
+    Allowance,
+    Condition,
+    UnderWay,
+    allowance,
+    ramp_share,
+    refilled,
+)
+from fulfillment.models import Hold, HoldScope, TargetSystem
+from fulfillment.states import Breaker
+
+MOST = 10_000
+"""Rows of a target's queue that are counted; `TargetStatus.waiting` is never more."""
+
+_NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
+_UNDER_WAY = """
+SELECT s.name, coalesce(c.sends, 0), coalesce(c.queries, 0),
+       CASE WHEN s.accepted_holds_slot THEN (
+           SELECT count(*) FROM fulfillment_task t
+           WHERE t.target_id = s.name AND t.state = 'ACCEPTED'
+       ) ELSE 0 END, fulfillment_now()
+FROM fulfillment_targetsystem s
+LEFT JOIN (
+    SELECT target_id, count(*) FILTER (WHERE purpose = 'SEND') AS sends,
+           count(*) FILTER (WHERE purpose = 'QUERY') AS queries
+    FROM fulfillment_attempt
+    WHERE finished_at IS NULL AND lease_expires_at > fulfillment_now() GROUP BY target_id
+) c ON c.target_id = s.name
+WHERE s.name = ANY(%s::text[])
+"""
+# Each part is read from a partial index of its own; a queue of a million is not counted out.
+_BACKLOG = """
+SELECT s.name, w.due, w.later, d.n, coalesce(a.n, 0), coalesce(h.n, 0)
+FROM fulfillment_targetsystem s
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE not_before <= fulfillment_now()) AS due,
+           count(*) FILTER (WHERE not_before > fulfillment_now()) AS later
+    FROM (
+        SELECT not_before FROM fulfillment_task
+        WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
+          AND held_by_id IS NULL LIMIT %s
+    ) runnable
+) w
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM fulfillment_task
+        WHERE target_id = s.name AND state = 'OUTCOME_UNKNOWN' LIMIT %s
+    ) doubtful
+) d
+LEFT JOIN (
+    SELECT target_id, count(*) AS n FROM fulfillment_task
+    WHERE state = 'ACCEPTED' GROUP BY target_id
+) a ON a.target_id = s.name
+LEFT JOIN (
+    SELECT target_id, count(*) AS n FROM fulfillment_task
+    WHERE held_by_id IS NOT NULL GROUP BY target_id
+) h ON h.target_id = s.name
+WHERE s.name = ANY(%s::text[])
+"""
+
+
+class KeptBy(enum.StrEnum):
+    """What keeps work that is due from being sent."""
+
+    HOLD = "hold"
+    PAUSE = "pause"
+    BREAKER = "breaker"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why nothing is sent now, as a sentence; `until` is None when that is for somebody to end."""
+
+    kept_by: KeptBy
+    sentence: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitness:
+    """What one target system would take at `now`."""
+
+    row: TargetSystem
+    condition: Condition
+    under_way: UnderWay
+    allowance: Allowance
+    """For one call."""
+    ramp: float
+    """The share of its limits that it has, from 0 to 1."""
+    now: datetime
+
+    @property
+    def breaker(self) -> Breaker:
+        """CLOSED also where the breaker has been switched off while it was open."""
+        return Breaker.CLOSED if self.row.breaker_failures is None else self.condition.breaker
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What keeps the next call back, if anything does."""
+        row = self.row
+        match self.allowance.reason if not self.allowance.calls else "":
+            case "paused":
+                paused = row.condition
+                return Obstacle(
+                    kept_by=KeptBy.PAUSE,
+                    sentence=f"{row.pk} is paused by {paused.paused_by} since "
+                    f"{instant(paused.paused_at)}: {quoted(paused.pause_reason)}",
+                )
+            case "breaker" if self.condition.breaker_until and self.breaker == Breaker.OPEN:
+                why = f" ({self.condition.breaker_reason})" if self.condition.breaker_reason else ""
+                return Obstacle(
+                    kept_by=KeptBy.BREAKER,
+                    sentence=f"{row.pk} does not answer properly{why}; it is left alone until "
+                    f"{instant(self.condition.breaker_until)}.",
+                    until=self.condition.breaker_until,
+                )
+            case "breaker":
+                return Obstacle(
+                    kept_by=KeptBy.BREAKER,
+                    sentence=f"{row.pk} has not answered properly; one call at a time finds out "
+                    "whether it does again.",
+                )
+            case "concurrency":
+                growing = " while its limits grow" if self.ramp < 1 else ""
+                return Obstacle(
+                    kept_by=KeptBy.LIMIT,
+                    sentence=f"{row.pk} has as many calls under way as it may have{growing}: "
+                    f"{self.under_way.calls}.",
+                    until=self.allowance.again_at,
+                )
+            case "rate":
+                return Obstacle(
+                    kept_by=KeptBy.LIMIT,
+                    sentence=f"The rate limit of {row.pk}, {row.rate_per_second:g} per second, is "
+                    "used up for the moment.",
+                    until=self.allowance.again_at,
+                )
+        return None
+
+
+class TargetState(enum.StrEnum):
+    """What is to be said of a target system; several may hold at once."""
+
+    WELL = "WELL"
+    PAUSED = "PAUSED"
+    HELD = "HELD"
+    BREAKER_OPEN = "BREAKER_OPEN"
+    PROBING = "PROBING"
+    AT_ITS_LIMIT = "AT_ITS_LIMIT"
+    RAMPING_UP = "RAMPING_UP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStatus:
+    """How fit a target system is, and how much work stands before it."""
+
+    fitness: Fitness
+    hold: Hold | None
+    """The oldest active hold on the target itself."""
+    waiting: int
+    """Runnable and due; counted up to MOST together with `later`."""
+    later: int
+    """Runnable, and put off to a time that has not come."""
+    in_doubt: int
+    accepted: int
+    held: int
+    """Met by a hold that is narrower than the target."""
+
+    @property
+    def states(self) -> list[TargetState]:
+        """Never empty: WELL when nothing else is to be said."""
+        fit = self.fitness
+        found = {
+            TargetState.PAUSED: fit.condition.paused,
+            TargetState.HELD: self.hold is not None,
+            TargetState.BREAKER_OPEN: fit.breaker == Breaker.OPEN,
+            TargetState.PROBING: fit.breaker == Breaker.HALF_OPEN,
+            TargetState.AT_ITS_LIMIT: fit.allowance.reason in ("concurrency", "rate"),
+            TargetState.RAMPING_UP: fit.ramp < 1,
+        }
+        return [state for state, holds in found.items() if holds] or [TargetState.WELL]
+
+    def figures(self) -> dict[str, str]:
+        """What stands before it, in words; a long queue is not counted out."""
+        limit, calls = self.fitness.row.concurrency_limit, self.fitness.under_way.calls
+        waiting = f"{self.waiting:,}" + (f", {self.later:,} later" if self.later else "")
+        if self.waiting + self.later >= MOST:
+            waiting = f"{MOST:,} or more"
+        return {
+            "under way": f"{calls} of {limit}" if limit else f"{calls}, no limit",
+            "waiting": waiting,
+            "in doubt": f"{self.in_doubt:,}",
+            "accepted": f"{self.accepted:,}",
+            "held": f"{self.held:,}",
+        }
+
+    def in_words(self, state: TargetState) -> str:
+        """Such as “breaker open”, or “ramping up, 40%”."""
+        share = f", {self.fitness.ramp:.0%}" if state is TargetState.RAMPING_UP else ""
+        return in_words(state) + share
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        found = self.fitness.obstacle
+        if self.hold is not None and (found is None or found.kept_by is not KeptBy.PAUSE):
+            return Obstacle(kept_by=KeptBy.HOLD, sentence=held_by(self.hold), until=self.hold.until)
+        return found
+
+
+def instant(moment: datetime | None) -> str:
+    """A time as sentences tell it."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "a while ago"
+
+
+def quoted(reason: str) -> str:
+    """Somebody's reason as the end of a sentence."""
+    return f"“{reason}”" if reason.endswith((".", "!", "?")) else f"“{reason}”."
+
+
+def held_by(hold: Hold) -> str:
+    """Who holds what, since when and why, as a sentence."""
+    end = f" until {instant(hold.until)}" if hold.until else ""
+    return (
+        f"Held ({hold.subject}) by {hold.placed_by} since {instant(hold.placed_at)}{end}: "
+        f"{quoted(hold.reason)}"
+    )
+
+
+def fitness(*, names: Collection[str] | None = None) -> dict[str, Fitness]:
+    """What these target systems, or all, would take now. Two queries."""
+    rows = TargetSystem.objects.select_related("condition")
+    if names is not None:
+        rows = rows.filter(pk__in=names)
+    found = {row.pk: row for row in rows}
+    under_way = {}
+    with cursor() as raw:
+        raw.execute(_UNDER_WAY, [list(found)], prepare=True)
+        for name, sends, queries, accepted, now in raw.fetchall():
+            under_way[name] = UnderWay(sends=sends, queries=queries, accepted=accepted), now
+    return {
+        name: _fitness(row, *under_way[name]) for name, row in found.items() if name in under_way
+    }
+
+
+def statuses(*, names: Collection[str] | None = None) -> dict[str, TargetStatus]:
+    """The same with everything that waits, by name in their order. Four queries."""
+    found = fitness(names=names)
+    with cursor() as raw:
+        raw.execute(_BACKLOG, [MOST, MOST, list(found)], prepare=True)
+        backlog = {row[0]: row[1:] for row in raw.fetchall()}
+    subjects = {holds.subject_of(scope=HoldScope.TARGET, name=name): name for name in found}
+    held: dict[str, Hold] = {}
+    for hold in active_holds(subjects=subjects):
+        held.setdefault(subjects[hold.subject], hold)
+    return {
+        name: _status(one, held.get(name), backlog[name])
+        for name, one in found.items()
+        if name in backlog
+    }
+
+
+def active_holds(*, subjects: Iterable[str]) -> list[Hold]:
+    """Holds that are in force now on any of these subjects, the oldest first."""
+    in_force = models.Q(until=None) | models.Q(until__gt=_NOW)
+    rows = Hold.objects.filter(in_force, released_at=None, subject__in=sorted(set(subjects)))
+    return list(rows.order_by("pk"))
+
+
+def _fitness(row: TargetSystem, under_way: UnderWay, now: datetime) -> Fitness:
+    limits, stored = limits_of(row), row.condition
+    condition = Condition(
+        paused=stored.paused_at is not None,
+        ramp_from=stored.ramp_from,
+        rate_tokens=stored.rate_tokens,
+        rate_at=stored.rate_at,
+        breaker=Breaker(stored.breaker),
+        breaker_until=stored.breaker_until,
+        breaker_reason=stored.breaker_reason,
+        failures_in_a_row=stored.failures_in_a_row,
+        probes_passed=stored.probes_passed,
+    )
+    return Fitness(
+        row=row,
+        condition=condition,
+        under_way=under_way,
+        allowance=allowance(
+            limits=limits,
+            condition=refilled(limits=limits, condition=condition, now=now),
+            under_way=under_way,
+            now=now,
+            wanted=1,
+        ),
+        ramp=ramp_share(limits=limits, condition=condition, now=now),
+        now=now,
+    )
+
+
+def _status(fit: Fitness, hold: Hold | None, backlog: tuple[Any, ...]) -> TargetStatus:
+    waiting, later, in_doubt, accepted, held = backlog
+    return TargetStatus(
+        fitness=fit,
+        hold=hold,
+        waiting=waiting,
+        later=later,
+        in_doubt=in_doubt,
+        accepted=accepted,
+        held=held,
+    )

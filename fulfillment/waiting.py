@@ -1,0 +1,190 @@
+"""Why tasks wait: for time, for an answer, for a person, or kept back by somebody or something.
+
+A fixed number of queries for any number of fulfillments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fulfillment.conditions import Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
+from fulfillment.engine import graphs, holds, targets
+from fulfillment.models import Hold, HoldScope, Plan, Task
+from fulfillment.states import TASK_CLAIMABLE, TASK_SENDABLE, PlanState, TaskState
+
+_WAITS: Mapping[TaskState, str] = {
+    TaskState.READY: "It waits for a free slot of {target}.",
+    TaskState.DISPATCHED: "It is being sent to {target}: attempt {sends} of {maximum}.",
+    TaskState.ACCEPTED: "{target} is working on it and will report.",
+    TaskState.FAILED_RETRYABLE: "Nothing happened at {target}; it is tried again, "
+    "attempt {next} of {maximum}.",
+    TaskState.OUTCOME_UNKNOWN: "Whether {target} did it is not known; it is being asked.",
+    TaskState.AWAITING_MANUAL: "A person has to decide.",
+    TaskState.FAILED_FINAL: "It failed, and is not tried again by itself.",
+}
+_LOOK_FIRST = (
+    TaskState.AWAITING_MANUAL,
+    TaskState.FAILED_FINAL,
+    TaskState.OUTCOME_UNKNOWN,
+    TaskState.FAILED_RETRYABLE,
+    TaskState.ACCEPTED,
+    TaskState.DISPATCHED,
+    TaskState.READY,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why one task has not succeeded yet."""
+
+    task_id: int
+    task: str
+    title: str
+    target: str
+    state: TaskState
+    reason: str
+    until: datetime | None
+    """When the engine looks at it again by itself; None when it is for somebody to go on."""
+    sends: int
+    """How often it has been sent."""
+    maximum_attempts: int
+    kept_by: KeptBy | None = None
+    """What keeps it back although, or even when, its time has come."""
+
+
+def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
+    """Per fulfillment what its active plan waits for, the most pressing first.
+
+    Tasks that only wait for other tasks are left out: those others are the answer.
+    """
+    tasks = list(
+        Task.objects.filter(
+            plan__fulfillment_id__in=fulfillment_ids,
+            state__in=_LOOK_FIRST,
+            plan__state__in=[PlanState.RUNNING, PlanState.BLOCKED],
+        )
+        .select_related("plan", "fulfillment")
+        .defer("outputs", "plan__context")
+        .order_by("fulfillment_id", "node")
+    )
+    if not tasks:
+        return {}
+    fit = fitness(names={task.target_id for task in tasks})
+    kept = holds_on([task for task in tasks if task.state in TASK_SENDABLE])
+    found: dict[int, list[Wait]] = {}
+    for task in tasks:
+        wait = _wait(task, fit.get(task.target_id), kept.get(task.pk, ()))
+        found.setdefault(task.fulfillment_id, []).append(wait)
+    for waits in found.values():
+        waits.sort(key=lambda wait: _LOOK_FIRST.index(wait.state))
+    return found
+
+
+def holds_of(*, plan: Plan | None, order_reference: str, customer: str) -> list[Hold]:
+    """The active holds on an order itself: on it, its customer, its plan, items or tasks.
+
+    Those on target systems and actions keep many orders; `waiting` names them where they do.
+    """
+    subjects = {holds.subject_of(scope=HoldScope.ORDER, name=order_reference)}
+    if customer:
+        subjects.add(holds.subject_of(scope=HoldScope.CUSTOMER, name=customer))
+    if plan is not None:
+        nodes = graphs.by_id(plan.graph_id).nodes
+        subjects.add(holds.subject_of(scope=HoldScope.PLAN, name=str(plan.pk)))
+        subjects.update(
+            holds.subject_of(scope=HoldScope.ITEM, name=f"{order_reference}/{position}")
+            for node in nodes
+            for position in node.items
+        )
+        tasks = Task.objects.filter(plan=plan).values_list("pk", flat=True)
+        subjects.update(holds.subject_of(scope=HoldScope.TASK, name=str(task)) for task in tasks)
+    return active_holds(subjects=subjects)
+
+
+def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
+    """By task, the active holds that keep it from being sent."""
+    subjects = {
+        task.pk: set(
+            holds.subjects_of(
+                holds.Held(
+                    task_id=task.pk,
+                    plan_id=task.plan_id,
+                    node=task.node,
+                    target=task.target_id,
+                    order_reference=task.fulfillment.order_reference,
+                    customer=task.fulfillment.customer,
+                    graph_id=task.plan.graph_id,
+                )
+            )
+        )
+        for task in tasks
+    }
+    found = active_holds(subjects=set().union(*subjects.values()))
+    return {
+        task_id: [hold for hold in found if hold.subject in mine]
+        for task_id, mine in subjects.items()
+    }
+
+
+def _wait(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
+    state = TaskState(task.state)
+    node = graphs.by_id(task.plan.graph_id).nodes[task.node]
+    policy = targets.retry_policy(node, row=fit.row if fit else None)
+    obstacle = _obstacle(task, fit, kept)
+    sentence = _WAITS[state].format(
+        target=task.target_id,
+        sends=task.sends,
+        next=task.sends + 1,
+        maximum=policy.maximum_attempts,
+    )
+    if obstacle is not None:
+        # What is only READY waits for nothing else.
+        sentence = (
+            obstacle.sentence if state is TaskState.READY else f"{sentence} {obstacle.sentence}"
+        )
+    before = task.blocked_reason
+    if before and state is TaskState.DISPATCHED:
+        before = f"The last time: {before}"
+    awaits_time = state in (
+        TaskState.FAILED_RETRYABLE,
+        TaskState.OUTCOME_UNKNOWN,
+        TaskState.ACCEPTED,
+        # What is runnable at once waits for no time; what is sent again after a pause does.
+    ) or (state is TaskState.READY and task.not_before > task.changed_at)
+    until = task.not_before if awaits_time else None
+    if obstacle is not None:
+        until = max(obstacle.until, until or obstacle.until) if obstacle.until else None
+    return Wait(
+        task_id=task.pk,
+        task=task.key,
+        title=node.title,
+        target=task.target_id,
+        state=state,
+        reason=f"{sentence} {before}".strip(),
+        until=until,
+        sends=task.sends,
+        maximum_attempts=policy.maximum_attempts,
+        kept_by=obstacle.kept_by if obstacle else None,
+    )
+
+
+def _obstacle(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Obstacle | None:
+    """What keeps the task from being sent, or asked for; somebody's fit goes first."""
+    if kept:
+        more = f" {len(kept) - 1} more keep it as well." if len(kept) > 1 else ""
+        endless = any(hold.until is None for hold in kept)
+        return Obstacle(
+            kept_by=KeptBy.HOLD,
+            sentence=held_by(kept[0]) + more,
+            until=None if endless else max(hold.until for hold in kept if hold.until),
+        )
+    found = fit.obstacle if fit and task.state in TASK_CLAIMABLE else None
+    if fit is None or found is None or found.kept_by is KeptBy.PAUSE:
+        return found
+    if task.not_before <= fit.now:
+        return found
+    # Its time has not come; by then calls end, and only a long pause of the breaker matters.
+    late = found.until is not None and found.until > task.not_before
+    return found if found.kept_by is KeptBy.BREAKER and late else None
