@@ -26,7 +26,7 @@ def usual() -> Rules:
         _first("billing", 0.10, kind="status", status=429, retry_after_seconds=2),
         _first("inventory", 0.10, kind="status", status=503),
         _first("inventory", 0.10, kind="cut_connection", effect=False),
-        _first("inventory", 0.05, kind="oversized"),
+        _first("inventory", 0.01, kind="oversized"),
         _first("crm", 0.10, kind="status", status=503, retry_after_seconds=1),
         _first("crm", 0.05, kind="hang"),
         _first("provisioning", 0.10, kind="duplicate_callback"),

@@ -36,7 +36,7 @@ _LIMITS = """
 UPDATE fulfillment_targetsystem SET concurrency_limit = 4 WHERE name = 'payment';
 UPDATE fulfillment_targetsystem SET rate_per_second = 25, rate_burst = 5
     WHERE name = 'notification';
-UPDATE fulfillment_targetsystem SET breaker_failures = 5, breaker_pause = '3 s'
+UPDATE fulfillment_targetsystem SET breaker_failures = 10, breaker_pause = '3 s'
     WHERE name = 'logistics';
 """
 
