@@ -151,10 +151,13 @@ def _deliverable(item: bytes, queue: str) -> bytes:
         "headers": {},
         "properties": {
             "body_encoding": "base64",
-            "delivery_tag": str(uuid.uuid4()),
             "delivery_mode": 2,
         },
     }
+    # Unpacking has no bound, and fails for what is not packed as it says: a report is not packed.
+    message["headers"].pop("compression", None)
+    # Its sender's tag may be that of another message, which would be acknowledged with it.
+    message["properties"]["delivery_tag"] = str(uuid.uuid4())
     message["properties"]["delivery_info"] = {"exchange": "", "routing_key": queue}
     return json.dumps(message).encode()
 
@@ -163,10 +166,12 @@ def _envelope(item: bytes) -> dict[str, Any] | None:
     try:
         message = json.loads(item)
         properties = message["properties"]
-        if properties.get("body_encoding") == "base64":
+        encoding = properties.get("body_encoding")
+        if encoding == "base64":
             base64.b64decode(message["body"])
         usable = (
-            isinstance(message["body"], str)
+            encoding in ("base64", "utf-8", None)
+            and isinstance(message["body"], str)
             and isinstance(message.get("headers"), dict)
             and isinstance(properties["delivery_tag"], str)
         )

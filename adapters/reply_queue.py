@@ -60,6 +60,7 @@ class ReplyQueue:
             open_channel(connection),
             queues=[_queue(self._name)],
             on_message=lambda message: self._take(message, record),
+            on_decode_error=self._refuse,
             prefetch_count=_PREFETCH,
         )
 
@@ -87,6 +88,12 @@ class ReplyQueue:
             return
         except Unrecordable as error:
             self._put_aside(message, body, str(error))
+        message.ack()
+
+    def _refuse(self, message: Any, error: Exception) -> None:
+        """What can't even be unpacked, such as a body that is not packed as its header says."""
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        self._put_aside(message, body, f"{type(error).__name__}: {error}")
         message.ack()
 
     def _put_aside(self, message: Any, body: bytes, reason: str) -> None:

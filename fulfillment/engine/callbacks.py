@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.contract import Outcome
+from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
@@ -205,10 +205,12 @@ def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int
 
     The task's count goes on with every query: a report on the last *send* is still up to date.
     """
-    if report.attempt is None:
+    if report.attempt is None and report.outcome.kind is not OutcomeKind.FAILED:
         return None
     unit.raw.execute(_SENDS, [command.id, str(Purpose.SEND)], prepare=True)
     sends = {number for (number,) in unit.raw.fetchall()}
+    if report.attempt is None:
+        return attempts if len(sends) == 1 else None
     if report.attempt not in sends:
         return None
     return attempts if report.attempt == max(sends) else report.attempt

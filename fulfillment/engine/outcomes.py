@@ -91,7 +91,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
         case OutcomeKind.REJECTED:
             _fail(unit, task, node, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
-            if result.attempt_number is not None or task.sends <= 1:
+            if result.attempt_number is not None:
                 asked = result.purpose is Purpose.QUERY
                 _had_no_effect(unit, task, node, outcome, asked=asked)
             elif task.state != TaskState.DISPATCHED:

@@ -56,7 +56,8 @@ WHERE p.stuck_at IS NOT NULL
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
         AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
   AND NOT EXISTS (
-      SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL)
+      SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
+        AND t.state IN ('READY', 'FAILED_RETRYABLE'))
 ORDER BY p.stuck_at LIMIT %s
 """
 _CAUSES = """

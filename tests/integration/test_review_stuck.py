@@ -9,7 +9,7 @@ import pytest
 from fulfillment import operations
 from fulfillment.engine import cases, stuck
 from fulfillment.engine.unit import run_unit
-from fulfillment.models import CaseCategory, FalloutCase
+from fulfillment.models import CaseCategory, FalloutCase, HoldScope
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -38,6 +38,29 @@ def test_a_dead_letter_does_not_hide_a_stuck_order(systems: ScriptedSystems, clo
         fulfillment_ids=[order.fulfillment_id],
         actor="a test",
     )
+    clock(24 * 3600)
+    stuck.detect_stuck()
+    assert FalloutCase.objects.filter(category=CaseCategory.STUCK).count() == 1
+
+
+def test_a_hold_on_what_has_succeeded_does_not_hide_a_stuck_order(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow({"one": desk.task(), "two": desk.task("beta", after=["one"])})
+    systems.sends["one"] = [desk.failed()]
+    order = desk.order()
+    (claim,) = desk.claim()
+    desk.settle(desk.result(claim, desk.failed()))
+    task = desk.tasks_of(order)["one@1"]
+    operations.place_hold(scope=HoldScope.TASK, name=str(task.pk), reason="a test", actor="a test")
+    clock(60)
+    desk.claim()
+    task.refresh_from_db()
+    assert task.held_by_id is not None
+    desk.settle(desk.result(claim, desk.succeeded(), attempt_id=None, attempt_number=None))
+    operations.pause_target(target="beta", reason="a test", actor="a test")
     clock(24 * 3600)
     stuck.detect_stuck()
     assert FalloutCase.objects.filter(category=CaseCategory.STUCK).count() == 1

@@ -143,7 +143,7 @@ def test_a_vague_answer_to_an_older_query_is_ignored(name: str) -> None:
 def test_a_vague_answer_after_the_report_came_is_ignored(name: str) -> None:
     brought_to("OUTCOME_UNKNOWN")
     (query,) = desk.claim()
-    desk.settle(desk.result(query, desk.failed(), attempt_id=None, attempt_number=None))
+    desk.settle(desk.result(query, desk.failed(), attempt_id=None))
     assert state_of(query) == "FAILED_RETRYABLE"
     desk.settle(desk.result(query, OUTCOMES[name]))
     assert state_of(query) == "FAILED_RETRYABLE"
