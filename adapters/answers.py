@@ -75,7 +75,7 @@ def outcome_of_send(
             code=error.code or f"http_{status}",
             message=_sentence(status, error),
             retryable=True,
-            retry_after=_retry_after(answer, now),
+            retry_after=retry_after(headers=answer.headers, now=now),
         )
     if 400 <= status < 500:
         return _outcome(OutcomeKind.FAILED, status, error)
@@ -106,7 +106,7 @@ def outcome_of_query(*, answer: Answer, now: datetime) -> Outcome:
         kind=OutcomeKind.UNKNOWN,
         code="unexpected_status",
         message=_sentence(status, error),
-        retry_after=_retry_after(answer, now) if status in _BUSY else None,
+        retry_after=retry_after(headers=answer.headers, now=now) if status in _BUSY else None,
     )
 
 
@@ -179,9 +179,12 @@ def _as_error(value: Any) -> _Error:
     )
 
 
-def _retry_after(answer: Answer, now: datetime) -> timedelta | None:
-    """Seconds or an HTTP date (RFC 9110 §10.2.3), at most an hour; None when unreadable."""
-    text = answer.headers.get("retry-after", "").strip()
+def retry_after(*, headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Seconds or an HTTP date (RFC 9110 §10.2.3), at most an hour; None when unreadable.
+
+    Header names are lower case.
+    """
+    text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         seconds = int(text) if len(text) < 9 else LONGEST_RETRY_AFTER.total_seconds()
         return min(timedelta(seconds=seconds), LONGEST_RETRY_AFTER)

@@ -9,10 +9,11 @@ say no, say later, fail before anything happened, or is it *not known* what happ
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class OutcomeKind(enum.StrEnum):
@@ -93,3 +94,38 @@ class Adapter(Protocol):
 
     def query(self, *, command: Command) -> Outcome:
         """Ask what became of `command.idempotency_key`. UNKNOWN when the target can't say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A message that a target system sent about one of our commands, unread."""
+
+    body: bytes
+    message_id: str = ""
+    """Its sender's own id of it; empty when it has none."""
+    correlation_id: str = ""
+    """The idempotency key of the command that it is about; empty when it does not say."""
+
+
+class NotNow(Exception):
+    """A reply can't be recorded at present; it has to be delivered again."""
+
+
+class Unrecordable(Exception):
+    """A reply can never be recorded, for the reason that the message gives."""
+
+
+@runtime_checkable
+class ReplySource(Protocol):
+    """An adapter whose target system answers by messages that have to be fetched."""
+
+    reply_address: str
+    """Broker and queue, without secrets: the queue tells whose replies they are, so no two
+    target systems may share it."""
+
+    def receive_replies(self, *, record: Callable[[Reply], None], stop: threading.Event) -> None:
+        """Hand every reply to `record` until `stop` is set; returns then, and never before.
+
+        A reply for which `record` returns is acknowledged. After NotNow it is delivered again,
+        after Unrecordable it is put aside with the reason.
+        """

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -35,6 +35,7 @@ class _Call(threading.local):
 
     ends_at: float = math.inf
     sent: bool = False
+    admit: Callable[[str], None] | None = None
 
     def remaining_seconds(self) -> float:
         """Raises TimeoutError when nothing is left; 0 would make a socket non-blocking."""
@@ -51,14 +52,23 @@ call = _Call()
 
 
 @contextmanager
-def total_deadline(*, seconds: float) -> Iterator[_Call]:
-    """Everything that this thread sends and receives inside has `seconds` altogether."""
+def total_deadline(
+    *, seconds: float, admit: Callable[[str], None] | None = None
+) -> Iterator[_Call]:
+    """Everything that this thread sends and receives inside has `seconds` altogether.
+
+    `admit` gets every address that a name has, before the first is connected to, and raises
+    where this call must not go. Connections are made to these addresses: nothing is resolved a
+    second time, so that the answer can't change in between.
+    """
     call.ends_at = time.monotonic() + seconds
     call.sent = False
+    call.admit = admit
     try:
         yield call
     finally:
         call.ends_at = math.inf
+        call.admit = None
 
 
 class _DeadlineSocket(socket.socket):
@@ -132,6 +142,9 @@ def _idle_too_long(sock: object) -> bool:
 def _connected(connection: HTTPConnection) -> socket.socket:
     """A connected socket, or NewConnectionError; every address gets its share of the time."""
     addresses = _resolve(connection)
+    if call.admit is not None:
+        for *_, address in addresses:
+            call.admit(address[0])
     problem: OSError | None = None
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = _DeadlineSocket(family, kind, protocol)
@@ -150,7 +163,16 @@ def _connected(connection: HTTPConnection) -> socket.socket:
 
 
 def _resolve(connection: HTTPConnection) -> list[tuple[Any, ...]]:
-    host, port = connection.host, connection.port
+    try:
+        return resolve(host=connection.host, port=connection.port)
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except OSError as error:
+        raise NewConnectionError(connection, str(error)) from error
+
+
+def resolve(*, host: str, port: int | None) -> list[tuple[Any, ...]]:
+    """What `getaddrinfo` says, in what is left of the call's time. Raises OSError."""
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -171,9 +193,7 @@ def _resolve(connection: HTTPConnection) -> list[tuple[Any, ...]]:
     try:
         answer = answers.get(timeout=call.remaining_seconds())
     except Empty:
-        raise NewConnectionError(connection, f"{host} was not resolved in time") from None
-    if isinstance(answer, socket.gaierror):
-        raise NameResolutionError(host, connection, answer) from answer
+        raise TimeoutError(f"{host} was not resolved in time") from None
     if isinstance(answer, OSError):
-        raise NewConnectionError(connection, str(answer)) from answer
+        raise answer
     return answer

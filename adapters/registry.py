@@ -70,4 +70,14 @@ def _python(*, target: str, settings: Mapping[str, Any], capabilities: Capabilit
     return PythonFunctionAdapter(target=target, settings=settings, capabilities=capabilities)
 
 
-_factories: dict[str, AdapterFactory] = {"http": _http, "python": _python}
+def _messaging(*, target: str, settings: Mapping[str, Any], capabilities: Capabilities) -> Adapter:
+    from adapters.messaging import MessagingAdapter
+
+    return MessagingAdapter(target=target, settings=settings, capabilities=capabilities)
+
+
+_factories: dict[str, AdapterFactory] = {
+    "http": _http,
+    "messaging": _messaging,
+    "python": _python,
+}

@@ -85,6 +85,12 @@ class HoldUnknown(FulfillmentError):
     code = "fulfillment.hold_unknown"
 
 
+class GateBusy(FulfillmentError):
+    """A hold or a pause could not be placed for the moment; nothing was changed."""
+
+    code = "fulfillment.gate_busy"
+
+
 class HoldWouldBeOver(FulfillmentError):
     """The end of a hold that is to be placed has passed already."""
 

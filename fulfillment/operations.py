@@ -8,6 +8,7 @@ passed the end of its lease.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from django.core.serializers import serialize
 from django.db import transaction
 
 from fulfillment.engine import cases, hints, holds
-from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine.database import Row, allocate, clean, cursor
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import (
     CaseUnknown,
+    GateBusy,
     HoldUnknown,
     HoldWouldBeOver,
     NothingToHold,
@@ -39,6 +41,8 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+
+logger = logging.getLogger(__name__)
 
 IN_FLIGHT_PATIENCE = timedelta(seconds=30)
 """How long placing waits at the most for calls that were on the wire before."""
@@ -117,6 +121,9 @@ class WantedHold:
         """Raises HoldWouldBeOver. The hold is in force when the unit has committed."""
         holds.close_gate(unit.raw)
         hold = self.hold
+        placed = Hold.objects.filter(pk=hold.pk).first()
+        if placed is not None:
+            return placed  # By the run before, whose commit came through without a reply.
         # Read again: claims may have committed while this waited at the gate.
         hold.placed_at = _now(unit.raw)
         if hold.until is not None and hold.until <= hold.placed_at:
@@ -150,7 +157,10 @@ def wanted_hold(
     """Look whether such a hold can be placed. Raises ReasonMissing and NothingToHold."""
     reason = _reason(reason)
     fulfillment_id = _fulfillment_of(scope, name)
+    with cursor() as raw:
+        (hold_id,) = allocate(raw, "fulfillment_hold", 1)
     hold = Hold(
+        pk=hold_id,
         scope=scope,
         subject=holds.subject_of(scope=scope, name=name),
         reason=reason,
@@ -219,10 +229,15 @@ def release_ended_holds() -> int:
     """Release the holds whose time is over; the scanner's part. Returns how many."""
     with cursor() as raw:
         ended = holds.ended(raw)
-    return sum(
-        release_hold(hold_id=hold_id, reason="Its time is over.", actor="scanner")
-        for hold_id in ended
-    )
+    released = 0
+    for hold_id in ended:
+        try:
+            released += release_hold(hold_id=hold_id, reason="Its time is over.", actor="scanner")
+        except GateBusy:
+            # The scan that comes after this must not wait for it; the next one tries again.
+            logger.warning("a hold whose time is over is not released yet", extra={"hold": hold_id})
+            break
+    return released
 
 
 def pause_target(
@@ -353,6 +368,8 @@ def _ids(fulfillment_id: int | None) -> list[int]:
 def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
     """The order whose audit trail tells of it; None for what is wider than one order."""
     number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
+    if str(number) != name:
+        number = 0  # The claim would not find a plan or a task by another spelling.
     found: int | None = None
     match scope:
         case HoldScope.CUSTOMER:
@@ -368,14 +385,15 @@ def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
             if not action:
                 raise NothingToHold("Name the action as <target>/<action>.")
             return None
-        case HoldScope.ORDER | HoldScope.ITEM:
+        case HoldScope.ORDER:
+            orders = Fulfillment.objects.filter(order_reference=name)
+            found = orders.values_list("pk", flat=True).first()
+        case HoldScope.ITEM:
             reference, _, position = name.partition("/")
-            if scope is HoldScope.ORDER or position.isdigit():
-                found = (
-                    Fulfillment.objects.filter(order_reference=reference if position else name)
-                    .values_list("pk", flat=True)
-                    .first()
-                )
+            plans = Plan.objects.filter(
+                fulfillment__order_reference=reference, context__items__has_key=position
+            )
+            found = plans.values_list("fulfillment_id", flat=True).first()
         case HoldScope.PLAN:
             found = Plan.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
         case HoldScope.TASK:

@@ -12,13 +12,14 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from fulfillment import operations
-from fulfillment.engine import outbox, scanning, sending, stuck, sweeping
+from fulfillment.engine import deliveries, outbox, scanning, sending, stuck, sweeping
 
 
 @worker_shutting_down.connect
 def stop_claiming(**_: Any) -> None:
     """A drain would otherwise go on for as long as there is work, and delay the shutdown."""
     sending.stop()
+    deliveries.stop()
 
 
 @shared_task(name="fulfillment.tasks.run_commands")
@@ -48,5 +49,7 @@ def detect_stuck_orders(**_: Any) -> int:
 
 @shared_task(name="fulfillment.tasks.publish_events")
 def publish_events(**_: Any) -> int:
-    """Publish the outbox."""
-    return outbox.publish_events()
+    """Relay the outbox, and deliver what is due to subscribers."""
+    published = outbox.publish_events()
+    deliveries.deliver()
+    return published

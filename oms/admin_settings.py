@@ -117,6 +117,14 @@ UNFOLD: dict[str, Any] = {
                         disposition__exact="UNMATCHED",
                     ),
                     _page("Outbox", "outbox", "fulfillment", "outboxevent"),
+                    _page("Deliveries", "send", "fulfillment", "delivery"),
+                    _page(
+                        "Dead letters",
+                        "mark_email_unread",
+                        "fulfillment",
+                        "delivery",
+                        state__exact="DEAD",
+                    ),
                 ],
             },
             {
@@ -124,6 +132,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Target systems", "dns", "fulfillment", "targetsystem"),
+                    _page("Subscriptions", "podcasts", "fulfillment", "subscription"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
                     _page("Plan graphs", "hub", "fulfillment", "plangraph"),
                     _page("API clients", "groups", "oms", "apiclient"),

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from adapters.callback_secrets import CallbackSecrets
+from adapters.signatures import key_of
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_QUEUES = "inventory,provisioning,billing,payment,logistics,notification,crm"
 ORCHESTRATION_QUEUE = "orchestration"
-_CALLBACK_SECRET = "OMS_CALLBACK_SECRET_"  # noqa: S105 (a variable's name)
 
 
 class EnvironmentInvalid(Exception):
@@ -27,8 +29,7 @@ class EnvironmentInvalid(Exception):
 class Environment:
     """What the surroundings say. URLs are empty when the servers are embedded.
 
-    `database_pool_size` is connections per process (0: none are kept). Callbacks of a target
-    are signed with its own entry of `callback_secrets`, or else with `callback_secret`.
+    `database_pool_size` is connections per process (0: none are kept).
     """
 
     home: Path
@@ -49,8 +50,8 @@ class Environment:
     fast_path: bool
     scanner: bool
     flower_password: str = field(repr=False)
-    callback_secret: str = field(repr=False)
-    callback_secrets: Mapping[str, str] = field(repr=False)
+    callback_secrets: CallbackSecrets
+    webhook_allowed_origins: tuple[str, ...]
 
     @property
     def embedded_database(self) -> bool:
@@ -105,8 +106,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         fast_path=_flag(given, "OMS_FAST_PATH", default=True),
         scanner=_flag(given, "OMS_SCANNER", default=True),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
-        callback_secret=_secret(given, "OMS_CALLBACK_SECRET"),
         callback_secrets=_callback_secrets(given),
+        webhook_allowed_origins=_origins(given, "OMS_WEBHOOK_ALLOWED_ORIGINS"),
     )
 
 
@@ -204,14 +205,41 @@ def _web_address(given: Mapping[str, str], name: str, default: str, seen_by: str
     return url.rstrip("/")
 
 
-def _callback_secrets(given: Mapping[str, str]) -> dict[str, str]:
-    names = {name.removesuffix("_FILE") for name in given if name.startswith(_CALLBACK_SECRET)}
-    secrets = {name: _secret(given, name) for name in sorted(names)}
-    return {
-        name.removeprefix(_CALLBACK_SECRET).lower(): secret
-        for name, secret in secrets.items()
-        if secret
-    }
+def _origins(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    if not given.get(name):
+        return ()
+    origins = _names(given, name, "")
+    for origin in origins:
+        try:
+            parts = urlsplit(origin)
+            valid = parts.port != 0 and parts.hostname and "@" not in parts.netloc
+        except ValueError:
+            valid = False
+        if (
+            not valid
+            or origin != f"{parts.scheme}://{parts.netloc}"
+            or parts.scheme
+            not in (
+                "http",
+                "https",
+            )
+        ):
+            raise EnvironmentInvalid(
+                f"{name} holds {origin!r}; use origins such as http://receiver:9000 with commas "
+                "between them: scheme, host and port, without a path."
+            )
+    return origins
+
+
+def _callback_secrets(given: Mapping[str, str]) -> CallbackSecrets:
+    secrets = CallbackSecrets.read(names=given, look_up=lambda name: _secret(given, name))
+    for name, secret in secrets.by_variable.items():
+        if not key_of(secret):
+            raise EnvironmentInvalid(
+                f"{name} begins with whsec_, but what follows is not the base64 of a key. Copy "
+                "the secret anew, whole."
+            )
+    return secrets
 
 
 def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:

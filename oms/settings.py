@@ -24,9 +24,9 @@ OMS_FAST_PATH = ENVIRONMENT.fast_path
 OMS_PUBLIC_URL = ENVIRONMENT.public_url
 OMS_SANDBOX_URL = ENVIRONMENT.sandbox_url
 OMS_WORKFLOWS = CHECKOUT / "templates" / "workflows"
-OMS_CALLBACK_SECRET = ENVIRONMENT.callback_secret
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
+OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
 
 # --- Django -----------------------------------------------------------------------------------
 
@@ -84,7 +84,9 @@ _DATABASE = django_database(ENVIRONMENT.database_url)
 _OPTIONS: dict[str, object] = {
     **_DATABASE.pop("OPTIONS", {}),
     "prepare_threshold": 5,
-    "options": "-c jit=off",
+    # A process that is stopped in the middle of a transaction must not keep its locks: holds,
+    # and the orders that it had in hand, would wait for it.
+    "options": "-c jit=off -c idle_in_transaction_session_timeout=20s",
 }
 if ENVIRONMENT.database_pool_size:
     # One pool per process, shared by its threads; their number stays below its size.

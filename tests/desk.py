@@ -215,9 +215,12 @@ def drain(names: Iterable[str] = (), *, rounds: int = 100) -> int:
     return settled
 
 
-def claim(target: str = "alpha", *, limit: int = 1, worker: str = "a test") -> list[Claim]:
+def claim(
+    target: str = "alpha", *, limit: int = 1, worker: str = "a test", alone: bool = True
+) -> list[Claim]:
     """Take commands as a worker does, and leave it at that: nothing is sent."""
-    return claiming.claim(target=TargetSystem.objects.get(pk=target), limit=limit, worker=worker)
+    row = TargetSystem.objects.get(pk=target)
+    return claiming.claim(target=row, limit=limit, worker=worker, alone=alone)
 
 
 def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:

@@ -24,12 +24,12 @@ _http = urllib3.PoolManager(retries=False)
 class Sandbox:
     """One sandbox process; it may be killed and started again on the same ledger."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, *arguments: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = ledger
-        self.start()
+        self.start(*arguments)
 
     def start(self, *arguments: str, **variables: str) -> None:
         self.process = subprocess.Popen(
@@ -76,3 +76,7 @@ class Sandbox:
         """How often each key of the order was executed, by the sandbox's own ledger."""
         rows = self.get(f"/ledger/executions?order={order}&limit=1000")["executions"]
         return Counter(row["idempotency_key"] for row in rows)
+
+    def executed(self, key: str) -> int:
+        """How often one key was executed."""
+        return len(self.get(f"/ledger/executions?key={key}&limit=10")["executions"])

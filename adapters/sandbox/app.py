@@ -18,13 +18,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapters.broker import Broker
+from adapters.callback_secrets import CallbackSecrets
 from adapters.sandbox import bookkeeping
 from adapters.sandbox.behaviours import RULES, Rule, Script, Scripted
 from adapters.sandbox.bookkeeping import Received
-from adapters.sandbox.callbacks import Dispatcher, Secrets
+from adapters.sandbox.callbacks import Dispatcher
 from adapters.sandbox.ledger import Ledger
+from adapters.sandbox.messages import Messages, Replies
 from adapters.sandbox.playing import Player, Refused, error_response
-from adapters.sandbox.systems import SYSTEMS
+from adapters.sandbox.systems import ALL_SYSTEMS, SYSTEMS
 from adapters.strict_json import NotStrictJson, loads
 
 MAXIMUM_BODY_BYTES = 1024 * 1024
@@ -33,13 +36,21 @@ _LONGEST_KEY = 255
 _LONGEST_ATTEMPT_DIGITS = 9
 
 
-def create_app(*, ledger: Ledger, secrets: Secrets, callback_origins: Collection[str]) -> Starlette:
+def create_app(
+    *,
+    ledger: Ledger,
+    secrets: CallbackSecrets,
+    callback_origins: Collection[str],
+    broker: Broker | None = None,
+) -> Starlette:
     """The sandbox on an open ledger; `callback_origins` as `is_allowed` takes them.
+
+    Without a `broker`, the systems that are reached by messages hear nothing.
 
     Callbacks that a former process left behind are sent from the first moment on. The ledger is
     closed when the application ends.
     """
-    stage = _Stage(ledger=ledger, secrets=secrets, callback_origins=callback_origins)
+    stage = _Stage(ledger=ledger, secrets=secrets, callback_origins=callback_origins, broker=broker)
     return Starlette(
         routes=[
             Route("/healthz", stage.health),
@@ -62,10 +73,20 @@ def create_app(*, ledger: Ledger, secrets: Secrets, callback_origins: Collection
 
 class _Stage:
     def __init__(
-        self, *, ledger: Ledger, secrets: Secrets, callback_origins: Collection[str]
+        self,
+        *,
+        ledger: Ledger,
+        secrets: CallbackSecrets,
+        callback_origins: Collection[str],
+        broker: Broker | None,
     ) -> None:
         self._ledger = ledger
-        self._dispatcher = Dispatcher(ledger=ledger, secrets=secrets)
+        self._broker = broker
+        self._dispatcher = Dispatcher(
+            ledger=ledger,
+            secrets=secrets,
+            by_message=None if broker is None else Replies(broker=broker).send,
+        )
         self._player = Player(
             ledger=ledger,
             dispatcher=self._dispatcher,
@@ -79,9 +100,20 @@ class _Stage:
         self._player.script = Script(await self._ledger.run(bookkeeping.load_behaviours))
         for callback in await self._ledger.run(bookkeeping.open_callbacks):
             self._dispatcher.add(callback)
+        messages = None
+        if self._broker is not None:
+            messages = Messages(
+                broker=self._broker,
+                player=self._player,
+                ledger=self._ledger,
+                dispatcher=self._dispatcher,
+            )
+            messages.start()
         try:
             yield
         finally:
+            if messages is not None:
+                await messages.stop()
             await self._dispatcher.close()
             await asyncio.to_thread(self._ledger.close)
 
@@ -160,7 +192,7 @@ class _Stage:
             {
                 "systems": {
                     name: {**asdict(system), **counted["by_target"].get(name, nothing)}
-                    for name, system in SYSTEMS.items()
+                    for name, system in ALL_SYSTEMS.items()
                 },
                 "callbacks": await self._ledger.run(bookkeeping.callback_counts),
                 "behaviours": len(self._player.script.scripted),

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     """Does it, then closes the connection without an answer."""
     GARBAGE = "garbage"
     """Does it, then answers 200 with half a JSON document."""
+    OVERSIZED = "oversized"
+    """Does it, then answers 200 with 20 MB."""
     DRIP = "drip"
     """Does it, then sends its answer byte by byte."""
     ASYNCHRONOUS = "asynchronous"
@@ -48,7 +50,7 @@ class Ending(StrEnum):
 
 _IDLE = frozenset({Kind.STATUS, Kind.REJECT, Kind.HANG})
 _MAY_CHOOSE_EFFECT = frozenset(
-    {Kind.STATUS, Kind.HANG, Kind.GARBAGE, Kind.CUT_CONNECTION, Kind.DRIP}
+    {Kind.STATUS, Kind.HANG, Kind.GARBAGE, Kind.OVERSIZED, Kind.CUT_CONNECTION, Kind.DRIP}
 )
 ACCEPTING = frozenset(
     {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from adapters.sandbox.behaviours import Ending, Rule, Scripted
-from adapters.sandbox.systems import SYSTEMS, outputs_of, reference_of
+from adapters.sandbox.systems import ALL_SYSTEMS, outputs_of, reference_of
 
 _TABLES = ("executions", "commands", "requests", "callbacks")
 
@@ -42,6 +43,8 @@ class Work:
     """How long it takes asynchronously; None is done at once."""
     callbacks: int = 0
     """How often its end is reported."""
+    garbled: bool = False
+    """Whether nobody can read that report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
     known = connection.execute(
         "SELECT * FROM commands WHERE idempotency_key = ? AND target = ?", (key, target)
     ).fetchone()
-    if known is not None and SYSTEMS[target].idempotent:
+    if known is not None and ALL_SYSTEMS[target].idempotent:
         answered = _known(known, now)
         if answered.status in ("succeeded", "accepted"):
             if known["payload_sha256"] != received.payload_sha256:
@@ -152,9 +155,13 @@ def _plan_callback(
                 target=f"{received.target}-event", key=received.key, number=number
             ),
             "idempotency_key": received.key,
+            # Where a key is done once, the report is about the key, whichever request it was.
+            **({} if ALL_SYSTEMS[received.target].idempotent else {"attempt": received.attempt}),
             **ended.document(),
         }
     )
+    if work.garbled:
+        body = body[: len(body) // 2]
     inserted = connection.execute(
         "INSERT INTO callbacks (target, idempotency_key, url, body, due_at, copies_left) "
         "VALUES (?, ?, ?, ?, ?, ?)",
@@ -169,6 +176,18 @@ def _plan_callback(
         due_at=due_at,
         copies_left=work.callbacks,
     )
+
+
+def report_again(
+    connection: sqlite3.Connection, *, received: Received, work: Work, now: float
+) -> Callback | None:
+    """Plan one more report on a key that is known: who sends it again has missed the first."""
+    row = connection.execute(
+        "SELECT * FROM commands WHERE idempotency_key = ? AND target = ?",
+        (received.key, received.target),
+    ).fetchone()
+    due_at = max(now, row["completes_at"])
+    return _plan_callback(connection, received, work, _known(row, math.inf), due_at)
 
 
 def look_up(connection: sqlite3.Connection, *, target: str, key: str, now: float) -> Known | None:

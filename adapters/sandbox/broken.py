@@ -11,6 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+_OVERSIZED_BYTES = 20 * 1024 * 1024
+_PART_BYTES = 64 * 1024
 GARBAGE = b'{"status": "succeeded", "reference": "'
 
 
@@ -53,6 +55,18 @@ def drip(*, body: bytes, seconds: float) -> Response:
     return StreamingResponse(
         content(), media_type="application/json", headers={"Content-Length": str(len(body))}
     )
+
+
+def oversized() -> Response:
+    """Far more than anybody has asked for."""
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b'{"status": "succeeded", "filling": "'
+        for _ in range(_OVERSIZED_BYTES // _PART_BYTES):
+            yield b"x" * _PART_BYTES
+        yield b'"}'
+
+    return StreamingResponse(content(), media_type="application/json")
 
 
 async def _close(scope: Scope, receive: Receive) -> None:

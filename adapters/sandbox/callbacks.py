@@ -7,22 +7,24 @@ said 2xx, so it survives every crash and may arrive more than once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import ipaddress
+import json
 import logging
+import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import urllib3
 
+from adapters.callback_secrets import CallbackSecrets, variable
 from adapters.sandbox.bookkeeping import Callback, note_callback
 from adapters.sandbox.ledger import Ledger
+from adapters.signatures import sign
 
 logger = logging.getLogger("sandbox")
 
@@ -31,52 +33,19 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 15.0
 _TIMEOUT_SECONDS = 5.0
 _TRY_AGAIN = frozenset({408, 425, 429})
-_VARIABLE = "OMS_CALLBACK_SECRET"
+QUEUE = "queue:"
+"""Before the name of a reply queue, where others have the scheme of a URL."""
 GIVEN_UP = -1
 """In place of the copies left: the receiver refused it."""
 
 
-def signature(*, secret: str, body: bytes, at: int) -> str:
-    """The value of X-Signature: unix seconds, and HMAC-SHA256 over "<seconds>.<body>" in hex."""
-    digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
+def secret_of(name: str) -> str:
+    """The variable, or else the content of the file that `<name>_FILE` names.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secrets:
-    """What callbacks are signed with, from the environment."""
-
-    shared: str
-    by_target: Mapping[str, str]
-
-    @classmethod
-    def read(cls, *, environ: Mapping[str, str]) -> Secrets:
-        """OMS_CALLBACK_SECRET_<TARGET>, or else OMS_CALLBACK_SECRET; both also as NAME_FILE.
-
-        Raises OSError when such a file can't be read.
-        """
-        given = {}
-        for name, value in environ.items():
-            if not name.startswith(_VARIABLE) or not value:
-                continue
-            plain = name.removesuffix("_FILE")
-            if name == plain:
-                given[plain] = value
-            elif not environ.get(plain):
-                given[plain] = Path(value).read_text().strip()
-        shared = given.pop(_VARIABLE, "")
-        by_target = {
-            name.removeprefix(f"{_VARIABLE}_").lower(): secret for name, secret in given.items()
-        }
-        return cls(shared=shared, by_target=by_target)
-
-    def of(self, target: str) -> str:
-        """Empty when there is none."""
-        return self.by_target.get(target) or self.shared
-
-    @staticmethod
-    def variable(target: str) -> str:
-        return f"{_VARIABLE}_{target.upper()}"
+    Raises OSError when that can't be read.
+    """
+    path = os.environ.get(f"{name}_FILE")
+    return os.environ.get(name) or (Path(path).read_text().strip() if path else "")
 
 
 def origin_of(url: str) -> str | None:
@@ -107,7 +76,15 @@ def is_allowed(*, url: str, origins: Collection[str]) -> bool:
 class Dispatcher:
     """Sends callbacks when they are due, each until it is delivered or refused."""
 
-    def __init__(self, *, ledger: Ledger, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        secrets: CallbackSecrets,
+        by_message: Callable[[Callback], tuple[str, int]] | None = None,
+    ) -> None:
+        """`by_message` sends those whose address is a queue rather than a URL."""
+        self._by_message = by_message
         self._ledger = ledger
         self._secrets = secrets
         self._http = urllib3.PoolManager(maxsize=_SENDERS, num_pools=20)
@@ -131,7 +108,7 @@ class Dispatcher:
             logger.warning(
                 "%s refused a callback of %s with %s; it is not repeated. Check the secret (%s) "
                 "and the receiver's log.",
-                *(callback.url, callback.target, status, self._secrets.variable(callback.target)),
+                *(callback.url, callback.target, status, variable(callback.target)),
             )
         else:
             pause = min(
@@ -159,8 +136,9 @@ class Dispatcher:
 
     def _send(self, callback: Callback) -> tuple[str, int]:
         """What the receiver said, and its HTTP status (0 when it said nothing)."""
+        if callback.url.startswith(QUEUE):
+            return ("no broker", 0) if self._by_message is None else self._by_message(callback)
         body = callback.body.encode()
-        secret = self._secrets.of(callback.target)
         try:
             response = self._http.request(
                 "POST",
@@ -168,7 +146,12 @@ class Dispatcher:
                 body=body,
                 headers={
                     "Content-Type": "application/json",
-                    "X-Signature": signature(secret=secret, body=body, at=int(time.time())),
+                    **sign(
+                        message_id=json.loads(body)["event_id"],
+                        at_seconds=int(time.time()),
+                        body=body,
+                        secrets=self._secrets.of(callback.target),
+                    ),
                 },
                 retries=False,
                 redirect=False,

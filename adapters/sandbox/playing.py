@@ -12,6 +12,7 @@ from functools import partial
 
 from starlette.responses import JSONResponse, Response
 
+from adapters.callback_secrets import CallbackSecrets, variable
 from adapters.sandbox.behaviours import ACCEPTING, Behaviour, Ending, Kind, Script
 from adapters.sandbox.bookkeeping import (
     Callback,
@@ -23,8 +24,8 @@ from adapters.sandbox.bookkeeping import (
     look_up,
     perform,
 )
-from adapters.sandbox.broken import GARBAGE, Cut, Silence, drip
-from adapters.sandbox.callbacks import Dispatcher, Secrets, is_allowed
+from adapters.sandbox.broken import GARBAGE, Cut, Silence, drip, oversized
+from adapters.sandbox.callbacks import Dispatcher, is_allowed
 from adapters.sandbox.ledger import Ledger
 from adapters.sandbox.systems import SYSTEMS
 
@@ -37,6 +38,7 @@ _UNREADABLE = {
     Kind.SUCCEED_THEN_TIMEOUT: "silence",
     Kind.CUT_CONNECTION: "cut",
     Kind.GARBAGE: "garbage",
+    Kind.OVERSIZED: "oversized",
 }
 
 
@@ -65,7 +67,7 @@ class Player:
         *,
         ledger: Ledger,
         dispatcher: Dispatcher,
-        secrets: Secrets,
+        secrets: CallbackSecrets,
         callback_origins: Collection[str],
         script: Script,
     ) -> None:
@@ -183,7 +185,7 @@ class Player:
                 503,
                 "callback_secret_missing",
                 f"Callbacks of {received.target} can't be signed. Set OMS_CALLBACK_SECRET or "
-                f"{Secrets.variable(received.target)} for the sandbox and start it again.",
+                f"{variable(received.target)} for the sandbox and start it again.",
             )
 
     async def _report(self, callback: Callback, behaviour: Behaviour | None) -> None:
@@ -233,6 +235,8 @@ def _response(behaviour: Behaviour | None, known: Known | None) -> Response:
             return Cut()
         case Kind.GARBAGE:
             return Response(GARBAGE, media_type="application/json")
+        case Kind.OVERSIZED:
+            return oversized()
         case Kind.DRIP:
             body = bytes(JSONResponse(document).body)
             return drip(body=body, seconds=behaviour.latency_seconds(default=_DRIP_SECONDS))

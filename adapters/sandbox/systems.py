@@ -27,6 +27,12 @@ SYSTEMS: Mapping[str, System] = {
     "blackbox": System(idempotent=False, status_query=False),
 }
 
+BY_MESSAGE: Mapping[str, System] = {
+    "fieldwork": System(idempotent=True, status_query=False, asynchronous=True),
+}
+"""Reached through a broker alone: each takes its commands from the queue that has its name."""
+ALL_SYSTEMS: Mapping[str, System] = {**SYSTEMS, **BY_MESSAGE}
+
 _IDENTIFIERS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("provisioning", "create_tenant"): ("tenant_id", "tenant"),
     ("provisioning", "assign_licenses"): ("license_id", "license"),
@@ -38,6 +44,7 @@ _IDENTIFIERS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("payment", "charge"): ("payment_id", "payment"),
     ("logistics", "ship"): ("tracking_number", "parcel"),
     ("notification", "send_message"): ("message_id", "message"),
+    ("fieldwork", "book_visit"): ("visit_id", "visit"),
 }
 _WAREHOUSES = ("north", "south", "west")
 

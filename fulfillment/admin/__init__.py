@@ -1,6 +1,28 @@
 """The engine's tables in the admin: read, searched and followed; what operators do to the engine
 goes through `fulfillment.operations`."""
 
-from fulfillment.admin import audit, cases, holds, log, messages, plans, sending, setup, targets
+from fulfillment.admin import (
+    audit,
+    cases,
+    holds,
+    log,
+    messages,
+    plans,
+    sending,
+    setup,
+    subscribers,
+    targets,
+)
 
-__all__ = ["audit", "cases", "holds", "log", "messages", "plans", "sending", "setup", "targets"]
+__all__ = [
+    "audit",
+    "cases",
+    "holds",
+    "log",
+    "messages",
+    "plans",
+    "sending",
+    "setup",
+    "subscribers",
+    "targets",
+]

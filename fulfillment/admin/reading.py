@@ -106,7 +106,7 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     list_per_page = 50
     list_fullwidth = True
     ordering: tuple[str | OrderBy, ...] = ("-id",)
-    actions = None
+    actions: tuple[str, ...] | None = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

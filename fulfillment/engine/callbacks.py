@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from adapters.contract import Outcome
-from fulfillment.engine.database import cursor
+from fulfillment.engine import failpoints
+from fulfillment.engine.cases import Fallout, open_case, resolve_cases
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
 from fulfillment.engine.outcomes import Result, conflicts
 from fulfillment.engine.settlement import apply
+from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.models import Disposition, InboundEvent, Task
-from fulfillment.states import TASK_TERMINAL
+from fulfillment.errors import ConcurrentChange, FulfillmentError
+from fulfillment.models import CaseCategory, Disposition, Purpose, Severity, Task
+from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
+
+logger = logging.getLogger(__name__)
 
 _BY_KEY = """
-SELECT c.task_id, c.fulfillment_id, t.plan_id, t.node FROM fulfillment_command c
+SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
 WHERE c.idempotency_key = %s AND c.target_id = %s
 """
-_SEEN = "SELECT disposition FROM fulfillment_inboundevent WHERE source = %s AND event_id = %s"
+# Whoever comes second waits here for the first one's commit, and then finds its row.
+_STORE = """
+INSERT INTO fulfillment_inboundevent (
+    source, event_id, idempotency_key, body, disposition, suggestions, received_at)
+VALUES (%s, %s, %s, %s, 'UNMATCHED', '[]', %s)
+ON CONFLICT (source, event_id) DO NOTHING RETURNING id
+"""
+_SEEN = """
+SELECT id, disposition, idempotency_key FROM fulfillment_inboundevent
+WHERE source = %s AND event_id = %s
+"""
+_DISPOSE = """
+UPDATE fulfillment_inboundevent SET disposition = %s, task_id = %s, suggestions = %s WHERE id = %s
+"""
+# Whoever settles a task closes its case if it was in trouble.
+_TROUBLED = """
+UPDATE fulfillment_task SET blocked_reason = %s
+WHERE id = %s AND blocked_reason = '' AND NOT state = ANY(%s::text[])
+"""
+_SENDS = "SELECT number FROM fulfillment_attempt WHERE command_id = %s AND purpose = %s"
+_NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
+
+
+class EventIdReused(FulfillmentError):
+    """The event id was that of a report on another command; its sender has to give it its own."""
+
+    code = "callback.event_id_reused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +66,9 @@ class Report:
     idempotency_key: str
     outcome: Outcome
     body: Mapping[str, Any]
+    """As it came, without NUL and lone surrogates: kept, and searched for suggestions."""
+    attempt: int | None = None
+    """Number of the attempt that it speaks of, where the target tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,65 +78,140 @@ class Receipt:
     """The same event had been received before; nothing was done this time."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """The one command that a report is about."""
+
+    id: int
+    task_id: int
+    fulfillment_id: int
+    plan_id: int
+    node: int
+
+
 def receive(*, report: Report) -> Receipt:
     """Take one report in: its task moves at most once, however often and late it comes.
 
-    The command row is committed before its request is sent, so no genuine report can be
-    faster than its key.
+    A report is about the command with its key and its target, and about no other. The command
+    is committed before its request is sent, so no genuine report can be faster than its key.
+    What is UNMATCHED is parked; should the same event come again and its command be found, or
+    what it failed with be mended, it is applied then.
+
+    Raises EventIdReused, and the database's own errors: nothing was received, the sender has to
+    repeat it.
     """
+    command = _find(report)
+    fulfillment_ids = [] if command is None else [command.fulfillment_id]
+    actor = f"target {report.source}"
+    try:
+        receipt = run_unit(
+            lambda unit: _receive(unit, report, command),
+            fulfillment_ids=fulfillment_ids,
+            actor=actor,
+        )
+    except (EventIdReused, *_NOBODYS_FAULT):
+        raise
+    except Exception as error:
+        # Refused, its sender would repeat it for ever or give it up; kept, it has an owner.
+        logger.exception("report parked", extra={"source": report.source, "id": report.event_id})
+        cause = f"{type(error).__name__}: {error}"
+        receipt = run_unit(
+            lambda unit: _park(unit, report, command, cause),
+            fulfillment_ids=fulfillment_ids,
+            actor=actor,
+        )
+    failpoints.reach("callback.committed_before_200")
+    return receipt
+
+
+def _find(report: Report) -> _Command | None:
     with cursor() as raw:
         raw.execute(_BY_KEY, [report.idempotency_key, report.source], prepare=True)
-        found = raw.fetchone()
-    return run_unit(
-        lambda unit: _receive(unit, report, found),
-        fulfillment_ids=[] if found is None else [found[1]],
-        actor=f"target {report.source}",
-    )
+        row = raw.fetchone()
+    return None if row is None else _Command(*row)
 
 
-def _receive(unit: Unit, report: Report, found: tuple[Any, ...] | None) -> Receipt:
-    # An event without a task has no fulfillment to lock: its own id serialises its twins.
-    unit.raw.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-        [f"inbox:{report.source}:{report.event_id}"],
-    )
-    unit.raw.execute(_SEEN, [report.source, report.event_id], prepare=True)
-    seen = unit.raw.fetchone()
-    if seen is not None:
-        return Receipt(disposition=Disposition(seen[0]), duplicate=True)
-    event = InboundEvent(
-        source=report.source,
-        event_id=report.event_id,
-        idempotency_key=report.idempotency_key,
-        body=report.body,
-        disposition=Disposition.UNMATCHED,
-        task_id=None,
-        suggestions=[],
-        received_at=unit.now,
-    )
-    unit.inbound.append(event)
-    if found is None:
+def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
+    event_id, before = _store(unit, report)
+    is_parked = before is Disposition.UNMATCHED and command is not None
+    if before is not None and not is_parked:
+        return Receipt(disposition=before, duplicate=True)
+    failpoints.reach("callback.stored_not_applied")
+    if command is None:
+        suggestions = suggest(
+            unit.raw, target=report.source, key=report.idempotency_key, body=report.body
+        )
+        if suggestions:
+            _dispose(unit, event_id, Disposition.UNMATCHED, None, suggestions)
         return Receipt(disposition=Disposition.UNMATCHED, duplicate=False)
-    task_id, fulfillment_id, plan_id, node = found
-    event.task_id = task_id
-    result = Result(
-        task_id=task_id,
-        plan_id=plan_id,
-        fulfillment_id=fulfillment_id,
-        node=node,
-        outcome=report.outcome,
+    disposition = _apply(unit, report, command)
+    _dispose(unit, event_id, disposition, command.task_id, [])
+    if is_parked and unit.tasks[command.task_id].state in TASK_SUCCESSFUL:
+        resolve_cases(
+            unit,
+            subjects=[_subject(command)],
+            resolution="The report came again and could be applied.",
+        )
+    return Receipt(disposition=disposition, duplicate=False)
+
+
+def _store(unit: Unit, report: Report) -> tuple[int, Disposition | None]:
+    """The event's row, and what had become of it before; None when it is new."""
+    body = json.dumps(report.body)
+    unit.raw.execute(
+        _STORE,
+        [report.source, report.event_id, report.idempotency_key, body, unit.now],
+        prepare=True,
     )
-    before = _state_of(unit, task_id)
+    new = unit.raw.fetchone()
+    if new is not None:
+        return int(new[0]), None
+    event_id, disposition, key = _one(unit, _SEEN, [report.source, report.event_id])
+    if key != report.idempotency_key:
+        raise EventIdReused(f"{report.event_id!r} of {report.source} was a report on {key}.")
+    return int(event_id), Disposition(disposition)
+
+
+def _dispose(
+    unit: Unit,
+    event_id: int,
+    disposition: Disposition,
+    task_id: int | None,
+    suggestions: list[dict[str, Any]],
+) -> None:
+    unit.raw.execute(
+        _DISPOSE, [str(disposition), task_id, json.dumps(suggestions), event_id], prepare=True
+    )
+
+
+def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
+    before, attempts = _one(
+        unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
+    )
+    result = Result(
+        task_id=command.task_id,
+        plan_id=command.plan_id,
+        fulfillment_id=command.fulfillment_id,
+        node=command.node,
+        outcome=report.outcome,
+        attempt_number=_attempt_number(unit, report, command, attempts),
+    )
     apply(unit, [result])
-    event.disposition = _disposition(unit.tasks[task_id], before, report.outcome)
-    return Receipt(disposition=Disposition(event.disposition), duplicate=False)
+    return _disposition(unit.tasks[command.task_id], before, report.outcome)
 
 
-def _state_of(unit: Unit, task_id: int) -> str:
-    unit.raw.execute("SELECT state FROM fulfillment_task WHERE id = %s", [task_id], prepare=True)
-    row = unit.raw.fetchone()
-    assert row is not None
-    return str(row[0])
+def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:
+    """Which attempt the report speaks of, as the settlement counts; None when it can't be told.
+
+    The task's count goes on with every query: a report on the last *send* is still up to date.
+    """
+    if report.attempt is None:
+        return None
+    unit.raw.execute(_SENDS, [command.id, str(Purpose.SEND)], prepare=True)
+    sends = {number for (number,) in unit.raw.fetchall()}
+    if report.attempt not in sends:
+        return None
+    return attempts if report.attempt == max(sends) else report.attempt
 
 
 def _disposition(task: Task, before: str, outcome: Outcome) -> Disposition:
@@ -110,3 +222,49 @@ def _disposition(task: Task, before: str, outcome: Outcome) -> Disposition:
             else Disposition.REDUNDANT
         )
     return Disposition.REDUNDANT if task.state == before else Disposition.APPLIED
+
+
+def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> Receipt:
+    """Keep a report that the engine failed with, and open a case for it."""
+    event_id, before = _store(unit, report)
+    if command is not None:
+        cause = clean(cause, 1000)
+        key, order = _one(
+            unit,
+            "SELECT t.key, f.order_reference FROM fulfillment_task t "
+            "JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id WHERE t.id = %s",
+            [command.task_id],
+        )
+        why = f"It is about this task, but could not be applied: {cause}"
+        about = suggestion(task_id=command.task_id, task=key, order=order, why=why)
+        _dispose(unit, event_id, Disposition.UNMATCHED, None, [about])
+        unit.raw.execute(_TROUBLED, [why, command.task_id, sorted(TASK_TERMINAL)], prepare=True)
+        open_case(
+            unit,
+            fallout=Fallout(
+                subject=_subject(command),
+                category=CaseCategory.POISON,
+                reason_code="report_not_applied",
+                title=f"A report of {report.source} on {key} could not be applied",
+                explanation=f"{cause}\nThe report is kept in the inbox as unmatched, and its "
+                "sender was told so. Correct what it failed with, then have the target system "
+                "send it again under the same id, or settle the task by hand.",
+                severity=Severity.HIGH,
+                facts={"event": event_id, "event_id": report.event_id, "error": cause},
+                fulfillment_id=command.fulfillment_id,
+                plan_id=command.plan_id,
+                task_id=command.task_id,
+            ),
+        )
+    return Receipt(disposition=Disposition.UNMATCHED, duplicate=before is not None)
+
+
+def _subject(command: _Command) -> str:
+    return f"task:{command.task_id}"
+
+
+def _one(unit: Unit, statement: str, values: list[Any]) -> Row:
+    unit.raw.execute(statement, values, prepare=True)
+    row = unit.raw.fetchone()
+    assert row is not None
+    return row

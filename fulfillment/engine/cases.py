@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from fulfillment.engine.database import clean
+from fulfillment.engine.database import Update, clean
 from fulfillment.engine.unit import Unit
-from fulfillment.models import CaseCategory, CaseState, Severity
+from fulfillment.models import CaseCategory, CaseState, FalloutCase, Severity
 
 # What comes later about the same subject joins the case that is open.
 _OPEN = """
@@ -27,14 +27,20 @@ SET reason_code = excluded.reason_code, title = excluded.title,
     facts = fulfillment_falloutcase.facts || excluded.facts
 RETURNING id, xmax = 0
 """
-_RESOLVE = """
-UPDATE fulfillment_falloutcase
-SET state = 'RESOLVED', resolved_by = %s, resolved_at = %s, resolution = %s
-WHERE state = 'OPEN' AND {which}
-RETURNING id, fulfillment_id
+_OPEN_ONES = """
+SELECT id, fulfillment_id, state FROM fulfillment_falloutcase
+WHERE state = 'OPEN' AND {which} ORDER BY id FOR NO KEY UPDATE
 """
-_RESOLVE_SUBJECTS = _RESOLVE.format(which="subject = ANY(%s::text[])")
-_RESOLVE_ONE = _RESOLVE.format(which="id = %s")
+_ABOUT = _OPEN_ONES.format(which="subject = ANY(%s::text[])")
+_ONE = _OPEN_ONES.format(which="id = %s")
+_RESOLVED = Update(
+    "fulfillment_falloutcase",
+    guard="state",
+    state="text",
+    resolved_by="text",
+    resolved_at="timestamptz",
+    resolution="text",
+)
 _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.REFUSED: ("operations", timedelta(hours=4)),
     CaseCategory.UNCERTAIN: ("operations", timedelta(hours=1)),
@@ -105,29 +111,24 @@ def resolve_cases(unit: Unit, *, subjects: Iterable[str], resolution: str) -> in
     wanted = sorted(set(subjects))
     if not wanted:
         return 0
-    return _resolve(unit, _RESOLVE_SUBJECTS, wanted, resolution)
+    return _resolve(unit, _ABOUT, wanted, resolution)
 
 
 def resolve_case(unit: Unit, *, case_id: int, resolution: str) -> bool:
     """Close one case by hand, under the lock of its order. False when it is closed already."""
-    return bool(_resolve(unit, _RESOLVE_ONE, case_id, resolution))
+    return bool(_resolve(unit, _ONE, case_id, resolution))
 
 
 def _resolve(unit: Unit, statement: str, which: Any, resolution: str) -> int:
-    unit.raw.execute(statement, [unit.actor, unit.now, resolution, which], prepare=True)
-    resolved = unit.raw.fetchall()
-    for case_id, fulfillment_id in resolved:
+    unit.raw.execute(statement, [which], prepare=True)
+    rows = []
+    for case_id, fulfillment_id, state in unit.raw.fetchall():
+        case = FalloutCase(id=case_id, fulfillment_id=fulfillment_id, state=state)
+        case.resolve()
+        rows.append((case_id, str(case.state), unit.actor, unit.now, resolution, state))
         if fulfillment_id is not None:
-            _audit(
-                unit,
-                case_id,
-                fulfillment_id,
-                "resolve",
-                CaseState.OPEN,
-                CaseState.RESOLVED,
-                resolution,
-            )
-    return len(resolved)
+            _audit(unit, case_id, fulfillment_id, "resolve", state, case.state, resolution)
+    return _RESOLVED.run(unit.raw, rows)
 
 
 def of_task(task_id: int) -> str:

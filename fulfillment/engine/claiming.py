@@ -261,12 +261,17 @@ def _without_held(
 
 
 def _without_suspects(wanted: Sequence[_Candidate], alone: bool) -> list[_Candidate]:
-    """A command that has lost several workers goes alone, or not yet."""
-    for position, (task, _) in enumerate(wanted):
-        if task.lost_leases >= SUSPECT_AFTER and task.state != TaskState.OUTCOME_UNKNOWN:
-            if position == 0 and alone:
-                return [wanted[0]]
-            return list(wanted[:position])
+    """A command that has lost several workers goes alone, or not yet.
+
+    What is to be asked makes room for it: while there is always a question, it would never be
+    alone, and nothing behind it would be sent.
+    """
+    sends = [pair for pair in wanted if pair[0].state != TaskState.OUTCOME_UNKNOWN]
+    for position, (task, _) in enumerate(sends):
+        if task.lost_leases >= SUSPECT_AFTER:
+            if position == 0:
+                return sends[:1] if alone else []
+            return list(wanted[: wanted.index(sends[position])])
     return list(wanted)
 
 

@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 Row = tuple[Any, ...]
+DATABASE_TROUBLE = (OperationalError, InterfaceError, InternalError)
+"""The database is away, or read-only: nobody's fault, and worth to be tried again."""
 
 
 @contextmanager

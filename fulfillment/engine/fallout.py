@@ -107,19 +107,9 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     unit.raw.execute(_EVIDENCE, [task.pk], prepare=True)
     finishing = {attempt.pk: attempt for attempt in unit.finished_attempts}
     found = []
-    for (
-        attempt_id,
-        number,
-        purpose,
-        worker,
-        started_at,
-        finished_at,
-        outcome,
-        code,
-        message,
-    ) in unit.raw.fetchall():
-        news = finishing.get(attempt_id)
-        if news is not None:
+    for attempt_id, number, purpose, worker, started_at, *ended in unit.raw.fetchall():
+        finished_at, outcome, code, message = ended
+        if (news := finishing.get(attempt_id)) is not None:
             finished_at, outcome, code, message = (
                 news.finished_at,
                 news.outcome,

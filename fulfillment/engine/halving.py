@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError
+from fulfillment.engine.database import DATABASE_TROUBLE
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,12 +19,12 @@ def in_halves(
 ) -> list[R]:
     """What `work` returns for all items but those with which it fails alone.
 
-    These are handed to `culprit` with the error. The database's own trouble is nobody's fault:
-    its errors are raised, as halving would only prolong it.
+    These are handed to `culprit` with the error. The database's own trouble, being away or
+    read-only, is nobody's fault: its errors are raised, as halving would only prolong it.
     """
     try:
         return work(items)
-    except (OperationalError, InterfaceError):
+    except DATABASE_TROUBLE:
         raise
     except Exception as error:
         if len(items) == 1:

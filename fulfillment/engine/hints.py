@@ -25,6 +25,7 @@ from fulfillment.models import TargetSystem
 logger = logging.getLogger(__name__)
 
 RUN_COMMANDS = "fulfillment.tasks.run_commands"
+PUBLISH_EVENTS = "fulfillment.tasks.publish_events"
 OUTSTANDING_PER_QUEUE = 2
 """Messages that wait in a queue; each stands for all the work of its target."""
 _PAUSE_AFTER_FAILURE_SECONDS = 3.0
@@ -42,6 +43,11 @@ def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) ->
     for target, delay in wake_ups.items():
         if queue := _queue_of(target):
             alarm.set(target=target, queue=queue, delay=delay)
+
+
+def announce_events() -> None:
+    """Subscribers' events have been written: relay them now rather than at the next tick."""
+    nudge(task=PUBLISH_EVENTS, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
 
 
 def _queue_of(target: str) -> str:

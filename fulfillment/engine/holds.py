@@ -15,11 +15,13 @@ from django.db import transaction
 
 from fulfillment.engine import graphs
 from fulfillment.engine.database import Row, cursor
+from fulfillment.errors import GateBusy
 from fulfillment.models import HoldScope
 
 _GATE = "hashtext('fulfillment.holds')"
 _SHARED = f"SELECT pg_advisory_xact_lock_shared({_GATE})"
 _EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_GATE})"
+_PATIENCE = "3s"
 _ACTIVE = """
 SELECT subject, id FROM fulfillment_hold
 WHERE released_at IS NULL AND (until IS NULL OR until > fulfillment_now())
@@ -32,12 +34,14 @@ _PARK = """
 UPDATE fulfillment_task t SET held_by_id = v.hold_id
 FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
 """
+# Without the fulfillments' locks, so it must never wait for a row: that could be a deadlock.
 _HEADS = """
 SELECT t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
 FROM fulfillment_task t
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
 JOIN fulfillment_plan p ON p.id = t.plan_id
-WHERE t.id = ANY(%s::bigint[])
+WHERE t.id = ANY(%s::bigint[]) AND t.held_by_id IS NULL
+ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 _UNPARK = """
 UPDATE fulfillment_task SET held_by_id = NULL WHERE id IN (
@@ -92,8 +96,19 @@ def subjects_of(held: Held) -> list[str]:
 
 
 def close_gate(raw: psycopg.Cursor[Row]) -> None:
-    """Wait for the claims that are committing; none begins before this transaction ends."""
-    raw.execute(_EXCLUSIVE)
+    """Wait for the claims that are committing; none begins before this transaction ends.
+
+    Raises GateBusy rather than let every claim wait behind it for long.
+    """
+    raw.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+    try:
+        raw.execute(_EXCLUSIVE)
+    except psycopg.errors.LockNotAvailable as error:
+        raise GateBusy(
+            "A worker has stopped in the middle of a claim, so nothing was changed. It loses its "
+            "claim within half a minute; try again then."
+        ) from error
+    raw.execute("SET LOCAL lock_timeout = 0")
 
 
 def pass_gate(raw: psycopg.Cursor[Row]) -> None:

@@ -91,16 +91,17 @@ def ramp_share(*, limits: Limits, condition: Condition, now: datetime) -> float:
 
 
 def refilled(*, limits: Limits, condition: Condition, now: datetime) -> Condition:
-    """The token bucket at `now`. While it ramps up it fills more slowly, and never beyond one."""
+    """The token bucket at `now`. While the target ramps up, it is smaller and fills slower."""
     if limits.rate_per_second is None:
         return condition
     share = ramp_share(limits=limits, condition=condition, now=now)
     if condition.rate_at is None:
         return replace(condition, rate_tokens=float(limits.rate_burst), rate_at=now)
     passed = max(0.0, (now - condition.rate_at).total_seconds())
-    full = float(limits.rate_burst) if share >= 1 else 1.0
+    full = max(1.0, limits.rate_burst * share)
     tokens = min(full, condition.rate_tokens + passed * limits.rate_per_second * max(share, 0.05))
-    return replace(condition, rate_tokens=tokens, rate_at=max(now, condition.rate_at))
+    # Also when the clock has gone back: otherwise nothing would be granted until it has caught up.
+    return replace(condition, rate_tokens=tokens, rate_at=now)
 
 
 def allowance(
@@ -117,7 +118,9 @@ def allowance(
     reason, again_at = "", None
     if guarded:
         # One probe at a time; whoever lost a probe frees its place when the lease ends.
-        calls, reason = min(calls, max(0, 1 - under_way.calls)), "breaker"
+        # What it has accepted says nothing: it may take days to report.
+        probing = under_way.sends + under_way.queries
+        calls, reason = min(calls, max(0, 1 - probing)), "breaker"
     share = ramp_share(limits=limits, condition=condition, now=now)
     most = limits.concurrency if limits.concurrency is not None else inf
     if share < 1:

@@ -92,7 +92,8 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
             _fail(unit, task, node, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
             if result.attempt_number is not None or task.sends <= 1:
-                _had_no_effect(unit, task, node, outcome)
+                asked = result.purpose is Purpose.QUERY
+                _had_no_effect(unit, task, node, outcome, asked=asked)
             elif task.state != TaskState.DISPATCHED:
                 # A report does not say which send it speaks of; the last may have its effect.
                 # While that one is on the wire, its own answer will tell.
@@ -139,7 +140,9 @@ def _accept(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
         unit.change_task(task, Task.accept, cause="the target system will report")
 
 
-def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+def _had_no_effect(
+    unit: Unit, task: Task, node: Node, outcome: Outcome, *, asked: bool = False
+) -> None:
     if task.state == TaskState.AWAITING_MANUAL:
         _tell(unit, task, f"Since then {task.target_id} has reported: {describe(outcome)}.")
     if task.state not in _IN_DOUBT:
@@ -150,7 +153,7 @@ def _had_no_effect(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None
     again = may_retry(
         policy=policy, sends=task.sends, code=outcome.code, retryable=outcome.retryable
     )
-    if again and policy.reconcile_first and _can_be_asked(task):
+    if again and policy.reconcile_first and not asked and _can_be_asked(task):
         # This target's word alone is not enough: it is asked before anything is sent again.
         lose_track(unit, task, node, outcome)
     elif again:
@@ -255,7 +258,12 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, node: Node, outcome: O
         explanation=f"It is {task.state}, and now {task.target_id} reports {outcome.kind}"
         + (f" ({describe(outcome)})" if describe(outcome) else "")
         + ". Both can't be right: look it up in the target system.",
-        facts={"reported": {"outcome": str(outcome.kind), "reference": outcome.reference}},
+        facts={
+            "reported": {
+                "outcome": str(outcome.kind),
+                "reference": clean(outcome.reference, 200),
+            }
+        },
     )
     logger.error("conflicting outcome", extra={"task": task.pk})
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from fulfillment.engine import cases, hints, holds
+from fulfillment.engine import cases, failpoints, hints, holds
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
@@ -60,7 +61,10 @@ def scan() -> int:
             break
     with cursor() as raw:
         raw.execute(_CLAIMABLE_TARGETS, prepare=True)
-        targets = {row[0]: 1 for row in raw.fetchall()}
+        names = [row[0] for row in raw.fetchall()]
+    # A queue takes few hints: of the targets that share it, none is to be the last every time.
+    random.shuffle(names)
+    targets = dict.fromkeys(names, 1)
     # Left behind when whoever released a hold has died before it let the tasks go.
     targets.update(dict.fromkeys(holds.unpark(), 1))
     hints.publish(targets=targets, wake_ups={})
@@ -118,6 +122,7 @@ def _select(unit: Unit, plan_ids: Sequence[int]) -> None:
     unit.adopt_tasks(tasks)
     for task in tasks:
         by_plan[task.plan_id][task.node] = task
+    failpoints.reach("scanning.holding_rows")
     for plan in plans:
         _select_in(unit, plan, by_plan[plan.pk])
     cases.resolve_cases(

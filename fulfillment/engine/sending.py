@@ -16,11 +16,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine import claiming, failpoints, outcomes, settlement, targets
 from fulfillment.engine.claiming import Claim
+from fulfillment.engine.database import DATABASE_TROUBLE
 from fulfillment.models import Purpose, TargetSystem
 
 logger = logging.getLogger(__name__)
@@ -104,6 +103,7 @@ class Drain:
         if free <= 0:
             return
         adapter = targets.adapter_for(target)
+        failpoints.reach("sending.before_claim")
         claims = claiming.claim(
             target=target, limit=free, worker=self._worker, alone=self._in_flight == 0
         )
@@ -140,7 +140,7 @@ class Drain:
             try:
                 self._settle_now(results)
                 return
-            except (OperationalError, InterfaceError):
+            except DATABASE_TROUBLE:
                 if time.monotonic() >= until:
                     self._leave(results)
                     return
@@ -195,6 +195,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
             outcome = adapter.send(command=claim.command)
         else:
             outcome = adapter.query(command=claim.command)
+            failpoints.reach("sending.after_query")
         failpoints.reach("sending.after_send")
         return outcome
     except Exception as error:

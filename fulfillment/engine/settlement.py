@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import admission, cases, graphs, targets
+from fulfillment.engine import admission, cases, failpoints, graphs, targets
 from fulfillment.engine.completion import reach_milestones, update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
-from fulfillment.engine.outcomes import Result, settle_task
+from fulfillment.engine.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
 from fulfillment.engine.reconciling import code_of
 from fulfillment.engine.rows import plans_by_id, tasks_by_node
 from fulfillment.engine.selection import select_or_defer
@@ -47,7 +47,12 @@ def settle(
             admission.note_answers(
                 unit,
                 target=targets.get(called),
-                outcomes=[result.outcome for result in batch],
+                # What we did not send or ask says nothing about the target.
+                outcomes=[
+                    result.outcome
+                    for result in batch
+                    if result.outcome is not NOT_SENT and result.outcome is not NOT_ASKED
+                ],
             )
 
     def settle_together(batch: Sequence[Result]) -> list[None]:
@@ -112,6 +117,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
                 node=task.node,
                 tasks=by_plan[task.plan_id],
             )
+    failpoints.reach("settlement.before_successors")
     for plan_id, nodes in succeeded.items():
         if unit.plans[plan_id].state not in PLAN_SELECTABLE:
             continue  # superseded-silent: what it has on the wire is settled, nothing follows
@@ -131,6 +137,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
         subjects=map(cases.of_plan, unit.unstuck),
         resolution="The plan has moved since.",
     )
+    failpoints.reach("settlement.inside")
 
 
 def _graph(unit: Unit, plan_id: int) -> Graph:

@@ -6,10 +6,10 @@ silently. Any progress clears the flag and closes the case.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fulfillment.engine import cases
 from fulfillment.engine.database import Row, cursor
@@ -46,13 +46,15 @@ FROM (
 ) v WHERE p.id = v.id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
+# A dead letter, or an answer that contradicts a success, is no such reason.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
   AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
-      WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN')
+      WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
+        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL)
 ORDER BY p.stuck_at LIMIT %s
@@ -132,7 +134,7 @@ def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
 
 
 def _fallout(
-    plan_id: int, fulfillment_id: int, reason: str, reference: str, code: str, states: Any
+    plan_id: int, fulfillment_id: int, reason: str, reference: str, code: str, states: str | None
 ) -> cases.Fallout:
     return cases.Fallout(
         subject=cases.of_plan(plan_id),
@@ -141,7 +143,7 @@ def _fallout(
         reason_code=code,
         title=f"{reference} · nothing moves",
         explanation=f"{_ADVICE[code]} {reason}",
-        facts={"open_tasks": states or {}},
+        facts={"open_tasks": json.loads(states or "{}")},
         repair_options=_REPAIRS,
         fulfillment_id=fulfillment_id,
         plan_id=plan_id,

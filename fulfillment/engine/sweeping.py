@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.database import cursor
+from fulfillment.engine import failpoints
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.outcomes import LEASE_LOST, Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose
 
 _LOST_LEASES = """
-SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, a.id, a.number, a.purpose
+SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, a.id, a.number, a.purpose,
+       a.lease_expires_at
 FROM fulfillment_attempt a JOIN fulfillment_task t ON t.id = a.task_id
 WHERE a.finished_at IS NULL AND a.lease_expires_at < fulfillment_now()
-ORDER BY a.lease_expires_at LIMIT %s
+  AND (a.lease_expires_at, a.id) > (%s::timestamptz, %s)
+ORDER BY a.lease_expires_at, a.id LIMIT %s
 """
 _OVERDUE_REPORTS = """
-SELECT id, plan_id, fulfillment_id, node FROM fulfillment_task
-WHERE state = 'ACCEPTED' AND not_before < fulfillment_now() ORDER BY not_before LIMIT %s
+SELECT id, plan_id, fulfillment_id, node, not_before FROM fulfillment_task
+WHERE state = 'ACCEPTED' AND not_before < fulfillment_now()
+  AND (not_before, id) > (%s::timestamptz, %s)
+ORDER BY not_before, id LIMIT %s
 """
 _STILL_OPEN = """
 SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
@@ -29,20 +35,41 @@ SELECT id FROM fulfillment_task
 WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < fulfillment_now()
 """
 _ACTOR = "lease sweeper"
+_FIRST: tuple[datetime | str, int] = ("-infinity", 0)
 
 
 def sweep(*, limit: int = 500) -> int:
     """Turn lost leases and overdue reports into unknown outcomes. Returns how many it found.
 
-    The results go through the settlement like any other, and count only if they are still true
-    under its locks: an answer or a report that comes in at the same moment wins, and two
-    sweepers do no harm.
+    The results go through the settlement like any other, `limit` in a unit, and count only if
+    they are still true under its locks: an answer or a report that comes in at the same moment
+    wins, and two sweepers do no harm.
     """
-    with cursor() as raw:
-        raw.execute(_LOST_LEASES, [limit], prepare=True)
-        leases = raw.fetchall()
-        raw.execute(_OVERDUE_REPORTS, [limit], prepare=True)
-        overdue = raw.fetchall()
+    swept, problem = 0, None
+    lease, report = _FIRST, _FIRST
+    while True:
+        with cursor() as raw:
+            raw.execute(_LOST_LEASES, [*lease, limit], prepare=True)
+            leases = raw.fetchall()
+            raw.execute(_OVERDUE_REPORTS, [*report, limit], prepare=True)
+            overdue = raw.fetchall()
+        try:
+            _settle(leases, overdue)
+        except DATABASE_TROUBLE:
+            raise
+        except Exception as error:
+            problem = error  # It has its case; those behind it are not to wait for it.
+        swept += len(leases) + len(overdue)
+        if len(leases) < limit and len(overdue) < limit:
+            break
+        lease = (leases[-1][-1], leases[-1][4]) if leases else lease
+        report = (overdue[-1][-1], overdue[-1][0]) if overdue else report
+    if problem is not None:
+        raise problem
+    return swept
+
+
+def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
     results = [
         Result(
             task_id=task_id,
@@ -54,7 +81,7 @@ def sweep(*, limit: int = 500) -> int:
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, attempt_id, number, purpose in leases
+        for task_id, plan_id, fulfillment_id, node, attempt_id, number, purpose, _ in leases
     ] + [
         Result(
             task_id=task_id,
@@ -67,11 +94,11 @@ def sweep(*, limit: int = 500) -> int:
                 message="The target system accepted the command and did not report in time.",
             ),
         )
-        for task_id, plan_id, fulfillment_id, node in overdue
+        for task_id, plan_id, fulfillment_id, node, _ in overdue
     ]
     if results:
+        failpoints.reach("sweeping.before_settling")
         settle(results=results, actor=_ACTOR, still_true=_still_true)
-    return len(results)
 
 
 def _still_true(unit: Unit, results: Sequence[Result]) -> list[Result]:

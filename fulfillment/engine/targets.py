@@ -13,8 +13,8 @@ from typing import Any
 from django.conf import settings
 from pydantic import ValidationError
 
-from adapters.contract import Adapter, Capabilities
-from adapters.registry import build_adapter
+from adapters.contract import Adapter, Capabilities, ReplySource
+from adapters.registry import AdapterMisconfigured, build_adapter
 from fulfillment.definitions.nodes import Node, Retry
 from fulfillment.definitions.schema import RetryPolicySpec
 from fulfillment.definitions.target_rows import ANY_ACTION, RETRY_POLICIES
@@ -110,7 +110,7 @@ def check(target: TargetSystem) -> None:
     UnknownQueue, AdapterMisconfigured, or RetryPoliciesInvalid.
     """
     _check_queue(target)
-    _build(target)
+    _check_replies(target, _build(target))
     try:
         RETRY_POLICIES.validate_python(target.retry_policies)
     except ValidationError as error:
@@ -129,6 +129,22 @@ def _check_queue(target: TargetSystem) -> None:
             f"consumes. Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) "
             "and start a worker for it, or choose one of these queues for the target."
         )
+
+
+def _check_replies(target: TargetSystem, adapter: Adapter) -> None:
+    """The reply queue tells whose replies they are."""
+    if not isinstance(adapter, ReplySource):
+        return
+    for other in TargetSystem.objects.filter(adapter=target.adapter).exclude(pk=target.pk):
+        try:
+            theirs = _build(other)
+        except AdapterMisconfigured:
+            continue
+        if isinstance(theirs, ReplySource) and theirs.reply_address == adapter.reply_address:
+            raise AdapterMisconfigured(
+                f"Target system {target.pk!r} would share its reply queue with {other.pk!r}; "
+                "choose another name for one of them."
+            )
 
 
 def _build(target: TargetSystem) -> Adapter:
@@ -153,7 +169,12 @@ def _settings(target: TargetSystem) -> Mapping[str, Any]:
         else value
         for name, value in target.settings.items()
     }
-    return {"pool_size": target.sender_slots, **filled} if target.adapter == "http" else filled
+    if target.adapter == "http":
+        return {"pool_size": target.sender_slots, **filled}
+    if target.adapter == "messaging":
+        queues = [queue.name for queue in settings.CELERY_TASK_QUEUES]
+        return {**filled, "own_broker": {"url": settings.CELERY_BROKER_URL, "queues": queues}}
+    return filled
 
 
 def forget() -> None:

@@ -18,10 +18,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
-from fulfillment.engine import chain, failpoints, flushing, hints
-from fulfillment.engine.database import Row, cursor, ids
+from fulfillment.engine import chain, events, failpoints, flushing, hints
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
@@ -71,7 +71,8 @@ class Unit:
     hinted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     wake_ups: dict[str, timedelta] = field(default_factory=dict)
     transitions: list[Row] = field(default_factory=list)
-    outbox: list[Row] = field(default_factory=list)
+    outbox: list[events.Event] = field(default_factory=list)
+    heard: bool = False
     _plan_states: dict[int, str] = field(default_factory=dict)
     _task_states: dict[int, str] = field(default_factory=dict)
     touched_plans: set[int] = field(default_factory=set)
@@ -116,6 +117,14 @@ class Unit:
             cause=cause,
             details=details,
         )
+        if after in events.TASK_EVENTS and after != before:
+            self.emit(
+                fulfillment_id=task.fulfillment_id,
+                event_type=events.TASK_EVENTS[after],
+                payload=events.of_task(task),
+                plan_id=task.plan_id,
+                task_id=task.pk,
+            )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
         plan = self.plans[task.plan_id]
@@ -149,6 +158,13 @@ class Unit:
             cause=cause,
             details=details,
         )
+        if str(plan.state) in events.PLAN_EVENTS:
+            self.emit(
+                fulfillment_id=plan.fulfillment_id,
+                event_type=events.PLAN_EVENTS[str(plan.state)],
+                payload=events.of_plan(plan),
+                plan_id=plan.pk,
+            )
 
     def record(
         self,
@@ -213,14 +229,14 @@ class Unit:
         `causation_id` names what made it happen: `cmd-7` for command 7, `evt-…` for a report.
         """
         self.outbox.append(
-            (
-                fulfillment_id,
-                event_type,
-                plan_id,
-                task_id,
-                causation_id,
-                json.dumps(payload),
-                self.now,
+            events.Event(
+                fulfillment_id=fulfillment_id,
+                event_type=event_type,
+                payload=payload,
+                occurred_at=self.now,
+                plan_id=plan_id,
+                task_id=task_id,
+                causation_id=causation_id,
             )
         )
 
@@ -277,13 +293,14 @@ class Unit:
                 for pk in sorted(self.touched_plans - new_plans)
             ],
         )
+        written, self.heard = events.wanted(self.raw, self.outbox)
         flushing.write_log(
             self.raw,
             commands=self.new_commands,
             attempts=self.new_attempts,
             finished=self.finished_attempts,
             inbound=self.inbound,
-            outbox=self.outbox,
+            outbox=[event.row() for event in written],
             transitions=self.transitions,
             heads=[
                 (locked.id, locked.audit_sequence, locked.audit_head)
@@ -307,7 +324,7 @@ def run_unit(
     for pause in (*_RETRY_PAUSES_SECONDS, None):
         try:
             return _run_once(work, wanted, actor, drained)
-        except (OperationalError, InterfaceError, ConcurrentChange) as error:
+        except (*DATABASE_TROUBLE, ConcurrentChange) as error:
             if pause is None or connection.in_atomic_block:
                 raise
             logger.warning("unit of work runs again", extra={"reason": type(error).__name__})
@@ -327,6 +344,8 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         # First of what happens after the commit.
         transaction.on_commit(lambda: failpoints.reach("unit.after_commit"))
         unit.hinted.pop(drained, None)
+        if unit.heard:
+            transaction.on_commit(hints.announce_events, robust=True)
         # What fails after the commit must not make the unit fail, or run again.
         transaction.on_commit(
             lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups), robust=True

@@ -54,7 +54,9 @@ class Attempt(models.Model):
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
-    target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
+    target = models.ForeignKey(
+        TargetSystem, models.PROTECT, db_constraint=False, db_index=False, db_default=""
+    )
     number = models.PositiveIntegerField(help_text="Counts sends and queries of the command.")
     purpose = models.CharField(max_length=10, choices=[(p, p) for p in Purpose])
     worker = models.CharField(max_length=100)

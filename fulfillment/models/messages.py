@@ -30,7 +30,9 @@ class InboundEvent(models.Model):
     disposition = models.CharField(max_length=20, choices=[(d, d) for d in Disposition])
     task = models.ForeignKey(Task, models.PROTECT, null=True, blank=True, related_name="events")
     suggestions = models.JSONField(
-        default=list, help_text="For an unmatched event: the tasks that it may be about."
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="For an unmatched event: the tasks that it may be about.",
     )
     received_at = models.DateTimeField()
 
@@ -68,7 +70,11 @@ class OutboxEvent(models.Model):
     plan_id = models.BigIntegerField(null=True, blank=True)
     task_id = models.BigIntegerField(null=True, blank=True)
     causation_id = models.CharField(
-        max_length=100, blank=True, default="", help_text="The command or report that caused it."
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The command or report that caused it.",
     )
     payload = models.JSONField()
     occurred_at = models.DateTimeField()

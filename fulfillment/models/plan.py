@@ -35,7 +35,11 @@ class Fulfillment(models.Model):
     correlation_id = models.CharField(max_length=64)
     priority = models.SmallIntegerField(default=0)
     customer = models.CharField(
-        max_length=100, blank=True, default="", help_text="Opaque; holds may name it."
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Opaque; holds may name it.",
     )
     audit_sequence = models.IntegerField(default=0)
     audit_head = models.CharField(max_length=64, default="")
@@ -159,8 +163,9 @@ class Task(StatefulModel):
     attempts = models.PositiveIntegerField(default=0)
     sends = models.PositiveIntegerField(default=0)
     unanswered_queries = models.PositiveIntegerField(default=0)
+    # The database's own defaults let processes of the release before go on meanwhile.
     lost_leases = models.PositiveIntegerField(
-        default=0, help_text="Workers in a row that went away with it."
+        default=0, db_default=0, help_text="Workers in a row that went away with it."
     )
     held_by = models.ForeignKey(
         Hold,

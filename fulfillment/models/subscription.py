@@ -15,7 +15,7 @@ class Subscription(models.Model):
     """An address to which events are sent, signed, in sequence for each order."""
 
     name = models.SlugField(max_length=60, unique=True)
-    url = models.URLField(max_length=500)
+    url = models.CharField(max_length=500, help_text="Such as https://shop.example/events.")
     secret = models.CharField(max_length=200, help_text="whsec_…; deliveries are signed with it.")
     next_secret = models.CharField(
         max_length=200,
@@ -81,6 +81,12 @@ class Delivery(models.Model):
                 fields=["not_before"],
                 condition=models.Q(state=DeliveryState.PENDING),
                 name="delivery_due",
+            ),
+            # Dead letters: a handful among all deliveries.
+            models.Index(
+                fields=["subscription", "event"],
+                condition=models.Q(state=DeliveryState.DEAD),
+                name="delivery_dead",
             ),
         ]
 

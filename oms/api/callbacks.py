@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
+import secrets
 import time
-from typing import Annotated, Literal
+from typing import Literal
 
 from django.conf import settings
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from drf_spectacular.utils import extend_schema
+from pydantic import BaseModel
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.callbacks import Report, receive
-from fulfillment.models import TargetSystem
+from adapters.reports import ReportIn, outcome_of
+from adapters.signatures import SignatureRefused, verify
+from fulfillment.engine.callbacks import EventIdReused, Receipt, Report, receive
+from fulfillment.models import Disposition, TargetSystem
+from oms.api import schema
 from oms.api.parsing import RawParser, parse_json, raw_body, validated
 from oms.api.problems import Problem
-from oms.api.schema import problems
 
-TOLERANCE_SECONDS = 300
-"""How old a signature may be, and how far ahead the sender's clock: a repeat that is older was
-signed anew by its sender, so only a recording is refused."""
-_SIGNATURE = re.compile(r"t=(?P<at>[0-9]{1,12}),v1=(?P<mac>[0-9a-f]{64})")
-
-_OUTCOMES = {
-    "succeeded": OutcomeKind.SUCCEEDED,
-    "rejected": OutcomeKind.REJECTED,
-    "failed": OutcomeKind.FAILED,
+_NOBODYS = secrets.token_hex()
+"""Where no secret is set nothing is believed, after the same time as elsewhere."""
+_REFUSALS = {
+    "missing": "Send webhook-id (1 to 200 visible ASCII characters, no full stop), "
+    "webhook-timestamp (unix seconds) and webhook-signature (v1,<base64>).",
+    "wrong": "Both sides need the same secret for this target, and the body must arrive as it "
+    "was signed.",
+    "too_old": "Sign anew when sending again, and check both clocks.",
 }
 
 
-class CallbackError(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    code: Annotated[str, StringConstraints(max_length=100)] = ""
-    message: Annotated[str, StringConstraints(max_length=2000)] = ""
-    retryable: bool = False
-
-
-class CallbackIn(BaseModel):
-    """A report on one command. Members that are not known here are kept, and not read."""
-
-    model_config = ConfigDict(extra="allow")
-    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    status: Literal["succeeded", "rejected", "failed"]
-    reference: Annotated[str, StringConstraints(max_length=200)] | None = None
-    outputs: dict[str, JsonValue] = Field({}, description="What the workflow's task declares.")
-    error: CallbackError | None = None
-
-
 class ReceiptOut(BaseModel):
-    """What became of the report; all of these are final, and none needs to be sent again."""
+    """What became of the report; none of these needs to be sent again."""
 
     disposition: Literal["APPLIED", "REDUNDANT", "CONFLICTING", "UNMATCHED"]
     duplicate: bool
@@ -71,24 +49,30 @@ class Callbacks(APIView):
         operation_id="report_outcome",
         tags=["Target systems"],
         summary="A target system reports what became of a command",
-        parameters=[
-            OpenApiParameter(
-                "X-Signature",
-                OpenApiTypes.STR,
-                location=OpenApiParameter.HEADER,
-                required=True,
-                description="`t=<unix seconds>,v1=<hex HMAC-SHA256 of '<t>.' and the body>`",
-            )
-        ],
-        request={"application/json": CallbackIn},
-        responses={200: ReceiptOut, **problems(400, 401, 413, 503)},
+        parameters=schema.WEBHOOK,
+        request={"application/json": ReportIn},
+        responses={
+            200: ReceiptOut,
+            202: ReceiptOut,
+            **schema.problems(400, 401, 404, 409, 411, 413, 503),
+        },
         auth=[],
     )
     def post(self, request: Request, target: str) -> Response:
-        """The same event may come any number of times, in any order; it moves a task once."""
+        """Signed as Standard Webhooks. The same message may come any number of times, in any
+        order; it moves a task once. 202 means that it is kept, but belongs to no task so far.
+        """
         body = raw_body(request)
-        _check_signature(target, request.headers.get("X-Signature", ""), body)
-        report = validated(CallbackIn, parse_json(body))
+        event_id = _verified(request, target, body)
+        report = validated(ReportIn, parse_json(body))
+        if report.event_id not in (None, event_id):
+            raise Problem(
+                status=400,
+                code="callback.event_id_differs",
+                title="The message has two ids",
+                detail=f"Its header says {event_id!r}, its body says {report.event_id!r}. Leave "
+                "event_id out of the body, or send the same.",
+            )
         if not TargetSystem.objects.filter(pk=target).exists():
             raise Problem(
                 status=404,
@@ -96,42 +80,44 @@ class Callbacks(APIView):
                 title="There is no such target system",
                 detail=f"No row describes {target!r}; see `manage.py targets list`.",
             )
-        error = report.error or CallbackError()
-        receipt = receive(
-            report=Report(
+        receipt = _received(
+            Report(
                 source=target,
-                event_id=report.event_id,
+                event_id=event_id,
                 idempotency_key=report.idempotency_key,
-                outcome=Outcome(
-                    kind=_OUTCOMES[report.status],
-                    outputs=report.outputs,
-                    reference=report.reference or "",
-                    code=error.code,
-                    message=error.message,
-                    retryable=error.retryable,
-                ),
+                outcome=outcome_of(report=report),
+                attempt=report.attempt,
                 body=report.model_dump(mode="json"),
             )
         )
-        return Response({"disposition": receipt.disposition, "duplicate": receipt.duplicate})
+        return Response(
+            {"disposition": receipt.disposition, "duplicate": receipt.duplicate},
+            status=202 if receipt.disposition is Disposition.UNMATCHED else 200,
+        )
 
 
-def _check_signature(target: str, header: str, body: bytes) -> None:
-    secret = settings.OMS_CALLBACK_SECRETS.get(target) or settings.OMS_CALLBACK_SECRET
-    match = _SIGNATURE.fullmatch(header)
-    if match is None:
-        raise _unsigned("missing", "Sign the body, and send X-Signature: t=…,v1=….")
-    expected = hmac.new(secret.encode(), match["at"].encode() + b"." + body, hashlib.sha256)
-    if not secret or not hmac.compare_digest(expected.hexdigest(), match["mac"]):
-        raise _unsigned("wrong", f"Both sides need the same secret for {target[:60]!r}.")
-    if abs(time.time() - int(match["at"])) > TOLERANCE_SECONDS:
-        raise _unsigned("too_old", "Sign anew when sending again, and check both clocks.")
+def _verified(request: Request, target: str, body: bytes) -> str:
+    """The message's id. An unknown target and a wrong signature are answered alike."""
+    live = settings.OMS_CALLBACK_SECRETS.of(target) or (_NOBODYS,)
+    try:
+        return verify(headers=request.headers, body=body, secrets=live, now_seconds=time.time())
+    except SignatureRefused as refused:
+        raise Problem(
+            status=401,
+            code=f"callback.signature_{refused.what}",
+            title="The signature does not hold",
+            detail=_REFUSALS[refused.what],
+        ) from None
 
 
-def _unsigned(what: str, detail: str) -> Problem:
-    return Problem(
-        status=401,
-        code=f"callback.signature_{what}",
-        title="The signature does not hold",
-        detail=detail,
-    )
+def _received(report: Report) -> Receipt:
+    try:
+        return receive(report=report)
+    except EventIdReused as error:
+        raise Problem(
+            status=409,
+            code=error.code,
+            title="This webhook-id belongs to another report",
+            detail=f"{report.event_id!r} was the id of a report on another command. Nothing was "
+            "done now. Give every report an id of its own, and repeat it under the same id.",
+        ) from None

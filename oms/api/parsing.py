@@ -78,8 +78,8 @@ def read_body(stream: IO[Any], context: Mapping[str, Any] | None) -> bytes:
         status=413,
         code="request.too_large",
         title="The body is too large",
-        detail=f"A body has at most {MAXIMUM_BYTES // 1024 // 1024} MiB. Send the orders in "
-        "several requests.",
+        detail=f"A body has at most {MAXIMUM_BYTES // 1024 // 1024} MiB. Send less at once: "
+        "orders in several requests, a report without what nobody reads.",
     )
 
 

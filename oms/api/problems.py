@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from psycopg_pool import PoolTimeout
@@ -98,7 +98,8 @@ def _problem(error: Exception) -> Problem | None:
                 title="This key may not do that",
                 detail="Ask for a key with the scope that this request needs.",
             )
-        case OperationalError() | InterfaceError() | PoolTimeout():
+        # A database that may only be read says so by an InternalError.
+        case OperationalError() | InterfaceError() | InternalError() | PoolTimeout():
             logger.error("the database did not answer", exc_info=error)
             return Problem(
                 status=503,

@@ -19,6 +19,20 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="Sent again with the same body it repeats the first answer and does nothing; "
     "with another body it is refused with 409.",
 )
+WEBHOOK = [
+    OpenApiParameter(
+        name, OpenApiTypes.STR, location=OpenApiParameter.HEADER, required=True, description=text
+    )
+    for name, text in (
+        ("webhook-id", "The report's id, the same whenever it is repeated."),
+        ("webhook-timestamp", "Unix seconds; at most five minutes off."),
+        (
+            "webhook-signature",
+            "`v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`; several with "
+            "spaces between them.",
+        ),
+    )
+]
 _ORDER = {
     "external_id": "WEB-1001",
     "customer": {"id": "C-1", "name": "Lakeside Clinic"},

@@ -122,8 +122,9 @@ def resolve(environment: Environment) -> Environment:
         database_owner_url=environment.database_owner_url or layout.database_url(user="oms_owner"),
         redis_url=environment.redis_url or layout.redis_url(),
         secret_key=environment.secret_key or generated_secret(layout, "secret-key"),
-        callback_secret=environment.callback_secret
-        or (generated_secret(layout, "callback-secret") if embedded else ""),
+        callback_secrets=environment.callback_secrets.or_shared(
+            generated_secret(layout, "callback-secret") if embedded else ""
+        ),
         flower_password=environment.flower_password
         or (generated_secret(layout, "flower-password") if embedded else ""),
     )

@@ -11,24 +11,22 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
-from fulfillment.engine import cases, hints, targets
-from fulfillment.engine.database import clean, cursor
+from fulfillment.engine import cases, failpoints, hints, targets
+from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.models import CaseCategory
+from fulfillment.models import CaseCategory, TargetCondition
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
@@ -47,11 +45,13 @@ _asking = threading.Lock()
 _ESCALATE_AFTER = 5
 """Unanswered rounds after which a person is told; it goes on being asked."""
 _FIRST_PAUSE = timedelta(seconds=2)
+# Who has been asked for in vain comes after the others, or many of them would hide these.
 _TAKE = """
 UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds'
 WHERE id IN (
     SELECT id FROM oms_order WHERE feasibility_due_at <= fulfillment_now()
-    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED
+    ORDER BY feasibility_attempts > 0, priority DESC, feasibility_due_at, id LIMIT %s
+    FOR UPDATE SKIP LOCKED
 ) RETURNING id
 """
 
@@ -120,19 +120,21 @@ def _assess() -> int:
         answers = {askers.submit(_ask, inquiry): inquiry for inquiry in inquiries}
         for answer in as_completed(answers):
             inquiry = answers[answer]
+            failpoints.reach("feasibility.before_deciding")
             try:
                 run_unit(
                     partial(_decide, order_id=inquiry.order.pk, answer=answer.result()),
                     fulfillment_ids=[inquiry.order.fulfillment_id],
                     actor="feasibility",
                 )
-            except (OperationalError, InterfaceError):
+            except DATABASE_TROUBLE:
                 raise  # The database's trouble is nobody's fault.
-            except Exception:
+            except Exception as error:
                 # Its neighbours go on; it is asked for again when its time is over.
                 logger.exception(
                     "feasibility not decided", extra={"order": inquiry.order.reference}
                 )
+                _file(inquiry.order, error)
     if len(taken) == _BATCH:
         nudge()
     return len(orders)
@@ -153,11 +155,14 @@ def _inquiries(orders: Sequence[Order]) -> list[_Inquiry]:
     selectors = workflows.newest_versions(
         offerings={item.offering for order in orders for item in order.items.all()}
     )
+    paused = set(
+        TargetCondition.objects.exclude(paused_at=None).values_list("target_id", flat=True)
+    )
     inquiries = []
     for order in orders:
         inquiry = _Inquiry(order=order)
         try:
-            _prepare(inquiry, selectors)
+            _prepare(inquiry, selectors, paused)
         except Exception as error:  # a target's row that can't work is no fault of other orders
             logger.exception("feasibility can't be asked", extra={"order": order.reference})
             inquiry.trouble = f"It can't be asked: {error}"
@@ -165,10 +170,13 @@ def _inquiries(orders: Sequence[Order]) -> list[_Inquiry]:
     return inquiries
 
 
-def _prepare(inquiry: _Inquiry, selectors: Selectors) -> None:
+def _prepare(inquiry: _Inquiry, selectors: Selectors, paused: Collection[str]) -> None:
     request = request_of(inquiry.order)
     context = snapshot(inquiry.order, request)
     for position, check in checks_of(request, selectors):
+        if check.target in paused:
+            inquiry.trouble = f"{check.target} is paused."
+            return
         scope = {"order": context["order"], "items": list(context["items"].values())}
         if position is not None:
             scope["item"] = context["items"][str(position)]
@@ -291,6 +299,22 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
     unit.record_order(moved)
     if order.state == OrderState.READY_FOR_FULFILLMENT:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
+
+
+def _file(order: Order, error: Exception) -> None:
+    run_unit(
+        lambda unit: cases.open_case(
+            unit,
+            fallout=cases.poison(
+                subject=_case_of(order),
+                what=f"{order.reference} can't be accepted",
+                error=error,
+                fulfillment_id=order.fulfillment_id,
+            ),
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="feasibility",
+    )
 
 
 def _case_of(order: Order) -> str:

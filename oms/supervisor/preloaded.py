@@ -111,6 +111,11 @@ def _run(command: list[str]) -> int:
 
         WSGIApplication(prog="gunicorn").run()
         return 0
+    if command[0] == "manage.py":
+        from django.core.management import execute_from_command_line
+
+        execute_from_command_line(command)
+        return 0
     from oms.celery import app
 
     return int(app.start(argv=command[1:]) or 0)

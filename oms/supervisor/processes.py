@@ -31,7 +31,8 @@ class Program:
     """What to run under which name; its output goes to `<name>.log`.
 
     A `preloaded` program is forked from the process that has Django loaded; its command is then
-    `celery …` or `gunicorn …`. `health` is the port and path that answer 200 once it is ready.
+    `celery …`, `gunicorn …` or `manage.py …`. `health` is the port and path that answer 200 once
+    it is ready.
     """
 
     name: str

@@ -10,8 +10,9 @@ from oms.environment import CHECKOUT, ORCHESTRATION_QUEUE, Environment
 from oms.supervisor.processes import Program
 
 _ORCHESTRATION_THREADS = 4
-_TARGET_THREADS = 2
-"""Messages handled at once; what is sent at once is a matter of the target's sender slots."""
+_TARGET_THREADS = 8
+"""Messages handled at once: as many target systems of one queue may hang before another one of
+that queue waits. What is sent at once is a matter of each target's sender slots."""
 
 
 def variables(environment: Environment) -> dict[str, str]:
@@ -22,11 +23,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "REDIS_URL": environment.redis_url,
         "OMS_SECRET_KEY": environment.secret_key,
         "OMS_FLOWER_PASSWORD": environment.flower_password,
-        "OMS_CALLBACK_SECRET": environment.callback_secret,
-        **{
-            f"OMS_CALLBACK_SECRET_{target.upper()}": secret
-            for target, secret in environment.callback_secrets.items()
-        },
+        **environment.callback_secrets.by_variable,
     }
     return {
         **secrets,
@@ -42,6 +39,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "OMS_PUBLIC_URL": environment.public_url,
         "OMS_TARGET_QUEUES": ",".join(environment.target_queues),
         "OMS_FAST_PATH": "on" if environment.fast_path else "off",
+        "OMS_WEBHOOK_ALLOWED_ORIGINS": ",".join(environment.webhook_allowed_origins),
         "OMS_SCANNER": "on" if environment.scanner else "off",
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
@@ -49,7 +47,7 @@ def variables(environment: Environment) -> dict[str, str]:
 
 
 def programs(environment: Environment, *, home: Layout) -> list[Program]:
-    """Web, workers, beat, Flower and the sandbox, in the order in which they are started."""
+    """Web, workers, beat, replies, Flower and the sandbox, in the order of their start."""
     shared = variables(environment)
     sandbox = Program(
         name="sandbox",
@@ -59,7 +57,7 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             *("--port", str(environment.sandbox_port)),
             *("--ledger", str(environment.home / "sandbox.sqlite3")),
         ],
-        variables=shared,
+        variables={**shared, "OMS_SANDBOX_BROKER_URL": environment.redis_url},
         health=(environment.sandbox_port, "/healthz"),
     )
     web = Program(
@@ -79,6 +77,8 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
         command=["celery", "beat", "--loglevel", "WARNING", "--pidfile", ""],
         variables=shared,
     )
+    # Idle until a target system is reached by messages: an operator adds one while it runs.
+    replies = Program(name="replies", command=["manage.py", "replies"], variables=shared)
     flower = Program(
         name="flower",
         command=[
@@ -97,7 +97,10 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             for queue in environment.target_queues
         ),
     ]
-    started = [sandbox, web, *(replace(worker, variables=shared) for worker in workers), beat]
+    started = [
+        *(sandbox, web, *(replace(worker, variables=shared) for worker in workers)),
+        *(beat, replies),
+    ]
     # Without a password it would show every task to everybody.
     if environment.flower_password:
         started.append(flower)

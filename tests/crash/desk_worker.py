@@ -1,6 +1,6 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
-python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish
+python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish | deliver
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ django.setup()
 
 from adapters.contract import Outcome, OutcomeKind  # noqa: E402
 from adapters.strict_json import dumps  # noqa: E402
-from fulfillment.engine import callbacks, outbox, scanning, sending, sweeping  # noqa: E402
+from fulfillment.engine import callbacks, deliveries, outbox, scanning, sending, sweeping  # noqa: E402
 from fulfillment.models import TargetSystem  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402
 from oms.demo import samples  # noqa: E402
@@ -77,6 +77,10 @@ def unfinished() -> int:
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
     desk.advance(float(os.environ["DESK_CLOCK_SECONDS"]))
-    {"submit": submit, "work": work, "report": report, "publish": outbox.publish_events}[verb](
-        *arguments
-    )
+    {
+        "submit": submit,
+        "work": work,
+        "report": report,
+        "publish": outbox.publish_events,
+        "deliver": deliveries.deliver,
+    }[verb](*arguments)

@@ -3,148 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import celery
 import pytest
-from django.core.management import call_command
 
 from adapters.sandbox.systems import SYSTEMS
-from fulfillment.engine import audit, outbox
-from fulfillment.models import Attempt, Command, InboundEvent, OutboxEvent, Purpose, Task
-from oms.environment import CHECKOUT
+from fulfillment import subscribers
+from fulfillment.engine import audit, deliveries, outbox
+from fulfillment.models import (
+    Attempt,
+    Command,
+    Delivery,
+    InboundEvent,
+    OutboxEvent,
+    Purpose,
+    Task,
+)
 from oms.intake import feasibility
-from oms.models import Order
 from tests import desk
 from tests.crash import desk_worker
-from tests.sandbox import Sandbox
-from tests.waiting import until
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    process = Sandbox(tmp_path / "ledger.sqlite3")
-    yield process
-    process.kill()
-
-
-class Desk:
-    """The desk's database and target systems, shared with child processes."""
-
-    def __init__(self, url: str, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self._clock = 0.0
-        self._variables = {
-            "DATABASE_URL": url,
-            "OMS_SANDBOX_URL": sandbox.url,
-            "OMS_SECRET_KEY": "of the tests alone",
-        }
-
-    def child(self, *arguments: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-        """A part of the work in a process of its own, which dies at `failpoint`."""
-        return subprocess.run(
-            [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
-            cwd=CHECKOUT,
-            env={
-                **os.environ,
-                **self._variables,
-                "OMS_FAILPOINTS": failpoint,
-                "DESK_CLOCK_SECONDS": str(self._clock),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def dies(self, *arguments: str, at: str) -> None:
-        done = self.child(*arguments, failpoint=at)
-        assert done.returncode == -signal.SIGKILL, f"{at} was never reached: {done.stderr}"
-
-    def later(self, seconds: float) -> None:
-        """Time passes, for this process and for the children that come."""
-        self._clock += seconds
-        desk.advance(seconds)
-
-    def stops_before(self, target: str) -> None:
-        """Everything else goes on until this target system has something to do."""
-        waiting = Task.objects.filter(target_id=target, state="READY")
-        self._go_on(waiting.exists, *(name for name in SYSTEMS if name != target))
-
-    def finish(self) -> None:
-        """Whoever comes next goes on with the work until nothing is left."""
-        self._go_on(lambda: desk_worker.unfinished() == 0)
-
-    def _go_on(self, done: Callable[[], bool], *targets: str) -> None:
-        """Look again and again as time passes on the database's clock.
-
-        What the sandbox accepts it does in real time, so it is real time that runs out here.
-        """
-
-        def look() -> bool:
-            desk_worker.work(*targets)
-            if not done():
-                self.later(60)
-                return False
-            return True
-
-        try:
-            until(look)
-        except pytest.fail.Exception:
-            still_open = Task.objects.exclude(state="SUCCEEDED").values_list("key", "state")
-            pytest.fail(f"It does not go on; open: {sorted(still_open)}")
-
-    def nothing_is_lost_or_done_twice(self) -> None:
-        orders = list(Order.objects.all())
-        assert len(orders) == 7
-        assert {order.state for order in orders} == {"COMPLETED"}
-        for order in orders:
-            effects = self.sandbox.effects(order.reference)
-            keys = set(
-                Command.objects.filter(task__plan__fulfillment_id=order.fulfillment_id).values_list(
-                    "idempotency_key", flat=True
-                )
-            )
-            assert keys <= set(effects)
-            assert set(effects.values()) == {1}
-            assert audit.verify(fulfillment_id=order.fulfillment_id) == []
-        self.every_event_is_published()
-
-    def every_event_is_published(self) -> None:
-        while outbox.publish_events():
-            pass
-        written = {str(pk) for pk in OutboxEvent.objects.values_list("pk", flat=True)}
-        assert len(written) >= 2 * Order.objects.count()
-        assert set(published()) == written
-
-
-def published() -> list[str]:
-    """Ids of the events in the stream, in its order."""
-    with celery.current_app.connection_for_read() as connection:
-        rows = connection.default_channel.client.xrange(outbox.STREAM)
-    return [fields[b"event_id"].decode() for _, fields in rows]
-
-
-@pytest.fixture
-def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> Desk:
-    settings.OMS_SANDBOX_URL = sandbox.url
-    call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
-    call_command("workflows", "publish", verbosity=0)
-    return Desk(committed_db, sandbox)
-
+from tests.crash.conftest import Desk, published
+from tests.receiver import Receiver
 
 _IN_SUBMISSION = ["unit.before_flush", "unit.before_commit", "unit.after_commit"]
 _AT_WORK = [
     *(f"unit.before_flush@{number}" for number in (1, 9, 14)),
     *(f"unit.before_commit@{number}" for number in (2, 8, 11, 14)),
     *(f"unit.after_commit@{number}" for number in (2, 8, 11, 14)),
+    *(f"settlement.before_successors@{number}" for number in (1, 4)),
+    *(f"settlement.inside@{number}" for number in (2, 5)),
+    *(f"sending.before_claim@{number}" for number in (1, 12)),
     *(f"sending.before_send@{number}" for number in (1, 12)),
     *(f"sending.after_send@{number}" for number in (1, 6, 14)),
+    "feasibility.before_deciding",
 ]
 
 
@@ -188,12 +80,18 @@ def test_recovery_may_die_as_well(shop: Desk) -> None:
     in_doubt = Task.objects.filter(target_id="payment", state="OUTCOME_UNKNOWN")
     questions = Attempt.objects.filter(purpose=Purpose.QUERY, task__target_id="payment")
     shop.later(600)
+    shop.dies("work", "payment", at="sweeping.before_settling")
     shop.dies("work", "payment", at="unit.before_commit")  # the sweeper
     assert lost.exists()
     shop.dies("work", "payment", at="unit.after_commit")
     assert in_doubt.exists()
     shop.later(60)
-    shop.dies("work", "payment", at="sending.after_send")  # the question
+    shop.dies("work", "payment", at="sending.after_query")
+    assert questions.filter(finished_at=None).exists()
+    shop.later(600)
+    shop.child("work", "payment")  # whose answer was lost is to be asked again
+    shop.later(600)
+    shop.dies("work", "payment", at="sending.after_send")  # the next question
     assert questions.filter(finished_at=None).exists()
     shop.finish()
     shop.nothing_is_lost_or_done_twice()
@@ -207,6 +105,8 @@ def test_without_the_fast_path_the_scanner_may_die(
     desk_worker.submit()
     feasibility.assess()
     ready = Task.objects.filter(state="READY")
+    shop.dies("work", at="scanning.holding_rows")
+    assert not ready.exists()
     shop.dies("work", at="unit.before_commit")
     assert not ready.exists()
     shop.dies("work", at="unit.after_commit")
@@ -218,9 +118,11 @@ def test_without_the_fast_path_the_scanner_may_die(
 @pytest.mark.parametrize(
     ("point", "duplicate"),
     [
+        ("callback.stored_not_applied", False),
         ("unit.before_flush", False),
         ("unit.before_commit", False),
         ("unit.after_commit", True),
+        ("callback.committed_before_200", True),
     ],
 )
 def test_a_report_whose_receiver_died_moves_its_task_once(
@@ -257,10 +159,63 @@ def test_events_are_published_again_when_their_publisher_died(
     desk.workflow({"one": desk.task()})
     desk.order()
     desk.drain(["alpha"])
-    shop.dies("publish", at="outbox.before_marking")
+    shop.dies("publish", at="outbox.streamed_before_marked")
     assert OutboxEvent.objects.filter(published_at=None).count() == 2
     assert outbox.publish_events() == 2
     assert not OutboxEvent.objects.filter(published_at=None).exists()
     names = published()
     assert len(names) == 4
     assert names[:2] == names[2:], "in order, under the ids by which subscribers deduplicate"
+
+
+@pytest.fixture
+def receiver(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A subscriber to everything, which this process and its children may send to."""
+    deliveries.forget()
+    one = Receiver()
+    settings.OMS_WEBHOOK_ALLOWED_ORIGINS = [one.origin]
+    monkeypatch.setenv("OMS_WEBHOOK_ALLOWED_ORIGINS", one.origin)
+    yield one
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("point", "arrived_before"),
+    [
+        ("outbox.claimed_before_send", 0),
+        ("outbox.sent_before_marked", 1),
+        ("outbox.sent_before_marked@3", 3),
+    ],
+)
+def test_an_event_whose_sender_died_is_sent_again_under_the_same_id(
+    shop: Desk, systems: Any, redis_url: str, receiver: Receiver, point: str, arrived_before: int
+) -> None:
+    subscribers.subscribe(name="shop", url=receiver.origin)
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
+    desk.order()
+    desk.drain(["alpha"])
+    outbox.publish_events()
+    shop.dies("deliver", at=point)
+    assert len(receiver.received) == arrived_before
+    assert Delivery.objects.filter(state="DELIVERED").count() == max(0, arrived_before - 1)
+    assert deliveries.deliver() == 0, "until its lease ends nobody else sends it, or what follows"
+    shop.later(60)
+    assert deliveries.deliver() == Delivery.objects.count() - max(0, arrived_before - 1)
+    ids = [request.message_id for request in receiver.received]
+    assert len(set(ids)) == len(ids) - bool(arrived_before) == Delivery.objects.count()
+    assert ids == sorted(ids, key=lambda name: int(name.removeprefix("evt-")))
+
+
+def test_deliveries_survive_a_relay_that_died(
+    shop: Desk, systems: Any, redis_url: str, receiver: Receiver
+) -> None:
+    subscribers.subscribe(name="shop", url=receiver.origin)
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    desk.drain(["alpha"])
+    shop.dies("publish", at="outbox.streamed_before_marked")
+    assert not Delivery.objects.exists()
+    written = outbox.publish_events()
+    assert deliveries.deliver() == written == len(receiver.received)

@@ -1,13 +1,26 @@
-"""Fixtures of the admin's tests."""
+"""Fixtures that several files of these tests use."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from celery import Celery
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
 from fulfillment import operations
-from fulfillment.models import Command, HoldScope, InboundEvent
+from fulfillment.engine import hints
+from fulfillment.models import (
+    Command,
+    Delivery,
+    HoldScope,
+    InboundEvent,
+    OutboxEvent,
+    Subscription,
+)
 from oms.keys import create_key
 from oms.models import Order, Scope
 from tests import desk
@@ -36,6 +49,16 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
     systems.sends["two"] = [desk.rejected("no_stock")]
     order = desk.order(customer_name="<script>alert(1)</script>", external_id="SHOP-7")
     desk.drain()
+    event = OutboxEvent.objects.latest("id")
+    Delivery.objects.create(
+        subscription=Subscription.objects.create(
+            name="shop", url="https://shop.example/hook", secret="whsec_c2VjcmV0"
+        ),
+        event=event,
+        fulfillment_id=event.fulfillment_id,
+        state="DEAD",
+        not_before=event.occurred_at,
+    )
     create_key(client=desk.client(), scopes=[Scope.ORDERS_READ])
     command = Command.objects.order_by("id").first()
     assert command is not None
@@ -50,3 +73,14 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
     )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order
+
+
+@pytest.fixture
+def broker_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody listens where this process's broker should be."""
+    away = Celery("away", broker=f"redis+socket://{tmp_path}/nobody.sock", set_as_current=False)
+    away.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
+    monkeypatch.setattr(hints.celery, "current_app", away)
+    monkeypatch.setattr(hints, "_away_until", 0.0)
+    yield
+    hints._away_until = 0.0

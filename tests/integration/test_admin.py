@@ -13,9 +13,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from fulfillment.engine import outbox
 from fulfillment.models import (
     Attempt,
     Command,
+    Delivery,
     FalloutCase,
     Hold,
     InboundEvent,
@@ -23,6 +25,7 @@ from fulfillment.models import (
     OutboxEvent,
     Plan,
     PlanGraph,
+    Subscription,
     TargetSystem,
     Task,
     Transition,
@@ -42,6 +45,7 @@ _LARGE = [
     Transition,
     InboundEvent,
     OutboxEvent,
+    Delivery,
     FalloutCase,
     Hold,
     Operation,
@@ -54,6 +58,7 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
         ApiClient,
         ApiKey,
         PlanGraph,
+        Subscription,
         TargetSystem,
         WorkflowVersion,
     }
@@ -76,7 +81,7 @@ def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) 
 def test_every_line_of_the_side_bar_leads_somewhere(boss: Client, halfway: Order) -> None:
     page = text_of(boss, reverse("admin:index"))
     lines = set(re.findall(r'href="(/admin/[^"]+/\?[^"]*)"', page))
-    assert len(lines) == 3  # stuck orders, open cases, unmatched reports
+    assert len(lines) == 4  # stuck orders, open cases, unmatched reports, dead letters
     for line in lines:
         text_of(boss, line.replace("&amp;", "&"))
 
@@ -171,6 +176,7 @@ def test_text_from_outside_never_becomes_markup(boss: Client, halfway: Order) ->
         (Attempt, "key"),
         (Transition, "reference"),
         (OutboxEvent, "reference"),
+        (Delivery, "reference"),
         (InboundEvent, "e-1"),
         (FalloutCase, "reference"),
         (Hold, "customer:C-9"),
@@ -246,6 +252,7 @@ def test_states_are_told_by_sign_and_word_on_every_list(boss: Client, halfway: O
         (Attempt, "✗</span> rejected"),
         (Transition, "✓</span> succeeded"),
         (InboundEvent, "=</span> redundant"),
+        (Delivery, "✗</span> dead"),
         (FalloutCase, "!</span> open"),
         (Hold, "⊖</span> placed"),
         (TargetSystem, "✓</span> well"),
@@ -262,7 +269,7 @@ def test_times_are_told_to_the_second(boss: Client, halfway: Order) -> None:
 
 
 @pytest.fixture
-def many(halfway: Order) -> None:
+def many(halfway: Order, redis_url: str) -> None:
     """More rows than a page shows, in every large table."""
     desk.submit_all(*[desk.request() for _ in range(55)])
     desk.drain()  # Each gets a case: the first answer lacks its number.
@@ -274,6 +281,7 @@ def many(halfway: Order) -> None:
         for row in (hold, operation):
             row.pk = None
             row.save(force_insert=True)
+    outbox.publish_events()
 
 
 @pytest.mark.parametrize("model", _LARGE)

@@ -281,6 +281,7 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "read_order",
         "read_timeline",
         "read_graph",
+        "read_command",
         "place_hold",
         "list_holds",
         "release_hold",

@@ -8,11 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from adapters.contract import Command, Outcome
 from fulfillment import operations
 from fulfillment.engine import holds, sending
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, HoldScope, Task
 from oms.models import Order
 from tests import desk
@@ -228,6 +230,39 @@ def test_placing_waits_for_a_claim_of_another_order_at_the_gate(
     assert (claimed, in_flight, slipped) == (1, 1, 0)
 
 
+def test_a_claim_that_stands_still_keeps_nobody_waiting_for_long(
+    committed_db: str, systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold is refused with the reason, and other claims go on; later it can be placed."""
+    orders(2)
+    looked, go_on = threading.Event(), threading.Event()
+    look = holds.holding
+
+    def stopped(raw: Any, **given: Any) -> dict[int, int]:
+        if not looked.is_set():
+            looked.set()
+            assert go_on.wait(30)
+        return look(raw, **given)
+
+    monkeypatch.setattr(holds, "holding", stopped)
+    monkeypatch.setattr(holds, "_PATIENCE", "100ms")
+
+    def place() -> int:
+        assert looked.wait(20)
+        try:
+            with pytest.raises(GateBusy):
+                operations.pause_target(target="alpha", reason="x", actor="ann")
+            return len(desk.claim())
+        finally:
+            go_on.set()
+
+    assert together(lambda: len(desk.claim()), place) == [1, 1]
+    patience = timedelta(0)
+    assert operations.pause_target(
+        target="alpha", reason="x", actor="ann", patience=patience
+    ).in_flight
+
+
 def somebody_waits_at_the_gate() -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -244,3 +279,36 @@ def somebody_waits_for_the_order() -> bool:
             "AND datname = current_database()"
         )
         return bool(cursor.fetchone()[0])
+
+
+def test_a_unit_that_is_the_victim_of_a_deadlock_runs_again(
+    committed_db: str, systems: ScriptedSystems
+) -> None:
+    first, second = orders(2)
+    mine, theirs = threading.Event(), threading.Event()
+    runs: list[str] = []
+
+    def touch(order: Order) -> None:
+        Task.objects.filter(fulfillment_id=order.fulfillment_id).update(reference="touched")
+
+    def work(unit: Unit) -> None:
+        runs.append("run")
+        touch(first)
+        mine.set()
+        assert theirs.wait(20)
+        touch(second)  # whoever waits first is the first to notice
+
+    def somebody_else() -> None:
+        with transaction.atomic():
+            touch(second)
+            theirs.set()
+            assert mine.wait(20)
+            until(somebody_waits_for_the_order)
+            touch(first)
+
+    together(
+        lambda: run_unit(work, fulfillment_ids=[first.fulfillment_id], actor="a test"),
+        somebody_else,
+    )
+    assert len(runs) == 2
+    assert set(Task.objects.values_list("reference", flat=True)) == {"touched"}

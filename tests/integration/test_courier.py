@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import celery
 import pytest
-from celery import Celery
 from celery.exceptions import QueueNotFound
-from django.conf import settings
 
 from fulfillment.engine import hints
 from tests import desk
@@ -57,17 +53,6 @@ def test_messages_are_json_and_acknowledged_early() -> None:
     assert configuration.worker_disable_prefetch
     assert not configuration.task_acks_late
     assert configuration.task_ignore_result
-
-
-@pytest.fixture
-def broker_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody listens where this process's broker should be."""
-    away = Celery("away", broker=f"redis+socket://{tmp_path}/nobody.sock", set_as_current=False)
-    away.conf.broker_transport_options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
-    monkeypatch.setattr(hints.celery, "current_app", away)
-    monkeypatch.setattr(hints, "_away_until", 0.0)
-    yield
-    hints._away_until = 0.0
 
 
 def test_an_order_is_taken_in_while_the_broker_is_away(

@@ -11,7 +11,7 @@ import pytest
 from adapters.contract import Command as ContractCommand
 from adapters.contract import OutcomeKind
 from fulfillment.engine.audit import verify
-from fulfillment.models import Command, Fulfillment, OutboxEvent, Plan
+from fulfillment.models import Command, FalloutCase, Fulfillment, OutboxEvent, Plan
 from oms.intake import feasibility
 from oms.models import Order
 from tests import desk
@@ -121,6 +121,51 @@ def test_trouble_keeps_an_order_waiting_and_is_told_and_later_it_goes_on(
     assert feasibility.assess() == 1
     assert state_of(order) == "IN_PROGRESS"
     assert order.waiting_reason == ""
+
+
+@pytest.mark.django_db
+def test_an_order_that_nobody_can_judge_has_a_case_until_somebody_does(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    an_offering()
+    systems.sends["can_it"] = [desk.unknown()] * 6
+    order = an_order()
+    for _ in range(4):
+        feasibility.assess()
+        clock(600)
+    assert not FalloutCase.objects.exists()
+    feasibility.assess()
+    case = FalloutCase.objects.get()
+    assert (case.reason_code, case.fulfillment_id) == (
+        "feasibility_unanswered",
+        order.fulfillment_id,
+    )
+    for _ in range(2):
+        clock(600)
+        feasibility.assess()
+    assert state_of(order) == "IN_PROGRESS"
+    assert FalloutCase.objects.get().state == "RESOLVED"
+    assert verify(fulfillment_id=order.fulfillment_id) == []
+
+
+@pytest.mark.django_db
+def test_an_order_with_which_the_decision_fails_has_a_case_and_others_are_decided(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_offering()
+    bad, good = an_order(), an_order()
+    real = feasibility.request_of
+
+    def broken(order: Order) -> Any:
+        if order.pk == bad.pk and order.feasibility_attempts:
+            raise ValueError("a row that can't be read")
+        return real(order)
+
+    monkeypatch.setattr(feasibility, "request_of", broken)
+    feasibility.assess()
+    assert (state_of(bad), state_of(good)) == ("VALIDATING", "IN_PROGRESS")
+    case = FalloutCase.objects.get()
+    assert (case.category, case.fulfillment_id) == ("POISON", bad.fulfillment_id)
 
 
 @pytest.mark.django_db

@@ -148,3 +148,13 @@ def test_two_sweeps_find_a_lost_lease_once(clock: Clock) -> None:
     desk.claim()
     clock(21)
     assert [sweeping.sweep(), sweeping.sweep()] == [1, 0]
+
+
+def test_many_lost_leases_are_swept_at_once(systems: ScriptedSystems, clock: Clock) -> None:
+    desk.target("alpha", sender_slots=10)
+    desk.workflow({"one": desk.task()})
+    desk.submit_all(*[desk.request() for _ in range(5)])
+    assert len(desk.claim(limit=5)) == 5
+    clock(21)
+    assert sweeping.sweep(limit=2) == 5
+    assert set(Task.objects.values_list("state", flat=True)) == {"OUTCOME_UNKNOWN"}

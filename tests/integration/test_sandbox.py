@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -25,6 +23,7 @@ import yaml
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.http import HttpAdapter
 from adapters.sandbox.systems import SYSTEMS
+from adapters.signatures import SignatureRefused, verify
 from oms.environment import CHECKOUT
 from tests import sandbox as processes
 from tests.sandbox import SECRET
@@ -84,7 +83,7 @@ class Receiver:
     def __init__(self, port: int = 0) -> None:
         self.events: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
-        self.signatures: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.refusals: list[int] = []
         receiver = self
 
@@ -93,7 +92,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status = receiver.refusals.pop(0) if receiver.refusals else 200
                 receiver.bodies.append(body)
-                receiver.signatures.append(self.headers["X-Signature"])
+                receiver.headers.append({k.lower(): v for k, v in self.headers.items()})
                 if status == 200:
                     receiver.events.append(json.loads(body))
                 self.send_response(status)
@@ -118,6 +117,16 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     started = Sandbox(tmp_path / "ledger.sqlite3")
     yield started
     started.kill()
+
+
+def signed_id(receiver: Receiver, secret: str) -> str:
+    """The id of what came first, verified as its receiver would. Raises SignatureRefused."""
+    return verify(
+        headers=receiver.headers[0],
+        body=receiver.bodies[0],
+        secrets=[secret],
+        now_seconds=time.time(),
+    )
 
 
 @pytest.fixture
@@ -240,11 +249,7 @@ def test_an_accepted_command_is_reported_with_a_signature(
     assert event["idempotency_key"] == key("k")
     assert event["reference"] == outcome.reference
     assert event["outputs"]["tenant_id"].startswith("tenant-")
-    found = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", receiver.signatures[0])
-    assert found is not None
-    signed = found[1].encode() + b"." + receiver.bodies[0]
-    assert found[2] == hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
-    assert abs(int(found[1]) - time.time()) < 60
+    assert signed_id(receiver, SECRET) == event["event_id"]
 
 
 def test_a_targets_own_secret_comes_before_the_shared_one(
@@ -256,9 +261,29 @@ def test_a_targets_own_secret_comes_before_the_shared_one(
     sandbox.start(OMS_CALLBACK_SECRET_PROVISIONING_FILE=str(secret_file))
     sandbox.send("provisioning", callback_url=receiver.url)
     until(lambda: len(receiver.events) == 1)
-    at, digest = receiver.signatures[0].removeprefix("t=").split(",v1=")
-    signed = at.encode() + b"." + receiver.bodies[0]
-    assert digest == hmac.new(b"provisioning's own", signed, hashlib.sha256).hexdigest()
+    assert signed_id(receiver, "provisioning's own") == receiver.events[0]["event_id"]
+    with pytest.raises(SignatureRefused):
+        signed_id(receiver, SECRET)
+
+
+def test_while_secrets_change_a_callback_carries_both_signatures(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    sandbox.stop()
+    sandbox.start(OMS_NEXT_CALLBACK_SECRET="the next one")
+    sandbox.send("provisioning", callback_url=receiver.url)
+    until(lambda: len(receiver.events) == 1)
+    assert signed_id(receiver, SECRET) == signed_id(receiver, "the next one")
+
+
+def test_only_a_system_that_does_a_key_again_says_which_attempt_it_reports(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    sandbox.script(misbehaving("asynchronous", latency_ms=0))
+    sandbox.send("payment", callback_url=receiver.url, attempt=3)
+    sandbox.send("provisioning", callback_url=receiver.url, attempt=3)
+    until(lambda: len(receiver.events) == 2)
+    assert sorted(event.get("attempt", 0) for event in receiver.events) == [0, 3]
 
 
 def test_a_resent_command_is_not_done_or_reported_again(
@@ -348,6 +373,7 @@ def test_without_a_secret_an_asynchronous_command_waits_for_one(
         ("cut_connection", {}, OutcomeKind.UNKNOWN, "connection_lost", 1),
         ("cut_connection", {"effect": False}, OutcomeKind.UNKNOWN, "connection_lost", 0),
         ("garbage", {}, OutcomeKind.UNKNOWN, "garbage_body", 1),
+        ("oversized", {}, OutcomeKind.UNKNOWN, "response_too_large", 1),
         ("drip", {"latency_ms": 100}, OutcomeKind.UNKNOWN, "timeout", 1),
     ],
 )

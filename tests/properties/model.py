@@ -15,6 +15,7 @@ CLAIMABLE = {"READY", "FAILED_RETRYABLE", "OUTCOME_UNKNOWN"}
 IN_DOUBT = {"DISPATCHED", "ACCEPTED", "OUTCOME_UNKNOWN"}
 MOVING = CLAIMABLE | IN_DOUBT
 NEVER_ARRIVED_LIMIT = 10
+LOST_LEASES_LIMIT = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Told:
     retryable: bool = False
     not_sent: bool = False
     """Our own worker never made the call."""
+    lost: bool = False
+    """The worker that made the call went away with it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Task:
     sends: int = 0
     """Sends that count: those that never left or never arrived do not."""
     unanswered: int = 0
+    lost: int = 0
+    """Workers in a row that went away with it."""
     doubted: bool = False
     """It was sent again although nobody knows what became of an earlier send."""
 
@@ -74,6 +79,8 @@ class Task:
     def hear(self, told: Told, *, attempt: int | None, query: bool) -> None:
         if self.state in TERMINAL:
             return
+        if attempt is not None and not query:
+            self.lost = self.lost + 1 if told.lost else 0
         if told.kind in ("SUCCEEDED", "REJECTED"):
             self.state = "SUCCEEDED" if told.kind == "SUCCEEDED" else "FAILED_FINAL"
             return
@@ -92,6 +99,8 @@ class Task:
             self.unanswered += 1
             if self.unanswered >= self.target.maximum_queries:
                 self.state = "AWAITING_MANUAL"
+        elif told.lost and self.lost >= LOST_LEASES_LIMIT:
+            self.state = "AWAITING_MANUAL"
         else:
             self._lose_track()
 
@@ -130,6 +139,8 @@ class Plan:
 
     tasks: Mapping[str, Task]
     fast_path: bool
+    held: bool = field(default=False, init=False)
+    """While it is, its tasks are asked about and not sent."""
     selection_due: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:

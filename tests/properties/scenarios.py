@@ -109,7 +109,21 @@ class Scan:
     pass
 
 
-Step = Begin | Answer | Drain | EndJob | Deliver | Advance | Sweep | Scan
+@dataclass(frozen=True)
+class Hold:
+    """Somebody holds an order, or releases it."""
+
+    order: int
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Somebody pauses a target system, or resumes it."""
+
+    target: int
+
+
+Step = Begin | Answer | Drain | EndJob | Deliver | Advance | Sweep | Scan | Hold | Pause
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,8 @@ _steps = st.one_of(
     st.builds(Drain, _which, _fates),
     st.builds(EndJob, _which, st.sampled_from(Ending)),
     st.builds(Scan),
+    st.builds(Hold, _which),
+    st.builds(Pause, _which),
 )
 
 

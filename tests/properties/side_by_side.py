@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from adapters.contract import Outcome
+from fulfillment import operations
 from fulfillment.engine import callbacks, scanning, sending, sweeping
 from fulfillment.engine.claiming import Claim
 from fulfillment.engine.outcomes import NOT_SENT
-from fulfillment.models import Attempt, Command, Plan, Purpose, Task
+from fulfillment.models import Attempt, Command, HoldScope, Plan, Purpose, Task
 from oms.models import Order
 from tests import desk
 from tests.properties import model
@@ -26,7 +27,9 @@ from tests.properties.scenarios import (
     Deliver,
     Drain,
     EndJob,
+    Hold,
     Part,
+    Pause,
     Scan,
     Scenario,
     Step,
@@ -37,6 +40,9 @@ from tests.properties.world import Ending, Event, Fate, World, new_world
 
 T = TypeVar("T")
 SLOTS = 3
+AT_ONCE = 2
+"""Calls that any target allows, over all workers."""
+NOW = timedelta(0)
 RETRY = {"initial_interval": "PT2S", "maximum_interval": "PT1M"}
 
 
@@ -59,6 +65,11 @@ class Run:
                 status_query=can.status_query,
                 maximum_queries=can.maximum_queries,
                 sender_slots=SLOTS,
+                concurrency_limit=AT_ONCE,
+                lost_leases_limit=model.LOST_LEASES_LIMIT,
+                # Every other one is left alone for a while when it does not answer.
+                breaker_failures=None if can.idempotent else 2,
+                breaker_pause=timedelta(seconds=10),
                 reconcile_after=timedelta(seconds=5),
             )
         desk.workflow({f"t{i}": _spec(i, scenario.workflow) for i in range(len(scenario.workflow))})
@@ -83,6 +94,9 @@ class Run:
             task.pk: (-task.priority, task.depth, task.pk) for task in Task.objects.all()
         }
         self.calls: list[Call] = []
+        self.holds: dict[int, int] = {}
+        """Hold of each held order, by fulfillment."""
+        self.paused: set[str] = set()
         self.received: set[str] = set()
         self.compare()
 
@@ -111,7 +125,44 @@ class Run:
                 scanning.scan()
                 for plan in self.plans.values():
                     plan.scan()
+            case Hold(which):
+                for order in _picked(self.orders, [which]):
+                    self.hold_or_release(order)
+            case Pause(target):
+                for name in _picked(sorted(TARGETS), [target]):
+                    self.pause_or_resume(name)
         self.compare()
+
+    def hold_or_release(self, order: Order) -> None:
+        plan = self.plans[order.fulfillment_id]
+        if plan.held:
+            hold_id = self.holds.pop(order.fulfillment_id)
+            operations.release_hold(hold_id=hold_id, reason="x", actor="a test")
+        else:
+            placed = operations.place_hold(
+                scope=HoldScope.ORDER,
+                name=order.reference,
+                reason="x",
+                actor="a test",
+                patience=NOW,
+            )
+            assert placed.in_flight == self.under_way(fulfillment_id=order.fulfillment_id)
+            assert placed.hold_id is not None
+            self.holds[order.fulfillment_id] = placed.hold_id
+        plan.held = not plan.held
+
+    def pause_or_resume(self, target: str) -> None:
+        if target in self.paused:
+            operations.resume_target(target=target, reason="x", actor="a test")
+        else:
+            operations.pause_target(target=target, reason="x", actor="a test", patience=NOW)
+        self.paused ^= {target}
+
+    def under_way(self, **where: Any) -> int:
+        """Sends that hold a lease."""
+        return Attempt.objects.filter(
+            finished_at=None, purpose=Purpose.SEND, lease_expires_at__gt=desk.now(), **where
+        ).count()
 
     def busy_targets(self) -> list[str]:
         """Those that have something to claim, now or later."""
@@ -122,7 +173,10 @@ class Run:
         claims = desk.claim(target, limit=len(fates))
         if not (TARGETS[target].idempotent or TARGETS[target].status_query):
             assert len(claims) <= 1
-        places = [self.places[claim.task_id] for claim in claims]
+        assert not claims or target not in self.paused
+        questions = [claim.purpose is Purpose.QUERY for claim in claims]
+        assert questions == sorted(questions, reverse=True), "questions come first"
+        places = [self.places[c.task_id] for c in claims if c.purpose is Purpose.SEND]
         assert places == sorted(places), "deterministic-selection"
         self.world.fates.extend(fates[: len(claims)])
         for claim in claims:
@@ -133,7 +187,9 @@ class Run:
     def claimed(self, fulfillment_id: int, task_id: int) -> bool:
         plan, key = self.plans[fulfillment_id], self.keys[task_id]
         assert plan.runnable(key), f"{key} is claimed before what it depends on succeeded"
-        return plan.tasks[key].claim()
+        query = plan.tasks[key].claim()
+        assert query or not plan.held, f"{key} is sent while its order is held"
+        return query
 
     def answer(self, calls: Sequence[Call]) -> None:
         if not calls:
@@ -210,7 +266,7 @@ class Run:
             assert attempt.pk not in lost or attempt.lease_expires_at <= after
             if attempt.pk in lost:
                 key, query = self.keys[attempt.task_id], attempt.purpose == Purpose.QUERY
-                heard = Heard(key, Told("UNKNOWN"), attempt.number, query)
+                heard = Heard(key, Told("UNKNOWN", lost=True), attempt.number, query)
                 swept.append((attempt.fulfillment_id, heard))
         still = set(Task.objects.filter(state="ACCEPTED").values_list("pk", flat=True))
         for task in waiting:
@@ -228,7 +284,12 @@ class Run:
             self.plans[fulfillment_id].hear(*ones)
 
     def finish(self) -> None:
-        """From now on every target answers; whoever was calling is gone."""
+        """From now on every target answers; whoever was calling is gone, and nothing is held."""
+        for order in self.orders:
+            if self.plans[order.fulfillment_id].held:
+                self.hold_or_release(order)
+        for name in sorted(self.paused):
+            self.pause_or_resume(name)
         tasks = sum(len(plan.tasks) for plan in self.plans.values())
         for _ in range(5 * tasks + 20):
             for key in self.world.jobs:
@@ -254,6 +315,9 @@ class Run:
 
     def compare(self) -> None:
         """After every step the engine is where the model is, and the world agrees with both."""
+        under_way = Attempt.objects.filter(finished_at=None, lease_expires_at__gt=desk.now())
+        for name in TARGETS:
+            assert under_way.filter(target_id=name).count() <= AT_ONCE
         plans = {row["fulfillment_id"]: row for row in Plan.objects.values()}
         found: dict[int, dict[str, Any]] = {fulfillment_id: {} for fulfillment_id in plans}
         for fulfillment_id, name, state, attempts, sends, key in Task.objects.values_list(

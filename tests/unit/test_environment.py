@@ -49,7 +49,13 @@ def test_external_urls_switch_embedding_off() -> None:
         ({"DATABASE_OWNER_URL": "postgres://db/oms"}, ("DATABASE_OWNER_URL", "DATABASE_URL")),
         ({"REDIS_URL": "amqp://mq"}, ("REDIS_URL", "redis://host:port/0")),
         ({"OMS_DATABASE_POOL_SIZE": "-1"}, ("OMS_DATABASE_POOL_SIZE", "0 to 1000")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a/b"}, ("ALLOWED_ORIGINS", "http://a/b", "path")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "ftp://a"}, ("ALLOWED_ORIGINS", "http://receiver:9000")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a:x"}, ("ALLOWED_ORIGINS", "'http://a:x'")),
+        ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a,"}, ("ALLOWED_ORIGINS", "single commas")),
         ({"OMS_SECRET_KEY_FILE": "/nowhere/key"}, ("OMS_SECRET_KEY_FILE", "can't be read")),
+        ({"OMS_CALLBACK_SECRET_CRM": "whsec_%"}, ("OMS_CALLBACK_SECRET_CRM", "base64")),
+        ({"OMS_NEXT_CALLBACK_SECRET": "whsec_"}, ("OMS_NEXT_CALLBACK_SECRET", "base64")),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name_and_what_is_accepted(
@@ -64,7 +70,7 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("from a file\n")
     environment = read_environment({"OMS_CALLBACK_SECRET_BILLING_FILE": str(file)})
-    assert environment.callback_secrets == {"billing": "from a file"}
+    assert environment.callback_secrets.of("billing") == ("from a file",)
 
 
 def test_a_secret_from_two_sources_is_refused(tmp_path: Path) -> None:
@@ -83,6 +89,7 @@ def test_secrets_do_not_show_when_the_environment_is_printed() -> None:
             "OMS_FLOWER_PASSWORD": "hidden",
             "OMS_CALLBACK_SECRET": "hidden",
             "OMS_CALLBACK_SECRET_CRM": "hidden",
+            "OMS_NEXT_CALLBACK_SECRET_CRM": "hidden",
         }
     )
     assert "hidden" not in repr(environment)
@@ -116,6 +123,7 @@ def test_child_processes_read_the_same_environment_back(tmp_path: Path) -> None:
         "REDIS_URL": "redis://cache",
         "OMS_SECRET_KEY_FILE": str(secret),
         "OMS_CALLBACK_SECRET_CRM": "signed",
+        "OMS_NEXT_CALLBACK_SECRET": "signed soon",
         "OMS_TARGET_QUEUES": "crm,billing",
         "OMS_SCANNER": "off",
         "OMS_HOME": str(tmp_path),

@@ -107,7 +107,9 @@ def test_no_window_holds_more_than_rate_and_burst(
 def test_a_clock_that_goes_back_gives_no_tokens() -> None:
     limit = limits(rate_per_second=1.0, rate_burst=1)
     empty = Condition(rate_tokens=0, rate_at=at(10))
-    assert refilled(limits=limit, condition=empty, now=at(5)) == empty
+    back = refilled(limits=limit, condition=empty, now=at(5))
+    assert back.rate_tokens == 0
+    assert refilled(limits=limit, condition=back, now=at(6)).rate_tokens == 1
 
 
 def test_after_a_pause_limits_grow_to_their_full_size() -> None:

@@ -1,0 +1,99 @@
+"""What a target system reports about a command, in one shape for every way in.
+
+{"event_id": "…", "idempotency_key": "…", "status": "succeeded|rejected|failed",
+ "outputs": {…}, "reference": "…", "error": {"code": "…", "message": "…", "retryable": false}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from adapters import strict_json
+from adapters.contract import Outcome, OutcomeKind
+
+_OUTCOMES = {
+    "succeeded": OutcomeKind.SUCCEEDED,
+    "rejected": OutcomeKind.REJECTED,
+    "failed": OutcomeKind.FAILED,
+}
+
+
+class NotAReport(Exception):
+    """What came can't be read as a report; the message says why."""
+
+    code = "report.unreadable"
+
+
+class ReportError(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    code: Annotated[str, StringConstraints(max_length=100)] = ""
+    message: Annotated[str, StringConstraints(max_length=2000)] = ""
+    retryable: bool = False
+    """Of a failure: whether the same command may be sent again."""
+
+
+class ReportIn(BaseModel):
+    """A report on one command. Members that are not known here are kept, and not read."""
+
+    model_config = ConfigDict(extra="allow")
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    attempt: Annotated[int, Field(strict=True, ge=1, lt=2**31)] | None = Field(
+        None, description="X-Attempt of the request that it speaks of: makes a failure exact."
+    )
+    status: Literal["succeeded", "rejected", "failed"]
+    reference: Annotated[str, StringConstraints(max_length=200)] | None = None
+    outputs: dict[str, JsonValue] = Field({}, description="What the workflow's task declares.")
+    error: ReportError | None = None
+
+
+def outcome_of(*, report: ReportIn) -> Outcome:
+    """What the report says about its command; `failed` means that nothing happened."""
+    error = report.error or ReportError()
+    return Outcome(
+        kind=_OUTCOMES[report.status],
+        outputs=report.outputs,
+        reference=report.reference or "",
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+    )
+
+
+def report_of_message(*, body: bytes, message_id: str, correlation_id: str) -> ReportIn:
+    """The report in a message, whose properties may stand for the two ids in its body.
+
+    Raises NotAReport: no strict JSON, another shape, or properties that contradict the body.
+    """
+    try:
+        document = strict_json.loads(body)
+    except strict_json.NotStrictJson as error:
+        raise NotAReport(f"The body is not usable JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise NotAReport("The body is not a JSON object.")
+    document = _with(document, "event_id", message_id, "message_id")
+    document = _with(document, "idempotency_key", correlation_id, "correlation_id")
+    if not document.get("event_id"):
+        raise NotAReport(
+            "It has no event_id, and the message no message_id: its repetitions could not be told."
+        )
+    try:
+        return ReportIn.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5]
+        )
+        raise NotAReport(f"The body has another shape than a report: {faults}.") from None
+
+
+def _with(document: Mapping[str, Any], name: str, value: str, source: str) -> dict[str, Any]:
+    if not value:
+        return dict(document)
+    if not value.isprintable():
+        raise NotAReport(f"The message's {source} holds characters that are not printable.")
+    if document.get(name, value) != value:
+        raise NotAReport(f"The body's {name} is not the message's {source}.")
+    return {**document, name: value}

@@ -1,0 +1,214 @@
+"""Subscribers: who gets events, how far behind each is, and what an operator does about it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from adapters.webhooks import check_url
+from fulfillment.engine import hints
+from fulfillment.engine.cases import resolve_cases
+from fulfillment.engine.database import cursor
+from fulfillment.engine.giving_up import switched_off_subject, undelivered_subject
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.errors import FulfillmentError
+from fulfillment.models import Delivery, DeliveryState, Subscription
+
+_EVENT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9]{0,59}")
+_ORDERS_AT_ONCE = 200
+_LAGS = """
+SELECT s.id, s.name, s.url, s.active, pending.count, dead.count,
+    fulfillment_now() - e.occurred_at, coalesce(oldest.last_answer, '')
+FROM fulfillment_subscription s
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count, min(event_id) AS event_id FROM fulfillment_delivery
+    WHERE subscription_id = s.id AND state = 'PENDING'
+) pending
+CROSS JOIN LATERAL (
+    SELECT count(*) AS count FROM fulfillment_delivery
+    WHERE subscription_id = s.id AND state = 'DEAD'
+) dead
+LEFT JOIN fulfillment_outboxevent e ON e.id = pending.event_id
+LEFT JOIN fulfillment_delivery oldest
+    ON oldest.subscription_id = s.id AND oldest.event_id = pending.event_id
+WHERE s.id = %(of)s::bigint OR %(of)s::bigint IS NULL
+ORDER BY s.name
+"""
+_SEND_AGAIN = """
+UPDATE fulfillment_delivery
+SET state = 'PENDING', attempts = 0, finished_at = NULL, not_before = fulfillment_now()
+WHERE id = ANY(%s::bigint[]) AND state = 'DEAD'
+"""
+
+_STILL_DEAD = """
+SELECT DISTINCT subscription_id, fulfillment_id FROM fulfillment_delivery
+WHERE state = 'DEAD' AND subscription_id = ANY(%s::bigint[])
+    AND fulfillment_id = ANY(%s::bigint[])
+"""
+
+
+class SubscriptionRefused(FulfillmentError):
+    """The subscription can't be made or changed so; the message says what would be accepted."""
+
+    code = "fulfillment.subscription_refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far behind one subscriber is. `oldest` is the age of what it has waited for longest."""
+
+    subscription_id: int
+    name: str
+    url: str
+    active: bool
+    pending: int
+    dead: int
+    oldest: timedelta | None
+    last_answer: str
+    """Of the oldest pending event; empty while nothing was tried."""
+
+
+def lags(*, of: int | None = None) -> list[Lag]:
+    """Every subscriber by name, or the one with this id. One query, over what is not delivered."""
+    with cursor() as raw:
+        raw.execute(_LAGS, {"of": of})
+        return [
+            Lag(
+                subscription_id=pk,
+                name=name,
+                url=url,
+                active=active,
+                pending=pending,
+                dead=dead,
+                oldest=oldest,
+                last_answer=last_answer,
+            )
+            for pk, name, url, active, pending, dead, oldest, last_answer in raw.fetchall()
+        ]
+
+
+def in_seconds(age: timedelta) -> str:
+    """Such as "1:02:03"; what is younger than a second has no age worth telling."""
+    return str(timedelta(seconds=int(age.total_seconds())))
+
+
+def new_secret() -> str:
+    """256 random bits as `whsec_…`, the way of the Standard Webhooks."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def checked_event_types(names: Collection[str]) -> list[str]:
+    """Raises SubscriptionRefused for what can't be the name of an event."""
+    for name in names:
+        if not _EVENT_TYPE.fullmatch(name):
+            raise SubscriptionRefused(
+                f"{name!r} is no name of an event. Use names such as OrderCompleted or "
+                "FulfillmentTaskFailed; without any, every event is sent."
+            )
+    return sorted(set(names))
+
+
+def subscribe(*, name: str, url: str, event_types: Collection[str] = ()) -> Subscription:
+    """A new active subscription with a secret of its own; it gets what happens from now on.
+
+    Raises SubscriptionRefused or adapters.webhooks.AddressForbidden.
+    """
+    check_url(url=url, allowed_origins=settings.OMS_WEBHOOK_ALLOWED_ORIGINS)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
+        raise SubscriptionRefused(f"{name!r} can't be its name; use letters, digits, - and _.")
+    try:
+        with transaction.atomic():
+            return Subscription.objects.create(
+                name=name,
+                url=url,
+                secret=new_secret(),
+                event_types=checked_event_types(event_types),
+            )
+    except IntegrityError:
+        raise SubscriptionRefused(f"There is a subscription {name!r} already.") from None
+
+
+def begin_rotation(*, subscription: Subscription) -> str:
+    """A second secret; until the rotation is finished, deliveries are signed with both."""
+    if subscription.next_secret:
+        raise SubscriptionRefused(
+            f"The secrets of {subscription} are changing already. Give the receiver the new one, "
+            "then finish the rotation."
+        )
+    subscription.next_secret = new_secret()
+    subscription.save(update_fields=["next_secret"])
+    return subscription.next_secret
+
+
+def finish_rotation(*, subscription: Subscription) -> None:
+    """From now on only the new secret signs."""
+    if not subscription.next_secret:
+        raise SubscriptionRefused(f"The secrets of {subscription} are not changing; begin first.")
+    subscription.secret, subscription.next_secret = subscription.next_secret, ""
+    subscription.save(update_fields=["secret", "next_secret"])
+
+
+def switch(*, subscription: Subscription, active: bool, actor: str) -> None:
+    """Off: nothing is sent, what is pending waits, and what happens is not kept for it."""
+    subscription.active = active
+    subscription.save(update_fields=["active"])
+    if active:
+        run_unit(
+            lambda unit: resolve_cases(
+                unit,
+                subjects=[switched_off_subject(subscription=subscription.name)],
+                resolution="Switched on again.",
+            ),
+            fulfillment_ids=[],
+            actor=actor,
+        )
+
+
+def send_again(*, deliveries: QuerySet[Delivery], actor: str) -> int:
+    """Dead letters among `deliveries` become pending again; their cases are resolved.
+
+    Each goes out before the pending events of its order. Returns how many there were.
+    """
+    dead = list(
+        deliveries.filter(state=DeliveryState.DEAD)
+        .select_related("subscription", "fulfillment")
+        .order_by("fulfillment_id", "event_id")
+    )
+    orders = sorted({delivery.fulfillment_id for delivery in dead})
+    count = 0
+    for start in range(0, len(orders), _ORDERS_AT_ONCE):
+        among = set(orders[start : start + _ORDERS_AT_ONCE])
+        batch = [delivery for delivery in dead if delivery.fulfillment_id in among]
+        count += run_unit(partial(_send_again, batch=batch), fulfillment_ids=among, actor=actor)
+    return count
+
+
+def _send_again(unit: Unit, *, batch: Sequence[Delivery]) -> int:
+    unit.raw.execute(_SEND_AGAIN, [[delivery.pk for delivery in batch]], prepare=True)
+    count = unit.raw.rowcount
+    about = {(one.subscription_id, one.fulfillment_id): one for one in batch}
+    unit.raw.execute(_STILL_DEAD, [list(ids) for ids in zip(*about, strict=True)], prepare=True)
+    for still_dead in unit.raw.fetchall():
+        about.pop(still_dead, None)
+    resolve_cases(
+        unit,
+        subjects=[
+            undelivered_subject(
+                subscription=one.subscription.name,
+                order_reference=one.fulfillment.order_reference,
+            )
+            for one in about.values()
+        ],
+        resolution="Sent again.",
+    )
+    transaction.on_commit(hints.announce_events, robust=True)
+    return count

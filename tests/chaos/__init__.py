@@ -1,0 +1,1 @@
+"""Faults on purpose, and a judge who knows nothing of the engine's code: `make chaos`."""

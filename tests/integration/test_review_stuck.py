@@ -1,0 +1,43 @@
+"""What is stuck has a case, whatever else is open about its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fulfillment import operations
+from fulfillment.engine import cases, stuck
+from fulfillment.engine.unit import run_unit
+from fulfillment.models import CaseCategory, FalloutCase
+from tests import desk
+from tests.desk import ScriptedSystems
+
+pytestmark = pytest.mark.django_db
+
+Clock = Callable[[float], None]
+
+
+def test_a_dead_letter_does_not_hide_a_stuck_order(systems: ScriptedSystems, clock: Clock) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    operations.pause_target(target="alpha", reason="a test", actor="a test")
+    run_unit(
+        lambda unit: cases.open_case(
+            unit,
+            fallout=cases.Fallout(
+                subject="undelivered:shop:" + order.reference,
+                category=CaseCategory.UNDELIVERED,
+                reason_code="event.undelivered",
+                title="a webhook",
+                explanation="x",
+                fulfillment_id=order.fulfillment_id,
+            ),
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="a test",
+    )
+    clock(24 * 3600)
+    stuck.detect_stuck()
+    assert FalloutCase.objects.filter(category=CaseCategory.STUCK).count() == 1
