@@ -116,6 +116,17 @@ class Fitness:
         return Breaker.CLOSED if self.row.breaker_failures is None else self.condition.breaker
 
     @property
+    def is_left_alone(self) -> bool:
+        """The breaker is open and its pause is not over; after it the next call is a probe."""
+        until = self.condition.breaker_until
+        return self.breaker == Breaker.OPEN and until is not None and self.now < until
+
+    @property
+    def trouble(self) -> str:
+        """What the target answered when its breaker opened, in brackets; empty without it."""
+        return f" ({self.condition.breaker_reason})" if self.condition.breaker_reason else ""
+
+    @property
     def obstacle(self) -> Obstacle | None:
         """What keeps the next call back, if anything does."""
         row = self.row
@@ -127,19 +138,18 @@ class Fitness:
                     sentence=f"{row.pk} is paused by {paused.paused_by} since "
                     f"{instant(paused.paused_at)}: {quoted(paused.pause_reason)}",
                 )
-            case "breaker" if self.condition.breaker_until and self.breaker == Breaker.OPEN:
-                why = f" ({self.condition.breaker_reason})" if self.condition.breaker_reason else ""
+            case "breaker" if self.is_left_alone:
                 return Obstacle(
                     kept_by=KeptBy.BREAKER,
-                    sentence=f"{row.pk} does not answer properly{why}; it is left alone until "
-                    f"{instant(self.condition.breaker_until)}.",
+                    sentence=f"{row.pk} does not answer properly{self.trouble}; it is left alone "
+                    f"until {instant(self.condition.breaker_until)}.",
                     until=self.condition.breaker_until,
                 )
             case "breaker":
                 return Obstacle(
                     kept_by=KeptBy.BREAKER,
-                    sentence=f"{row.pk} has not answered properly; one call at a time finds out "
-                    "whether it does again.",
+                    sentence=f"{row.pk} has not answered properly{self.trouble}; one call at a "
+                    "time finds out whether it does again.",
                 )
             case "concurrency":
                 growing = " while its limits grow" if self.ramp < 1 else ""
@@ -194,8 +204,8 @@ class TargetStatus:
         found = {
             TargetState.PAUSED: fit.condition.paused,
             TargetState.HELD: self.hold is not None,
-            TargetState.BREAKER_OPEN: fit.breaker == Breaker.OPEN,
-            TargetState.PROBING: fit.breaker == Breaker.HALF_OPEN,
+            TargetState.BREAKER_OPEN: fit.is_left_alone,
+            TargetState.PROBING: fit.breaker != Breaker.CLOSED and not fit.is_left_alone,
             TargetState.AT_ITS_LIMIT: fit.allowance.reason in ("concurrency", "rate"),
             TargetState.RAMPING_UP: fit.ramp < 1,
         }
@@ -221,11 +231,19 @@ class TargetStatus:
         return in_words(state) + share
 
     @property
-    def obstacle(self) -> Obstacle | None:
-        found = self.fitness.obstacle
-        if self.hold is not None and (found is None or found.kept_by is not KeptBy.PAUSE):
-            return Obstacle(kept_by=KeptBy.HOLD, sentence=held_by(self.hold), until=self.hold.until)
-        return found
+    def why(self) -> str:
+        """Why it is not simply well, as a sentence; empty when it is."""
+        fit = self.fitness
+        if self.hold is not None and not fit.condition.paused:
+            return held_by(self.hold)
+        if fit.obstacle is not None:
+            return fit.obstacle.sentence
+        if fit.breaker != Breaker.CLOSED:
+            return (
+                f"{fit.row.pk} has not answered properly{fit.trouble}; the next call finds out "
+                "whether it does again."
+            )
+        return ""
 
 
 def instant(moment: datetime | None) -> str:

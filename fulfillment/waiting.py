@@ -173,7 +173,8 @@ def _wait(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
 def _obstacle(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Obstacle | None:
     """What keeps the task from being sent, or asked for; somebody's fit goes first."""
     if kept:
-        more = f" {len(kept) - 1} more keep it as well." if len(kept) > 1 else ""
+        others = len(kept) - 1
+        more = f" {others} more {'keeps' if others == 1 else 'keep'} it as well." if others else ""
         endless = any(hold.until is None for hold in kept)
         return Obstacle(
             kept_by=KeptBy.HOLD,

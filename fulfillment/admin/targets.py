@@ -121,8 +121,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
 
     @display(description="why")
     def why(self, row: Any) -> str:
-        found = row.status.obstacle
-        return format_html('<span class="desk-why">{}</span>', found.sentence) if found else ""
+        return format_html('<span class="desk-why">{}</span>', row.status.why)
 
     @display(description="under way")
     def under_way(self, row: Any) -> str:

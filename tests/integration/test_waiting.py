@@ -113,7 +113,7 @@ def test_of_several_holds_the_oldest_is_named_and_the_latest_end_counts(
     _hold(HoldScope.CUSTOMER, "C-1", until=soon)
     wait = _wait(order)
     assert f"order:{order.reference}" in wait.reason
-    assert "1 more keep it as well." in wait.reason
+    assert "1 more keeps it as well." in wait.reason
     assert wait.until == later
     _hold(HoldScope.ACTION, "alpha/one")
     assert _wait(order).until is None
@@ -174,7 +174,12 @@ def test_an_open_breaker_says_why_and_until_when(systems: ScriptedSystems, clock
         assert f"left alone until {until:%Y-%m-%d %H:%M:%S} UTC" in one.reason
         assert one.until == until
     assert "attempt 2 of 5." in wait.reason
+    assert [state.value for state in statuses()["alpha"].states] == ["BREAKER_OPEN"]
     clock(300)
+    status = statuses()["alpha"]
+    assert [state.value for state in status.states] == ["PROBING"]
+    assert "the next call finds out whether it does again" in status.why
+    assert _wait(another).kept_by is None
     desk.claim()  # the probe
     assert "attempt 2 of 5. The last time: http_503" in _wait(order).reason
     assert "one call at a time finds out" in _wait(another).reason

@@ -94,8 +94,8 @@ class Command(BaseCommand):
             condition = ", ".join(status.in_words(state) for state in status.states)
             figures = "; ".join(f"{what} {figure}" for what, figure in status.figures().items())
             self.stdout.write(f"{name:20} {condition:24} {figures}")
-            if status.obstacle is not None:
-                self.stdout.write(f"{'':20} {status.obstacle.sentence}")
+            if status.why:
+                self.stdout.write(f"{'':20} {status.why}")
 
     def _pause(self, options: dict[str, Any]) -> None:
         placed = operations.pause_target(
