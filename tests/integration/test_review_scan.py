@@ -37,7 +37,7 @@ def test_a_hold_that_can_not_be_released_does_not_stop_the_scan(
         raise GateBusy("a test")
 
     scans: list[int] = []
-    monkeypatch.setattr(operations.holds, "close_gate", busy)
+    monkeypatch.setattr(holds, "close_gate", busy)
     monkeypatch.setattr(scanning, "scan", lambda: scans.append(1) or 1)
     tasks.scan_runnable()
     assert scans == [1]
