@@ -34,8 +34,5 @@ def close_case(*, case_id: int, resolution: str, actor: str) -> bool:
             )
         return closed
 
-    return run_unit(
-        work,
-        fulfillment_ids=[case.fulfillment_id] if case.fulfillment_id is not None else [],
-        actor=actor,
-    )
+    locked = [] if case.fulfillment_id is None else [case.fulfillment_id]
+    return run_unit(work, fulfillment_ids=locked, actor=actor)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fulfillment import operations, tasks
-from fulfillment.engine import outcomes, scanning, settlement, sweeping
+from fulfillment.engine import holds, outcomes, scanning, settlement, sweeping
 from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, HoldScope
 from tests import desk
