@@ -205,7 +205,8 @@ def _write(
         ],
         prepare=True,
     )
-    if after.breaker != before.breaker:
+    # Probes come and go; what counts is when it was left alone, and when it was well again.
+    if after.breaker != before.breaker and Breaker.CLOSED in (before.breaker, after.breaker):
         _note_breaker(raw, target, before, after, now)
 
 
@@ -218,7 +219,6 @@ def _note_breaker(
 ) -> None:
     reasons: dict[Breaker, str] = {
         Breaker.OPEN: f"It did not answer properly. {after.breaker_reason}".strip(),
-        Breaker.HALF_OPEN: "Its pause is over; probes are sent.",
         Breaker.CLOSED: "It answers again.",
     }
     state: dict[str, Any] = {"breaker": str(after.breaker)}

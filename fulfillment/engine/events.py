@@ -87,7 +87,9 @@ def wanted(raw: psycopg.Cursor[Row], events: Sequence[Event]) -> tuple[list[Even
     if not events:
         return [], False
     raw.execute(_WANTED, prepare=True)
-    subscribed = [json.loads(row[0]) for row in raw.fetchall()]
+    # What is no list was written past the admin; it must not break the unit.
+    found = [json.loads(row[0]) for row in raw.fetchall()]
+    subscribed = [types for types in found if isinstance(types, list)]
     every = [] in subscribed
     names = {name for types in subscribed for name in types}
     heard = [event for event in events if every or event.event_type in names]

@@ -11,6 +11,9 @@ from math import floor, inf
 
 from fulfillment.states import Breaker
 
+LONGEST_WISH = timedelta(hours=1)
+"""No target keeps its breaker open for longer by asking for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -167,7 +170,7 @@ def answered(
 ) -> Condition:
     """After one call got a usable answer (`well`), or none.
 
-    `retry_after` is the target's own wish for a pause; it prolongs ours.
+    `retry_after` is the target's own wish for a pause; it prolongs ours, within reason.
     """
     if limits.breaker_failures is None:
         if condition.breaker == Breaker.CLOSED and not condition.failures_in_a_row:
@@ -198,7 +201,8 @@ def answered(
     )
     if not opens:
         return condition
-    pause = max(limits.breaker_pause, retry_after or timedelta(0))
+    wish = min(retry_after or timedelta(0), LONGEST_WISH)
+    pause = max(limits.breaker_pause, wish)
     return replace(
         condition,
         breaker=Breaker.OPEN,

@@ -68,7 +68,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
         _compare_with_what_is_settled(unit, task, node, outcome)
         return
-    if outcome is LEASE_LOST and result.purpose is Purpose.SEND:
+    if outcome is LEASE_LOST:
         task.lost_leases += 1
     elif result.attempt_id is not None and result.purpose is Purpose.SEND:
         task.lost_leases = 0
@@ -79,6 +79,9 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
             return  # Settled while we asked; a vague answer adds nothing.
         if outcome.kind is OutcomeKind.NOT_FOUND:
             never_happened(unit, task, node)
+            return
+        if outcome is LEASE_LOST and _costs_too_many_workers(task):
+            _quarantine(unit, task, node, outcome)
             return
         if outcome.kind is OutcomeKind.UNKNOWN:
             unanswered(unit, task, node, outcome)
@@ -99,8 +102,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
                 # While that one is on the wire, its own answer will tell.
                 lose_track(unit, task, node, outcome)
         case OutcomeKind.UNKNOWN | OutcomeKind.NOT_FOUND:
-            limit = targets.get(task.target_id).lost_leases_limit
-            if outcome is LEASE_LOST and task.lost_leases >= limit:
+            if outcome is LEASE_LOST and _costs_too_many_workers(task):
                 _quarantine(unit, task, node, outcome)
             else:
                 lose_track(unit, task, node, outcome)
@@ -211,6 +213,10 @@ def _escalate(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
         explanation=f"It has been sent {task.sends} times without effect and goes on being tried, "
         f"next at {task.not_before:%Y-%m-%d %H:%M:%S} UTC: {describe(outcome)}",
     )
+
+
+def _costs_too_many_workers(task: Task) -> bool:
+    return task.lost_leases >= targets.get(task.target_id).lost_leases_limit
 
 
 def _quarantine(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:

@@ -55,9 +55,14 @@ WHERE p.stuck_at IS NOT NULL
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
         AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
-  AND NOT EXISTS (
-      SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
-        AND t.state IN ('READY', 'FAILED_RETRYABLE'))
+  AND (
+      NOT EXISTS (
+          SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
+            AND t.state IN ('READY', 'FAILED_RETRYABLE'))
+      OR EXISTS (
+          SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NULL
+            AND t.state IN ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE',
+                            'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')))
 ORDER BY p.stuck_at LIMIT %s
 """
 _CAUSES = """
@@ -67,6 +72,9 @@ SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference,
            WHEN bool_or(t.state = 'OUTCOME_UNKNOWN') THEN 'outcome_unknown'
            WHEN bool_or(t.state = 'FAILED_RETRYABLE') THEN 'keeps_failing'
            WHEN bool_or(t.state = 'ACCEPTED') THEN 'event_never_arrived'
+           WHEN bool_or(t.state = 'READY' AND EXISTS (
+               SELECT 1 FROM fulfillment_hold h WHERE h.released_at IS NULL
+                 AND h.subject = 'target:' || t.target_id)) THEN 'target_held'
            WHEN bool_or(t.state = 'READY' AND k.paused_at IS NOT NULL) THEN 'target_paused'
            WHEN bool_or(t.state = 'READY' AND k.breaker <> 'CLOSED') THEN 'target_down'
            WHEN bool_or(t.state IN ('READY', 'DISPATCHED')) THEN 'not_sent'
@@ -88,6 +96,7 @@ _ADVICE = {
     "outcome_unknown": "It is being asked for; look whether the target system answers questions.",
     "keeps_failing": "It goes on being tried; look at what the target system answers.",
     "event_never_arrived": "The target system took it and has not reported; ask its owner.",
+    "target_held": "Its target system is on hold; release the hold when nothing speaks against it.",
     "target_paused": "Its target system is paused; resume it when it is well.",
     "target_down": "Its target system does not answer properly; tell its owner.",
     "not_sent": "It may be sent and is not: look whether its worker runs, and at its limits.",

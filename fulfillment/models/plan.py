@@ -208,6 +208,12 @@ class Task(StatefulModel):
                 condition=models.Q(held_by__isnull=False),
                 name="task_held",
             ),
+            # Accepted work that holds a slot of its target.
+            models.Index(
+                fields=["target"],
+                condition=models.Q(state=TaskState.ACCEPTED),
+                name="task_accepted",
+            ),
             # The sweeper: accepted tasks whose report is overdue.
             models.Index(
                 fields=["not_before"],

@@ -45,7 +45,7 @@ def test_a_refusal_opens_a_case_with_the_evidence(systems: ScriptedSystems) -> N
     assert case.owner_queue == "operations"
     assert case.sla_due_at > case.opened_at
     assert "can't complete" in case.customer_impact
-    assert case.revenue_impact == "100.00 EUR once, 9.50 EUR recurring"
+    assert case.revenue_impact == "100 EUR once, 9.5 EUR recurring"
     assert "retry" in case.repair_options
     (attempt,) = case.facts["evidence"]
     assert (attempt["outcome"], attempt["code"]) == ("REJECTED", "no_stock")
@@ -189,6 +189,17 @@ def test_a_suspect_is_claimed_alone_or_not_at_all(systems: ScriptedSystems, cloc
     assert Task.objects.get(pk=suspect.task_id).lost_leases == 0
 
 
+def test_a_question_that_takes_its_workers_down_is_quarantined_too(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    order = an_order(target={"lost_leases_limit": 3, "maximum_queries": 100})
+    for _ in range(3):
+        lose_the_worker(clock)
+        clock(600)
+    assert desk.states_of(order)["one@1"] == "AWAITING_MANUAL"
+    assert the_case().reason_code == "quarantined"
+
+
 def test_an_answer_clears_the_suspicion(systems: ScriptedSystems, clock: Clock) -> None:
     an_order()
     lose_the_worker(clock)
@@ -283,17 +294,31 @@ def test_who_is_held_by_a_person_needs_no_case_beside(
     assert desk.plan_of(order).stuck_at is not None
 
 
-@pytest.mark.parametrize("paused", [True, False])
+@pytest.mark.parametrize("cause", ["target_paused", "target_held", "not_sent"])
 def test_what_is_not_sent_says_whose_fault_it_is(
-    systems: ScriptedSystems, clock: Clock, paused: bool
+    systems: ScriptedSystems, clock: Clock, cause: str
 ) -> None:
     an_order()
-    if paused:
+    if cause == "target_paused":
         operations.pause_target(target="alpha", reason="x", actor="ann")
+    if cause == "target_held":
+        operations.place_hold(scope=HoldScope.TARGET, name="alpha", reason="x", actor="ann")
     clock(3600)
     scanning.scan()
     stuck.detect_stuck()
-    assert the_case().reason_code == ("target_paused" if paused else "not_sent")
+    assert the_case().reason_code == cause
+
+
+def test_a_hold_on_one_branch_excuses_no_other(systems: ScriptedSystems, clock: Clock) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow({"one": desk.task("alpha"), "two": desk.task("beta")})
+    desk.order()
+    operations.place_hold(scope=HoldScope.ACTION, name="alpha/one", reason="x", actor="ann")
+    assert desk.drain(["alpha"]) == 0
+    clock(3600)
+    stuck.detect_stuck()
+    assert the_case().reason_code == "not_sent"
 
 
 def test_every_blocked_plan_has_an_open_case(systems: ScriptedSystems) -> None:

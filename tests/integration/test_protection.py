@@ -115,7 +115,7 @@ def test_a_target_that_does_not_answer_is_left_alone_and_then_tried(
     assert condition().breaker == Breaker.CLOSED
     assert len(desk.claim(limit=10)) == 8
     told = Operation.objects.filter(kind="breaker", subject="target:alpha").order_by("id")
-    assert [row.after["breaker"] for row in told] == ["OPEN", "HALF_OPEN", "CLOSED"]
+    assert [row.after["breaker"] for row in told] == ["OPEN", "CLOSED"]
 
 
 def test_a_probe_that_fails_or_is_lost_is_followed_by_another(

@@ -79,8 +79,10 @@ class Task:
     def hear(self, told: Told, *, attempt: int | None, query: bool) -> None:
         if self.state in TERMINAL:
             return
-        if attempt is not None and not query:
-            self.lost = self.lost + 1 if told.lost else 0
+        if told.lost:
+            self.lost += 1
+        elif attempt is not None and not query:
+            self.lost = 0
         if told.kind in ("SUCCEEDED", "REJECTED"):
             self.state = "SUCCEEDED" if told.kind == "SUCCEEDED" else "FAILED_FINAL"
             return
@@ -95,12 +97,12 @@ class Task:
             self._never_arrived()
         elif told.kind == "FAILED":
             self._had_no_effect(told, reported=attempt is None)
+        elif told.lost and self.lost >= LOST_LEASES_LIMIT:
+            self.state = "AWAITING_MANUAL"
         elif query:
             self.unanswered += 1
             if self.unanswered >= self.target.maximum_queries:
                 self.state = "AWAITING_MANUAL"
-        elif told.lost and self.lost >= LOST_LEASES_LIMIT:
-            self.state = "AWAITING_MANUAL"
         else:
             self._lose_track()
 

@@ -199,6 +199,8 @@ def test_a_straggler_neither_closes_nor_prolongs_an_open_breaker() -> None:
 def test_the_target_may_ask_for_a_longer_pause() -> None:
     opened = after(WELL, False, False, False, retry_after=timedelta(seconds=90))
     assert opened.breaker_until == at(90)
+    opened = after(WELL, False, False, False, retry_after=timedelta(days=300))
+    assert opened.breaker_until == at(3600)
 
 
 def test_a_breaker_that_is_switched_off_lets_everything_through() -> None:
