@@ -156,4 +156,6 @@ def _revenue_impact(plan: Plan, node: Node) -> str:
                 continue
             if amount:
                 sums[price.get("currency") or "", words] += amount
-    return ", ".join(f"{amount.normalize():f} {currency} {words}" for (currency, words), amount in sums.items())
+    return ", ".join(
+        f"{amount.normalize():f} {currency} {words}" for (currency, words), amount in sums.items()
+    )

@@ -53,7 +53,7 @@ def test_the_list_says_how_each_target_is_doing(boss: Client, systems: ScriptedS
     desk.target("alpha", breaker_failures=1, concurrency_limit=7)
     desk.target("beta", asynchronous=True)
     desk.target("gamma")
-    systems.sends["one"] = [desk.failed("http_503")]
+    systems.sends["one"] = [desk.failed("http_503", retry_after=timedelta(minutes=5))]
     systems.sends["two"] = [desk.accepted()]
     desk.drain()
     desk.order()
