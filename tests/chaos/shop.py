@@ -145,6 +145,8 @@ def _in_a_hurry(path: Path, folder: Path) -> Path:
 class Submitter:
     """Submits orders at a steady pace over HTTP, each until it is acknowledged.
 
+    It holds back while too many are under way, so the run may take longer than it was given.
+
     The log has one JSON line per acknowledged order, on disk before the next is thought of.
     What was not acknowledged is sent again under the same Idempotency-Key, and now and then
     what was acknowledged as well: the answer must be the same.
@@ -164,6 +166,8 @@ class Submitter:
         self._stopped = threading.Event()
         self.acknowledged = 0
         self.repeated = 0
+        self.held_back = False
+        """While it is set nothing new is submitted; what was is still seen through."""
         self.wrong: list[str] = []
         """Answers that a client must never get."""
         self._threads = [
@@ -191,6 +195,8 @@ class Submitter:
             self._waiting.put(number)
             if self._stopped.wait(self._pause):
                 break
+            while self.held_back and not self._stopped.wait(_PAUSE_SECONDS):
+                pass
         for _ in self._threads:
             self._waiting.put(None)
 
