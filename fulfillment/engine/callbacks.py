@@ -205,14 +205,14 @@ def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int
 
     The task's count goes on with every query: a report on the last *send* is still up to date.
     """
-    if report.attempt is None and report.outcome.kind is not OutcomeKind.FAILED:
+    is_failure = report.outcome.kind is OutcomeKind.FAILED
+    if report.attempt is None and not is_failure:
         return None
     unit.raw.execute(_SENDS, [command.id, str(Purpose.SEND)], prepare=True)
     sends = {number for (number,) in unit.raw.fetchall()}
-    if report.attempt is None:
-        return attempts if len(sends) == 1 else None
     if report.attempt not in sends:
-        return None
+        # A number that no send has says as much as none: a failure can mean the only send.
+        return attempts if is_failure and len(sends) == 1 else None
     return attempts if report.attempt == max(sends) else report.attempt
 
 

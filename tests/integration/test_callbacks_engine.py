@@ -363,6 +363,14 @@ def test_a_failure_is_exact_when_it_names_its_attempt(
     assert (receipt.disposition, task_of(sent_twice).state) == (disposition, state)
 
 
+@pytest.mark.parametrize("attempt", [1, 9, None])
+def test_a_failure_of_the_only_send_is_exact_whatever_number_it_names(
+    accepted: Claim, attempt: int | None
+) -> None:
+    assert report(accepted, desk.failed("job_failed"), attempt=attempt).disposition == "APPLIED"
+    assert task_of(accepted).state == "FAILED_RETRYABLE"
+
+
 @pytest.mark.parametrize("attempt", [1, 2, 3, None])
 def test_a_success_counts_whichever_attempt_it_names(
     sent_twice: Claim, attempt: int | None
