@@ -36,6 +36,8 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._server: asyncio.AbstractServer | None = None
         self._wires: set[_Wire] = set()
+        self._quiet = asyncio.Event()
+        """No connection is there."""
         self._flowing = asyncio.Event()
         self._delay_seconds = 0.0
         self._refusing = False
@@ -65,8 +67,8 @@ class Proxy:
                 self._server.close()
             self._flowing.set()
             await self._cut_all()
-            while self._wires:
-                await asyncio.sleep(0.005)
+            if self._wires:
+                await self._quiet.wait()
 
         self._do(end)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -139,6 +141,7 @@ class Proxy:
             return
         wire = _Wire(client=writer, server=up[1])
         self._wires.add(wire)
+        self._quiet.clear()
         try:
             await asyncio.gather(
                 self._requests(wire, reader, up[1]), self._replies(wire, up[0], writer)
@@ -146,6 +149,8 @@ class Proxy:
         finally:
             wire.cut()
             self._wires.discard(wire)
+            if not self._wires:
+                self._quiet.set()
 
     async def _requests(
         self, wire: _Wire, source: asyncio.StreamReader, sink: asyncio.StreamWriter

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import secrets
 import signal
@@ -37,6 +38,7 @@ from tests.chaos.recovery import percentile, recoveries
 from tests.chaos.shop import CALL_SECONDS, ChaosStack, Submitter, clear, furnish
 from tests.chaos.strikes import PROFILES, World
 from tests.chaos.subscriber import Subscriber
+from tests.waiting import until
 
 _LOOK_SECONDS = 0.1
 _SHOW_SECONDS = 5.0
@@ -155,24 +157,31 @@ class Run:
         subscribers.subscribe(name="chaos", url=self._subscriber.origin)
 
     def _strike(self, world: World) -> None:
-        until = time.monotonic() + self._options.seconds
-        while time.monotonic() < until:
+        ends_at = time.monotonic() + self._options.seconds
+
+        def over() -> bool:
             self._nemesis.tick()
             self._look(world)
+            return time.monotonic() >= ends_at
+
+        until(over, seconds=math.inf, pause_seconds=_LOOK_SECONDS)
         self._nemesis.end()
         world.watching = True
 
     def _come_to_rest(self, world: World) -> None:
         """No more faults, until nothing moves; but not for ever."""
         self._say("no more faults; everything may come to rest now")
-        until, before = 0.0, (-1, -1)
-        while not self._at_rest():
+        before, gives_up_at = (-1, -1), math.inf
+
+        def settled() -> bool:
+            nonlocal before, gives_up_at
+            self._look(world)
             progress = (self._submitter.acknowledged, self._counts.get("finished", before[1]))
             if progress != before:
-                until, before = time.monotonic() + self._options.patience, progress
-            if time.monotonic() > until:
-                break
-            self._look(world)
+                before, gives_up_at = progress, time.monotonic() + self._options.patience
+            return self._at_rest() or time.monotonic() > gives_up_at
+
+        until(settled, seconds=math.inf, pause_seconds=_LOOK_SECONDS)
         if self._checking is not None:
             self._checking.wait()
             self._hear_checker()
@@ -185,7 +194,6 @@ class Run:
                 self._say(f"  the supervisor: {type(error).__name__}: {str(error)[:200]}")
         self._check_meanwhile()
         self._show()
-        time.sleep(_LOOK_SECONDS)
 
     def _at_rest(self) -> bool:
         try:
@@ -347,9 +355,11 @@ class Run:
 
     def _script(self, rules: misbehaviour.Rules) -> None:
         """Tell the sandbox; it may be away for a moment."""
-        deadline = time.monotonic() + 15
-        while self._sandbox("PUT", "/behaviours", rules) is None and time.monotonic() < deadline:
-            time.sleep(0.2)
+        until(
+            lambda: self._sandbox("PUT", "/behaviours", rules) is not None,
+            seconds=60,
+            pause_seconds=0.2,
+        )
 
     def _sandbox(self, method: str, path: str, body: Any = None) -> Any:
         url = f"{self.stack.environment.sandbox_url}{path}"
