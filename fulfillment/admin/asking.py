@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from django import forms
 from django.contrib.admin import ModelAdmin
@@ -11,8 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-PATIENCE = timedelta(seconds=5)
-"""How long a page waits at the most for calls that are on the wire."""
+from fulfillment.errors import FulfillmentError
+from fulfillment.operations import BRIEFLY
+
+T = TypeVar("T")
 
 
 class ReasonForm(forms.Form):
@@ -47,6 +50,23 @@ def ask(
     return TemplateResponse(request, "desk/ask.html", context)
 
 
+def attempt(
+    form: forms.Form,
+    work: Callable[[], T],
+    *,
+    fields: Mapping[type[FulfillmentError], str] = MappingProxyType({}),
+) -> T | None:
+    """What an operation returns; None, with the reason on the form, when it is refused.
+
+    `fields` names the field beside which an error belongs; others stand above all fields.
+    """
+    try:
+        return work()
+    except FulfillmentError as error:
+        form.add_error(fields.get(type(error)), str(error))
+        return None
+
+
 def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
     """The row that an address names."""
     row = admin.get_object(request, object_id)
@@ -66,6 +86,6 @@ def on_the_wire(calls: int) -> str:
         return "Nothing is on the wire any more."
     were = "1 call was" if calls == 1 else f"{calls} calls were"
     return (
-        f"{were} still on the wire after {PATIENCE.seconds} seconds; what comes of it is still "
+        f"{were} still on the wire after {BRIEFLY.seconds} seconds; what comes of it is still "
         "taken in."
     )

@@ -19,7 +19,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of, ask, found_or_404
+from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.reading import (
     Badge,
@@ -35,6 +35,7 @@ from fulfillment.admin.reading import (
     show_badge,
 )
 from fulfillment.definitions.signs import Sign, in_words
+from fulfillment.errors import ReasonMissing
 from fulfillment.models import CaseState, FalloutCase, Severity
 
 CASE_SIGNS: Mapping[str, Sign] = {
@@ -190,13 +191,19 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         form = ResolutionForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             resolution = form.cleaned_data["resolution"]
-            if operations.close_case(
-                case_id=case.pk, resolution=resolution, actor=actor_of(request)
-            ):
+            closed = attempt(
+                form,
+                lambda: operations.close_case(
+                    case_id=case.pk, resolution=resolution, actor=actor_of(request)
+                ),
+                fields={ReasonMissing: "resolution"},
+            )
+            if closed:
                 self.message_user(request, "Closed.")
-            else:
+            elif closed is not None:
                 self.message_user(request, "It was closed before.", messages.WARNING)
-            return redirect(page)
+            if closed is not None:
+                return redirect(page)
         return ask(
             self,
             request,

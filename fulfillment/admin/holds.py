@@ -22,10 +22,10 @@ from unfold.widgets import (
 
 from fulfillment import operations
 from fulfillment.admin.asking import (
-    PATIENCE,
     ReasonForm,
     actor_of,
     ask,
+    attempt,
     found_or_404,
     on_the_wire,
 )
@@ -210,11 +210,18 @@ class HoldAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             reason = form.cleaned_data["reason"]
-            if operations.release_hold(hold_id=hold.pk, reason=reason, actor=actor_of(request)):
+            released = attempt(
+                form,
+                lambda: operations.release_hold(
+                    hold_id=hold.pk, reason=reason, actor=actor_of(request)
+                ),
+            )
+            if released:
                 self.message_user(request, "Released: what it kept back goes on.")
-            else:
+            elif released is not None:
                 self.message_user(request, "It was released before.", messages.WARNING)
-            return redirect(page)
+            if released is not None:
+                return redirect(page)
         return ask(
             self,
             request,
@@ -230,20 +237,16 @@ class HoldAdmin(ReadOnlyAdmin):
 def _placed(form: PlaceHoldForm, *, actor: str) -> operations.Placed | None:
     """The hold; None, and the error beside its field, when it can't be placed."""
     asked = form.cleaned_data
-    try:
-        return operations.place_hold(
+    return attempt(
+        form,
+        lambda: operations.place_hold(
             scope=HoldScope(asked["scope"]),
             name=asked["name"],
             reason=asked["reason"],
             actor=actor,
             until=asked["until"],
             clock_policy=ClockPolicy(asked["clock_policy"]),
-            patience=PATIENCE,
-        )
-    except NothingToHold as error:
-        form.add_error("name", str(error))
-    except ReasonMissing as error:
-        form.add_error("reason", str(error))
-    except HoldWouldBeOver as error:
-        form.add_error("until", str(error))
-    return None
+            patience=operations.BRIEFLY,
+        ),
+        fields={NothingToHold: "name", ReasonMissing: "reason", HoldWouldBeOver: "until"},
+    )

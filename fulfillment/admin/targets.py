@@ -14,10 +14,10 @@ from unfold.decorators import action, display
 
 from fulfillment import operations
 from fulfillment.admin.asking import (
-    PATIENCE,
     ReasonForm,
     actor_of,
     ask,
+    attempt,
     found_or_404,
     on_the_wire,
 )
@@ -171,14 +171,18 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
             return redirect(page)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
-            placed = operations.pause_target(
-                target=row.pk,
-                reason=form.cleaned_data["reason"],
-                actor=actor_of(request),
-                patience=PATIENCE,
+            placed = attempt(
+                form,
+                lambda: operations.pause_target(
+                    target=row.pk,
+                    reason=form.cleaned_data["reason"],
+                    actor=actor_of(request),
+                    patience=operations.BRIEFLY,
+                ),
             )
-            self.message_user(request, f"Paused. {on_the_wire(placed.in_flight)}")
-            return redirect(page)
+            if placed is not None:
+                self.message_user(request, f"Paused. {on_the_wire(placed.in_flight)}")
+                return redirect(page)
         return ask(
             self,
             request,
@@ -204,11 +208,15 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
         )
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
-            operations.resume_target(
-                target=row.pk, reason=form.cleaned_data["reason"], actor=actor_of(request)
+            resumed = attempt(
+                form,
+                lambda: operations.resume_target(
+                    target=row.pk, reason=form.cleaned_data["reason"], actor=actor_of(request)
+                ),
             )
-            self.message_user(request, f"Resumed; {ramp}.")
-            return redirect(page)
+            if resumed is not None:
+                self.message_user(request, f"Resumed; {ramp}.")
+                return redirect(page)
         return ask(
             self,
             request,

@@ -15,10 +15,11 @@ from fulfillment.operations.holding import (
     release_hold,
     wanted_hold,
 )
-from fulfillment.operations.in_flight import Placed
+from fulfillment.operations.in_flight import BRIEFLY, Placed
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
 
 __all__ = [
+    "BRIEFLY",
     "Placed",
     "WantedHold",
     "await_in_flight",

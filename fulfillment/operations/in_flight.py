@@ -12,6 +12,8 @@ from fulfillment.engine.database import cursor
 
 PATIENCE = timedelta(seconds=30)
 """How long placing waits at the most for calls that were on the wire before."""
+BRIEFLY = timedelta(seconds=5)
+"""The same where somebody sits before a screen, or a program before a request."""
 _LOOK_SECONDS = 0.02
 
 _IN_FLIGHT = """

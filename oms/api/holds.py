@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from drf_spectacular.utils import extend_schema
@@ -26,9 +25,6 @@ from oms.api.requests import Closed, Identifier, Instant
 from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
 from oms.models import Order
 from oms.queries import active_holds, newest_plan
-
-PATIENCE = timedelta(seconds=5)
-"""How long an answer waits at the most for calls that were on the wire before the hold."""
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
 
@@ -90,7 +86,7 @@ class OrderHolds(APIView):
         done = _place(request, order, wanted, data)
         status, body = done.answer
         hold = Hold.objects.get(pk=body["id"])
-        left = operations.await_in_flight(hold=hold, patience=PATIENCE)
+        left = operations.await_in_flight(hold=hold, patience=operations.BRIEFLY)
         response = Response({**body, "in_flight": left}, status=status)
         if done.is_replay:
             response["Idempotent-Replayed"] = "true"

@@ -14,10 +14,14 @@ from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from fulfillment.errors import GateBusy
+
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 2
+_GATE_RETRY_AFTER_SECONDS = 20
+"""By then a process that stands still has lost its transaction (`oms.settings`)."""
 
 
 class Problem(exceptions.APIException):
@@ -108,6 +112,14 @@ def _problem(error: Exception) -> Problem | None:
                 detail="Nothing was done, or it can't be told whether it was. Send the same "
                 "request again, with the same Idempotency-Key, in a few seconds.",
                 headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
+            )
+        case GateBusy():
+            return Problem(
+                status=503,
+                code="hold.gate_busy",
+                title="Holds can't be changed at this moment",
+                detail=str(error),
+                headers={"Retry-After": str(_GATE_RETRY_AFTER_SECONDS)},
             )
         case exceptions.APIException():
             return Problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations
+from fulfillment.engine import holds
+from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation, Plan, TargetCondition, TargetSystem, Task
 from oms.models import Order
 from tests import desk
@@ -232,11 +235,44 @@ def test_calls_that_are_still_on_the_wire_are_told(
 ) -> None:
     _a_shop()
     desk.claim("alpha")
-    monkeypatch.setattr("fulfillment.admin.targets.PATIENCE", timedelta(0))
+    monkeypatch.setattr(operations, "BRIEFLY", timedelta(0))
     page = boss.post(
         address_of(TargetSystem, "pause", "alpha"), {"reason": "x"}, follow=True
     ).content.decode()
     assert "1 call was still on the wire" in page
+
+
+@pytest.fixture
+def gate_busy(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From then on a worker stands still in the middle of a claim."""
+
+    def busy(_: Any) -> None:
+        raise GateBusy("A worker has stopped in the middle of a claim; try again.")
+
+    return lambda: monkeypatch.setattr(holds, "close_gate", busy)
+
+
+def test_what_can_not_be_done_now_is_said_on_the_page_and_nothing_changes(
+    boss: Client, systems: ScriptedSystems, gate_busy: Callable[[], None]
+) -> None:
+    order = _a_shop()
+    operations.pause_target(target="beta", reason="x", actor="boss")
+    placed = operations.place_hold(
+        scope=HoldScope.ORDER, name=order.reference, reason="x", actor="boss"
+    )
+    done = Operation.objects.count()
+    gate_busy()
+    form = {"scope": "TARGET", "name": "alpha", "reason": "x", "clock_policy": "RUN"}
+    for address, given in (
+        (address_of(TargetSystem, "pause", "alpha"), {"reason": "x"}),
+        (address_of(TargetSystem, "resume", "beta"), {"reason": "x"}),
+        (address_of(Hold, "release", placed.hold_id), {"reason": "x"}),
+        (_PLACE, form),
+    ):
+        answer = boss.post(address, given)
+        assert answer.status_code == 200
+        assert "stopped in the middle of a claim" in answer.content.decode()
+    assert Operation.objects.count() == done
 
 
 @pytest.mark.parametrize("reason", ["", "   "])

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
+from fulfillment.engine import holds
+from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation
 from oms.models import Order, Scope
 from tests import desk
@@ -209,3 +211,21 @@ def test_an_order_says_which_cases_are_open(order: Order, systems: ScriptedSyste
     assert (case["category"], case["severity"]) == ("REFUSED", "MEDIUM")
     assert "alpha does not do it" in case["title"]
     assert case["opened_at"] < case["due_at"]
+
+
+def test_a_hold_that_can_not_be_placed_at_the_moment_is_to_be_asked_for_again(
+    order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api()
+    placed = json.loads(_place(api, order).content)
+
+    def busy(_: Any) -> None:
+        raise GateBusy("A worker has stopped in the middle of a claim; try again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(holds, "close_gate", busy)
+        for response in (_place(api, order, key="k"), _release(api, placed["id"])):
+            assert (response.status_code, problem(response)["code"]) == (503, "hold.gate_busy")
+            assert int(response["Retry-After"]) > 0
+    assert Hold.objects.get().released_at is None
+    assert _place(api, order, key="k").status_code == 201
