@@ -185,8 +185,8 @@ def _dispose(
 
 
 def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
-    before, attempts = _one(
-        unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
+    before, attempts, counted = _one(
+        unit, "SELECT state, attempts, sends FROM fulfillment_task WHERE id = %s", [command.task_id]
     )
     result = Result(
         task_id=command.task_id,
@@ -194,16 +194,19 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         fulfillment_id=command.fulfillment_id,
         node=command.node,
         outcome=report.outcome,
-        attempt_number=_attempt_number(unit, report, command, attempts),
+        attempt_number=_attempt_number(unit, report, command, attempts, counted),
     )
     apply(unit, [result])
     return _disposition(unit.tasks[command.task_id], before, report.outcome)
 
 
-def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:
+def _attempt_number(
+    unit: Unit, report: Report, command: _Command, attempts: int, counted: int
+) -> int | None:
     """Which attempt the report speaks of, as the settlement counts; None when it can't be told.
 
     The task's count goes on with every query: a report on the last *send* is still up to date.
+    `counted` are the sends that may have arrived: nothing can be heard of any other.
     """
     is_failure = report.outcome.kind is OutcomeKind.FAILED
     if report.attempt is None and not is_failure:
@@ -212,7 +215,7 @@ def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int
     sends = {number for (number,) in unit.raw.fetchall()}
     if report.attempt not in sends:
         # A number that no send has says as much as none: a failure can mean the only send.
-        return attempts if is_failure and len(sends) == 1 else None
+        return attempts if is_failure and counted == 1 else None
     return attempts if report.attempt == max(sends) else report.attempt
 
 
