@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fulfillment.definitions import schema
+from fulfillment.definitions.closed import Closed
 from fulfillment.definitions.graph import Targets
-from fulfillment.definitions.schema import Closed, WorkflowDefinition
+from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.source import MAXIMUM_BYTES, Source, join_path, read_source, too_large
 from fulfillment.definitions.validation import validate
 from fulfillment.errors import DefinitionInvalid, Fault

@@ -12,39 +12,20 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictInt,
-    StringConstraints,
-    Tag,
-)
+from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictInt, Tag
 
 from fulfillment.definitions.canonical import content_hash
+from fulfillment.definitions.closed import (
+    Closed,
+    DashedName,
+    ErrorCode,
+    Input,
+    Name,
+    Offering,
+    OutputReference,
+    Text,
+)
 from fulfillment.definitions.durations import Duration
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-"""Tasks, outputs, milestones, retry policies, actions."""
-DashedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-"""Workflows and target systems."""
-Offering = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
-OutputReference = Annotated[
-    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")
-]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
-ErrorCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
-Input = dict[str, JsonValue]
-
-
-class Closed(BaseModel):
-    """No unknown keys, no changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Scope(enum.StrEnum):

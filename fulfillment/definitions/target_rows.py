@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StrictBool, StrictFloat, StrictInt, TypeAdapter
 
+from fulfillment.definitions.closed import Closed, DashedName, Name, Text
 from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.loading import read_text, shaped
-from fulfillment.definitions.schema import Closed, DashedName, Name, RetryPolicySpec, Text
+from fulfillment.definitions.schema import RetryPolicySpec
 from fulfillment.definitions.source import read_source
 from fulfillment.errors import DefinitionInvalid
 

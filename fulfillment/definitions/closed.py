@@ -1,0 +1,25 @@
+"""The closed model that every part of a template is, and the kinds of text that stand in it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""Tasks, outputs, milestones, retry policies, actions."""
+DashedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+"""Workflows and target systems."""
+Offering = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
+OutputReference = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")
+]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+ErrorCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
+Input = dict[str, JsonValue]
+
+
+class Closed(BaseModel):
+    """No unknown keys, no changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
