@@ -130,7 +130,7 @@ def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
 
 def _wait(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
     state = TaskState(task.state)
-    node = graphs.by_id(task.plan.graph_id).nodes[task.node]
+    node = graphs.routed(task.plan.graph_id, task.node, task.route)
     policy = targets.retry_policy(node, row=fit.row if fit else None)
     obstacle = _obstacle(task, fit, kept)
     sentence = _WAITS[state].format(

@@ -15,6 +15,11 @@ OutputReference = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Condition = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+"""A CEL expression that is true or false (docs/expressions.md)."""
+Instructions = Annotated[
+    str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)
+]
 ErrorCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 Input = dict[str, JsonValue]
 

@@ -4,7 +4,7 @@ so that orders of one shape share one stored graph."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -19,14 +19,15 @@ from fulfillment.definitions.nodes import (
     EdgeType,
     Milestone,
     Node,
+    NodeKind,
     Output,
     PlannedWorkflow,
     Retry,
+    edge_from_document,
     node_document,
     node_from_document,
 )
 from fulfillment.errors import DefinitionInvalid, Fault
-from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 __all__ = [
     "Compensation",
@@ -35,17 +36,18 @@ __all__ = [
     "Graph",
     "Milestone",
     "Node",
+    "NodeKind",
     "Output",
     "PlannedWorkflow",
     "Retry",
     "Targets",
     "arrange",
-    "runnable_among",
     "unknown_target",
     "validate_graph",
 ]
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, 2)
 Targets = Mapping[str, frozenset[str] | None]
 """Known target systems and the actions each has; None when any action may be asked."""
 
@@ -65,6 +67,7 @@ class Graph:
     successors: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     depth: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """0 for roots; -1 on and behind a cycle."""
+    incoming: tuple[tuple[Edge, ...], ...] = field(init=False, repr=False, compare=False)
     output_sources: tuple[Mapping[str, int | tuple[int, ...]], ...] = field(
         init=False, repr=False, compare=False
     )
@@ -76,8 +79,10 @@ class Graph:
         before: list[dict[int, None]] = [{} for _ in range(size)]
         after: list[dict[int, None]] = [{} for _ in range(size)]
         sources: list[dict[str, set[int]]] = [{} for _ in range(size)]
+        incoming: list[list[Edge]] = [[] for _ in range(size)]
         for edge in self.edges:
             if 0 <= edge.source < size and 0 <= edge.target < size:
+                incoming[edge.target].append(edge)
                 before[edge.target][edge.source] = None
                 after[edge.source][edge.target] = None
                 if edge.type is EdgeType.OUTPUT:
@@ -90,6 +95,7 @@ class Graph:
             "predecessors": predecessors,
             "successors": successors,
             "depth": tuple(-1 if depth is None else depth for depth in depths),
+            "incoming": tuple(tuple(edges) for edges in incoming),
             "output_sources": tuple(
                 MappingProxyType(
                     {task: self._source(index, found) for task, found in by_task.items()}
@@ -116,6 +122,67 @@ class Graph:
         return tuple(node.index for node in self.nodes if node.required)
 
     @cached_property
+    def conditional(self) -> tuple[bool, ...]:
+        """Whether a node comes to exist only by somebody's decision, or behind such a node."""
+        found: list[bool] = [False] * len(self.nodes)
+        for index in sorted(range(len(self.nodes)), key=lambda one: self.depth[one]):
+            for edge in self.incoming[index]:
+                behind = found[edge.source] and not self.nodes[index].deferred
+                found[index] |= behind or self.is_choice(edge)
+        return tuple(found)
+
+    def is_choice(self, edge: Edge) -> bool:
+        """Whether the edge's target exists only with certain decisions of its source."""
+        return edge.type is EdgeType.CHOICE or (
+            edge.type is EdgeType.HUMAN and set(edge.labels) != self._proceeding(edge.source)
+        )
+
+    def _proceeding(self, index: int) -> set[str]:
+        manual = self.nodes[index].manual
+        return (
+            {name for name, does in manual.outcomes.items() if does == "proceed"}
+            if manual
+            else set()
+        )
+
+    @cached_property
+    def choosers(self) -> frozenset[int]:
+        """Nodes whose success decides which others come to exist."""
+        return frozenset(edge.source for edge in self.edges if self.is_choice(edge))
+
+    @cached_property
+    def groups(self) -> Mapping[int, tuple[int, ...]]:
+        """SPREAD node -> the nodes that each of its elements has, in topological order."""
+        found: dict[int, list[int]] = {}
+        for node in self.nodes:
+            if node.group is not None:
+                found.setdefault(node.group, []).append(node.index)
+        return {spread: tuple(members) for spread, members in found.items()}
+
+    @cached_property
+    def undo_edges(self) -> tuple[Edge, ...]:
+        """Compensation dependencies: the undo of `target` waits for that of `source` (§8, §14).
+
+        Reverse dependency order over what can be undone, across what can't.
+        """
+        found: list[Edge] = []
+        for node in self.nodes:
+            if node.compensation is None:
+                continue
+            seen: set[int] = set()
+            ahead = list(self.predecessors[node.index])
+            while ahead:
+                index = ahead.pop()
+                if index in seen:
+                    continue
+                seen.add(index)
+                if self.nodes[index].compensation is None:
+                    ahead.extend(self.predecessors[index])
+                else:
+                    found.append(Edge(source=node.index, target=index, type=EdgeType.COMPENSATION))
+        return tuple(found)
+
+    @cached_property
     def sha256(self) -> str:
         return content_hash(self.document())
 
@@ -125,24 +192,22 @@ class Graph:
             "format": FORMAT,
             "workflows": [asdict(workflow) for workflow in self.workflows],
             "nodes": [node_document(node) for node in self.nodes],
-            "edges": [{**asdict(edge), "type": edge.type.value} for edge in self.edges],
+            "edges": [_edge_document(edge) for edge in self.edges],
         }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Raises DefinitionInvalid when the document is not of a format that this code reads."""
-        if document.get("format") != FORMAT:
+        if document.get("format") not in _READABLE:
             message = (
                 f"This graph has the format {document.get('format')!r}; this version reads "
-                f"{FORMAT}. Run the version that wrote it, or migrate the plan."
+                f"up to {FORMAT}. Run the version that wrote it, or migrate the plan."
             )
             raise DefinitionInvalid([Fault(code="graph.format", message=message, path="format")])
         return cls(
             workflows=tuple(PlannedWorkflow(**workflow) for workflow in document["workflows"]),
             nodes=tuple(node_from_document(node) for node in document["nodes"]),
-            edges=tuple(
-                Edge(**{**edge, "type": EdgeType(edge["type"])}) for edge in document["edges"]
-            ),
+            edges=tuple(edge_from_document(edge) for edge in document["edges"]),
         )
 
 
@@ -158,7 +223,7 @@ def arrange(
     moved = {old: new for new, old in enumerate(order)}
     return Graph(
         workflows=given.workflows,
-        nodes=tuple(replace(nodes[old], index=new) for new, old in enumerate(order)),
+        nodes=tuple(_moved(nodes[old], new, moved) for new, old in enumerate(order)),
         edges=tuple(
             sorted(
                 (
@@ -174,29 +239,30 @@ def arrange(
                     edge.source,
                     edge.type,
                     edge.output or "",
+                    edge.when,
+                    edge.labels,
                 ),
             )
         ),
     )
 
 
-def runnable_among(
-    *, graph: Graph, candidates: Iterable[int], states: Mapping[int, TaskState]
-) -> list[int]:
-    """The candidates that are PENDING with every predecessor terminal successful.
+def _edge_document(edge: Edge) -> dict[str, Any]:
+    return {**asdict(edge), "type": edge.type.value, "labels": list(edge.labels)}
 
-    Ordered by depth, then index (deterministic-selection within one plan).
-    """
-    predecessors = graph.predecessors
-    found = [
-        index
-        for index in set(candidates)
-        if states[index] == TaskState.PENDING
-        and all(states[source] in TASK_SUCCESSFUL for source in predecessors[index])
-    ]
-    depth = graph.depth
-    found.sort(key=lambda index: (depth[index], index))
-    return found
+
+def _moved(node: Node, index: int, moved: Mapping[int, int]) -> Node:
+    """The node at its new place, with what it knows of the others' places."""
+
+    def place(old: int | None) -> int | None:
+        return None if old is None else moved[old]
+
+    fan_out = node.fan_out
+    if fan_out is not None:
+        fan_out = replace(fan_out, gather=moved[fan_out.gather], last=moved[fan_out.last])
+    return replace(
+        node, index=index, group=place(node.group), enter=place(node.enter), fan_out=fan_out
+    )
 
 
 def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
@@ -227,7 +293,8 @@ def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
                 f"It stands at {index} but says {node.index}.",
             )
         if targets is not None:
-            asked = [(node.target, node.action)]
+            asked = [(node.target, node.action)] if node.is_command else []
+            asked += [(other.target, other.action) for other in node.fallbacks]
             if node.compensation is not None:
                 asked.append((node.compensation.target, node.compensation.action))
             for target, action in asked:
@@ -256,7 +323,7 @@ def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
         if edge.type is EdgeType.OUTPUT and edge.output not in before.outputs:
             message = f"It needs the output {edge.output!r}, which {before.key} does not declare."
             fault("undeclared_output", path, message)
-        if after.required and not before.required:
+        if after.required and not before.required and edge.type is not EdgeType.ELEMENT:
             message = f"It is required but waits for {before.key}, which is optional."
             fault("required_after_optional", path, message)
 

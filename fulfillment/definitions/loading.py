@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fulfillment.definitions import schema
+from fulfillment.definitions import dependencies, schema, steps
 from fulfillment.definitions.closed import Closed
 from fulfillment.definitions.graph import Targets
 from fulfillment.definitions.schema import WorkflowDefinition
@@ -24,14 +24,12 @@ Model = TypeVar("Model", bound=Closed)
 _KEYS = sorted(
     {
         name
-        for model in vars(schema).values()
+        for module in (schema, steps, dependencies)
+        for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Closed)
         for name in model.model_fields
     }
 )
-# Where a union names its chosen member in an error's location, though the file does not:
-# tasks.<name>.retry, tasks.<name>.compensation, tasks.<name>.depends_on[i].
-_UNION_AT = {"retry": 3, "compensation": 3, "depends_on": 4}
 
 
 def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefinition:
@@ -108,10 +106,8 @@ def _located(fault: Fault, *, source: Source, file: str) -> Fault:
 
 def _shape_fault(error: ErrorDetails, source: Source) -> Fault:
     kind = error["type"]
-    location = list(error["loc"])
-    if len(location) > 2 and location[0] == "tasks":
-        union = _UNION_AT.get(str(location[2]), len(location))
-        del location[union : union + 1]
+    # The chosen member of a union is named in an error's location, though the file does not.
+    location = [part for part in error["loc"] if not str(part).startswith("~")]
     path, last = _path_in(source.data, location, missing=kind == "missing")
     message = error["msg"].removeprefix("Value error, ")
     if kind == "missing":

@@ -8,9 +8,39 @@ from enum import StrEnum
 from typing import Any
 
 
+class NodeKind(StrEnum):
+    """What the engine does with a node when everything that it waits for is there."""
+
+    COMMAND = "COMMAND"
+    """A target system is asked."""
+    DECISION = "DECISION"
+    """Chooses which declared branches come to exist."""
+    WAIT = "WAIT"
+    MANUAL = "MANUAL"
+    """A person decides."""
+    SPREAD = "SPREAD"
+    """Makes one task, or one sub-process, per element of a list."""
+    GATHER = "GATHER"
+    """Ends when all elements have, with their outputs as lists."""
+    ENTER = "ENTER"
+    """The inputs of a sub-process."""
+    LEAVE = "LEAVE"
+    """The outputs of a sub-process."""
+
+
 class EdgeType(StrEnum):
+    """Dependency types (reference §8); COMPENSATION edges are derived, see `Graph.undo_edges`."""
+
     SUCCESS = "SUCCESS"
     OUTPUT = "OUTPUT"
+    MILESTONE = "MILESTONE"
+    TIME = "TIME"
+    HUMAN = "HUMAN"
+    CHOICE = "CHOICE"
+    """From a decision to a branch that it may create."""
+    ELEMENT = "ELEMENT"
+    """Into an element of a fan-out, and out of it."""
+    COMPENSATION = "COMPENSATION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +50,18 @@ class Edge:
     type: EdgeType
     output: str | None = None
     """Name of the source's output, for OUTPUT edges."""
+    when: str = ""
+    """The edge exists only while this condition is true."""
+    labels: tuple[str, ...] = ()
+    """HUMAN: outcomes with which the target comes to exist; CHOICE: the branch's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     type: str
     optional: bool = False
+    valid_until: str = ""
+    """The output of the same task that says from which instant on this one is of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +84,77 @@ class Compensation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    target: str
+    action: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Milestone:
     name: str
     title: str
+    shared: bool = False
+    """Other orders may wait for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    check: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`when` is empty for the last one, which always holds."""
+
+    when: str
+    create: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Either rules, of which the first that holds decides, or names from upstream."""
+
+    rules: tuple[Rule, ...] = ()
+    names: str = ""
+    among: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """`kind` is milestone, signal, until or delay."""
+
+    kind: str
+    name: str = ""
+    key: str = ""
+    """Mapping text: the business key, the other order, or the instant."""
+    delay_seconds: float = 0
+    within_seconds: float = 0
+    otherwise: str = ""
+    default: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manual:
+    queue: str
+    role: str
+    instructions: str
+    outcomes: Mapping[str, str]
+    """Outcome -> proceed or refuse."""
+    within_seconds: float
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOut:
+    over: str
+    at_once: int
+    tolerate: float
+    gather: int
+    """Node that ends the fan-out."""
+    last: int
+    """Node whose success ends one element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +170,12 @@ class Node:
     """Positions of all items that it serves: one, or those that share its workflow."""
     workflow: str
     workflow_version: int
-    target: str
-    action: str
+    kind: NodeKind = NodeKind.COMMAND
+    target: str = ""
+    """Target system of a command; empty for what the engine does itself."""
+    action: str = ""
     input: Mapping[str, Any]
+    """Of a command its payload; of ENTER and LEAVE what becomes their outputs."""
     outputs: Mapping[str, Output]
     required: bool
     irreversible: bool
@@ -80,6 +187,28 @@ class Node:
     no_compensation: str = ""
     """The stated reason when `compensation` is None."""
     milestones: tuple[Milestone, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    deferred: bool = False
+    """Waits only for those of its dependencies that exist."""
+    only_if: str = ""
+    preconditions: tuple[Precondition, ...] = ()
+    decision: Decision | None = None
+    wait: Wait | None = None
+    manual: Manual | None = None
+    fan_out: FanOut | None = None
+    """Of a SPREAD node."""
+    group: int | None = None
+    """The SPREAD node whose elements each have a task of this node."""
+    needed: bool = False
+    """An element fails when this task of it does."""
+    enter: int | None = None
+    """The ENTER node of the sub-process that it belongs to."""
+    window: Mapping[str, Any] | None = None
+    """When it may be sent (definitions.calendars); None: at any time."""
+
+    @property
+    def is_command(self) -> bool:
+        return self.kind is NodeKind.COMMAND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +232,51 @@ def _listed(value: Any) -> Any:
 
 
 def node_from_document(document: Mapping[str, Any]) -> Node:
-    retry, undo = document["retry"], document["compensation"]
+    """Also of a document that an older release wrote: what it does not name has its default."""
+
+    def made(name: str, kind: Any) -> Any:
+        value = document.get(name)
+        return None if value is None else kind(**value)
+
+    decision = document.get("decision")
     return Node(
         **{
             **document,
+            "kind": NodeKind(document.get("kind", NodeKind.COMMAND)),
             "items": tuple(document["items"]),
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
-            "retry": _retry(retry) if retry is not None else None,
-            "compensation": Compensation(**undo) if undo is not None else None,
+            "retry": _retry(document["retry"]) if document["retry"] is not None else None,
+            "compensation": made("compensation", Compensation),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
+            "fallbacks": tuple(Fallback(**entry) for entry in document.get("fallbacks", ())),
+            "preconditions": tuple(
+                Precondition(**entry) for entry in document.get("preconditions", ())
+            ),
+            "decision": None if decision is None else _decision(decision),
+            "wait": made("wait", Wait),
+            "manual": made("manual", Manual),
+            "fan_out": made("fan_out", FanOut),
         }
+    )
+
+
+def edge_from_document(document: Mapping[str, Any]) -> Edge:
+    return Edge(
+        **{
+            **document,
+            "type": EdgeType(document["type"]),
+            "labels": tuple(document.get("labels", ())),
+        }
+    )
+
+
+def _decision(document: Mapping[str, Any]) -> Decision:
+    return Decision(
+        rules=tuple(
+            Rule(when=rule["when"], create=tuple(rule["create"])) for rule in document["rules"]
+        ),
+        names=document["names"],
+        among=tuple(document["among"]),
     )
 
 

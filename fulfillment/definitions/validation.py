@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fulfillment.definitions import topology
+from fulfillment.definitions.branches import check_branches
+from fulfillment.definitions.dependencies import (
+    OutputDependency,
+    TaskDependency,
+    TimeDependency,
+)
 from fulfillment.definitions.graph import Targets, unknown_target
+from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
 from fulfillment.definitions.references import (
     ITEM_FIELDS,
     ORDER_FIELDS,
@@ -15,25 +22,36 @@ from fulfillment.definitions.references import (
     parse,
     texts_in,
 )
-from fulfillment.definitions.schema import (
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.definitions.steps import (
+    AnyStep,
+    CommandSpec,
     CompensationSpec,
-    OutputDependency,
+    DecisionSpec,
     RetryPolicySpec,
     Scope,
-    TaskSpec,
-    WorkflowDefinition,
 )
+from fulfillment.definitions.waits import written_out
 from fulfillment.errors import Fault
 
 Report = Callable[[str, str, str], None]
 """(code, path, message)"""
+_KINDS = ("success", "output", "human", "milestone", "delay", "until")
 
 
-def validate(definition: WorkflowDefinition, targets: Targets | None = None) -> list[Fault]:
+SubProcesses = Mapping[tuple[str, int | None], WorkflowDefinition]
+"""Published sub-processes by (name, version); None stands for the newest."""
+
+
+def validate(
+    definition: WorkflowDefinition,
+    targets: Targets | None = None,
+    library: SubProcesses | None = None,
+) -> list[Fault]:
     """Every fault of a well-shaped definition, in reading order of the checks.
 
-    `targets` are the target systems known where it is published; None leaves them unchecked.
-    The faults carry paths; `loading` adds file and line.
+    `targets` are the target systems known where it is published, `library` the sub-processes;
+    None leaves them unchecked. The faults carry paths; `loading` adds file and line.
     """
     faults: list[Fault] = []
 
@@ -46,15 +64,20 @@ def validate(definition: WorkflowDefinition, targets: Targets | None = None) -> 
         if milestone.reached_by not in definition.tasks:
             message = f"There is no task {milestone.reached_by!r}."
             report("unknown_task", f"milestones.{name}.reached_by", message)
+    check_kinds(definition, report)
     for name, task in definition.tasks.items():
         _check_dependencies(definition, name, task, report)
-        _check_task(definition, name, task, report)
+        if isinstance(task, CommandSpec):
+            _check_task(definition, name, task, report)
+    check_branches(written_out(definition), report)
     if not any(task.required for task in definition.tasks.values()):
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)
     _check_feasibility(definition, report)
     if targets is not None:
         _check_targets(definition, targets, report)
+    if library is not None:
+        check_library(definition, library, report)
     return faults
 
 
@@ -72,6 +95,8 @@ def _check_selectors(definition: WorkflowDefinition, report: Report) -> None:
 def _check_retry_policies(definition: WorkflowDefinition, report: Report) -> None:
     policies = {f"retry_policies.{name}": p for name, p in definition.retry_policies.items()}
     for name, task in definition.tasks.items():
+        if not isinstance(task, CommandSpec):
+            continue
         path = f"tasks.{name}.retry"
         if isinstance(task.retry, RetryPolicySpec):
             policies[path] = task.retry
@@ -86,16 +111,21 @@ def _check_retry_policies(definition: WorkflowDefinition, report: Report) -> Non
 
 
 def _check_dependencies(
-    definition: WorkflowDefinition, name: str, task: TaskSpec, report: Report
+    definition: WorkflowDefinition, name: str, task: AnyStep, report: Report
 ) -> None:
+    readable = steps_with_outputs(definition.tasks)
     seen: set[str] = set()
     for position, dependency in enumerate(task.depends_on):
-        kind = "output" if isinstance(dependency, OutputDependency) else "success"
-        path = f"tasks.{name}.depends_on[{position}].{kind}"
-        spelled = f"{kind} {dependency.model_dump()[kind]}"
+        path = f"tasks.{name}.depends_on[{position}]"
+        document = dependency.model_dump(mode="json")
+        kind = next(key for key in document if key in _KINDS)
+        spelled = f"{kind} {document[kind]}"
         if spelled in seen:
-            report("duplicate_dependency", path, f"{spelled} is listed twice.")
+            report("duplicate_dependency", f"{path}.{kind}", f"{spelled} is listed twice.")
         seen.add(spelled)
+        if not isinstance(dependency, TaskDependency):
+            continue
+        path = f"{path}.{kind}"
         if dependency.task == name:
             report("self_dependency", path, "A task can't wait for itself.")
             continue
@@ -103,7 +133,10 @@ def _check_dependencies(
         if upstream is None:
             report("unknown_task", path, f"There is no task {dependency.task!r}.")
             continue
-        if isinstance(dependency, OutputDependency) and dependency.name not in upstream.outputs:
+        if (
+            isinstance(dependency, OutputDependency)
+            and dependency.name not in readable[dependency.task]
+        ):
             message = f"{dependency.task} declares no output {dependency.name!r}."
             report("undeclared_output", path, message)
         if task.required and not upstream.required:
@@ -114,7 +147,9 @@ def _check_dependencies(
             report("required_after_optional", path, message)
 
 
-def _check_task(definition: WorkflowDefinition, name: str, task: TaskSpec, report: Report) -> None:
+def _check_task(
+    definition: WorkflowDefinition, name: str, task: CommandSpec, report: Report
+) -> None:
     readable = {
         dependency.output
         for dependency in task.depends_on
@@ -147,10 +182,19 @@ def _check_order_of_tasks(definition: WorkflowDefinition, report: Report) -> Non
     starved: set[int] = set()
     for name, task in definition.tasks.items():
         for dependency in task.depends_on:
-            if dependency.task not in positions or dependency.task == name:
+            if isinstance(dependency, TaskDependency):
+                upstream = dependency.task
+            elif isinstance(dependency, TimeDependency):
+                upstream = dependency.after
+            else:
+                continue
+            if upstream not in positions or upstream == name:
                 starved.add(positions[name])
             else:
-                successors[positions[dependency.task]].append(positions[name])
+                successors[positions[upstream]].append(positions[name])
+        for branch in task.branches if isinstance(task, DecisionSpec) else ():
+            if branch in positions and branch != name:
+                successors[positions[name]].append(positions[branch])
     for cycle, members in topology.cycles(successors=successors):
         starved.update(members)
         path = " -> ".join(names[position] for position in [*cycle, cycle[0]])
@@ -169,7 +213,13 @@ def _check_targets(definition: WorkflowDefinition, targets: Targets, report: Rep
         for position, check in enumerate(definition.feasibility)
     ]
     for name, task in definition.tasks.items():
+        if not isinstance(task, CommandSpec):
+            continue
         asked.append((f"tasks.{name}", task.target, task.action))
+        asked.extend(
+            (f"tasks.{name}.fallback[{position}]", other.target, other.action)
+            for position, other in enumerate(task.fallback)
+        )
         undo = task.compensation
         if isinstance(undo, CompensationSpec):
             asked.append((f"tasks.{name}.compensation", undo.target or task.target, undo.action))

@@ -23,7 +23,11 @@ from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
 logger = logging.getLogger(__name__)
 
 _BY_KEY = """
-SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node FROM fulfillment_command c
+SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element,
+       EXISTS (
+           SELECT 1 FROM fulfillment_command n
+           WHERE n.task_id = c.task_id AND n.revision > c.revision)
+FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
 WHERE c.idempotency_key = %s AND c.target_id = %s
 """
@@ -87,6 +91,9 @@ class _Command:
     fulfillment_id: int
     plan_id: int
     node: int
+    element: int
+    is_overtaken: bool
+    """The task has another command since: this one was known to have had no effect."""
 
 
 def receive(*, report: Report) -> Receipt:
@@ -193,6 +200,8 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         plan_id=command.plan_id,
         fulfillment_id=command.fulfillment_id,
         node=command.node,
+        element=command.element,
+        is_overtaken=command.is_overtaken,
         outcome=report.outcome,
         attempt_number=_attempt_number(unit, report, command, attempts, counted),
     )

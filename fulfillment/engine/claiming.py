@@ -83,6 +83,7 @@ class Claim:
     plan_id: int
     fulfillment_id: int
     node: int
+    element: int
     purpose: Purpose
     command: Command
     send_before: float
@@ -300,7 +301,7 @@ def _claimed(
     began: float,
 ) -> Claim:
     command_id, key, action, payload = command
-    node = graphs.by_id(unit.plans[task.plan_id].graph_id).nodes[task.node]
+    node = graphs.routed(unit.plans[task.plan_id].graph_id, task.node, task.route)
     deadline = timedelta(seconds=node.call_timeout_seconds)
     lease = deadline + LEASE_MARGIN
     task.attempts += 1
@@ -334,6 +335,7 @@ def _claimed(
         plan_id=task.plan_id,
         fulfillment_id=task.fulfillment_id,
         node=task.node,
+        element=task.element,
         purpose=purpose,
         command=Command(
             command_id=command_id,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from fulfillment.definitions.topology import descendants
+from fulfillment.definitions.readiness import Place, following
 from fulfillment.engine import graphs
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.rows import tasks_by_plan
@@ -50,11 +48,20 @@ def _skip_unreachable(unit: Unit, plan: Plan) -> None:
 
     What waits for a task that a person has in hand may still come.
     """
+    graph = graphs.by_id(plan.graph_id)
     tasks = _tasks(unit, plan)
-    failed = [task.node for task in tasks if task.state in TASK_TERMINAL - TASK_SUCCESSFUL]
-    unreachable = descendants(of=failed, successors=graphs.by_id(plan.graph_id).successors)
+    ahead = [
+        (task.node, task.element)
+        for task in tasks
+        if task.state in TASK_TERMINAL - TASK_SUCCESSFUL
+    ]
+    unreachable: set[Place] = set()
+    while ahead:
+        behind = following(graph=graph, place=ahead.pop())
+        ahead.extend(place for place in behind if place not in unreachable)
+        unreachable.update(behind)
     for task in tasks:
-        if task.state == TaskState.PENDING and task.node in unreachable:
+        if task.state == TaskState.PENDING and (task.node, task.element) in unreachable:
             unit.change_task(
                 task, Task.skip, cause="optional, and a task that it depends on did not succeed"
             )
@@ -78,24 +85,4 @@ def _tasks(unit: Unit, plan: Plan) -> list[Task]:
         task for task in tasks_by_plan(unit.raw, [plan.pk]) if task.pk not in unit.tasks
     )
     tasks = [task for task in unit.tasks.values() if task.plan_id == plan.pk]
-    return sorted(tasks, key=lambda task: task.node)
-
-
-def reach_milestones(unit: Unit, *, plan: Plan, node: int, tasks: Mapping[int, Task]) -> None:
-    """Tell the order which customer-visible milestones this success has reached.
-
-    A milestone that several tasks carry (the same task for each item) is reached with the
-    last of them; `tasks` holds them all.
-    """
-    carriers = graphs.milestone_carriers(plan.graph_id)
-    for milestone in graphs.by_id(plan.graph_id).nodes[node].milestones:
-        if all(tasks[carrier].state in TASK_SUCCESSFUL for carrier in carriers[milestone.name]):
-            unit.notices.append(
-                Notice(
-                    fulfillment_id=plan.fulfillment_id,
-                    plan_id=plan.pk,
-                    change=PlanChange.MILESTONE_REACHED,
-                    milestone=milestone.name,
-                    title=milestone.title,
-                )
-            )
+    return sorted(tasks, key=lambda task: (task.node, task.element))

@@ -10,7 +10,7 @@ import psycopg
 
 from fulfillment.engine.database import Row, Table, Update, arrays
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+from fulfillment.models import Attempt, Command, FanOut, InboundEvent, ManualTask, Plan, Signal, Task
 
 _PLANS = Table(
     "fulfillment_plan",
@@ -41,9 +41,12 @@ _TASKS = Table(
     plan_id="bigint",
     fulfillment_id="bigint",
     node="int",
+    element="int",
     key="text",
     state="text",
     target_id="text",
+    route="smallint",
+    awaits="text",
     priority="smallint",
     depth="int",
     required="boolean",
@@ -124,6 +127,9 @@ _CHANGED_TASKS = Update(
     "fulfillment_task",
     guard="state",
     state="text",
+    target_id="text",
+    route="smallint",
+    awaits="text",
     not_before="timestamptz",
     attempts="int",
     sends="int",
@@ -138,7 +144,9 @@ _CHANGED_PLANS = Update(
     "fulfillment_plan",
     guard="state",
     state="text",
+    tasks_total="int",
     tasks_open="int",
+    mandatory_total="int",
     mandatory_open="int",
     moving="int",
     selection_due_at="timestamptz",
@@ -156,12 +164,90 @@ FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[])
      AS v(id, finished_at, outcome, code, message)
 WHERE t.id = v.id AND t.finished_at IS NULL
 """
+_MANUAL = Table(
+    "fulfillment_manualtask",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    state="text",
+    queue="text",
+    role="text",
+    title="text",
+    instructions="text",
+    outcomes="jsonb",
+    fields="jsonb",
+    context="jsonb",
+    due_at="timestamptz",
+    otherwise="text",
+    outcome="text",
+    decided_by="text",
+    reason="text",
+    opened_at="timestamptz",
+)
+_DECIDED = Update(
+    "fulfillment_manualtask",
+    state="text",
+    due_at="timestamptz",
+    outcome="text",
+    decided_by="text",
+    reason="text",
+    decided_at="timestamptz",
+)
+_FAN_OUTS = Table(
+    "fulfillment_fanout",
+    plan_id="bigint",
+    fulfillment_id="bigint",
+    node="int",
+    elements="jsonb",
+    total="int",
+    at_once="int",
+    tolerated="int",
+    started="int",
+    done="int",
+    failed="jsonb",
+)
+_CHANGED_FAN_OUTS = Update("fulfillment_fanout", started="int", done="int", failed="jsonb")
+_SIGNALS = Table(
+    "fulfillment_signal",
+    source="text",
+    event_id="text",
+    name="text",
+    subject="text",
+    payload="jsonb",
+    occurred_at="timestamptz",
+    received_at="timestamptz",
+    applied="boolean",
+)
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 
 
-def write_new(raw: psycopg.Cursor[Row], *, plans: Sequence[Plan], tasks: Sequence[Task]) -> None:
+def write_new(
+    raw: psycopg.Cursor[Row],
+    *,
+    plans: Sequence[Plan],
+    tasks: Sequence[Task],
+    manual: Sequence[ManualTask],
+) -> None:
     _PLANS.insert(raw, [_values(plan, _PLANS.columns) for plan in plans])
     _TASKS.insert(raw, [_values(task, _TASKS.columns) for task in tasks])
+    _MANUAL.insert(raw, [_values(one, _MANUAL.columns) for one in manual])
+
+
+def write_flow(
+    raw: psycopg.Cursor[Row],
+    *,
+    fan_outs: Sequence[FanOut],
+    decided: Sequence[ManualTask],
+    signals: Sequence[Signal],
+) -> None:
+    """How far fan-outs are, what people decided, and what other orders may wait for."""
+    fresh = [one for one in fan_outs if one.pk is None]
+    _FAN_OUTS.insert(raw, [_values(one, _FAN_OUTS.columns) for one in fresh])
+    known = [one for one in fan_outs if one.pk is not None]
+    _CHANGED_FAN_OUTS.run(
+        raw, [(one.pk, *_values(one, _CHANGED_FAN_OUTS.columns)) for one in known]
+    )
+    _DECIDED.run(raw, [(one.pk, *_values(one, _DECIDED.columns)) for one in decided])
+    _SIGNALS.insert(raw, [_values(one, _SIGNALS.columns) for one in signals])
 
 
 def write_changed(
@@ -202,7 +288,19 @@ def write_log(
     _HEADS.run(raw, heads)
 
 
-_JSON = frozenset({"context", "outputs", "payload", "body", "suggestions"})
+_JSON = frozenset(
+    {
+        "body",
+        "context",
+        "elements",
+        "failed",
+        "fields",
+        "outcomes",
+        "outputs",
+        "payload",
+        "suggestions",
+    }
+)
 _TEXT = frozenset({"state", "purpose", "outcome", "disposition"})
 
 

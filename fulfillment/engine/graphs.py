@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import psycopg
 
-from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.graph import Graph, Node
 from fulfillment.engine.database import Row, cursor
 from fulfillment.models import Plan, PlanGraph
 
@@ -25,6 +26,16 @@ def by_id(graph_id: int) -> Graph:
     if row is None:
         raise PlanGraph.DoesNotExist(f"graph {graph_id}")
     return Graph.from_document(json.loads(row[0]))
+
+
+@lru_cache(maxsize=8192)
+def routed(graph_id: int, index: int, route: int) -> Node:
+    """A node as its task goes about it now: as planned, or by one of its fallbacks."""
+    node = by_id(graph_id).nodes[index]
+    if not route:
+        return node
+    other = node.fallbacks[route - 1]
+    return replace(node, target=other.target, action=other.action, input=other.input)
 
 
 def known_id(*, graph: Graph) -> int | None:
@@ -54,6 +65,7 @@ def forget() -> None:
     """For a process that turns to another database."""
     _ids.clear()
     by_id.cache_clear()
+    routed.cache_clear()
     milestone_carriers.cache_clear()
 
 
@@ -61,6 +73,11 @@ def parsed(document: str) -> Mapping[str, Any]:
     """JSON text as it comes from a raw cursor."""
     value: Mapping[str, Any] = json.loads(document)
     return value
+
+
+def parsed_value(document: str) -> Any:
+    """The same for any JSON value."""
+    return json.loads(document)
 
 
 def context_of(plan: Plan) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import targets
+from fulfillment.engine import falling_back, targets, waits
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
@@ -44,6 +44,10 @@ LEASE_LOST = Outcome(
 )
 """Told by identity: no code that a target sends can pass for one of ours."""
 
+TIME_IS_UP = Outcome(
+    kind=OutcomeKind.UNKNOWN, code="time_is_up", message="The time that it waited for has come."
+)
+
 _IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
 
@@ -55,16 +59,26 @@ class Result:
     plan_id: int
     fulfillment_id: int
     node: int
+    element: int = 0
     outcome: Outcome
     attempt_id: int | None = None
     """None for what came from outside rather than from a call of ours."""
     attempt_number: int | None = None
     purpose: Purpose = Purpose.SEND
+    is_overtaken: bool = False
+    """It is about a command that another has taken the place of."""
 
 
 def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     """Move the task as far as this outcome allows; the caller has locked and read everything."""
     outcome = result.outcome
+    if node.wait is not None:
+        _end_wait(unit, task, node, outcome)
+        return
+    if result.is_overtaken:
+        if outcome.kind is OutcomeKind.SUCCEEDED:
+            _contradict(unit, task, node, outcome)
+        return
     if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
         _compare_with_what_is_settled(unit, task, node, outcome)
         return
@@ -92,7 +106,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
         case OutcomeKind.ACCEPTED:
             _accept(unit, task, node, outcome)
         case OutcomeKind.REJECTED:
-            _fail(unit, task, node, outcome, "the target system refused it")
+            _fail_or_fall_back(unit, task, node, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
             if result.attempt_number is not None:
                 asked = result.purpose is Purpose.QUERY
@@ -106,6 +120,14 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
                 _quarantine(unit, task, node, outcome)
             else:
                 lose_track(unit, task, node, outcome)
+
+
+def _end_wait(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
+    if outcome is TIME_IS_UP:
+        if task.state == TaskState.ACCEPTED and task.not_before <= unit.now:
+            waits.fall_due(unit, task=task, node=node)
+    elif task.state in (TaskState.ACCEPTED, TaskState.AWAITING_MANUAL):
+        waits.report(unit, task=task, node=node, payload=dict(outcome.outputs))
 
 
 def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
@@ -181,7 +203,18 @@ def _had_no_effect(
         to_a_person(unit, task, node, "because an earlier answer was lost", outcome)
     else:
         cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
-        _fail(unit, task, node, outcome, cause)
+        _fail_or_fall_back(unit, task, node, outcome, cause)
+
+
+def _fail_or_fall_back(
+    unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str
+) -> None:
+    """Known to have had no effect: another way is tried, if there is one and no doubt at all."""
+    if not lost_track_before(unit, task) and falling_back.fall_back(
+        unit, task=task, node=node, outcome=outcome
+    ):
+        return
+    _fail(unit, task, node, outcome, cause)
 
 
 def _fail(unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str) -> None:
@@ -242,6 +275,10 @@ def _compare_with_what_is_settled(unit: Unit, task: Task, node: Node, outcome: O
     """A second definitive outcome that contradicts the first changes nothing but is kept."""
     if not conflicts(task=task, outcome=outcome):
         return
+    _contradict(unit, task, node, outcome)
+
+
+def _contradict(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     if unit.plans[task.plan_id].state not in PLAN_TERMINAL:
         told = "has confirmed it" if outcome.kind is OutcomeKind.SUCCEEDED else "has refused it"
         _tell(unit, task, f"Since then {task.target_id} {told}: look it up before you go on.")

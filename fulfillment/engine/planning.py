@@ -10,15 +10,17 @@ from typing import Any
 from django.db import transaction
 
 from fulfillment.definitions.graph import Graph, validate_graph
+from fulfillment.definitions.readiness import Place
 from fulfillment.engine import graphs
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Table, allocate
+from fulfillment.engine.instantiation import at_first, new_tasks
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import LockedFulfillment, Unit
 from fulfillment.errors import DefinitionInvalid, Fault
-from fulfillment.models import Plan, TargetSystem, Task
-from fulfillment.states import PlanState, TaskState
+from fulfillment.models import Plan, TargetSystem
+from fulfillment.states import PlanState
 
 _FULFILLMENTS = Table(
     "fulfillment_fulfillment",
@@ -27,6 +29,7 @@ _FULFILLMENTS = Table(
     correlation_id="text",
     priority="smallint",
     customer="text",
+    business_key="text",
     audit_sequence="int",
     audit_head="text",
 )
@@ -41,6 +44,8 @@ class FulfillmentRequest:
     priority: int
     customer: str = ""
     """Opaque; only holds look at it."""
+    business_key: str = ""
+    """By which other orders may name it; what follows the last slash is theirs to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,7 @@ def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -
             correlation_id=request.correlation_id,
             priority=request.priority,
             customer=request.customer,
+            business_key=request.business_key,
             audit_sequence=0,
             audit_head="",
         )
@@ -73,7 +79,16 @@ def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -
     _FULFILLMENTS.insert(
         unit.raw,
         [
-            (f.id, f.order_reference, f.correlation_id, f.priority, f.customer, 0, "")
+            (
+                f.id,
+                f.order_reference,
+                f.correlation_id,
+                f.priority,
+                f.customer,
+                f.business_key,
+                0,
+                "",
+            )
             for f in created
         ],
     )
@@ -92,39 +107,20 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
         if request.graph.sha256 not in graph_ids:
             graph_ids[request.graph.sha256] = _validated(unit, request.graph)
     plan_ids = allocate(unit.raw, "fulfillment_plan", len(requests))
+    first = {request.graph.sha256: at_first(request.graph) for request in requests}
     task_ids = allocate(
-        unit.raw, "fulfillment_task", sum(len(request.graph.nodes) for request in requests)
+        unit.raw, "fulfillment_task", sum(len(first[r.graph.sha256]) for r in requests)
     )
+    wanted: dict[int, list[Place]] = {}
     for request in requests:
-        plan = _plan(unit, request, next(plan_ids), graph_ids[request.graph.sha256])
-        tasks = {
-            node.index: Task(
-                id=next(task_ids),
-                plan_id=plan.pk,
-                fulfillment_id=plan.fulfillment_id,
-                node=node.index,
-                key=node.key,
-                state=TaskState.PENDING,
-                target_id=node.target,
-                priority=unit.fulfillments[plan.fulfillment_id].priority,
-                depth=request.graph.depth[node.index],
-                required=node.required,
-                not_before=unit.now,
-                changed_at=unit.now,
-            )
-            for node in request.graph.nodes
-        }
-        unit.new_tasks.extend(tasks.values())
-        unit.adopt_tasks(tasks.values())
+        nodes = first[request.graph.sha256]
+        plan = _plan(unit, request, next(plan_ids), graph_ids[request.graph.sha256], len(nodes))
+        new_tasks(unit, plan=plan, graph=request.graph, nodes=nodes, task_ids=task_ids)
         _start(unit, plan)
-        select_or_defer(
-            unit,
-            plan=plan,
-            candidates=range(len(request.graph.nodes)),
-            tasks=tasks,
-            cause="the plan started",
-        )
-        update_plan(unit, plan=plan)
+        wanted[plan.pk] = [(node, 0) for node in nodes]
+    select_or_defer(unit, wanted=wanted, cause="the plan started")
+    for plan_id in wanted:
+        update_plan(unit, plan=unit.plans[plan_id])
 
 
 def graph_faults(*, graph: Graph) -> list[Fault]:
@@ -147,16 +143,17 @@ def _validated(unit: Unit, graph: Graph) -> int:
     return graph_id
 
 
-def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int) -> Plan:
-    mandatory = sum(node.required for node in request.graph.nodes)
+def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: int) -> Plan:
+    # What a decision has yet to create counts as open.
+    mandatory = len(request.graph.mandatory)
     plan = Plan(
         id=plan_id,
         fulfillment_id=request.fulfillment_id,
         order_version=request.order_version,
         graph_id=graph_id,
         context=request.context,
-        tasks_total=len(request.graph.nodes),
-        tasks_open=len(request.graph.nodes),
+        tasks_total=tasks,
+        tasks_open=tasks,
         mandatory_total=mandatory,
         mandatory_open=mandatory,
         stalls_after=request.stalls_after,

@@ -15,10 +15,10 @@ TASK_COLUMNS = tuple(field.attname for field in Task._meta.concrete_fields)
 PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _OUTPUTS = TASK_COLUMNS.index("outputs")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
-_TASKS_BY_NODE = (
+_TASKS_AT = (
     _TASKS
-    + "JOIN unnest(%s::bigint[], %s::int[]) AS w(plan_id, node) "
-    + "ON t.plan_id = w.plan_id AND t.node = w.node"
+    + "JOIN unnest(%s::bigint[], %s::int[], %s::int[]) AS w(plan_id, node, element) "
+    + "ON t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element"
 )
 _TASKS_BY_PLAN = _TASKS + "WHERE t.plan_id = ANY(%s::bigint[])"
 _PLANS = f"SELECT {', '.join(PLAN_COLUMNS)} FROM fulfillment_plan WHERE id = ANY(%s::bigint[])"
@@ -38,14 +38,14 @@ def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]
     return [Plan.from_db("default", PLAN_COLUMNS, row) for row in raw.fetchall()]
 
 
-def tasks_by_node(raw: psycopg.Cursor[Row], wanted: Iterable[tuple[int, int]]) -> list[Task]:
-    """Tasks by (plan id, node); what does not exist is left out."""
-    pairs = sorted(wanted)
-    if not pairs:
+def tasks_at(
+    raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]
+) -> list[Task]:
+    """Tasks by (plan id, node, element); what does not exist is left out."""
+    wanted = sorted(places)
+    if not wanted:
         return []
-    raw.execute(
-        _TASKS_BY_NODE, [[pair[0] for pair in pairs], [pair[1] for pair in pairs]], prepare=True
-    )
+    raw.execute(_TASKS_AT, [list(column) for column in zip(*wanted, strict=True)], prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]
 
 

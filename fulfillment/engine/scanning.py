@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
+from fulfillment.definitions.readiness import Place
 from fulfillment.engine import cases, failpoints, hints, holds
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
@@ -15,8 +16,7 @@ from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.selection import select
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.models import Plan, Task
-from fulfillment.states import PLAN_SELECTABLE, TaskState
+from fulfillment.states import TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -117,30 +117,21 @@ def _put_off(unit: Unit, plan_id: int, error: Exception) -> None:
 def _select(unit: Unit, plan_ids: Sequence[int]) -> None:
     plans = [plan for plan in plans_by_id(unit.raw, plan_ids) if plan.selection_due_at is not None]
     unit.adopt_plans(plans)
-    by_plan: dict[int, dict[int, Task]] = {plan.pk: {} for plan in plans}
-    tasks = tasks_by_plan(unit.raw, by_plan)
+    tasks = tasks_by_plan(unit.raw, [plan.pk for plan in plans])
     unit.adopt_tasks(tasks)
-    for task in tasks:
-        by_plan[task.plan_id][task.node] = task
     failpoints.reach("scanning.holding_rows")
+    wanted: dict[int, set[Place]] = {plan.pk: set() for plan in plans}
+    for task in tasks:
+        if task.state == TaskState.PENDING:
+            wanted[task.plan_id].add((task.node, task.element))
     for plan in plans:
-        _select_in(unit, plan, by_plan[plan.pk])
+        plan.selection_due_at = None
+        unit.touched_plans.add(plan.pk)
+    select(unit, wanted=wanted, cause="everything it depends on is there")
+    for plan in plans:
+        update_plan(unit, plan=plan)
     cases.resolve_cases(
         unit,
         subjects=(cases.of_plan(plan.pk) for plan in plans),
         resolution="What runs next has been told.",
     )
-
-
-def _select_in(unit: Unit, plan: Plan, tasks: dict[int, Task]) -> None:
-    plan.selection_due_at = None
-    unit.touched_plans.add(plan.pk)
-    if plan.state in PLAN_SELECTABLE:
-        select(
-            unit,
-            plan=plan,
-            candidates=[node for node, task in tasks.items() if task.state == TaskState.PENDING],
-            tasks=tasks,
-            cause="everything it depends on is there",
-        )
-        update_plan(unit, plan=plan)

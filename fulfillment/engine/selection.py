@@ -1,108 +1,97 @@
-"""Selection: which tasks of a plan became runnable, and the commands they are given.
+"""Selection: which tasks of a plan became runnable, and what begins with them.
 
-One code path for the fast path (right after a settlement), the scanner and a new plan.
+One code path for the fast path (right after a settlement), the scanner and a new plan. It goes
+in waves: what the engine does itself (decisions, fan-outs, times that are past) ends at once,
+and what stands behind it is looked at in the next wave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.conf import settings
 
-from fulfillment.definitions.graph import Graph, runnable_among
-from fulfillment.definitions.references import ValueMissing, node_input
-from fulfillment.engine import graphs
-from fulfillment.engine.fallout import open_for_task
-from fulfillment.engine.idempotency import idempotency_key
+from fulfillment.definitions.expressions import ExpressionFailed, holds
+from fulfillment.definitions.readiness import (
+    Place,
+    in_selection_order,
+    preceding,
+    runnable,
+)
+from fulfillment.definitions.references import ValueMissing
+from fulfillment.engine import beginning, graphs, places
+from fulfillment.engine.progress import after
+from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.models import CaseCategory, Command, Plan, Task
-from fulfillment.states import TaskState
+from fulfillment.models import Plan, Task
+from fulfillment.states import PLAN_SELECTABLE, TASK_TERMINAL, TaskState
 
 
-def select(
-    unit: Unit,
-    *,
-    plan: Plan,
-    candidates: Iterable[int],
-    tasks: Mapping[int, Task],
-    cause: str,
-) -> None:
-    """Make the runnable ones among `candidates` READY and write their commands.
-
-    `tasks` maps nodes of this plan to tasks and holds every candidate and everything that a
-    candidate depends on.
-    """
-    graph = graphs.by_id(plan.graph_id)
-    states = {node: TaskState(task.state) for node, task in tasks.items()}
-    for index in runnable_among(graph=graph, candidates=candidates, states=states):
-        _ready(unit, plan, graph, tasks[index], tasks, cause)
+def select(unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str) -> None:
+    """Begin what is runnable among these places of these plans, and what follows from it."""
+    wave = {plan_id: set(found) for plan_id, found in wanted.items() if found}
+    while wave:
+        _load(unit, wave)
+        following: dict[int, set[Place]] = {}
+        for plan_id, found in wave.items():
+            plan = unit.plans[plan_id]
+            if plan.state not in PLAN_SELECTABLE:
+                continue  # superseded-silent: what it has on the wire is settled, no more
+            graph = graphs.by_id(plan.graph_id)
+            for place in in_selection_order(graph=graph, places=found):
+                task = places.at(unit, plan=plan, place=place)
+                if task is None or task.state != TaskState.PENDING:
+                    continue
+                if _is_runnable(unit, plan, task):
+                    begun = beginning.begin(unit, plan=plan, task=task, cause=cause)
+                    if task.state in TASK_TERMINAL:
+                        begun |= after(unit, plan=plan, task=task)
+                    following.setdefault(plan_id, set()).update(begun)
+        wave = {plan_id: found for plan_id, found in following.items() if found}
+        cause = "everything it depends on is there"
 
 
 def select_or_defer(
-    unit: Unit, *, plan: Plan, candidates: Iterable[int], tasks: Mapping[int, Task], cause: str
+    unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str
 ) -> None:
     """Select at once on the fast path; otherwise leave a note for the scanner."""
-    candidates = list(candidates)
-    if not candidates:
-        return
+    wanted = {plan_id: list(found) for plan_id, found in wanted.items()}
     if settings.OMS_FAST_PATH:
-        select(unit, plan=plan, candidates=candidates, tasks=tasks, cause=cause)
-    else:
-        plan.selection_due_at = unit.now
-        unit.touched_plans.add(plan.pk)
+        select(unit, wanted=wanted, cause=cause)
+        return
+    for plan_id, found in wanted.items():
+        plan = unit.plans[plan_id]
+        if found and plan.state in PLAN_SELECTABLE:
+            plan.selection_due_at = unit.now
+            unit.touched_plans.add(plan_id)
 
 
-def _ready(
-    unit: Unit, plan: Plan, graph: Graph, task: Task, tasks: Mapping[int, Task], cause: str
-) -> None:
+def _load(unit: Unit, wave: Mapping[int, set[Place]]) -> None:
+    needed: dict[int, set[Place]] = {}
+    for plan_id, found in wave.items():
+        graph = graphs.by_id(unit.plans[plan_id].graph_id)
+        needed[plan_id] = found | {
+            place for one in found for place in preceding(graph=graph, place=one)
+        }
+    places.load(unit, needed)
+
+
+def _is_runnable(unit: Unit, plan: Plan, task: Task) -> bool:
+    graph = graphs.by_id(plan.graph_id)
+    place = (task.node, task.element)
     node = graph.nodes[task.node]
     try:
-        payload = _payload(plan, graph, task, tasks)
-    except ValueMissing as error:
-        task.blocked_reason = f"The input of {task.key} can't be made: {error}"
-        unit.change_task(task, Task.await_manual, cause="input could not be resolved")
-        open_for_task(
-            unit,
-            task=task,
-            node=node,
-            category=CaseCategory.DATA,
-            reason_code="input_missing",
-            explanation=f"{task.blocked_reason} Give the value, or waive the task.",
-        )
-        return
-    locked = unit.fulfillments[plan.fulfillment_id]
-    task.not_before = unit.now
-    unit.change_task(task, Task.make_ready, cause=cause)
-    unit.new_commands.append(
-        Command(
-            task_id=task.pk,
-            fulfillment_id=plan.fulfillment_id,
-            revision=1,
-            target_id=node.target,
-            action=node.action,
-            idempotency_key=idempotency_key(
-                order_reference=locked.order_reference,
-                order_version=plan.order_version,
-                plan_id=plan.pk,
-                task_id=task.pk,
-                action=node.action,
-                revision=1,
-                target=node.target,
+        return runnable(
+            graph=graph,
+            place=place,
+            states=places.states(
+                unit, plan=plan, places=preceding(graph=graph, place=place)
             ),
-            payload=payload,
-            created_at=unit.now,
+            choices=places.choices(unit, plan=plan, element=task.element)
+            if node.deferred and graph.choosers
+            else {},
+            holds=lambda text: holds(text, scope_of(unit, plan=plan, task=task)),
         )
-    )
-    unit.hint(target=node.target)
-
-
-def _payload(plan: Plan, graph: Graph, task: Task, tasks: Mapping[int, Task]) -> Mapping[str, Any]:
-    context = graphs.context_of(plan)
-    return node_input(
-        graph=graph,
-        index=task.node,
-        order=context["order"],
-        items={int(position): item for position, item in context["items"].items()},
-        outputs={index: tasks[index].outputs or {} for index in graph.predecessors[task.node]},
-    )
+    except (ExpressionFailed, ValueMissing) as error:
+        beginning.cannot_begin(unit, task=task, node=node, error=error)
+        return False

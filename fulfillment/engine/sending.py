@@ -163,6 +163,7 @@ class Drain:
                     plan_id=claim.plan_id,
                     fulfillment_id=claim.fulfillment_id,
                     node=claim.node,
+                    element=claim.element,
                     attempt_id=claim.attempt_id,
                     attempt_number=claim.command.attempt,
                     purpose=claim.purpose,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import admission, cases, failpoints, graphs, targets
-from fulfillment.engine.completion import reach_milestones, update_plan
+from fulfillment.definitions.readiness import Place, following, preceding
+from fulfillment.engine import admission, cases, failpoints, graphs, places, targets
+from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
 from fulfillment.engine.reconciling import code_of
-from fulfillment.engine.rows import plans_by_id, tasks_by_node
+from fulfillment.engine.progress import after
+from fulfillment.engine.rows import plans_by_id
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.models import Attempt, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL
+from fulfillment.models import Attempt
+from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL
 
 logger = logging.getLogger(__name__)
 
@@ -80,64 +82,57 @@ def settle(
 def apply(unit: Unit, results: Sequence[Result]) -> None:
     """Apply outcomes to their tasks, select what became runnable, update the plans."""
     unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
-    wanted: set[tuple[int, int]] = set()
-    for result in results:
-        graph = _graph(unit, result.plan_id)
-        wanted.add((result.plan_id, result.node))
-        if result.outcome.kind is OutcomeKind.SUCCEEDED:
-            for successor in graph.successors[result.node]:
-                wanted.add((result.plan_id, successor))
-                wanted.update((result.plan_id, p) for p in graph.predecessors[successor])
-            if graph.nodes[result.node].milestones:
-                carriers = graphs.milestone_carriers(unit.plans[result.plan_id].graph_id)
-                for milestone in graph.nodes[result.node].milestones:
-                    wanted.update((result.plan_id, n) for n in carriers[milestone.name])
-    tasks = tasks_by_node(unit.raw, wanted)
-    unit.adopt_tasks(tasks)
-    by_plan: dict[int, dict[int, Task]] = {}
-    for task in tasks:
-        by_plan.setdefault(task.plan_id, {})[task.node] = task
-
-    succeeded: dict[int, set[int]] = {}
+    places.load(unit, _needed(unit, results))
+    wanted: dict[int, set[Place]] = {result.plan_id: set() for result in results}
     overcome: list[str] = []
     for result in results:
         task = unit.tasks[result.task_id]
+        plan = unit.plans[task.plan_id]
         before = task.state
         _finish_attempt(unit, result)
         in_trouble = bool(task.blocked_reason)
-        node = _graph(unit, task.plan_id).nodes[task.node]
+        node = graphs.routed(plan.graph_id, task.node, task.route)
         settle_task(unit, task=task, node=node, result=result)
-        if task.state in TASK_SUCCESSFUL and before not in TASK_SUCCESSFUL:
-            if in_trouble or task.attempts > 1:
+        if task.state in TASK_TERMINAL and before not in TASK_TERMINAL:
+            if task.state in TASK_SUCCESSFUL and (in_trouble or task.attempts > 1):
                 overcome.append(cases.of_task(task.pk))
-            succeeded.setdefault(task.plan_id, set()).add(task.node)
-            reach_milestones(
-                unit,
-                plan=unit.plans[task.plan_id],
-                node=task.node,
-                tasks=by_plan[task.plan_id],
-            )
+            if plan.state in PLAN_SELECTABLE:
+                wanted[task.plan_id] |= after(unit, plan=plan, task=task)
     failpoints.reach("settlement.before_successors")
-    for plan_id, nodes in succeeded.items():
-        if unit.plans[plan_id].state not in PLAN_SELECTABLE:
-            continue  # superseded-silent: what it has on the wire is settled, nothing follows
-        graph = _graph(unit, plan_id)
-        select_or_defer(
-            unit,
-            plan=unit.plans[plan_id],
-            candidates={successor for node in nodes for successor in graph.successors[node]},
-            tasks=by_plan[plan_id],
-            cause="everything it depends on is there",
-        )
-    for plan_id in by_plan:
-        update_plan(unit, plan=unit.plans[plan_id])
+    go_on(unit, wanted=wanted)
     cases.resolve_cases(unit, subjects=overcome, resolution="The task has succeeded since.")
+    failpoints.reach("settlement.inside")
+
+
+def go_on(unit: Unit, *, wanted: Mapping[int, Iterable[Place]]) -> None:
+    """Select in these plans, and bring their own states up to date."""
+    select_or_defer(unit, wanted=wanted, cause="everything it depends on is there")
+    for plan_id in wanted:
+        update_plan(unit, plan=unit.plans[plan_id])
     cases.resolve_cases(
         unit,
         subjects=map(cases.of_plan, unit.unstuck),
         resolution="The plan has moved since.",
     )
-    failpoints.reach("settlement.inside")
+
+
+def _needed(unit: Unit, results: Sequence[Result]) -> dict[int, set[Place]]:
+    """The tasks themselves; of those that succeed also what follows, and what that waits for."""
+    needed: dict[int, set[Place]] = {}
+    for result in results:
+        graph = _graph(unit, result.plan_id)
+        place = (result.node, result.element)
+        mine = needed.setdefault(result.plan_id, set())
+        mine.add(place)
+        if result.outcome.kind is OutcomeKind.SUCCEEDED:
+            for successor in following(graph=graph, place=place):
+                mine.add(successor)
+                mine.update(preceding(graph=graph, place=successor))
+            if graph.nodes[result.node].milestones:
+                carriers = graphs.milestone_carriers(unit.plans[result.plan_id].graph_id)
+                for milestone in graph.nodes[result.node].milestones:
+                    mine.update((carrier, 0) for carrier in carriers[milestone.name])
+    return needed
 
 
 def _graph(unit: Unit, plan_id: int) -> Graph:

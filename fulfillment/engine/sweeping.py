@@ -1,4 +1,4 @@
-"""Sweeping: what was claimed or accepted, and of which nothing was heard in time."""
+"""Sweeping: what was claimed or accepted or waits, and of which nothing was heard in time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import datetime
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
-from fulfillment.engine.outcomes import LEASE_LOST, Result
+from fulfillment.engine.outcomes import LEASE_LOST, TIME_IS_UP, Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose
 
 _LOST_LEASES = """
-SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, a.id, a.number, a.purpose,
+SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, t.element, a.id, a.number, a.purpose,
        a.lease_expires_at
 FROM fulfillment_attempt a JOIN fulfillment_task t ON t.id = a.task_id
 WHERE a.finished_at IS NULL AND a.lease_expires_at < fulfillment_now()
@@ -22,7 +22,8 @@ WHERE a.finished_at IS NULL AND a.lease_expires_at < fulfillment_now()
 ORDER BY a.lease_expires_at, a.id LIMIT %s
 """
 _OVERDUE_REPORTS = """
-SELECT id, plan_id, fulfillment_id, node, not_before FROM fulfillment_task
+SELECT id, plan_id, fulfillment_id, node, element, target_id IS NULL, not_before
+FROM fulfillment_task
 WHERE state = 'ACCEPTED' AND not_before < fulfillment_now()
   AND (not_before, id) > (%s::timestamptz, %s)
 ORDER BY not_before, id LIMIT %s
@@ -34,6 +35,11 @@ _STILL_OVERDUE = """
 SELECT id FROM fulfillment_task
 WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < fulfillment_now()
 """
+_OVERDUE = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="report_overdue",
+    message="The target system accepted the command and did not report in time.",
+)
 _ACTOR = "lease sweeper"
 _FIRST: tuple[datetime | str, int] = ("-infinity", 0)
 
@@ -62,7 +68,7 @@ def sweep(*, limit: int = 500) -> int:
         swept += len(leases) + len(overdue)
         if len(leases) < limit and len(overdue) < limit:
             break
-        lease = (leases[-1][-1], leases[-1][4]) if leases else lease
+        lease = (leases[-1][-1], leases[-1][5]) if leases else lease
         report = (overdue[-1][-1], overdue[-1][0]) if overdue else report
     if problem is not None:
         raise problem
@@ -76,25 +82,23 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
             plan_id=plan_id,
             fulfillment_id=fulfillment_id,
             node=node,
+            element=element,
             attempt_id=attempt_id,
             attempt_number=number,
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, attempt_id, number, purpose, _ in leases
+        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in leases
     ] + [
         Result(
             task_id=task_id,
             plan_id=plan_id,
             fulfillment_id=fulfillment_id,
             node=node,
-            outcome=Outcome(
-                kind=OutcomeKind.UNKNOWN,
-                code="report_overdue",
-                message="The target system accepted the command and did not report in time.",
-            ),
+            element=element,
+            outcome=TIME_IS_UP if is_wait else _OVERDUE,
         )
-        for task_id, plan_id, fulfillment_id, node, _ in overdue
+        for task_id, plan_id, fulfillment_id, node, element, is_wait, _ in overdue
     ]
     if results:
         failpoints.reach("sweeping.before_settling")

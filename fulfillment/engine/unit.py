@@ -20,18 +20,20 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import connection, transaction
 
+from fulfillment.definitions.readiness import Place
 from fulfillment.engine import chain, events, failpoints, flushing, hints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+from fulfillment.models import Attempt, Command, FanOut, InboundEvent, ManualTask, Plan, Signal, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LOCK = """
-SELECT id, order_reference, correlation_id, priority, customer, audit_sequence, audit_head
+SELECT id, order_reference, correlation_id, priority, customer, business_key, audit_sequence,
+       audit_head
 FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
@@ -47,6 +49,7 @@ class LockedFulfillment:
     correlation_id: str
     priority: int
     customer: str
+    business_key: str
     audit_sequence: int
     audit_head: str
 
@@ -65,6 +68,14 @@ class Unit:
     new_tasks: list[Task] = field(default_factory=list)
     new_commands: list[Command] = field(default_factory=list)
     new_attempts: list[Attempt] = field(default_factory=list)
+    new_manual: list[ManualTask] = field(default_factory=list)
+    decided: list[ManualTask] = field(default_factory=list)
+    fan_outs: dict[tuple[int, int], FanOut] = field(default_factory=dict)
+    """By plan and SPREAD node."""
+    signals: list[Signal] = field(default_factory=list)
+    """Milestones that other orders may wait for."""
+    places: dict[int, dict[Place, Task | None]] = field(default_factory=dict)
+    """By plan, what has been asked for; None is known not to exist."""
     finished_attempts: list[Attempt] = field(default_factory=list)
     inbound: list[InboundEvent] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -95,6 +106,7 @@ class Unit:
             if task.pk not in self.tasks:
                 self.tasks[task.pk] = task
                 self._task_states[task.pk] = str(task.state)
+                self.places.setdefault(task.plan_id, {})[task.node, task.element] = task
 
     # --- changing ----------------------------------------------------------------------------
 
@@ -129,9 +141,9 @@ class Unit:
             return  # Moves nothing in the plan.
         plan = self.plans[task.plan_id]
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
-        plan.tasks_open -= after in TASK_TERMINAL
+        plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
         if task.required:
-            plan.mandatory_open -= after in TASK_SUCCESSFUL
+            plan.mandatory_open += (before in TASK_SUCCESSFUL) - (after in TASK_SUCCESSFUL)
         self.touched_plans.add(plan.pk)
         still_in_doubt = before == TaskState.OUTCOME_UNKNOWN and after in TASK_MOVING
         if after in _TRYING or still_in_doubt:
@@ -279,7 +291,9 @@ class Unit:
 
     def flush(self) -> None:
         """Write everything; raises ConcurrentChange if a row was not as it had been read."""
-        flushing.write_new(self.raw, plans=self.new_plans, tasks=self.new_tasks)
+        flushing.write_new(
+            self.raw, plans=self.new_plans, tasks=self.new_tasks, manual=self.new_manual
+        )
         new_plans = {plan.pk for plan in self.new_plans}
         new_tasks = {task.pk for task in self.new_tasks}
         flushing.write_changed(
@@ -308,6 +322,12 @@ class Unit:
             ]
             if self.transitions
             else [],
+        )
+        flushing.write_flow(
+            self.raw,
+            fan_outs=list(self.fan_outs.values()),
+            decided=self.decided,
+            signals=self.signals,
         )
 
 

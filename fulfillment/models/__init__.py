@@ -2,10 +2,13 @@
 
 from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
+from fulfillment.models.fan_out import FanOut
 from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
+from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Fulfillment, Plan, Task
+from fulfillment.models.signal import Signal
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
 from fulfillment.models.target import TargetCondition, TargetSystem
 from fulfillment.models.transition import Transition
@@ -21,16 +24,20 @@ __all__ = [
     "DeliveryState",
     "Disposition",
     "FalloutCase",
+    "FanOut",
     "Fulfillment",
     "Hold",
     "HoldScope",
     "InboundEvent",
+    "ManualState",
+    "ManualTask",
     "Operation",
     "OutboxEvent",
     "Plan",
     "PlanGraph",
     "Purpose",
     "Severity",
+    "Signal",
     "Subscription",
     "TargetCondition",
     "TargetSystem",

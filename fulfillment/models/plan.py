@@ -41,6 +41,13 @@ class Fulfillment(models.Model):
         db_default="",
         help_text="Opaque; holds may name it.",
     )
+    business_key = models.CharField(
+        max_length=220,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="By which other orders may name it; opaque.",
+    )
     audit_sequence = models.IntegerField(default=0)
     audit_head = models.CharField(max_length=64, default="")
     created_at = models.DateTimeField(db_default=Now())
@@ -153,9 +160,30 @@ class Task(StatefulModel):
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
     node = models.PositiveIntegerField(help_text="Position in the plan's graph.")
+    element = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Within a fan-out the number of its element, from 1."
+    )
     key = models.CharField(max_length=200)
     state = FSMField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True)
-    target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
+    target = models.ForeignKey(
+        TargetSystem,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        help_text="Empty for what the engine or a person does.",
+    )
+    route = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="0 as planned; else which of its fallbacks is used."
+    )
+    awaits = models.CharField(
+        max_length=320,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What has to be reported: the name and the subject of a signal.",
+    )
     priority = models.SmallIntegerField(default=0)
     depth = models.PositiveIntegerField()
     required = models.BooleanField()
@@ -184,7 +212,7 @@ class Task(StatefulModel):
     class Meta:
         constraints = [
             states_constraint(states=TaskState, name="task_state_is_legal"),
-            models.UniqueConstraint(fields=["plan", "node"], name="one_task_per_node"),
+            models.UniqueConstraint(fields=["plan", "node", "element"], name="one_task_per_node"),
         ]
         indexes = [
             # The claim: deterministic-selection within one target.
@@ -213,6 +241,12 @@ class Task(StatefulModel):
                 fields=["target"],
                 condition=models.Q(state=TaskState.ACCEPTED),
                 name="task_accepted",
+            ),
+            # A signal: the tasks that wait for it.
+            models.Index(
+                fields=["awaits"],
+                condition=models.Q(state=TaskState.ACCEPTED) & ~models.Q(awaits=""),
+                name="task_awaits",
             ),
             # The sweeper: accepted tasks whose report is overdue.
             models.Index(
@@ -291,4 +325,24 @@ class Task(StatefulModel):
 
     @transition(field=state, source=TaskState.PENDING, target=TaskState.SKIPPED_BY_POLICY)
     def skip(self) -> None:
-        """Optional, and what it depends on will never be there."""
+        """Its condition does not hold; or it is optional, and what it needs will never be there."""
+
+    @transition(field=state, source=TaskState.PENDING, target=TaskState.SUCCEEDED)
+    def conclude(self) -> None:
+        """The engine has done it itself: a decision, a fan-out, the frame of a sub-process."""
+
+    @transition(field=state, source=TaskState.PENDING, target=TaskState.ACCEPTED)
+    def begin_waiting(self) -> None:
+        """From now on a report, or its time, ends it."""
+
+    @transition(field=state, source=TaskState.PENDING, target=TaskState.FAILED_FINAL)
+    def give_up(self) -> None:
+        """More of a fan-out has failed than may."""
+
+    @transition(field=state, source=TaskState.FAILED_FINAL, target=TaskState.PENDING)
+    def reopen(self) -> None:
+        """By hand: what it waited for is tried again."""
+
+    @transition(field=state, source=TaskState.FAILED_FINAL, target=TaskState.READY)
+    def try_again(self) -> None:
+        """By hand: known to have had no effect, so it is sent anew."""

@@ -1,0 +1,189 @@
+"""What each kind of task must have beside its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fulfillment.definitions.dependencies import (
+    MilestoneWait,
+    Overdue,
+    SignalWait,
+    TimeDependency,
+)
+from fulfillment.definitions.node_kinds import outputs_of
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.definitions.steps import (
+    ESCALATE,
+    OUTCOME,
+    AnyStep,
+    CommandSpec,
+    Effect,
+    ManualSpec,
+    Scope,
+    SubProcessSpec,
+    WaitSpec,
+)
+
+Report = Callable[[str, str, str], None]
+GATHERED = frozenset({"succeeded", "failed"})
+"""Outputs that every fan-out has: how many of its elements succeeded and failed."""
+
+
+def check_kinds(definition: WorkflowDefinition, report: Report) -> None:
+    _check_interface(definition, report)
+    for name, task in definition.tasks.items():
+        path = f"tasks.{name}"
+        if definition.subprocess is not None and task.scope is Scope.ORDER:
+            message = "A sub-process stands where it is used; its tasks have no scope of their own."
+            report("scope_in_subprocess", f"{path}.scope", message)
+        for position, one in enumerate(task.depends_on):
+            if isinstance(one, TimeDependency) and one.after not in definition.tasks:
+                message = f"There is no task {one.after!r}."
+                report("unknown_task", f"{path}.depends_on[{position}].after", message)
+        match task:
+            case CommandSpec():
+                _check_command(path, task, report)
+            case WaitSpec():
+                _check_wait(path, task, report)
+            case ManualSpec():
+                _check_manual(path, task, report)
+            case SubProcessSpec():
+                _check_for_each(path, task, report)
+
+
+def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
+    if definition.subprocess is None:
+        if not definition.fulfils:
+            message = "It must say what it `fulfils`, or be a `subprocess`."
+            report("fulfils_nothing", "", message)
+        if definition.billing_trigger is None:
+            message = "'billing_trigger' is required here."
+            report("billing_trigger", "", message)
+        return
+    if definition.fulfils:
+        report("fulfils_something", "fulfils", "A sub-process fulfils nothing by itself.")
+    if definition.feasibility:
+        report("feasibility", "feasibility", "A sub-process is not asked before an order is taken.")
+    if definition.billing_trigger is not None:
+        report("billing_trigger", "billing_trigger", "A sub-process has no billing of its own.")
+
+
+def _check_command(path: str, task: CommandSpec, report: Report) -> None:
+    for name, output in task.outputs.items():
+        if output.valid_until is None:
+            continue
+        end = task.outputs.get(output.valid_until)
+        if end is None or end.type != "string" or output.valid_until == name:
+            message = (
+                f"{output.valid_until!r} must be another output of the task, of the type string: "
+                "the instant until which this one can be used."
+            )
+            report("valid_until", f"{path}.outputs.{name}.valid_until", message)
+    if task.irreversible and task.fallback:
+        message = "Nothing may stand in for an irreversible task."
+        report("irreversible_with_fallback", f"{path}.fallback", message)
+    _check_for_each(path, task, report)
+
+
+def _check_for_each(path: str, task: CommandSpec | SubProcessSpec, report: Report) -> None:
+    for name in sorted(GATHERED & set(task.outputs)) if task.for_each is not None else ():
+        message = f"Every fan-out has an output {name!r} of its own; call this one differently."
+        report("output_reserved", f"{path}.outputs.{name}", message)
+
+
+def _check_wait(path: str, task: WaitSpec, report: Report) -> None:
+    wait = task.wait
+    if not isinstance(wait, MilestoneWait | SignalWait):
+        if task.outputs:
+            report("outputs_of_time", f"{path}.outputs", "A time brings nothing along.")
+        return
+    if wait.otherwise is Overdue.CONTINUE:
+        for fault in output_faults(declared=outputs_of(task.outputs), returned=wait.default):
+            message = f"Continuing without the report needs its outputs: {fault.message}"
+            report("default_outputs", f"{path}.wait.default", message)
+    elif wait.default:
+        message = "`default` is used only with `otherwise: continue`."
+        report("default_unused", f"{path}.wait.default", message)
+
+
+def _check_manual(path: str, task: ManualSpec, report: Report) -> None:
+    work = task.manual
+    if OUTCOME in task.fields:
+        message = f"{OUTCOME!r} is what was decided; call the field differently."
+        report("output_reserved", f"{path}.fields.{OUTCOME}", message)
+    if Effect.PROCEED not in work.outcomes.values():
+        message = "At least one outcome must `proceed`."
+        report("no_way_on", f"{path}.manual.outcomes", message)
+    if work.otherwise != ESCALATE and work.otherwise not in work.outcomes:
+        known = ", ".join([ESCALATE, *work.outcomes])
+        message = f"{work.otherwise!r} is no outcome (known: {known})."
+        report("unknown_outcome", f"{path}.manual.otherwise", message)
+    elif work.otherwise != ESCALATE and work.outcomes[work.otherwise] is Effect.PROCEED:
+        missing = [name for name, spec in task.fields.items() if not spec.optional]
+        if missing:
+            message = (
+                f"When nobody decides, nobody enters {', '.join(missing)} either: make them "
+                "optional, or escalate."
+            )
+            report("default_outputs", f"{path}.manual.otherwise", message)
+
+
+def check_library(
+    definition: WorkflowDefinition,
+    library: Mapping[tuple[str, int | None], WorkflowDefinition],
+    report: Report,
+) -> None:
+    """The sub-processes that it uses exist, and take and return what it gives and expects."""
+    for name, task in definition.tasks.items():
+        if not isinstance(task, SubProcessSpec):
+            continue
+        path = f"tasks.{name}"
+        used = library.get((task.use, task.version))
+        if used is None or used.subprocess is None:
+            which = task.use if task.version is None else f"{task.use} v{task.version}"
+            message = f"There is no published sub-process {which!r}; publish it first."
+            report("unknown_subprocess", f"{path}.use", message)
+            continue
+        if task.for_each is not None and _fans_out(used):
+            message = f"{task.use} fans out itself, and fan-outs are not nested."
+            report("nested_fan_out", f"{path}.for_each", message)
+        _check_call(path, task, used, report)
+
+
+def _fans_out(definition: WorkflowDefinition) -> bool:
+    return any(getattr(task, "for_each", None) is not None for task in definition.tasks.values())
+
+
+def _check_call(path: str, task: SubProcessSpec, used: WorkflowDefinition, report: Report) -> None:
+    assert used.subprocess is not None
+    inputs, outputs = used.subprocess.inputs, used.subprocess.outputs
+    for given in task.input:
+        if given not in inputs:
+            known = ", ".join(inputs) or "none"
+            message = f"{task.use} takes no input {given!r} (it takes: {known})."
+            report("unknown_input", f"{path}.input.{given}", message)
+    for wanted, spec in inputs.items():
+        if not spec.optional and wanted not in task.input:
+            report("input_missing", f"{path}.input", f"{task.use} needs the input {wanted!r}.")
+    for output, expected in task.outputs.items():
+        there = outputs.get(output)
+        if there is None:
+            known = ", ".join(outputs) or "none"
+            message = f"{task.use} has no output {output!r} (it has: {known})."
+            report("undeclared_output", f"{path}.outputs.{output}", message)
+        elif there.type != expected.type:
+            message = f"{task.use} returns {output!r} as {there.type}, not {expected.type}."
+            report("output_type", f"{path}.outputs.{output}", message)
+
+
+def steps_with_outputs(tasks: Mapping[str, AnyStep]) -> dict[str, dict[str, str]]:
+    """Per task what those behind it may read: output name -> type."""
+    found: dict[str, dict[str, str]] = {}
+    for name, task in tasks.items():
+        each = getattr(task, "for_each", None)
+        types = {output: spec.type for output, spec in task.outputs.items()}
+        if each is not None:
+            types = dict.fromkeys(types, "list") | dict.fromkeys(GATHERED, "integer")
+        found[name] = types
+    return found

@@ -1,0 +1,151 @@
+"""What a task of each kind becomes as a node: the fields that only its kind has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fulfillment.definitions.dependencies import DelayWait, InstantWait, MilestoneWait, SignalWait
+from fulfillment.definitions.durations import plain_seconds
+from fulfillment.definitions.nodes import (
+    Compensation,
+    Decision,
+    Fallback,
+    Manual,
+    Milestone,
+    NodeKind,
+    Output,
+    Retry,
+    Rule,
+    Wait,
+)
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.definitions.steps import (
+    AnyStep,
+    CommandSpec,
+    CompensationSpec,
+    DecisionSpec,
+    ManualSpec,
+    NamedBranches,
+    NoCompensation,
+    OutputSpec,
+    RetryPolicySpec,
+    WaitSpec,
+)
+from fulfillment.definitions.steps import Rule as RuleSpec
+
+
+def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
+    match task:
+        case CommandSpec():
+            return _command(definition, task)
+        case DecisionSpec():
+            return {"kind": NodeKind.DECISION, "decision": _decision(task)}
+        case WaitSpec():
+            return {"kind": NodeKind.WAIT, "wait": _wait(task)}
+        case ManualSpec():
+            work = task.manual
+            return {
+                "kind": NodeKind.MANUAL,
+                "manual": Manual(
+                    queue=work.queue,
+                    role=work.role,
+                    instructions=work.instructions,
+                    outcomes={name: effect.value for name, effect in work.outcomes.items()},
+                    within_seconds=plain_seconds(work.within),
+                    otherwise=work.otherwise,
+                ),
+            }
+    raise AssertionError(f"{task!r} is not a task by itself")
+
+
+def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any]:
+    undo = task.compensation
+    return {
+        "target": task.target,
+        "action": task.action,
+        "input": task.input,
+        "irreversible": task.irreversible,
+        "retry": _retry(definition.retry_policy(task)),
+        "call_timeout_seconds": plain_seconds(task.timeouts.call),
+        "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
+        "fallbacks": tuple(
+            Fallback(target=one.target, action=one.action, input=one.input) for one in task.fallback
+        ),
+        "compensation": (
+            Compensation(target=undo.target or task.target, action=undo.action, input=undo.input)
+            if isinstance(undo, CompensationSpec)
+            else None
+        ),
+        "no_compensation": undo.none if isinstance(undo, NoCompensation) else "",
+    }
+
+
+def _decision(task: DecisionSpec) -> Decision:
+    if isinstance(task.decide, NamedBranches):
+        return Decision(names=task.decide.names, among=task.decide.among)
+    return Decision(
+        rules=tuple(
+            Rule(when=rule.when, create=rule.create)
+            if isinstance(rule, RuleSpec)
+            else Rule(when="", create=rule.otherwise)
+            for rule in task.decide
+        )
+    )
+
+
+def _wait(task: WaitSpec) -> Wait:
+    match task.wait:
+        case MilestoneWait() as wait:
+            return Wait(
+                kind="milestone",
+                name=wait.milestone,
+                key=wait.order or "",
+                within_seconds=plain_seconds(wait.within),
+                otherwise=wait.otherwise.value,
+                default=wait.default,
+            )
+        case SignalWait() as wait:
+            return Wait(
+                kind="signal",
+                name=wait.signal,
+                key=wait.key,
+                within_seconds=plain_seconds(wait.within),
+                otherwise=wait.otherwise.value,
+                default=wait.default,
+            )
+        case InstantWait() as wait:
+            return Wait(kind="until", key=wait.until)
+        case DelayWait() as wait:
+            return Wait(kind="delay", delay_seconds=plain_seconds(wait.delay))
+    raise AssertionError(f"{task.wait!r} is no wait")
+
+
+def outputs_of(declared: Mapping[str, OutputSpec]) -> dict[str, Output]:
+    return {
+        name: Output(type=spec.type, optional=spec.optional, valid_until=spec.valid_until or "")
+        for name, spec in declared.items()
+    }
+
+
+def milestones_of(definition: WorkflowDefinition, name: str) -> tuple[Milestone, ...]:
+    return tuple(
+        Milestone(name=milestone, title=spec.title, shared=spec.shared)
+        for milestone, spec in definition.milestones.items()
+        if spec.reached_by == name
+    )
+
+
+def _retry(policy: RetryPolicySpec | None) -> Retry | None:
+    if policy is None:
+        return None
+    return Retry(
+        initial_interval_seconds=plain_seconds(policy.initial_interval),
+        backoff_coefficient=policy.backoff_coefficient,
+        maximum_interval_seconds=plain_seconds(policy.maximum_interval),
+        maximum_attempts=policy.maximum_attempts,
+        retryable=policy.retryable,
+        non_retryable=policy.non_retryable,
+        reconcile_first=policy.reconcile_first,
+        escalate_after=policy.escalate_after,
+    )

@@ -1,0 +1,145 @@
+"""Which tasks of a plan exist, and which of them have everything that they wait for. Pure.
+
+A *place* is a node and, within a fan-out, the number of the element: (node, 0) stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
+
+Place = tuple[int, int]
+Choices = Mapping[Place, frozenset[str]]
+"""What decided nodes have chosen: branches created, or the outcome of a manual task."""
+
+
+def place_beside(*, graph: Graph, node: int, element: int) -> Place:
+    """Where another node stands, seen from a task of this element."""
+    return node, element if graph.nodes[node].group is not None else 0
+
+
+def following(*, graph: Graph, place: Place) -> list[Place]:
+    """The places that may go on once this one has succeeded.
+
+    Into a fan-out leads only its SPREAD, and out of it only its GATHER; both are the business
+    of whoever counts the elements.
+    """
+    node, element = place
+    group = graph.nodes[node].group
+    return [
+        (successor, element)
+        for successor in graph.successors[node]
+        if graph.nodes[successor].group == group
+        and graph.nodes[successor].kind is not NodeKind.GATHER
+    ]
+
+
+def preceding(*, graph: Graph, place: Place) -> list[Place]:
+    """The places whose states and outputs decide about this one."""
+    node, element = place
+    found = [
+        place_beside(graph=graph, node=source, element=element)
+        for source in graph.predecessors[node]
+    ]
+    enter = graph.nodes[node].enter
+    if enter is not None:
+        found.append(place_beside(graph=graph, node=enter, element=element))
+    if graph.nodes[node].deferred:
+        found.extend(choosers_around(graph=graph, element=element))
+    return found
+
+
+def choosers_around(*, graph: Graph, element: int) -> list[Place]:
+    """The decisions that a task of this element may hang on."""
+    return [
+        place_beside(graph=graph, node=node, element=element)
+        for node in graph.choosers
+        if element or graph.nodes[node].group is None
+    ]
+
+
+def existence(*, graph: Graph, element: int, choices: Choices) -> dict[int, bool | None]:
+    """For every node that this element can see: it exists, it never will, or nobody knows yet."""
+    found: dict[int, bool | None] = {}
+    for node in graph.nodes:  # In topological order.
+        if node.group is not None and not element:
+            found[node.index] = found[node.group]  # Its elements exist as soon as it does.
+        else:
+            found[node.index] = (
+                True
+                if not graph.conditional[node.index]
+                else _exists(graph, node.index, element, choices, found)
+            )
+    return found
+
+
+def _exists(
+    graph: Graph, index: int, element: int, choices: Choices, found: Mapping[int, bool | None]
+) -> bool | None:
+    verdict: bool | None = True
+    for edge in graph.incoming[index]:
+        source: bool | None = True
+        if graph.is_choice(edge):
+            source = found.get(edge.source, True)
+            chosen = choices.get(place_beside(graph=graph, node=edge.source, element=element))
+            if source and chosen is not None:
+                source = not chosen.isdisjoint(edge.labels)
+            elif source:
+                source = None
+        elif not graph.nodes[index].deferred:
+            source = found.get(edge.source, True)
+        if source is False:
+            return False
+        if source is None:
+            verdict = None
+    return verdict
+
+
+def runnable(
+    *,
+    graph: Graph,
+    place: Place,
+    states: Mapping[Place, TaskState],
+    choices: Choices,
+    holds: Callable[[str], bool],
+) -> bool:
+    """Whether everything that the task at `place` waits for is there.
+
+    `states` hold what exists of `preceding`; `holds` evaluates a condition, and is asked only
+    once the unconditional dependencies are met. GATHER nodes are never asked about.
+    """
+    index, element = place
+    node = graph.nodes[index]
+    exist = (
+        existence(graph=graph, element=element, choices=choices)
+        if node.deferred and graph.choosers
+        else None
+    )
+    later: list[Edge] = []
+    for edge in graph.incoming[index]:
+        if exist is not None:
+            exists = exist.get(edge.source, True)
+            if exists is False:
+                continue
+            if exists is None:
+                return False
+        if edge.when:
+            later.append(edge)
+        elif not _is_met(graph, edge, element, states):
+            return False
+    return all(not holds(edge.when) or _is_met(graph, edge, element, states) for edge in later)
+
+
+def _is_met(graph: Graph, edge: Edge, element: int, states: Mapping[Place, TaskState]) -> bool:
+    if edge.type is EdgeType.ELEMENT:
+        return states.get((edge.source, 0)) in TASK_SUCCESSFUL
+    source = place_beside(graph=graph, node=edge.source, element=element)
+    return states.get(source) in TASK_SUCCESSFUL
+
+
+def in_selection_order(*, graph: Graph, places: Iterable[Place]) -> list[Place]:
+    """By depth, then node, then element (deterministic-selection within one plan)."""
+    return sorted(set(places), key=lambda place: (graph.depth[place[0]], *place))

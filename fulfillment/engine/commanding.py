@@ -1,0 +1,64 @@
+"""The commands of a task: written when it becomes runnable, and anew for another way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fulfillment.definitions.graph import Node
+from fulfillment.definitions.references import resolve
+from fulfillment.engine.idempotency import idempotency_key
+from fulfillment.engine.scope import scope_of
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Command, Plan, Task
+
+
+def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
+    """Make a task READY with its first command. Raises ValueMissing and ExpressionFailed."""
+    payload = resolve(node.input, scope_of(unit, plan=plan, task=task)) if node.input else {}
+    task.not_before = unit.now
+    unit.change_task(task, Task.make_ready, cause=cause)
+    write(
+        unit,
+        plan=plan,
+        task=task,
+        target=node.target,
+        action=node.action,
+        payload=payload,
+        revision=1,
+    )
+
+
+def write(
+    unit: Unit,
+    *,
+    plan: Plan,
+    task: Task,
+    target: str,
+    action: str,
+    payload: Mapping[str, Any],
+    revision: int,
+) -> None:
+    """Append a command with a key of its own to the task's log, and hint at it."""
+    locked = unit.fulfillments[plan.fulfillment_id]
+    unit.new_commands.append(
+        Command(
+            task_id=task.pk,
+            fulfillment_id=plan.fulfillment_id,
+            revision=revision,
+            target_id=target,
+            action=action,
+            idempotency_key=idempotency_key(
+                order_reference=locked.order_reference,
+                order_version=plan.order_version,
+                plan_id=plan.pk,
+                task_id=task.pk,
+                action=action,
+                revision=revision,
+                target=target,
+            ),
+            payload=payload,
+            created_at=unit.now,
+        )
+    )
+    unit.hint(target=target)

@@ -1,0 +1,56 @@
+"""Fallbacks: another way to the same outputs, once the one before is known to have had no effect."""
+
+from __future__ import annotations
+
+from adapters.contract import Outcome
+from fulfillment.definitions.expressions import ExpressionFailed
+from fulfillment.definitions.graph import Node
+from fulfillment.definitions.references import ValueMissing, resolve
+from fulfillment.engine import commanding
+from fulfillment.engine.scope import scope_of
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Task
+from fulfillment.states import TaskState
+
+_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
+_ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
+
+
+def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
+    """Give the task a command to its next fallback; False when there is none.
+
+    Only ever after a known no-effect outcome: the command before can't happen any more.
+    """
+    if task.route >= len(node.fallbacks) or task.state not in _ON_THE_WAY:
+        return False
+    plan = unit.plans[task.plan_id]
+    other = node.fallbacks[task.route]
+    try:
+        payload = resolve(other.input, scope_of(unit, plan=plan, task=task)) if other.input else {}
+    except (ValueMissing, ExpressionFailed):
+        return False
+    before = task.target_id
+    task.route += 1
+    task.target_id = other.target
+    task.sends = 0
+    task.not_before = unit.now
+    task.blocked_reason = ""
+    unit.change_task(
+        task,
+        Task.retry_later,
+        cause=f"{before} did not do it; {other.target} is asked instead",
+        code=outcome.code,
+    )
+    unit.raw.execute(_LATEST, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    assert row is not None
+    commanding.write(
+        unit,
+        plan=plan,
+        task=task,
+        target=other.target,
+        action=other.action,
+        payload=payload,
+        revision=int(row[0]) + 1,
+    )
+    return True

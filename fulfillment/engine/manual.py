@@ -1,0 +1,125 @@
+"""Manual tasks: a person is asked, decides or does not, and the plan goes on either way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from fulfillment.definitions.graph import Node
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.engine import graphs
+from fulfillment.engine.database import clean
+from fulfillment.engine.fallout import open_for_task
+from fulfillment.engine.scope import scope_of
+from fulfillment.engine.unit import Unit
+from fulfillment.errors import DefinitionInvalid
+from fulfillment.models import CaseCategory, ManualTask, Plan, Task
+
+ESCALATE = "escalate"
+
+
+def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
+    """AWAITING_MANUAL, with what the person has to know, as it is now."""
+    work = node.manual
+    assert work is not None
+    unit.new_manual.append(
+        ManualTask(
+            task_id=task.pk,
+            fulfillment_id=task.fulfillment_id,
+            queue=work.queue,
+            role=work.role,
+            title=node.title,
+            instructions=work.instructions,
+            outcomes=dict(work.outcomes),
+            fields={
+                name: {"type": output.type, "optional": output.optional}
+                for name, output in node.outputs.items()
+                if name != "outcome"
+            },
+            context=scope_of(unit, plan=plan, task=task),
+            due_at=unit.now + timedelta(seconds=work.within_seconds),
+            otherwise=work.otherwise,
+            opened_at=unit.now,
+        )
+    )
+    task.blocked_reason = f"{work.role} has to decide: {node.title} (queue {work.queue})."
+    unit.change_task(task, Task.await_manual, cause="a person decides")
+
+
+def decide(
+    unit: Unit,
+    *,
+    manual: ManualTask,
+    task: Task,
+    node: Node,
+    outcome: str,
+    values: Mapping[str, Any],
+    actor: str,
+    reason: str,
+) -> None:
+    """Settle the task with one of its outcomes.
+
+    Raises DefinitionInvalid with every fault of the outcome and the values.
+    """
+    effect = manual.outcomes.get(outcome)
+    assert effect is not None
+    outputs = {name: values[name] for name in node.outputs if name in values}
+    outputs["outcome"] = outcome
+    if effect == "proceed":
+        faults = output_faults(declared=node.outputs, returned=outputs)
+        if faults:
+            raise DefinitionInvalid(faults)
+    manual.outcome = outcome
+    manual.decided_by = clean(actor, 150)
+    manual.reason = clean(reason, 2000)
+    manual.decided_at = unit.now
+    manual.decide()
+    unit.decided.append(manual)
+    task.outputs = outputs
+    if effect == "proceed":
+        task.blocked_reason = ""
+        unit.change_task(task, Task.succeed, cause=f"{actor} decided: {outcome}")
+        return
+    task.blocked_reason = f"{actor} decided: {outcome}. {reason}".strip()
+    unit.change_task(task, Task.fail, cause=f"{actor} decided: {outcome}", code=outcome)
+    if task.required:
+        open_for_task(
+            unit,
+            task=task,
+            node=node,
+            category=CaseCategory.REFUSED,
+            reason_code=f"decided_{outcome}",
+            explanation=f"{task.blocked_reason} The order can't go on behind it.",
+        )
+
+
+def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
+    """Nobody has decided in time: the outcome for that case, or somebody is told."""
+    node = graphs.by_id(plan.graph_id).nodes[task.node]
+    if manual.otherwise != ESCALATE:
+        decide(
+            unit,
+            manual=manual,
+            task=task,
+            node=node,
+            outcome=manual.otherwise,
+            values={},
+            actor="deadline",
+            reason="Nobody had decided in time.",
+        )
+        return
+    manual.due_at = None
+    unit.decided.append(manual)
+    task.blocked_reason = (
+        f"{manual.role} should have decided by now: {manual.title} (queue {manual.queue})."
+    )
+    unit.touched_tasks.add(task.pk)
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.STUCK,
+        reason_code="decision_overdue",
+        explanation=task.blocked_reason,
+    )

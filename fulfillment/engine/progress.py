@@ -1,0 +1,83 @@
+"""What the end of a task makes possible: milestones, branches, elements, and its successors."""
+
+from __future__ import annotations
+
+from fulfillment.definitions.readiness import Place, existence, following
+from fulfillment.engine import branching, fanning, graphs, places
+from fulfillment.engine.port import Notice, PlanChange
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Plan, Signal, Task
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
+
+
+def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
+    """The places that may go on now that this task is terminal."""
+    graph = graphs.by_id(plan.graph_id)
+    node = graph.nodes[task.node]
+    found: set[Place] = set()
+    if task.state in TASK_SUCCESSFUL:
+        found.update(following(graph=graph, place=(task.node, task.element)))
+        if node.milestones:
+            reach_milestones(unit, plan=plan, node=task.node)
+        if task.node in graph.choosers and task.state == TaskState.SUCCEEDED:
+            found |= branching.branch(unit, plan=plan, task=task)
+    if task.element:
+        ended = fanning.ended(unit, plan=plan, task=task)
+        for place in ended:
+            concluded = places.at(unit, plan=plan, place=place)
+            if concluded is not None and concluded.state in TASK_SUCCESSFUL:
+                found |= after(unit, plan=plan, task=concluded)
+            else:
+                found.add(place)
+    return found
+
+
+def reach_milestones(unit: Unit, *, plan: Plan, node: int) -> None:
+    """Tell the order which customer-visible milestones this success has reached.
+
+    A milestone that several tasks carry (the same task for each item) is reached with the
+    last of them that exists.
+    """
+    graph = graphs.by_id(plan.graph_id)
+    carriers = graphs.milestone_carriers(plan.graph_id)
+    for milestone in graph.nodes[node].milestones:
+        wanted = [(carrier, 0) for carrier in carriers[milestone.name]]
+        places.load(unit, {plan.pk: wanted})
+        if all(_is_there(unit, plan, place) for place in wanted):
+            unit.notices.append(
+                Notice(
+                    fulfillment_id=plan.fulfillment_id,
+                    plan_id=plan.pk,
+                    change=PlanChange.MILESTONE_REACHED,
+                    milestone=milestone.name,
+                    title=milestone.title,
+                )
+            )
+            if milestone.shared:
+                _share(unit, plan, milestone.name)
+
+
+def _is_there(unit: Unit, plan: Plan, place: Place) -> bool:
+    task = places.at(unit, plan=plan, place=place)
+    if task is not None:
+        return task.state in TASK_SUCCESSFUL
+    graph = graphs.by_id(plan.graph_id)
+    decided = places.choices(unit, plan=plan, element=0)
+    return existence(graph=graph, element=0, choices=decided)[place[0]] is False
+
+
+def _share(unit: Unit, plan: Plan, name: str) -> None:
+    """Keep it for other orders that wait for it, or will."""
+    locked = unit.fulfillments[plan.fulfillment_id]
+    unit.signals.append(
+        Signal(
+            source="engine",
+            event_id=f"{plan.pk}/{name}",
+            name=name,
+            subject=f"order:{locked.business_key or locked.order_reference}",
+            payload={},
+            occurred_at=unit.now,
+            received_at=unit.now,
+            applied=False,
+        )
+    )

@@ -1,0 +1,137 @@
+"""Waits: for a time, for a milestone, for a signal. Every one of them ends."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fulfillment.definitions.graph import Node
+from fulfillment.definitions.nodes import Wait
+from fulfillment.definitions.outputs import output_faults
+from fulfillment.definitions.references import resolve
+from fulfillment.engine.fallout import open_for_task
+from fulfillment.engine.scope import scope_of
+from fulfillment.engine.unit import Unit
+from fulfillment.errors import FulfillmentError
+from fulfillment.models import CaseCategory, Plan, Task
+
+_LATEST = """
+SELECT payload FROM fulfillment_signal
+WHERE subject = %s AND name = %s ORDER BY id DESC LIMIT 1
+"""
+# A signal that is being applied waits until this unit has committed; then it sees the wait.
+_LOCK = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 11))"
+
+
+class NoInstant(FulfillmentError):
+    """The time that a wait is to end at is no instant."""
+
+    code = "fulfillment.no_instant"
+
+
+def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
+    """ACCEPTED until it ends; a time that is past, or a report that is there, ends it at once.
+
+    Raises NoInstant, ValueMissing and ExpressionFailed.
+    """
+    wait = node.wait
+    assert wait is not None
+    if wait.kind in ("until", "delay"):
+        due = (
+            unit.now + timedelta(seconds=wait.delay_seconds)
+            if wait.kind == "delay"
+            else instant(resolve(wait.key, scope_of(unit, plan=plan, task=task)))
+        )
+        if due <= unit.now:
+            unit.change_task(task, Task.conclude, cause="its time has come")
+            return
+        task.not_before = due
+        unit.change_task(task, Task.begin_waiting, cause=f"until {due:%Y-%m-%d %H:%M:%S} UTC")
+        return
+    subject = _subject(unit, plan, task, wait)
+    task.awaits = awaits(name=wait.name, subject=subject)
+    task.not_before = unit.now + timedelta(seconds=wait.within_seconds)
+    unit.change_task(task, Task.begin_waiting, cause=f"for {wait.name} of {subject}")
+    unit.raw.execute(_LOCK, [task.awaits], prepare=True)
+    unit.raw.execute(_LATEST, [subject, wait.name], prepare=True)
+    row = unit.raw.fetchone()
+    if row is not None:
+        report(unit, task=task, node=node, payload=json.loads(row[0]))
+
+
+def report(unit: Unit, *, task: Task, node: Node, payload: dict[str, Any]) -> None:
+    """What it waited for has been reported; values that don't fit are for a person."""
+    outputs = {name: payload[name] for name in node.outputs if name in payload}
+    faults = output_faults(declared=node.outputs, returned=outputs)
+    if faults:
+        task.blocked_reason = "It was reported, but " + " ".join(one.message for one in faults)
+        unit.change_task(task, Task.await_manual, cause="reported with values that don't fit")
+        _open_case(unit, task, node, "outputs_unusable")
+        return
+    task.outputs = outputs
+    task.blocked_reason = ""
+    unit.change_task(task, Task.succeed, cause="it has been reported")
+
+
+def fall_due(unit: Unit, *, task: Task, node: Node) -> None:
+    """Its time has come: for a time that is the end, for a report it is the action after it."""
+    wait = node.wait
+    assert wait is not None
+    if wait.kind in ("until", "delay"):
+        unit.change_task(task, Task.succeed, cause="its time has come")
+        return
+    late = f"{node.title}: {wait.name} has not been reported in time."
+    if wait.otherwise == "continue":
+        task.outputs = dict(wait.default or {})
+        unit.change_task(task, Task.succeed, cause=f"{late} It goes on without.")
+    elif wait.otherwise == "fail":
+        task.blocked_reason = late
+        unit.change_task(task, Task.fail, cause=late)
+        if task.required:
+            _open_case(unit, task, node, "not_reported")
+    else:
+        task.blocked_reason = f"{late} A report still ends it; so does a person."
+        unit.change_task(task, Task.await_manual, cause=late)
+        _open_case(unit, task, node, "not_reported")
+
+
+def awaits(*, name: str, subject: str) -> str:
+    """What a waiting task's row says it waits for."""
+    return f"{name} {subject}"
+
+
+def instant(value: Any) -> datetime:
+    """An aware time from RFC 3339 text. Raises NoInstant."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise NoInstant(f"{value!r} is not an instant such as 2026-07-05T08:00:00Z.") from error
+    if found.tzinfo is None:
+        raise NoInstant(f"{value!r} names no time zone; write 2026-07-05T08:00:00Z.")
+    return found.astimezone(UTC)
+
+
+def _subject(unit: Unit, plan: Plan, task: Task, wait: Wait) -> str:
+    locked = unit.fulfillments[plan.fulfillment_id]
+    own = locked.business_key or locked.order_reference
+    if wait.kind == "milestone" and not wait.key:
+        return f"order:{own}"
+    key = resolve(wait.key, scope_of(unit, plan=plan, task=task))
+    if not isinstance(key, str | int) or isinstance(key, bool) or key == "":
+        raise NoInstant(f"{wait.key} is no business key but {key!r}.")
+    if wait.kind == "signal":
+        return f"key:{key}"[:250]
+    # Another order of the same client.
+    return f"order:{own.rpartition('/')[0]}/{key}"[:250]
+
+
+def _open_case(unit: Unit, task: Task, node: Node, code: str) -> None:
+    open_for_task(
+        unit,
+        task=task,
+        node=node,
+        category=CaseCategory.STUCK if code == "not_reported" else CaseCategory.DATA,
+        reason_code=code,
+        explanation=task.blocked_reason,
+    )
