@@ -104,10 +104,9 @@ class Assembly:
     # --- nodes ---------------------------------------------------------------------------------
 
     def _task(self, place: _Place, name: str, task: AnyStep, item: int | None) -> _Ends:
-        each = task.for_each if isinstance(task, CommandSpec | SubProcessSpec) else None
-        if each is None:
-            return self._once(place, name, task, item)
-        return self._fan_out(place, name, task, each, item)
+        if isinstance(task, CommandSpec | SubProcessSpec) and task.for_each is not None:
+            return self._fan_out(place, name, task, task.for_each, item)
+        return self._once(place, name, task, item)
 
     def _once(self, place: _Place, name: str, task: AnyStep, item: int | None) -> _Ends:
         if isinstance(task, SubProcessSpec):
@@ -169,13 +168,11 @@ class Assembly:
         )
         inner = replace(place, group=spread)
         ends = self._once(inner, f"{name}~element", task, item)
+        # The gate stands before the fan-out, and a milestone is reached with its end.
         for index in range(ends.start, len(self.nodes)):
-            # The gate stands before the fan-out, and what it reaches is reached with its end.
-            self.nodes[index] = replace(
-                self.nodes[index],
-                milestones=(),
-                **({"only_if": "", "preconditions": ()} if index == ends.start else {}),
-            )
+            self.nodes[index] = replace(self.nodes[index], milestones=())
+        first = self.nodes[ends.start]
+        self.nodes[ends.start] = replace(first, only_if="", preconditions=())
         gather = self._node(
             place,
             name,
@@ -321,22 +318,22 @@ def _same_item(by_item: Mapping[int | None, _Ends], item: int | None) -> list[_E
 
 def _edge(dependency: TaskDependency, upstream: AnyStep) -> Edge:
     """Its type and condition; where it goes from and to is filled in by the caller."""
-    common = {"source": -1, "target": -1}
+    bare = Edge(source=-1, target=-1, type=EdgeType.SUCCESS)
     if isinstance(dependency, HumanDependency):
-        return Edge(**common, type=EdgeType.HUMAN, labels=dependency.outcomes)
+        return replace(bare, type=EdgeType.HUMAN, labels=dependency.outcomes)
     when = dependency.when or ""
     if isinstance(dependency, OutputDependency):
-        return Edge(**common, type=EdgeType.OUTPUT, output=dependency.name, when=when)
+        return replace(bare, type=EdgeType.OUTPUT, output=dependency.name, when=when)
     if isinstance(upstream, ManualSpec):
         proceeding = tuple(
             name for name, does in upstream.manual.outcomes.items() if does == "proceed"
         )
-        return Edge(**common, type=EdgeType.HUMAN, labels=proceeding, when=when)
+        return replace(bare, type=EdgeType.HUMAN, labels=proceeding, when=when)
     kind = EdgeType.SUCCESS
     if isinstance(upstream, WaitSpec):
         reported = isinstance(upstream.wait, MilestoneWait | SignalWait)
         kind = EdgeType.MILESTONE if reported else EdgeType.TIME
-    return Edge(**common, type=kind, when=when)
+    return replace(bare, type=kind, when=when)
 
 
 _READ = re.compile(r"\btasks\.([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)")

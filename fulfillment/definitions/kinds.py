@@ -182,7 +182,7 @@ def steps_with_outputs(tasks: Mapping[str, AnyStep]) -> dict[str, dict[str, str]
     found: dict[str, dict[str, str]] = {}
     for name, task in tasks.items():
         each = getattr(task, "for_each", None)
-        types = {output: spec.type for output, spec in task.outputs.items()}
+        types: dict[str, str] = {output: spec.type for output, spec in task.outputs.items()}
         if each is not None:
             types = dict.fromkeys(types, "list") | dict.fromkeys(GATHERED, "integer")
         found[name] = types

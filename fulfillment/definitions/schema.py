@@ -158,11 +158,3 @@ def definition_document(definition: WorkflowDefinition) -> dict[str, Any]:
     for key in ("tasks", "milestones"):
         document[key] = [{"name": name, **spec} for name, spec in document[key].items()]
     return document
-
-
-def workflow_schema() -> dict[str, Any]:
-    """JSON Schema of a template file, for editors that check while one types."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **WorkflowDefinition.model_json_schema(mode="validation"),
-    }

@@ -15,6 +15,7 @@ from fulfillment.definitions.dependencies import (
     SuccessDependency,
     TaskDependency,
     TimeDependency,
+    Wait,
 )
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import AnyStep, WaitSpec
@@ -49,30 +50,26 @@ def written_out(definition: WorkflowDefinition) -> Mapping[str, AnyStep]:
 
 
 def _wait(task: AnyStep, one: Dependency, others: tuple[TaskDependency, ...]) -> WaitSpec:
-    common = {"scope": task.scope, "required": task.required, "join": task.join}
+    title: str
+    wait: Wait
     match one:
         case MilestoneDependency():
-            return WaitSpec(
-                title=f"Wait for {one.milestone.replace('_', ' ')}",
-                wait=MilestoneWait(
-                    milestone=one.milestone, within=one.within, otherwise=one.otherwise
-                ),
-                depends_on=others,
-                **common,
+            title = f"Wait for {one.milestone.replace('_', ' ')}"
+            wait = MilestoneWait(
+                milestone=one.milestone, within=one.within, otherwise=one.otherwise
             )
         case TimeDependency():
-            after = SuccessDependency(success=one.after)
-            return WaitSpec(
-                title="Wait for some time",
-                wait=DelayWait(delay=one.delay),
-                depends_on=(after,),
-                **common,
-            )
+            title, wait = "Wait for some time", DelayWait(delay=one.delay)
+            others = (SuccessDependency(success=one.after),)
         case InstantDependency():
-            return WaitSpec(
-                title="Wait until its time",
-                wait=InstantWait(until=one.until),
-                depends_on=others,
-                **common,
-            )
-    raise AssertionError(f"{one!r} is no wait")
+            title, wait = "Wait until its time", InstantWait(until=one.until)
+        case _:
+            raise AssertionError(f"{one!r} is no wait")
+    return WaitSpec(
+        title=title,
+        scope=task.scope,
+        required=task.required,
+        join=task.join,
+        depends_on=others,
+        wait=wait,
+    )

@@ -24,9 +24,7 @@ def branch(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         graph=graph,
         element=element,
         choices={
-            place: labels
-            for place, labels in decided.items()
-            if place != (task.node, element)
+            place: labels for place, labels in decided.items() if place != (task.node, element)
         },
     )
     mine = _around(graph, element, graph.nodes[task.node].group)
@@ -44,6 +42,4 @@ def branch(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
 
 def _around(graph: Graph, element: int, group: int | None) -> list[int]:
     """The nodes that a decision there can concern."""
-    return [
-        node.index for node in graph.nodes if node.group == (group if element else None)
-    ]
+    return [node.index for node in graph.nodes if node.group == (group if element else None)]

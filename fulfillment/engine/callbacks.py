@@ -131,6 +131,18 @@ def receive(*, report: Report) -> Receipt:
     return receipt
 
 
+def park(*, source: str, event_id: str, idempotency_key: str, body: Mapping[str, Any]) -> None:
+    """Keep what can't be read as a report, for a person; once, however often it comes.
+
+    All of it as PostgreSQL can store it. Raises the database's own errors: nothing was kept.
+    """
+    run_unit(
+        lambda unit: _insert(unit, source, event_id, idempotency_key, body),
+        fulfillment_ids=[],
+        actor=f"target {source}",
+    )
+
+
 def _find(report: Report) -> _Command | None:
     with cursor() as raw:
         raw.execute(_BY_KEY, [report.idempotency_key, report.source], prepare=True)
@@ -164,19 +176,23 @@ def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
 
 def _store(unit: Unit, report: Report) -> tuple[int, Disposition | None]:
     """The event's row, and what had become of it before; None when it is new."""
-    body = json.dumps(report.body)
-    unit.raw.execute(
-        _STORE,
-        [report.source, report.event_id, report.idempotency_key, body, unit.now],
-        prepare=True,
-    )
-    new = unit.raw.fetchone()
+    new = _insert(unit, report.source, report.event_id, report.idempotency_key, report.body)
     if new is not None:
-        return int(new[0]), None
+        return new, None
     event_id, disposition, key = _one(unit, _SEEN, [report.source, report.event_id])
     if key != report.idempotency_key:
         raise EventIdReused(f"{report.event_id!r} of {report.source} was a report on {key}.")
     return int(event_id), Disposition(disposition)
+
+
+def _insert(
+    unit: Unit, source: str, event_id: str, key: str, body: Mapping[str, Any]
+) -> int | None:
+    """The id of its new row, as unmatched; None when the event is there already."""
+    values = [source, event_id, key, json.dumps(body), unit.now]
+    unit.raw.execute(_STORE, values, prepare=True)
+    row = unit.raw.fetchone()
+    return None if row is None else int(row[0])
 
 
 def _dispose(

@@ -51,9 +51,7 @@ def _skip_unreachable(unit: Unit, plan: Plan) -> None:
     graph = graphs.by_id(plan.graph_id)
     tasks = _tasks(unit, plan)
     ahead = [
-        (task.node, task.element)
-        for task in tasks
-        if task.state in TASK_TERMINAL - TASK_SUCCESSFUL
+        (task.node, task.element) for task in tasks if task.state in TASK_TERMINAL - TASK_SUCCESSFUL
     ]
     unreachable: set[Place] = set()
     while ahead:

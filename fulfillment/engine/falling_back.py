@@ -1,4 +1,4 @@
-"""Fallbacks: another way to the same outputs, once the one before is known to have had no effect."""
+"""Fallbacks: another way to the same outputs, after a known no-effect outcome of the one before."""
 
 from __future__ import annotations
 

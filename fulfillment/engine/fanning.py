@@ -171,9 +171,7 @@ def _gathered(
     unit: Unit, plan: Plan, gather: Task, fan_out: FanOut, declared: Declared
 ) -> dict[str, Any]:
     """The outputs of the elements that succeeded, as lists in the elements' order."""
-    unit.raw.execute(
-        _OUTPUTS, [plan.pk, declared.last, sorted(TASK_SUCCESSFUL)], prepare=True
-    )
+    unit.raw.execute(_OUTPUTS, [plan.pk, declared.last, sorted(TASK_SUCCESSFUL)], prepare=True)
     found: dict[int, dict[str, Any]] = {
         element: json.loads(outputs) if outputs else {}
         for _, element, outputs in unit.raw.fetchall()
@@ -193,5 +191,3 @@ def _declared(plan: Plan, node: int) -> Declared:
     declared = graphs.by_id(plan.graph_id).nodes[node].fan_out
     assert declared is not None
     return declared
-
-

@@ -10,7 +10,7 @@ import psycopg
 
 from fulfillment.engine.database import Row, Table, Update, arrays
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, FanOut, InboundEvent, ManualTask, Plan, Signal, Task
+from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
 
 _PLANS = Table(
     "fulfillment_plan",
@@ -86,17 +86,6 @@ _ATTEMPTS = Table(
     outcome="text",
     code="text",
     message="text",
-)
-_INBOX = Table(
-    "fulfillment_inboundevent",
-    source="text",
-    event_id="text",
-    idempotency_key="text",
-    body="jsonb",
-    disposition="text",
-    task_id="bigint",
-    suggestions="jsonb",
-    received_at="timestamptz",
 )
 _OUTBOX = Table(
     "fulfillment_outboxevent",
@@ -271,7 +260,6 @@ def write_log(
     commands: Sequence[Command],
     attempts: Sequence[Attempt],
     finished: Sequence[Attempt],
-    inbound: Sequence[InboundEvent],
     outbox: Sequence[Row],
     transitions: Sequence[Row],
     heads: Sequence[Row],
@@ -282,7 +270,6 @@ def write_log(
         columns = ("id", "finished_at", "outcome", "code", "message")
         rows = [_values(attempt, columns) for attempt in finished]
         raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)
-    _INBOX.insert(raw, [_values(event, _INBOX.columns) for event in inbound])
     _OUTBOX.insert(raw, outbox)
     _TRANSITIONS.insert(raw, transitions)
     _HEADS.run(raw, heads)
@@ -290,7 +277,6 @@ def write_log(
 
 _JSON = frozenset(
     {
-        "body",
         "context",
         "elements",
         "failed",
@@ -298,10 +284,9 @@ _JSON = frozenset(
         "outcomes",
         "outputs",
         "payload",
-        "suggestions",
     }
 )
-_TEXT = frozenset({"state", "purpose", "outcome", "disposition"})
+_TEXT = frozenset({"state", "purpose", "outcome"})
 
 
 def _values(row: Any, columns: Sequence[str]) -> list[Any]:

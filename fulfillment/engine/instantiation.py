@@ -47,7 +47,7 @@ def new_tasks(
                 element=element,
                 key=f"{node.key}[{element}]" if element else node.key,
                 state=TaskState.PENDING,
-                target_id=node.target or None,
+                target_id=node.target,
                 priority=fulfillment.priority,
                 depth=graph.depth[index],
                 required=node.required,
@@ -60,9 +60,7 @@ def new_tasks(
     return found
 
 
-def instantiate(
-    unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 0
-) -> list[Task]:
+def instantiate(unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 0) -> list[Task]:
     """The same for a plan that runs already: its counts grow with it."""
     nodes = list(nodes)
     places = unit.places.setdefault(plan.pk, {})

@@ -206,9 +206,7 @@ def _had_no_effect(
         _fail_or_fall_back(unit, task, node, outcome, cause)
 
 
-def _fail_or_fall_back(
-    unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str
-) -> None:
+def _fail_or_fall_back(unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str) -> None:
     """Known to have had no effect: another way is tried, if there is one and no doubt at all."""
     if not lost_track_before(unit, task) and falling_back.fall_back(
         unit, task=task, node=node, outcome=outcome

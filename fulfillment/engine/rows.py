@@ -38,9 +38,7 @@ def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]
     return [Plan.from_db("default", PLAN_COLUMNS, row) for row in raw.fetchall()]
 
 
-def tasks_at(
-    raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]
-) -> list[Task]:
+def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -> list[Task]:
     """Tasks by (plan id, node, element); what does not exist is left out."""
     wanted = sorted(places)
     if not wanted:

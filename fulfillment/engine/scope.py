@@ -54,9 +54,9 @@ def scope_of(unit: Unit, *, plan: Plan, task: Task) -> dict[str, Any]:
 def element_value(unit: Unit, *, plan: Plan, place: Place) -> Any:
     """The value of one element of a fan-out."""
     spread, number = place
-    fresh = unit.fan_outs.get((plan.pk, spread))
-    if fresh is not None and fresh.pk is None:
-        return fresh.elements[number - 1]
+    known = unit.fan_outs.get((plan.pk, spread))
+    if known is not None and known._state.adding and known.elements:
+        return known.elements[number - 1]  # Not written yet.
     with cursor() as raw:
         raw.execute(_ELEMENT, [number - 1, plan.pk, spread], prepare=True)
         row = raw.fetchone()

@@ -51,9 +51,7 @@ def select(unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str) -> 
         cause = "everything it depends on is there"
 
 
-def select_or_defer(
-    unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str
-) -> None:
+def select_or_defer(unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str) -> None:
     """Select at once on the fast path; otherwise leave a note for the scanner."""
     wanted = {plan_id: list(found) for plan_id, found in wanted.items()}
     if settings.OMS_FAST_PATH:
@@ -84,9 +82,7 @@ def _is_runnable(unit: Unit, plan: Plan, task: Task) -> bool:
         return runnable(
             graph=graph,
             place=place,
-            states=places.states(
-                unit, plan=plan, places=preceding(graph=graph, place=place)
-            ),
+            states=places.states(unit, plan=plan, places=preceding(graph=graph, place=place)),
             choices=places.choices(unit, plan=plan, element=task.element)
             if node.deferred and graph.choosers
             else {},

@@ -13,8 +13,8 @@ from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
-from fulfillment.engine.reconciling import code_of
 from fulfillment.engine.progress import after
+from fulfillment.engine.reconciling import code_of
 from fulfillment.engine.rows import plans_by_id
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit

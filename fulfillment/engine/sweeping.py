@@ -22,7 +22,7 @@ WHERE a.finished_at IS NULL AND a.lease_expires_at < fulfillment_now()
 ORDER BY a.lease_expires_at, a.id LIMIT %s
 """
 _OVERDUE_REPORTS = """
-SELECT id, plan_id, fulfillment_id, node, element, target_id IS NULL, not_before
+SELECT id, plan_id, fulfillment_id, node, element, target_id = '', not_before
 FROM fulfillment_task
 WHERE state = 'ACCEPTED' AND not_before < fulfillment_now()
   AND (not_before, id) > (%s::timestamptz, %s)
@@ -88,7 +88,9 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in leases
+        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in (
+            leases
+        )
     ] + [
         Result(
             task_id=task_id,

@@ -25,7 +25,7 @@ from fulfillment.engine import chain, events, failpoints, flushing, hints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, FanOut, InboundEvent, ManualTask, Plan, Signal, Task
+from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,6 @@ class Unit:
     places: dict[int, dict[Place, Task | None]] = field(default_factory=dict)
     """By plan, what has been asked for; None is known not to exist."""
     finished_attempts: list[Attempt] = field(default_factory=list)
-    inbound: list[InboundEvent] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     hinted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     wake_ups: dict[str, timedelta] = field(default_factory=dict)
@@ -313,7 +312,6 @@ class Unit:
             commands=self.new_commands,
             attempts=self.new_attempts,
             finished=self.finished_attempts,
-            inbound=self.inbound,
             outbox=[event.row() for event in written],
             transitions=self.transitions,
             heads=[

@@ -28,7 +28,9 @@ class ManualTask(StatefulModel):
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
-    state = FSMField(default=ManualState.OPEN, choices=[(s, s) for s in ManualState], protected=True)
+    state = FSMField(
+        default=ManualState.OPEN, choices=[(s, s) for s in ManualState], protected=True
+    )
     queue = models.CharField(max_length=63)
     role = models.CharField(max_length=63)
     title = models.CharField(max_length=200)

@@ -165,15 +165,8 @@ class Task(StatefulModel):
     )
     key = models.CharField(max_length=200)
     state = FSMField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True)
-    target = models.ForeignKey(
-        TargetSystem,
-        models.PROTECT,
-        null=True,
-        blank=True,
-        db_constraint=False,
-        db_index=False,
-        help_text="Empty for what the engine or a person does.",
-    )
+    # Empty, and no row's name, for what the engine or a person does.
+    target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
     route = models.PositiveSmallIntegerField(
         default=0, db_default=0, help_text="0 as planned; else which of its fallbacks is used."
     )
@@ -236,9 +229,9 @@ class Task(StatefulModel):
                 condition=models.Q(held_by__isnull=False),
                 name="task_held",
             ),
-            # Accepted work that holds a slot of its target.
+            # Accepted work of a target: what holds a slot, and what a report may be about.
             models.Index(
-                fields=["target"],
+                fields=["target", "not_before"],
                 condition=models.Q(state=TaskState.ACCEPTED),
                 name="task_accepted",
             ),

@@ -29,9 +29,7 @@ class Signal(models.Model):
         ]
         indexes = [
             models.Index(fields=["subject", "name"], name="signal_by_subject"),
-            models.Index(
-                fields=["id"], condition=models.Q(applied=False), name="signal_to_apply"
-            ),
+            models.Index(fields=["id"], condition=models.Q(applied=False), name="signal_to_apply"),
         ]
 
     def __str__(self) -> str:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from fulfillment.definitions.canonical import canonical_json, content_hash
 from fulfillment.definitions.durations import LONGEST, format_duration, parse_duration
+from fulfillment.definitions.json_schema import workflow_schema
 from fulfillment.definitions.loading import load_workflow, parse_workflow
 from fulfillment.definitions.schema import (
     WorkflowDefinition,
     definition_document,
-    workflow_schema,
 )
 
 FIXTURES = Path(__file__).parent / "definitions"

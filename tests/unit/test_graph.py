@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,15 +17,28 @@ from fulfillment.definitions.graph import (
     PlannedWorkflow,
     Retry,
     arrange,
-    runnable_among,
     validate_graph,
 )
+from fulfillment.definitions.readiness import in_selection_order, runnable
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 WORKFLOW = PlannedWorkflow(
     name="test", version=1, title="Test", billing_trigger="order_submit", stalls_after_seconds=900
 )
+
+
+def runnable_among(
+    *, graph: Graph, candidates: Iterable[int], states: Mapping[int, TaskState]
+) -> list[int]:
+    """The candidates whose dependencies are met, in the order of selection."""
+    at = {(index, 0): state for index, state in states.items()}
+    waiting = [(one, 0) for one in candidates if states[one] == TaskState.PENDING]
+    return [
+        place[0]
+        for place in in_selection_order(graph=graph, places=waiting)
+        if runnable(graph=graph, place=place, states=at, choices={}, holds=bool)
+    ]
 
 
 def node(index: int, *, required: bool = True) -> Node:

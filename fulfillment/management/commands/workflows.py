@@ -12,9 +12,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
+from fulfillment.definitions.json_schema import workflow_schema
 from fulfillment.definitions.loading import load_workflow
 from fulfillment.definitions.mermaid import mermaid
-from fulfillment.definitions.schema import WorkflowDefinition, workflow_schema
+from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
 from fulfillment.models import WorkflowVersion
 from fulfillment.publishing import publish
