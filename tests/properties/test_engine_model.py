@@ -117,6 +117,11 @@ FOUND = {
         *(Begin(0, (Fate.BUSY,)), *SWEPT, Drain(0, (Fate.DONE,)), Advance(LONG)),
         *(Begin(0, (Fate.DONE,)), ANSWERED, Advance(LONG), Begin(0, (Fate.DONE,))),
     ),
+    "a send that the target had not seen when asked may still arrive, and fail": (
+        "asks",
+        *(Begin(0, (Fate.LOST,)), *SWEPT, Drain(0, (Fate.DONE,)), Advance(LONG)),
+        *(Begin(0, (Fate.TAKEN,)), ANSWERED, EndJob(0, Ending.FAILED), Deliver(0)),
+    ),
     "a send that never left is not the one that a report of a failure speaks of": (
         "asks",
         *(Drain(0, (Fate.NOT_SENT,)), Advance(LONG), Begin(0, (Fate.TAKEN,))),
