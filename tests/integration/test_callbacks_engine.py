@@ -36,7 +36,7 @@ def accepted(systems: ScriptedSystems) -> Claim:
     desk.workflow(
         {
             "one": desk.task(outputs={"number": {"type": "string", "optional": True}}),
-            "two": desk.task(after=["one"]),
+            "two": desk.task(after=["one"], input={"region": "${order.region}"}),
         }
     )
     desk.order()
