@@ -107,3 +107,25 @@ class CaseUnknown(FulfillmentError):
     """There is no fallout case of this number."""
 
     code = "fulfillment.case_unknown"
+
+
+class ManualTaskUnknown(FulfillmentError):
+    code = "manual.unknown"
+
+
+class OutcomeUnknown(FulfillmentError):
+    code = "manual.unknown_outcome"
+
+
+class DecisionMade(FulfillmentError):
+    """Somebody else has decided meanwhile."""
+
+    code = "manual.decided"
+
+
+class TaskUnknown(FulfillmentError):
+    code = "task.unknown"
+
+
+class NothingToRetry(FulfillmentError):
+    code = "task.nothing_to_retry"

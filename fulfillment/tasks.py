@@ -12,7 +12,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from fulfillment import operations
-from fulfillment.engine import deliveries, outbox, scanning, sending, stuck, sweeping
+from fulfillment.engine import deliveries, outbox, scanning, sending, signals, stuck, sweeping
 
 
 @worker_shutting_down.connect
@@ -32,6 +32,7 @@ def run_commands(*, target: str, **_: Any) -> int:
 def scan_runnable(**_: Any) -> int:
     """Release what was held for a time, select where that is due, hint at what may be claimed."""
     operations.release_ended_holds()
+    signals.apply_new()
     return scanning.scan()
 
 

@@ -152,6 +152,12 @@ def task(target: str = "alpha", *, after: Sequence[str] = (), **spec: Any) -> di
     }
 
 
+def step(*, after: Sequence[str] = (), **spec: Any) -> dict[str, Any]:
+    """The same for what no target system does: `decide=…`, `wait=…`, `manual=…` or `use=…`."""
+    depends_on = [{"success": name} for name in after] + list(spec.pop("depends_on", []))
+    return {"title": "A step", "depends_on": depends_on, **spec}
+
+
 def workflow(
     tasks: Mapping[str, Mapping[str, Any]], *, offering: str = "thing", **more: Any
 ) -> WorkflowDefinition:
@@ -163,7 +169,10 @@ def workflow(
             "title": "A workflow",
             "fulfils": [{"offering": offering, "actions": ["add"]}],
             "billing_trigger": "service_activation",
-            "tasks": {name: {"action": name, **spec} for name, spec in tasks.items()},
+            "tasks": {
+                name: {"action": name, **spec} if "target" in spec else spec
+                for name, spec in tasks.items()
+            },
             **more,
         }
     )
@@ -231,6 +240,7 @@ def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:
             "plan_id": claim.plan_id,
             "fulfillment_id": claim.fulfillment_id,
             "node": claim.node,
+            "element": claim.element,
             "attempt_id": claim.attempt_id,
             "attempt_number": claim.command.attempt,
             "purpose": claim.purpose,

@@ -21,6 +21,7 @@ _TASKS_AT = (
     + "ON t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element"
 )
 _TASKS_BY_PLAN = _TASKS + "WHERE t.plan_id = ANY(%s::bigint[])"
+_TASKS_BY_ID = _TASKS + "WHERE t.id = ANY(%s::bigint[])"
 _PLANS = f"SELECT {', '.join(PLAN_COLUMNS)} FROM fulfillment_plan WHERE id = ANY(%s::bigint[])"
 
 
@@ -44,6 +45,12 @@ def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -
     if not wanted:
         return []
     raw.execute(_TASKS_AT, [list(column) for column in zip(*wanted, strict=True)], prepare=True)
+    return [task_from_row(row) for row in raw.fetchall()]
+
+
+def tasks_by_id(raw: psycopg.Cursor[Row], task_ids: Iterable[int]) -> list[Task]:
+    """Tasks by id; what does not exist is left out."""
+    raw.execute(_TASKS_BY_ID, [sorted(task_ids)], prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import failpoints
+from fulfillment.engine import deciding, failpoints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
+from fulfillment.engine.halving import in_halves
 from fulfillment.engine.outcomes import LEASE_LOST, TIME_IS_UP, Result
 from fulfillment.engine.settlement import settle
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Purpose
+
+logger = logging.getLogger(__name__)
 
 _LOST_LEASES = """
 SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, t.element, a.id, a.number, a.purpose,
@@ -27,6 +31,10 @@ FROM fulfillment_task
 WHERE state = 'ACCEPTED' AND not_before < fulfillment_now()
   AND (not_before, id) > (%s::timestamptz, %s)
 ORDER BY not_before, id LIMIT %s
+"""
+_UNDECIDED = """
+SELECT id, fulfillment_id FROM fulfillment_manualtask
+WHERE state = 'OPEN' AND due_at < fulfillment_now() ORDER BY due_at LIMIT %s
 """
 _STILL_OPEN = """
 SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
@@ -70,9 +78,31 @@ def sweep(*, limit: int = 500) -> int:
             break
         lease = (leases[-1][-1], leases[-1][5]) if leases else lease
         report = (overdue[-1][-1], overdue[-1][0]) if overdue else report
+    swept += _end_decisions(limit)
     if problem is not None:
         raise problem
     return swept
+
+
+def _end_decisions(limit: int) -> int:
+    """Manual tasks that nobody has decided in time."""
+    with cursor() as raw:
+        raw.execute(_UNDECIDED, [limit], prepare=True)
+        due = raw.fetchall()
+
+    def fall_due(batch: Sequence[Row]) -> list[None]:
+        run_unit(
+            lambda unit: deciding.fall_due(unit, manual_ids=[row[0] for row in batch]),
+            fulfillment_ids=(row[1] for row in batch),
+            actor="deadline",
+        )
+        return []
+
+    def leave(row: Row, error: Exception) -> None:
+        logger.error("a decision can't fall due", exc_info=error, extra={"manual": row[0]})
+
+    in_halves(due, work=fall_due, culprit=leave)
+    return len(due)
 
 
 def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:

@@ -238,7 +238,8 @@ class Task(StatefulModel):
             # A signal: the tasks that wait for it.
             models.Index(
                 fields=["awaits"],
-                condition=models.Q(state=TaskState.ACCEPTED) & ~models.Q(awaits=""),
+                condition=models.Q(state__in=[TaskState.ACCEPTED, TaskState.AWAITING_MANUAL])
+                & ~models.Q(awaits=""),
                 name="task_awaits",
             ),
             # The sweeper: accepted tasks whose report is overdue.

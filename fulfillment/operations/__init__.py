@@ -6,6 +6,7 @@ passed the end of its lease.
 """
 
 from fulfillment.operations.closing import close_case
+from fulfillment.operations.deciding import decide, retry
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -24,6 +25,7 @@ __all__ = [
     "WantedHold",
     "await_in_flight",
     "close_case",
+    "decide",
     "edit_target",
     "fulfillment_of",
     "pause_target",
@@ -31,5 +33,6 @@ __all__ = [
     "release_ended_holds",
     "release_hold",
     "resume_target",
+    "retry",
     "wanted_hold",
 ]

@@ -1,0 +1,79 @@
+"""Manual tasks are decided: by a person, or by their deadline. One of both, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fulfillment.engine import graphs, manual
+from fulfillment.engine.progress import after
+from fulfillment.engine.rows import plans_by_id, tasks_by_id
+from fulfillment.engine.settlement import go_on
+from fulfillment.engine.unit import Unit
+from fulfillment.models import ManualState, ManualTask, Task
+from fulfillment.states import PLAN_SELECTABLE, TASK_TERMINAL, TaskState
+
+
+def decide(
+    unit: Unit,
+    *,
+    manual_id: int,
+    outcome: str,
+    values: Mapping[str, Any],
+    actor: str,
+    reason: str,
+) -> ManualTask:
+    """Settle an open manual task; one that is not open any more is returned as it is.
+
+    Raises DefinitionInvalid with every fault of the values, and KeyError for an outcome that
+    it does not have.
+    """
+    row = ManualTask.objects.get(pk=manual_id)
+    task = _adopt(unit, [row])[row.task_id]
+    if row.state != ManualState.OPEN or task.state != TaskState.AWAITING_MANUAL:
+        return row
+    plan = unit.plans[task.plan_id]
+    manual.decide(
+        unit,
+        manual=row,
+        task=task,
+        node=graphs.by_id(plan.graph_id).nodes[task.node],
+        outcome=outcome,
+        values=values,
+        actor=actor,
+        reason=reason,
+    )
+    _follow(unit, [task])
+    return row
+
+
+def fall_due(unit: Unit, *, manual_ids: Sequence[int]) -> None:
+    """Nobody has decided these in time, if that is still so."""
+    rows = list(
+        ManualTask.objects.filter(
+            pk__in=manual_ids, state=ManualState.OPEN, due_at__lt=unit.now
+        ).order_by("pk")
+    )
+    tasks = _adopt(unit, rows)
+    open_rows = [row for row in rows if tasks[row.task_id].state == TaskState.AWAITING_MANUAL]
+    for row in open_rows:
+        task = tasks[row.task_id]
+        manual.fall_due(unit, plan=unit.plans[task.plan_id], manual=row, task=task)
+    _follow(unit, [tasks[row.task_id] for row in open_rows])
+
+
+def _adopt(unit: Unit, rows: Sequence[ManualTask]) -> dict[int, Task]:
+    tasks = tasks_by_id(unit.raw, [row.task_id for row in rows])
+    unit.adopt_tasks(tasks)
+    unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
+    return {task.pk: unit.tasks[task.pk] for task in tasks}
+
+
+def _follow(unit: Unit, tasks: Sequence[Task]) -> None:
+    wanted: dict[int, set[tuple[int, int]]] = {}
+    for task in tasks:
+        plan = unit.plans[task.plan_id]
+        found = wanted.setdefault(plan.pk, set())
+        if task.state in TASK_TERMINAL and plan.state in PLAN_SELECTABLE:
+            found |= after(unit, plan=plan, task=task)
+    go_on(unit, wanted=wanted)

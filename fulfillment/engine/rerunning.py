@@ -1,0 +1,103 @@
+"""What has failed without effect is tried again by hand: a task, or the elements that failed."""
+
+from __future__ import annotations
+
+from fulfillment.definitions.graph import NodeKind
+from fulfillment.definitions.references import resolve
+from fulfillment.engine import cases, commanding, fanning, graphs
+from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
+from fulfillment.engine.scope import scope_of
+from fulfillment.engine.settlement import go_on
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Task
+from fulfillment.states import PLAN_SELECTABLE, TaskState
+
+_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
+
+
+def rerun(unit: Unit, *, task_id: int) -> list[str]:
+    """Send a failed command anew, with fresh clocks and a key of its own; the tasks' keys.
+
+    Of a fan-out that failed only the failed elements run again. Empty when there is nothing
+    that could be tried again: what is not FAILED_FINAL, a decision of a person, a plan that is
+    over.
+    """
+    tasks = tasks_by_id(unit.raw, [task_id])
+    unit.adopt_tasks(tasks)
+    unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
+    task = unit.tasks[task_id]
+    plan = unit.plans[task.plan_id]
+    if task.state != TaskState.FAILED_FINAL or plan.state not in PLAN_SELECTABLE:
+        return []
+    graph = graphs.by_id(plan.graph_id)
+    failed = [task]
+    if graph.nodes[task.node].kind is NodeKind.GATHER:
+        unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.pk]))
+        spread = next(
+            node.index
+            for node in graph.nodes
+            if node.fan_out is not None and node.fan_out.gather == task.node
+        )
+        failed = [
+            one
+            for one in unit.tasks.values()
+            if one.plan_id == plan.pk
+            and one.state == TaskState.FAILED_FINAL
+            and graph.nodes[one.node].group == spread
+        ]
+    again = [one for one in failed if graph.nodes[one.node].is_command]
+    for one in again:
+        _send_anew(unit, one)
+        if one.element:
+            _reopen(unit, one)
+    if again:
+        go_on(unit, wanted={plan.pk: []})
+    return [one.key for one in again]
+
+
+def _send_anew(unit: Unit, task: Task) -> None:
+    plan = unit.plans[task.plan_id]
+    node = graphs.routed(plan.graph_id, task.node, 0)
+    payload = resolve(node.input, scope_of(unit, plan=plan, task=task)) if node.input else {}
+    unit.raw.execute(_LATEST, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    assert row is not None
+    task.route = 0
+    task.target_id = node.target
+    task.sends = 0
+    task.lost_leases = 0
+    task.unanswered_queries = 0
+    task.not_before = unit.now
+    task.blocked_reason = ""
+    unit.change_task(task, Task.try_again, cause="tried again by hand")
+    commanding.write(
+        unit,
+        plan=plan,
+        task=task,
+        target=node.target,
+        action=node.action,
+        payload=payload,
+        revision=int(row[0] or 0) + 1,
+    )
+    cases.resolve_cases(
+        unit, subjects=[cases.of_task(task.pk)], resolution="The task is tried again by hand."
+    )
+
+
+def _reopen(unit: Unit, task: Task) -> None:
+    """Its element counts as under way again, and the fan-out as open."""
+    plan = unit.plans[task.plan_id]
+    graph = graphs.by_id(plan.graph_id)
+    spread = graph.nodes[task.node].group
+    assert spread is not None
+    fan_out = fanning.of(unit, plan=plan, node=spread)
+    fan_out.failed = [number for number in fan_out.failed if number != task.element]
+    declared = graph.nodes[spread].fan_out
+    assert declared is not None
+    gather = unit.places[plan.pk].get((declared.gather, 0))
+    if gather is not None and gather.state == TaskState.FAILED_FINAL:
+        gather.blocked_reason = ""
+        unit.change_task(gather, Task.reopen, cause="failed elements are tried again")
+        cases.resolve_cases(
+            unit, subjects=[cases.of_task(gather.pk)], resolution="Its elements are tried again."
+        )

@@ -1,0 +1,142 @@
+"""Milestones and signals from outside: kept first, then told to whoever waits for them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine.outcomes import Result
+from fulfillment.engine.settlement import settle
+from fulfillment.engine.waits import awaits
+from fulfillment.errors import FulfillmentError
+
+logger = logging.getLogger(__name__)
+
+_STORE = """
+INSERT INTO fulfillment_signal (
+    source, event_id, name, subject, payload, occurred_at, received_at, applied)
+VALUES (%s, %s, %s, %s, %s, coalesce(%s, fulfillment_now()), fulfillment_now(), false)
+ON CONFLICT (source, event_id) DO NOTHING RETURNING id
+"""
+_SEEN = "SELECT id, name, subject FROM fulfillment_signal WHERE source = %s AND event_id = %s"
+_NEW = """
+SELECT id, name, subject, payload, source FROM fulfillment_signal
+WHERE NOT applied ORDER BY id LIMIT %s
+"""
+# Whoever is just beginning to wait for it holds this lock until its wait is committed.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 11))"
+_WAITING = """
+SELECT id, plan_id, fulfillment_id, node, element FROM fulfillment_task
+WHERE awaits = %s AND awaits <> '' AND state IN ('ACCEPTED', 'AWAITING_MANUAL') ORDER BY id
+"""
+_APPLIED = "UPDATE fulfillment_signal SET applied = true WHERE id = %s"
+_ACTOR = "signals"
+
+
+class SignalReused(FulfillmentError):
+    """The event id was that of another signal; its sender has to give each its own."""
+
+    code = "signal.event_id_reused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    signal_id: int
+    duplicate: bool
+    """The same event had been received before."""
+
+
+def of_order(*, business_key: str) -> str:
+    """The subject of an order's milestones."""
+    return f"order:{business_key}"[:250]
+
+
+def of_key(*, key: str) -> str:
+    """The subject of a signal with a business key."""
+    return f"key:{key}"[:250]
+
+
+def receive(
+    *,
+    source: str,
+    event_id: str,
+    name: str,
+    subject: str,
+    payload: Mapping[str, Any],
+    occurred_at: datetime | None = None,
+) -> Received:
+    """Keep what has happened, and tell everybody who waits for it.
+
+    Whoever begins to wait for it later finds it. Raises SignalReused; a database error means
+    that nothing was received.
+    """
+    with cursor() as raw:
+        raw.execute(
+            _STORE,
+            [source, event_id, name, subject, json.dumps(payload), occurred_at],
+            prepare=True,
+        )
+        row = raw.fetchone()
+        if row is None:
+            raw.execute(_SEEN, [source, event_id], prepare=True)
+            known = raw.fetchone()
+            assert known is not None
+            if (known[1], known[2]) != (name, subject):
+                raise SignalReused(
+                    f"{event_id!r} of {source} was {known[1]} of {known[2]}; every event needs "
+                    "an id of its own."
+                )
+            return Received(signal_id=known[0], duplicate=True)
+    _apply((row[0], name, subject, json.dumps(payload), source))
+    return Received(signal_id=row[0], duplicate=False)
+
+
+def apply_new(*, limit: int = 200) -> int:
+    """Tell of what was kept and not told yet: milestones of other orders, and after a crash.
+
+    Returns how many signals it went through.
+    """
+    with cursor() as raw:
+        raw.execute(_NEW, [limit], prepare=True)
+        found = raw.fetchall()
+    for row in found:
+        try:
+            _apply(row)
+        except FulfillmentError:
+            logger.exception("a signal could not be applied", extra={"signal": row[0]})
+    return len(found)
+
+
+def _apply(signal: Row) -> None:
+    signal_id, name, subject, payload, source = signal
+    awaited = awaits(name=name, subject=subject)
+    with transaction.atomic(), cursor() as raw:
+        raw.execute(_LOCK, [awaited], prepare=True)
+        raw.execute(_WAITING, [awaited], prepare=True)
+        waiting = raw.fetchall()
+    outcome = Outcome(kind=OutcomeKind.SUCCEEDED, outputs=json.loads(payload))
+    if waiting:
+        settle(
+            results=[
+                Result(
+                    task_id=task_id,
+                    plan_id=plan_id,
+                    fulfillment_id=fulfillment_id,
+                    node=node,
+                    element=element,
+                    outcome=outcome,
+                )
+                for task_id, plan_id, fulfillment_id, node, element in waiting
+            ],
+            actor=clean(f"{_ACTOR}: {source}", 150),
+        )
+    with cursor() as raw:
+        raw.execute(_APPLIED, [signal_id], prepare=True)

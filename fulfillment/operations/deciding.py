@@ -1,0 +1,103 @@
+"""Deciding manual tasks, and trying again what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fulfillment.engine import deciding, rerunning
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.errors import (
+    DecisionMade,
+    ManualTaskUnknown,
+    NothingToRetry,
+    OutcomeUnknown,
+    TaskUnknown,
+)
+from fulfillment.models import ManualState, ManualTask, Task
+from fulfillment.operations.records import log, reason_of
+
+
+def decide(
+    *,
+    manual_id: int,
+    outcome: str,
+    actor: str,
+    reason: str,
+    values: Mapping[str, Any] | None = None,
+) -> ManualTask:
+    """Decide an open manual task, with the values that its form asks for.
+
+    Of two people one decides, and the other is told what was decided. Raises ManualTaskUnknown,
+    OutcomeUnknown, DecisionMade, ReasonMissing, and DefinitionInvalid with every fault of the
+    values.
+    """
+    reason = reason_of(reason)
+    known = ManualTask.objects.filter(pk=manual_id).first()
+    if known is None:
+        raise ManualTaskUnknown(
+            f"There is no manual task {manual_id}; `manage.py manual list` shows those open."
+        )
+    if outcome not in known.outcomes:
+        raise OutcomeUnknown(
+            f"{known.title} has no outcome {outcome!r}; it has: {', '.join(known.outcomes)}."
+        )
+
+    def work(unit: Unit) -> ManualTask:
+        row = deciding.decide(
+            unit,
+            manual_id=manual_id,
+            outcome=outcome,
+            values=values or {},
+            actor=actor,
+            reason=reason,
+        )
+        if row not in unit.decided:
+            raise DecisionMade(
+                f"{row.title}: {row.decided_by or 'somebody else'} was quicker, with "
+                f"{row.outcome or str(row.state).lower()}; nothing was changed."
+            )
+        log(
+            kind="decide",
+            subject=f"manual:{manual_id}",
+            actor=actor,
+            reason=reason,
+            before={"state": ManualState.OPEN.value},
+            after={"outcome": outcome, "values": dict(values or {})},
+            now=unit.now,
+        )
+        return row
+
+    return run_unit(work, fulfillment_ids=[known.fulfillment_id], actor=actor)
+
+
+def retry(*, task_id: int, actor: str, reason: str) -> list[str]:
+    """Send a task that failed without effect anew; of a fan-out the elements that failed.
+
+    Returns the keys of what runs again. Raises TaskUnknown, NothingToRetry, ReasonMissing, and
+    ValueMissing when its input still can't be made.
+    """
+    reason = reason_of(reason)
+    task = Task.objects.filter(pk=task_id).first()
+    if task is None:
+        raise TaskUnknown(f"There is no task {task_id}.")
+
+    def work(unit: Unit) -> list[str]:
+        again = rerunning.rerun(unit, task_id=task_id)
+        if not again:
+            raise NothingToRetry(
+                f"{task.key} is {unit.tasks[task_id].state}: only what has failed for good, in a "
+                "plan that still runs, is tried again by hand."
+            )
+        log(
+            kind="retry",
+            subject=f"task:{task_id}",
+            actor=actor,
+            reason=reason,
+            before={"state": "FAILED_FINAL"},
+            after={"tasks": again[:100]},
+            now=unit.now,
+        )
+        return again
+
+    return run_unit(work, fulfillment_ids=[task.fulfillment_id], actor=actor)
