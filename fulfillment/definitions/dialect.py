@@ -68,8 +68,9 @@ _RETURNS = {
     "MAP": "object",
     "DYN": "any",
 }
-_FAULT = re.compile(r"^ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
+_FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
 _OPERATOR = re.compile(r"'?(?<![\w.])(_\?_:_|_\[_\]|_[-+*/%<>=!&|]+_|[!-]_|@in)'?")
+_NOT_JSON = "its result is of a kind that JSON does not have"
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 
 
@@ -127,7 +128,7 @@ def plain(value: Any) -> Any:
     try:
         return value.value()
     except (RuntimeError, TypeError, ValueError) as error:
-        raise Failed("its result is of a kind that JSON does not have") from error
+        raise Failed(_NOT_JSON) from error
 
 
 def _cel_type(spelled: str) -> Any:
@@ -254,6 +255,7 @@ def _faults(text: str) -> Iterator[tuple[int, int, str]]:
     for line, column, message in found:
         if "recursion depth" in message:
             message = "it is nested too deeply"
+        message = re.sub(r" \[[A-Z_]+\]$", "", message)
         yield max(int(line), 1), max(int(column), 1), _worded(message)
 
 
@@ -262,9 +264,14 @@ def _reason(text: str) -> str:
     text = _STATUS.sub("", _STATUS.sub("", text.strip()))
     if "Iteration budget" in text:
         return "its loops take more than 10,000 steps"
+    if text.startswith("Unable to convert"):
+        return _NOT_JSON
     if text.startswith("Key not found in map : "):
         return f"there is no {text.removeprefix('Key not found in map : ')}"
-    worded = _worded(text).replace("No matching overloads found : ", "can't be reckoned: ")
+    worded = _worded(text)
+    if worded.startswith("No matching overloads found : "):
+        what = worded.removeprefix("No matching overloads found : ")
+        worded = re.sub(r"(['\w])\(", r"\1 can't be applied to (", what, count=1)
     if "null" in worded:
         worded += "; something is null here, so test that first (x != null && …)"
     return worded
