@@ -140,7 +140,7 @@ def _cel_type(spelled: str) -> Any:
     return cel.Type(TYPES[spelled])
 
 
-_COMPARED = "int uint double string bytes bool timestamp duration".split()
+_COMPARED = ["int", "uint", "double", "string", "bytes", "bool", "timestamp", "duration"]
 _MIXED = (("double", "int"), ("int", "double"))
 _RECKONED: Mapping[str, Callable[[float, float], float]] = {
     "_+_": operator.add,

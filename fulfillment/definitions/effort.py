@@ -29,21 +29,21 @@ class Shape(NamedTuple):
     """The size of a value: everything in it, its direct members, and the largest of those."""
 
     size: int
-    count: int
+    members: int
     widest: int
 
 
 SMALL = Shape(1, 1, 1)
 _NUMBER_AS_TEXT = 64
+_COPIED_MEMBER = 2
 _REGULAR_EXPRESSION = 20_000
 """Work of preparing one, in units; about a millisecond for the largest that are allowed."""
 # What gives a number, a truth value or an instant, however large its arguments.
 _SMALL_RESULTS = frozenset(
-    "_&&_ _||_ !_ -_ _==_ _!=_ _<_ _<=_ _>_ _>=_ _-_ _*_ _/_ _%_ @in size contains startsWith "
-    "endsWith matches int uint double bool timestamp duration indexOf lastIndexOf hasValue "
-    "@not_strictly_false getDate getDayOfMonth getDayOfWeek getDayOfYear getFullYear getHours "
-    "getMilliseconds getMinutes getMonth getSeconds math.round math.ceil math.floor math.abs "
-    "math.trunc math.sign math.isNaN math.isInf math.isFinite math.sqrt".split()
+    {"_&&_", "_||_", "!_", "-_", "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in"}
+    | {"_-_", "_*_", "_/_", "_%_", "int", "uint", "double", "bool", "timestamp", "duration"}
+    | {"size", "contains", "startsWith", "endsWith", "matches", "indexOf", "lastIndexOf"}
+    | {"hasValue", "@not_strictly_false"}
 )
 
 
@@ -93,13 +93,13 @@ def _call(function: str, arguments: list[Effort]) -> Effort:
         # Nothing is copied: the result is one of the arguments.
         work, steps = _together(arguments, plus=1)
         return Effort(_largest(shapes), work, steps)
-    count, widest = sum(s.count for s in shapes), max((s.widest for s in shapes), default=1)
+    members, widest = sum(s.members for s in shapes), max((s.widest for s in shapes), default=1)
     if function == "_+_":
-        return Effort(Shape(size, count, widest), *totals)
+        return Effort(Shape(size, members, widest), *totals)
     if function == "replace":
         size *= shapes[-1].size if len(shapes) < 4 else max(s.size for s in shapes)
     elif function == "join" and len(shapes) > 1:
-        size += shapes[0].count * shapes[1].size
+        size += shapes[0].members * shapes[1].size
     else:
         size = 2 * size + _NUMBER_AS_TEXT
     return Effort(Shape(size, size, size), *_together(arguments, plus=size))
@@ -108,7 +108,7 @@ def _call(function: str, arguments: list[Effort]) -> Effort:
 def _loop(node: Loop, shapes: Mapping[str, Shape]) -> Effort:
     over = effort_of(node.over, shapes)
     start = effort_of(node.start, shapes)
-    times = over.shape.count
+    times = over.shape.members
     inside = {**shapes, **{name: _part(over.shape) for name in node.variables}}
     # A step adds to what was gathered before and reads it once, so what it adds is found by
     # letting it start from nothing.
@@ -118,15 +118,16 @@ def _loop(node: Loop, shapes: Mapping[str, Shape]) -> Effort:
     run = min(times, MAXIMUM_STEPS)
     gathered = Shape(
         start.shape.size + run * added.size,
-        start.shape.count + run * added.count,
+        start.shape.members + run * added.members,
         max(start.shape.widest, added.widest),
     )
     result = effort_of(node.result, {**shapes, node.gathered: gathered})
     work, steps = _together(once, plus=1)
+    if added.members and isinstance(node.start, Collection):
+        # map and filter copy what they have gathered so far at every step.
+        work += _COPIED_MEMBER * run * added.members // 2
     outside_work, outside_steps = _together([over, start, result], plus=gathered.size)
-    return Effort(
-        result.shape, outside_work + run * work, outside_steps + times * (1 + steps)
-    )
+    return Effort(result.shape, outside_work + run * work, outside_steps + times * (1 + steps))
 
 
 def _part(shape: Shape) -> Shape:
@@ -136,7 +137,7 @@ def _part(shape: Shape) -> Shape:
 def _largest(shapes: list[Shape]) -> Shape:
     return Shape(
         max((s.size for s in shapes), default=1),
-        max((s.count for s in shapes), default=1),
+        max((s.members for s in shapes), default=1),
         max((s.widest for s in shapes), default=1),
     )
 

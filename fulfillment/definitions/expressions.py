@@ -30,7 +30,7 @@ from fulfillment.definitions.expression_tree import (
     tree_of,
 )
 from fulfillment.definitions.paths import MISSING, look_up
-from fulfillment.errors import FulfillmentError
+from fulfillment.errors import FulfillmentError, ValueUnavailable
 
 MAXIMUM_LENGTH = 2_000
 MAXIMUM_LOOP_DEPTH = 3
@@ -44,9 +44,7 @@ _INTEGERS = range(-(2**63), 2**63)
 _GROWING = frozenset({"_+_", "replace", "join"})
 _FORBIDDEN = {"format": "join texts with +, and write numbers with string()"}
 
-_TEXT = (
-    r"[rRbB]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')"
-)
+_TEXT = r"[rRbB]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')"
 _COMMENT = r"//[^\n]*"
 _DOTTED = r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*"
 _WORDS = re.compile(rf"{_TEXT}|{_COMMENT}|({_DOTTED})", re.ASCII)
@@ -59,7 +57,7 @@ class ExpressionInvalid(FulfillmentError):
     code = "fulfillment.expression_invalid"
 
 
-class ExpressionFailed(FulfillmentError):
+class ExpressionFailed(ValueUnavailable):
     """An expression came to no usable value with the values that it was given."""
 
     code = "fulfillment.expression_failed"
@@ -196,14 +194,18 @@ def _refuse(reason: str) -> None:
     raise dialect.Refused([(0, 0, reason)])
 
 
+def paths_in(text: str) -> frozenset[tuple[str, ...]]:
+    """Every dotted path that the text mentions; some may be variables of its loops."""
+    found = (match[1] for match in _WORDS.finditer(text[: MAXIMUM_LENGTH + 1]))
+    return frozenset(tuple(_without_spaces(one).split(".")) for one in found if one)
+
+
 @lru_cache(maxsize=4096)
 def _mentioned(text: str) -> frozenset[str]:
-    """Every dotted name that the text could read: each with its beginnings."""
-    found = set()
-    for match in _WORDS.finditer(text[: MAXIMUM_LENGTH + 1]):
-        parts = _without_spaces(match[1] or "").split(".")
-        found.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
-    return frozenset(found)
+    """The same as dotted names: each with its beginnings."""
+    return frozenset(
+        ".".join(path[:length]) for path in paths_in(text) for length in range(1, len(path) + 1)
+    )
 
 
 def _without_spaces(text: str) -> str:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from fulfillment.definitions import topology
 from fulfillment.definitions.graph import Targets, unknown_target
-from fulfillment.definitions.references import (
-    ITEM_FIELDS,
-    ORDER_FIELDS,
-    Reference,
-    ReferenceMalformed,
-    parse,
-    texts_in,
-)
+from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.schema import (
     CompensationSpec,
     OutputDependency,
     RetryPolicySpec,
-    Scope,
     TaskSpec,
     WorkflowDefinition,
 )
 from fulfillment.errors import Fault
-
-Report = Callable[[str, str, str], None]
-"""(code, path, message)"""
 
 
 def validate(definition: WorkflowDefinition, targets: Targets | None = None) -> list[Fault]:
@@ -115,20 +101,13 @@ def _check_dependencies(
 
 
 def _check_task(definition: WorkflowDefinition, name: str, task: TaskSpec, report: Report) -> None:
-    readable = {
-        dependency.output
-        for dependency in task.depends_on
-        if isinstance(dependency, OutputDependency)
-    }
-    readers = _Readers(definition=definition, scope=task.scope, report=report)
-    readers.check(task.input, path=f"tasks.{name}.input", readable=readable)
+    readable = Readable.for_task(definition=definition, task=name, report=report)
+    readable.check_mapping(task.input, f"tasks.{name}.input")
     if isinstance(task.compensation, CompensationSpec):
-        own = {f"{name}.{output}" for output in task.outputs}
         path = f"tasks.{name}.compensation"
         # Undo runs after the task itself, so what it returned is known by then.
-        readers.check(
-            task.compensation.input, path=f"{path}.input", readable=readable | own, of=name
-        )
+        undo = Readable.for_task(definition=definition, task=name, report=report, own_outputs=True)
+        undo.check_mapping(task.compensation.input, f"{path}.input")
         if task.irreversible:
             message = "An irreversible task can't be undone: write {none: <the reason>}."
             report("irreversible_with_compensation", path, message)
@@ -136,8 +115,10 @@ def _check_task(definition: WorkflowDefinition, name: str, task: TaskSpec, repor
 
 def _check_feasibility(definition: WorkflowDefinition, report: Report) -> None:
     for position, check in enumerate(definition.feasibility):
-        readers = _Readers(definition=definition, scope=check.scope, report=report)
-        readers.check(check.input, path=f"feasibility[{position}].input", readable=None)
+        readable = Readable(
+            definition=definition, scope=check.scope, report=report, outputs=None, plan=False
+        )
+        readable.check_mapping(check.input, f"feasibility[{position}].input")
 
 
 def _check_order_of_tasks(definition: WorkflowDefinition, report: Report) -> None:
@@ -178,81 +159,3 @@ def _check_targets(definition: WorkflowDefinition, targets: Targets, report: Rep
         if message:
             part = "action" if target in targets else "target"
             report("unknown_target", f"{path}.{part}", message)
-
-
-class _Readers:
-    """Checks the references of one input mapping against what its scope may read."""
-
-    def __init__(self, *, definition: WorkflowDefinition, scope: Scope, report: Report) -> None:
-        self._tasks = definition.tasks
-        self._scope = scope
-        self._report = report
-
-    def check(
-        self, value: Mapping[str, Any], *, path: str, readable: set[str] | None, of: str = ""
-    ) -> None:
-        """`readable` are the `task.output` pairs at hand; None where no task has run yet. `of`
-        is the task whose own outputs may be read, when it is an undo."""
-        for place, text in texts_in(value, path=path):
-            try:
-                parts = parse(text)
-            except ReferenceMalformed as malformed:
-                self._report("reference_malformed", place, str(malformed))
-                continue
-            for part in parts:
-                if isinstance(part, Reference):
-                    code, message = self._fault(part, readable, of)
-                    if code:
-                        self._report(code, place, f"${{{part}}}: {message}")
-
-    def _fault(self, reference: Reference, readable: set[str] | None, of: str) -> tuple[str, str]:
-        root, rest = reference.root, reference.path[1:]
-        if root == "tasks" and readable is not None:
-            return self._task_fault(reference, readable, of)
-        item_root = "item" if self._scope is Scope.ITEM else "items"
-        if root == "order":
-            return _field_fault(rest, ORDER_FIELDS)
-        if root == item_root:
-            # `items` alone is the list of whole items, `items.0.price` the first one's price.
-            picked = rest[1:] if root == "items" and rest and rest[0].isdecimal() else rest
-            return _field_fault(picked, ITEM_FIELDS)
-        if root in ("item", "items"):
-            message = (
-                f"{self._scope.value}-level, so write {item_root}. (order-level tasks serve all "
-                "items at once: items.price is the list of prices)."
-            )
-            return "reference_scope", message
-        roots = f"order, {item_root}" + (", tasks" if readable is not None else "")
-        return "reference_root", f"unknown root; here one may refer to {roots}."
-
-    def _task_fault(self, reference: Reference, readable: set[str], of: str) -> tuple[str, str]:
-        if len(reference.path) < 3:
-            return "reference_path", "write tasks.<task>.<output>."
-        task, output = reference.path[1:3]
-        upstream = self._tasks.get(task)
-        if upstream is None:
-            return "unknown_task", f"there is no task {task!r}."
-        if output not in upstream.outputs:
-            return "undeclared_output", f"{task} declares no output {output!r}."
-        if f"{task}.{output}" not in readable:
-            message = f"add {{output: {task}.{output}}} to depends_on, so that the value is there."
-            return "output_without_dependency", message
-        if upstream.outputs[output].optional and not reference.optional:
-            message = f"this output is optional; write ${{{reference}?}} to pass null without it."
-            return "optional_output", message
-        return "", ""
-
-
-def _field_fault(
-    path: tuple[str, ...], fields: Mapping[str, frozenset[str] | None]
-) -> tuple[str, str]:
-    if not path:
-        return "", ""
-    if path[0] not in fields:
-        known = ", ".join(fields)
-        return "reference_path", f"there is no {path[0]!r} (known: {known})."
-    members = fields[path[0]]
-    if members is not None and len(path) > 1 and (path[1] not in members or len(path) > 2):
-        known = ", ".join(sorted(members)) or "none, it is a plain value"
-        return "reference_path", f"{path[0]} has no member {'.'.join(path[1:])!r} (known: {known})."
-    return "", ""

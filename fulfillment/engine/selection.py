@@ -11,11 +11,12 @@ from typing import Any
 from django.conf import settings
 
 from fulfillment.definitions.graph import Graph, runnable_among
-from fulfillment.definitions.references import ValueMissing, node_input
+from fulfillment.definitions.references import node_input
 from fulfillment.engine import graphs
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.unit import Unit
+from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, Command, Plan, Task
 from fulfillment.states import TaskState
 
@@ -59,7 +60,7 @@ def _ready(
     node = graph.nodes[task.node]
     try:
         payload = _payload(plan, graph, task, tasks)
-    except ValueMissing as error:
+    except ValueUnavailable as error:
         task.blocked_reason = f"The input of {task.key} can't be made: {error}"
         unit.change_task(task, Task.await_manual, cause="input could not be resolved")
         open_for_task(
@@ -105,4 +106,5 @@ def _payload(plan: Plan, graph: Graph, task: Task, tasks: Mapping[int, Task]) ->
         order=context["order"],
         items={int(position): item for position, item in context["items"].items()},
         outputs={index: tasks[index].outputs or {} for index in graph.predecessors[task.node]},
+        plan={"created_at": plan.created_at.isoformat(), "order_version": plan.order_version},
     )
