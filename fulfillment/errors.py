@@ -49,6 +49,12 @@ class DefinitionInvalid(FulfillmentError):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class ValueUnavailable(FulfillmentError):
+    """What a task is to be given, or a question to be decided by, can't be made of the data."""
+
+    code = "fulfillment.value_unavailable"
+
+
 class PublishedVersionDiffers(FulfillmentError):
     """This name and version is published with other content; publish it as a new version."""
 

@@ -20,6 +20,7 @@ from fulfillment.definitions.steps import (
     CommandSpec,
     Effect,
     ManualSpec,
+    OutputSpec,
     Scope,
     SubProcessSpec,
     WaitSpec,
@@ -177,13 +178,12 @@ def _check_call(path: str, task: SubProcessSpec, used: WorkflowDefinition, repor
             report("output_type", f"{path}.outputs.{output}", message)
 
 
-def steps_with_outputs(tasks: Mapping[str, AnyStep]) -> dict[str, dict[str, str]]:
-    """Per task what those behind it may read: output name -> type."""
-    found: dict[str, dict[str, str]] = {}
+def steps_with_outputs(tasks: Mapping[str, AnyStep]) -> dict[str, dict[str, OutputSpec]]:
+    """Per task what those behind it may read: of a fan-out lists, and how many there are."""
+    found: dict[str, dict[str, OutputSpec]] = {}
     for name, task in tasks.items():
-        each = getattr(task, "for_each", None)
-        types: dict[str, str] = {output: spec.type for output, spec in task.outputs.items()}
-        if each is not None:
-            types = dict.fromkeys(types, "list") | dict.fromkeys(GATHERED, "integer")
-        found[name] = types
+        found[name] = dict(task.outputs)
+        if getattr(task, "for_each", None) is not None:
+            found[name] = {output: OutputSpec(type="list") for output in task.outputs}
+            found[name].update({one: OutputSpec(type="integer") for one in GATHERED})
     return found

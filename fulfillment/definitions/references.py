@@ -1,8 +1,10 @@
-"""Input mapping: `${path}` references into the order, its items and upstream outputs.
+"""Input mapping: `${…}` refers to the order, its items and upstream outputs.
 
-A text that is exactly one reference becomes the value it points at, whatever its JSON type;
-inside other text the value is written out. `$${` stands for a literal `${`, and a trailing
-`?` (`${order.promised_at?}`) turns a missing value into null, or into nothing within text.
+What stands in it is a plain path (`${order.region}`) or else an expression
+(`${item.quantity * 2}`, see `expressions`) over the same names. A text that is exactly one of
+them becomes its value, whatever its JSON type; inside other text the value is written out.
+`$${` stands for a literal `${`, and a trailing `?` (`${order.promised_at?}`) turns a path's
+missing value into null, or into nothing within text.
 """
 
 from __future__ import annotations
@@ -14,41 +16,23 @@ from functools import lru_cache
 from typing import Any
 
 from fulfillment.definitions.canonical import canonical_json
-from fulfillment.definitions.graph import Graph
-from fulfillment.errors import FulfillmentError
+from fulfillment.definitions.expressions import (
+    ExpressionFailed,
+    ExpressionInvalid,
+    compile_expression,
+)
+from fulfillment.definitions.names import names_under
+from fulfillment.definitions.paths import MISSING, look_up
+from fulfillment.errors import FulfillmentError, ValueUnavailable
 
-ORDER_FIELDS: Mapping[str, frozenset[str] | None] = {
-    "id": frozenset(),
-    "external_id": frozenset(),
-    "version": frozenset(),
-    "customer": frozenset({"id", "name", "tier"}),
-    "billing_account": frozenset(),
-    "region": frozenset(),
-    "channel": frozenset(),
-    "requested_at": frozenset(),
-    "promised_at": frozenset(),
-    "priority": frozenset(),
-}
-"""What `order.` offers; the members of a field, or None when they are free."""
-ITEM_FIELDS: Mapping[str, frozenset[str] | None] = {
-    "item_id": frozenset(),
-    "position": frozenset(),
-    "action": frozenset(),
-    "offering": frozenset(),
-    "quantity": frozenset(),
-    "characteristics": None,
-    "price": frozenset({"one_off", "recurring", "currency"}),
-    "place": None,
-    "asset": None,
-}
-"""What `item.`, and for order-level tasks `items.`, offers."""
-
-_TOKEN = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
-_PATH = re.compile(r"[^\s.{}$?]+(\.[^\s.{}$?]+)*")
-_MISSING = object()
+_START = re.compile(r"\$\$\{|\$\{")
+# Texts in an expression may hold braces of their own.
+_INSIDE = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[{}]")
+# A minus belongs to the path: names of characteristics have them.
+_PATH = re.compile(r"[^\s.{}$?()\[\]<>=!&|+*/%,:\"'`\\]+(\.[^\s.{}$?()\[\]<>=!&|+*/%,:\"'`\\]+)*")
 
 
-class ValueMissing(FulfillmentError):
+class ValueMissing(ValueUnavailable):
     """An input mapping refers to a value that the order or an upstream task does not have."""
 
     code = "fulfillment.value_missing"
@@ -63,7 +47,7 @@ class ValueMissing(FulfillmentError):
 
 
 class ReferenceMalformed(FulfillmentError):
-    """A `${` is not followed by a dotted path and `}`."""
+    """A `${` is not followed by a dotted path or an expression and `}`."""
 
     code = "fulfillment.reference_malformed"
 
@@ -71,7 +55,7 @@ class ReferenceMalformed(FulfillmentError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     path: tuple[str, ...]
-    """Its first member is the root: order, item, items or tasks."""
+    """Its first member is the root: order, item, items, tasks, plan, element or inputs."""
     optional: bool = False
 
     @property
@@ -80,6 +64,19 @@ class Reference:
 
     def __str__(self) -> str:
         return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """An expression within a mapping, not compiled yet: that takes the names it may read."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Part = str | Reference | Computed
 
 
 def texts_in(value: Any, *, path: str = "") -> Iterator[tuple[str, str]]:
@@ -95,121 +92,106 @@ def texts_in(value: Any, *, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> tuple[str | Reference, ...]:
-    """The literal and referring parts of a text. Raises ReferenceMalformed."""
-    if "${" not in text:
-        return (text,)
-    parts: list[str | Reference] = []
+def parse(text: str) -> tuple[Part, ...]:
+    """The literal, referring and computed parts of a text. Raises ReferenceMalformed."""
+    parts: list[Part] = []
     literal, end = "", 0
-    for token in _TOKEN.finditer(text):
-        literal += text[end : token.start()]
-        end = token.end()
-        if token.group() == "$${":
+    while start := _START.search(text, end):
+        literal += text[end : start.start()]
+        end = start.end()
+        if start.group() == "$${":
             literal += "${"
             continue
-        path = token.group(1).removesuffix("?")
-        if not token.group().endswith("}") or not _PATH.fullmatch(path):
+        close = _closing(text, end)
+        inside = text[end:close].strip() if close is not None else ""
+        if close is None or not inside:
             raise ReferenceMalformed(
-                f"{token.group()!r} in {text!r} is not a reference; write ${{order.region}}, "
-                "${item.characteristics.<name>} or ${tasks.<task>.<output>}, or $${ for a "
-                "literal ${."
+                f"{text[start.start() : (close or len(text)) + 1]!r} in {text!r} is not a "
+                "reference; write ${order.region}, ${item.characteristics.<name>}, "
+                "${tasks.<task>.<output>} or an expression, or $${ for a literal ${."
             )
         if literal:
             parts.append(literal)
             literal = ""
-        parts.append(Reference(path=tuple(path.split(".")), optional=token.group(1).endswith("?")))
+        parts.append(_part(inside))
+        end = close + 1
     literal += text[end:]
     if literal or not parts:
         parts.append(literal)
     return tuple(parts)
 
 
-def resolve(value: Any, scope: Mapping[str, Any]) -> Any:
+def resolve(value: Any, scope: Mapping[str, Any], *, names: Mapping[str, str] | None = None) -> Any:
     """The JSON value with every reference replaced by what `scope` holds under its root.
 
     A list on the way is looked into member by member (`items.price` is the list of prices)
-    unless the next name is a position. Raises ValueMissing and ReferenceMalformed.
+    unless the next name is a position. `names` are what expressions may read, with types; by
+    default what order, item, items, plan and element of the scope offer. Raises
+    ValueUnavailable (ValueMissing, ExpressionFailed) and ReferenceMalformed.
     """
     if isinstance(value, str):
-        return _resolved_text(parse(value), scope) if "${" in value else value
+        return _resolved_text(parse(value), scope, names) if "${" in value else value
     if isinstance(value, Mapping):
-        return {key: resolve(member, scope) for key, member in value.items()}
+        return {key: resolve(member, scope, names=names) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [resolve(member, scope) for member in value]
+        return [resolve(member, scope, names=names) for member in value]
     return value
 
 
-def node_input(
-    *,
-    graph: Graph,
-    index: int,
-    order: Mapping[str, Any],
-    items: Mapping[int, Mapping[str, Any]],
-    outputs: Mapping[int, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """The payload of one node's command.
-
-    `items` maps positions to item snapshots, `outputs` maps node indexes to what those tasks
-    returned; only `graph.output_sources[index]` are looked up. Raises ValueMissing.
-    """
-    node = graph.nodes[index]
-    if not node.input:
-        return {}
-    scope: dict[str, Any] = {"order": order}
-    if node.item is not None:
-        scope["item"] = items[node.item]
-    else:
-        scope["items"] = [items[position] for position in node.items]
-    sources = graph.output_sources[index]
-    if sources:
-        scope["tasks"] = {
-            task: (
-                [outputs.get(one, {}) for one in source]
-                if isinstance(source, tuple)
-                else outputs.get(source, {})
-            )
-            for task, source in sources.items()
-        }
-    return {key: resolve(value, scope) for key, value in node.input.items()}
+def _closing(text: str, start: int) -> int | None:
+    """Where the `}` stands that closes what was opened before `start`."""
+    depth = 0
+    for token in _INSIDE.finditer(text, start):
+        if token.group() == "{":
+            depth += 1
+        elif token.group() == "}":
+            if not depth:
+                return token.start()
+            depth -= 1
+    return None
 
 
-def _resolved_text(parts: Sequence[str | Reference], scope: Mapping[str, Any]) -> Any:
-    if len(parts) == 1 and isinstance(parts[0], Reference):
-        reference = parts[0]
-        found = _look_up(scope, reference.path, optional=reference.optional)
-        if found is not _MISSING:
-            return found
-        if reference.optional:
-            return None
-        raise ValueMissing(reference=str(reference))
+def _part(inside: str) -> Reference | Computed:
+    path = inside.removesuffix("?")
+    if not _PATH.fullmatch(path):
+        return Computed(text=inside)
+    return Reference(path=tuple(path.split(".")), optional=path != inside)
+
+
+def _resolved_text(
+    parts: Sequence[Part], scope: Mapping[str, Any], names: Mapping[str, str] | None
+) -> Any:
+    if len(parts) == 1 and not isinstance(parts[0], str):
+        return _value(parts[0], scope, names)
     written = []
     for part in parts:
         if isinstance(part, str):
             written.append(part)
             continue
-        found = _look_up(scope, part.path, optional=part.optional)
-        if found is _MISSING or found is None:
-            if not part.optional:
-                raise ValueMissing(reference=str(part))
-        else:
+        found = _value(part, scope, names)
+        if found is not None:
             written.append(found if isinstance(found, str) else canonical_json(found))
+        elif isinstance(part, Computed):
+            raise ExpressionFailed(text=part.text, reason="it is null, and stands within a text")
+        elif not part.optional:
+            raise ValueMissing(reference=str(part))
     return "".join(written)
 
 
-def _look_up(value: Any, path: Sequence[str], *, optional: bool) -> Any:
-    for position, name in enumerate(path):
-        if isinstance(value, Mapping):
-            value = value.get(name, _MISSING)
-        elif isinstance(value, list | tuple):
-            if name.isdecimal() and len(name) < 10:
-                value = value[int(name)] if int(name) < len(value) else _MISSING
-            else:
-                members = [_look_up(one, path[position:], optional=optional) for one in value]
-                if _MISSING not in members:
-                    return members
-                return [None if m is _MISSING else m for m in members] if optional else _MISSING
-        else:
-            return _MISSING
-        if value is _MISSING:
-            return _MISSING
-    return value
+def _value(
+    part: Reference | Computed, scope: Mapping[str, Any], names: Mapping[str, str] | None
+) -> Any:
+    if isinstance(part, Computed):
+        if names is None:
+            names = names_under(frozenset(scope))
+        try:
+            return compile_expression(text=part.text, names=names).evaluate(scope)
+        except ExpressionInvalid as invalid:
+            # Whoever published it under other rules does not stop the engine.
+            raise ExpressionFailed(text=part.text, reason=str(invalid)) from invalid
+    found = look_up(scope, part.path, optional=part.optional)
+    if found is not MISSING:
+        return found
+    if part.optional:
+        return None
+    raise ValueMissing(reference=str(part))

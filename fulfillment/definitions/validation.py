@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from fulfillment.definitions import topology
 from fulfillment.definitions.branches import check_branches
 from fulfillment.definitions.dependencies import (
+    InstantDependency,
+    InstantWait,
+    MilestoneWait,
     OutputDependency,
+    SignalWait,
+    SuccessDependency,
     TaskDependency,
     TimeDependency,
 )
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
-from fulfillment.definitions.references import (
-    ITEM_FIELDS,
-    ORDER_FIELDS,
-    Reference,
-    ReferenceMalformed,
-    parse,
-    texts_in,
-)
+from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
     CommandSpec,
     CompensationSpec,
     DecisionSpec,
+    NamedBranches,
     RetryPolicySpec,
-    Scope,
+    Rule,
+    SubProcessSpec,
+    WaitSpec,
 )
 from fulfillment.definitions.waits import written_out
 from fulfillment.errors import Fault
 
-Report = Callable[[str, str, str], None]
-"""(code, path, message)"""
 _KINDS = ("success", "output", "human", "milestone", "delay", "until")
 
 
@@ -67,8 +65,8 @@ def validate(
     check_kinds(definition, report)
     for name, task in definition.tasks.items():
         _check_dependencies(definition, name, task, report)
-        if isinstance(task, CommandSpec):
-            _check_task(definition, name, task, report)
+        _check_reading(definition, name, task, report)
+    _check_results(definition, report)
     check_branches(written_out(definition), report)
     if not any(task.required for task in definition.tasks.values()):
         report("nothing_required", "tasks", "At least one task must be required.")
@@ -147,32 +145,88 @@ def _check_dependencies(
             report("required_after_optional", path, message)
 
 
-def _check_task(
+def _check_reading(
+    definition: WorkflowDefinition, name: str, task: AnyStep, report: Report
+) -> None:
+    """Every mapping and condition of a task, against what it can read where it stands."""
+    path = f"tasks.{name}"
+    each = task.for_each if isinstance(task, CommandSpec | SubProcessSpec) else None
+    outside = Readable.for_task(definition=definition, task=name, report=report)
+    inside = outside
+    if each is not None:
+        outside.check_mapping(each.over, f"{path}.for_each.over")
+        inside = Readable.for_task(definition=definition, task=name, report=report, element=True)
+    if task.only_if is not None:
+        outside.check_condition(task.only_if, f"{path}.only_if")
+    for position, one in enumerate(task.preconditions):
+        outside.check_condition(one.check, f"{path}.preconditions[{position}].check")
+    for position, dependency in enumerate(task.depends_on):
+        place = f"{path}.depends_on[{position}]"
+        if isinstance(dependency, InstantDependency):
+            outside.check_mapping(dependency.until, f"{place}.until")
+        elif isinstance(dependency, SuccessDependency | OutputDependency) and dependency.when:
+            # What a condition reads must be there whether it holds or not.
+            certain = Readable.for_task(
+                definition=definition, task=name, report=report, certain=True
+            )
+            certain.check_condition(dependency.when, f"{place}.when")
+    match task:
+        case CommandSpec():
+            inside.check_mapping(task.input, f"{path}.input")
+            for position, other in enumerate(task.fallback):
+                inside.check_mapping(other.input, f"{path}.fallback[{position}].input")
+            _check_undo(definition, name, task, report)
+        case SubProcessSpec():
+            inside.check_mapping(task.input, f"{path}.input")
+        case DecisionSpec(decide=NamedBranches() as named):
+            outside.check_mapping(named.names, f"{path}.decide.names")
+        case DecisionSpec(decide=tuple() as rules):
+            for position, rule in enumerate(rules):
+                if isinstance(rule, Rule):
+                    outside.check_condition(rule.when, f"{path}.decide[{position}].when")
+        case WaitSpec(wait=MilestoneWait(order=str() as order)):
+            outside.check_mapping(order, f"{path}.wait.order")
+        case WaitSpec(wait=SignalWait() as wait):
+            outside.check_mapping(wait.key, f"{path}.wait.key")
+        case WaitSpec(wait=InstantWait() as wait):
+            outside.check_mapping(wait.until, f"{path}.wait.until")
+
+
+def _check_undo(
     definition: WorkflowDefinition, name: str, task: CommandSpec, report: Report
 ) -> None:
-    readable = {
-        dependency.output
-        for dependency in task.depends_on
-        if isinstance(dependency, OutputDependency)
-    }
-    readers = _Readers(definition=definition, scope=task.scope, report=report)
-    readers.check(task.input, path=f"tasks.{name}.input", readable=readable)
-    if isinstance(task.compensation, CompensationSpec):
-        own = {f"{name}.{output}" for output in task.outputs}
-        path = f"tasks.{name}.compensation"
-        # Undo runs after the task itself, so what it returned is known by then.
-        readers.check(
-            task.compensation.input, path=f"{path}.input", readable=readable | own, of=name
-        )
-        if task.irreversible:
-            message = "An irreversible task can't be undone: write {none: <the reason>}."
-            report("irreversible_with_compensation", path, message)
+    if not isinstance(task.compensation, CompensationSpec):
+        return
+    path = f"tasks.{name}.compensation"
+    # Undo runs after the task itself, so what it returned is known by then.
+    undo = Readable.for_task(
+        definition=definition,
+        task=name,
+        report=report,
+        own_outputs=True,
+        element=task.for_each is not None,
+    )
+    undo.check_mapping(task.compensation.input, f"{path}.input")
+    if task.irreversible:
+        message = "An irreversible task can't be undone: write {none: <the reason>}."
+        report("irreversible_with_compensation", path, message)
+
+
+def _check_results(definition: WorkflowDefinition, report: Report) -> None:
+    """What a sub-process hands back is made of outputs of its own tasks."""
+    if definition.subprocess is None:
+        return
+    readable = Readable.for_results(definition=definition, report=report)
+    for name, result in definition.subprocess.outputs.items():
+        readable.check_mapping(result.value, f"subprocess.outputs.{name}.value")
 
 
 def _check_feasibility(definition: WorkflowDefinition, report: Report) -> None:
     for position, check in enumerate(definition.feasibility):
-        readers = _Readers(definition=definition, scope=check.scope, report=report)
-        readers.check(check.input, path=f"feasibility[{position}].input", readable=None)
+        readable = Readable(
+            definition=definition, scope=check.scope, report=report, outputs=None, plan=False
+        )
+        readable.check_mapping(check.input, f"feasibility[{position}].input")
 
 
 def _check_order_of_tasks(definition: WorkflowDefinition, report: Report) -> None:
@@ -228,81 +282,3 @@ def _check_targets(definition: WorkflowDefinition, targets: Targets, report: Rep
         if message:
             part = "action" if target in targets else "target"
             report("unknown_target", f"{path}.{part}", message)
-
-
-class _Readers:
-    """Checks the references of one input mapping against what its scope may read."""
-
-    def __init__(self, *, definition: WorkflowDefinition, scope: Scope, report: Report) -> None:
-        self._tasks = definition.tasks
-        self._scope = scope
-        self._report = report
-
-    def check(
-        self, value: Mapping[str, Any], *, path: str, readable: set[str] | None, of: str = ""
-    ) -> None:
-        """`readable` are the `task.output` pairs at hand; None where no task has run yet. `of`
-        is the task whose own outputs may be read, when it is an undo."""
-        for place, text in texts_in(value, path=path):
-            try:
-                parts = parse(text)
-            except ReferenceMalformed as malformed:
-                self._report("reference_malformed", place, str(malformed))
-                continue
-            for part in parts:
-                if isinstance(part, Reference):
-                    code, message = self._fault(part, readable, of)
-                    if code:
-                        self._report(code, place, f"${{{part}}}: {message}")
-
-    def _fault(self, reference: Reference, readable: set[str] | None, of: str) -> tuple[str, str]:
-        root, rest = reference.root, reference.path[1:]
-        if root == "tasks" and readable is not None:
-            return self._task_fault(reference, readable, of)
-        item_root = "item" if self._scope is Scope.ITEM else "items"
-        if root == "order":
-            return _field_fault(rest, ORDER_FIELDS)
-        if root == item_root:
-            # `items` alone is the list of whole items, `items.0.price` the first one's price.
-            picked = rest[1:] if root == "items" and rest and rest[0].isdecimal() else rest
-            return _field_fault(picked, ITEM_FIELDS)
-        if root in ("item", "items"):
-            message = (
-                f"{self._scope.value}-level, so write {item_root}. (order-level tasks serve all "
-                "items at once: items.price is the list of prices)."
-            )
-            return "reference_scope", message
-        roots = f"order, {item_root}" + (", tasks" if readable is not None else "")
-        return "reference_root", f"unknown root; here one may refer to {roots}."
-
-    def _task_fault(self, reference: Reference, readable: set[str], of: str) -> tuple[str, str]:
-        if len(reference.path) < 3:
-            return "reference_path", "write tasks.<task>.<output>."
-        task, output = reference.path[1:3]
-        upstream = self._tasks.get(task)
-        if upstream is None:
-            return "unknown_task", f"there is no task {task!r}."
-        if output not in upstream.outputs:
-            return "undeclared_output", f"{task} declares no output {output!r}."
-        if f"{task}.{output}" not in readable:
-            message = f"add {{output: {task}.{output}}} to depends_on, so that the value is there."
-            return "output_without_dependency", message
-        if upstream.outputs[output].optional and not reference.optional:
-            message = f"this output is optional; write ${{{reference}?}} to pass null without it."
-            return "optional_output", message
-        return "", ""
-
-
-def _field_fault(
-    path: tuple[str, ...], fields: Mapping[str, frozenset[str] | None]
-) -> tuple[str, str]:
-    if not path:
-        return "", ""
-    if path[0] not in fields:
-        known = ", ".join(fields)
-        return "reference_path", f"there is no {path[0]!r} (known: {known})."
-    members = fields[path[0]]
-    if members is not None and len(path) > 1 and (path[1] not in members or len(path) > 2):
-        known = ", ".join(sorted(members)) or "none, it is a plain value"
-        return "reference_path", f"{path[0]} has no member {'.'.join(path[1:])!r} (known: {known})."
-    return "", ""

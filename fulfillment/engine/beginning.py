@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from fulfillment.definitions.expressions import ExpressionFailed, holds
+from fulfillment.definitions.expressions import ExpressionFailed
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.readiness import Place
-from fulfillment.definitions.references import ValueMissing, resolve
+from fulfillment.definitions.references import ValueMissing
 from fulfillment.engine import fanning, graphs, manual, waits
 from fulfillment.engine.commanding import command
 from fulfillment.engine.fallout import open_for_task
-from fulfillment.engine.scope import scope_of
+from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.errors import FulfillmentError
+from fulfillment.errors import FulfillmentError, ValueUnavailable
 from fulfillment.models import CaseCategory, Plan, Task
-
-Scope = Mapping[str, Any]
 
 
 def begin(unit: Unit, *, plan: Plan, task: Task, cause: str) -> set[Place]:
@@ -29,13 +24,13 @@ def begin(unit: Unit, *, plan: Plan, task: Task, cause: str) -> set[Place]:
     """
     node = graphs.by_id(plan.graph_id).nodes[task.node]
     try:
-        if node.only_if and not holds(node.only_if, scope_of(unit, plan=plan, task=task)):
+        if node.only_if and not scope_of(unit, plan=plan, task=task).holds(node.only_if):
             unit.change_task(task, Task.skip, cause=f"it is not the case that {node.only_if}")
             return set()
         if not _meets_preconditions(unit, plan, task, node):
             return set()
         return _begin(unit, plan, task, node, cause)
-    except (ValueMissing, ExpressionFailed, fanning.NotAList, waits.NoInstant) as error:
+    except (ValueUnavailable, fanning.NotAList, waits.NoInstant) as error:
         cannot_begin(unit, task=task, node=node, error=error)
         return set()
 
@@ -64,7 +59,7 @@ def _meets_preconditions(unit: Unit, plan: Plan, task: Task, node: Node) -> bool
     if not node.preconditions:
         return True
     scope = scope_of(unit, plan=plan, task=task)
-    broken = [one.message for one in node.preconditions if not holds(one.check, scope)]
+    broken = [one.message for one in node.preconditions if not scope.holds(one.check)]
     if broken:
         task.blocked_reason = f"{task.key} must not begin: {' '.join(broken)}"
         unit.change_task(task, Task.await_manual, cause="a precondition does not hold")
@@ -102,16 +97,16 @@ def _decide(unit: Unit, task: Task, node: Node, scope: Scope) -> None:
     assert node.decision is not None
     decision = node.decision
     if decision.names:
-        named = resolve(decision.names, scope)
-        unknown = [one for one in named if one not in decision.among] if named else []
-        if not isinstance(named, list) or unknown:
+        named = scope.value(decision.names)
+        if not isinstance(named, list) or any(one not in decision.among for one in named):
             raise ExpressionFailed(
-                f"{decision.names} named {named!r}; it may name {', '.join(decision.among)}."
+                text=decision.names,
+                reason=f"it named {named!r}, and may name {', '.join(decision.among)}",
             )
         created = tuple(dict.fromkeys(named))
     else:
         created = next(
-            rule.create for rule in decision.rules if not rule.when or holds(rule.when, scope)
+            rule.create for rule in decision.rules if not rule.when or scope.holds(rule.when)
         )
     task.outputs = {"created": list(created)}
     unit.change_task(
@@ -120,9 +115,9 @@ def _decide(unit: Unit, task: Task, node: Node, scope: Scope) -> None:
 
 
 def _pass_on(unit: Unit, task: Task, node: Node, scope: Scope) -> None:
-    outputs = {name: resolve(value, scope) for name, value in node.input.items()}
+    outputs = {name: scope.value(value) for name, value in node.input.items()}
     faults = output_faults(declared=node.outputs, returned=outputs)
     if faults:
-        raise ExpressionFailed(" ".join(fault.message for fault in faults))
+        raise ExpressionFailed(text=node.task, reason=" ".join(fault.message for fault in faults))
     task.outputs = outputs
     unit.change_task(task, Task.conclude, cause="its values are there")

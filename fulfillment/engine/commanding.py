@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Node
-from fulfillment.definitions.references import resolve
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -15,7 +14,7 @@ from fulfillment.models import Command, Plan, Task
 
 def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
     """Make a task READY with its first command. Raises ValueMissing and ExpressionFailed."""
-    payload = resolve(node.input, scope_of(unit, plan=plan, task=task)) if node.input else {}
+    payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
     task.not_before = unit.now
     unit.change_task(task, Task.make_ready, cause=cause)
     write(

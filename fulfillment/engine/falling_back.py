@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from adapters.contract import Outcome
-from fulfillment.definitions.expressions import ExpressionFailed
 from fulfillment.definitions.graph import Node
-from fulfillment.definitions.references import ValueMissing, resolve
 from fulfillment.engine import commanding
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
+from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Task
 from fulfillment.states import TaskState
 
@@ -26,8 +25,8 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
     plan = unit.plans[task.plan_id]
     other = node.fallbacks[task.route]
     try:
-        payload = resolve(other.input, scope_of(unit, plan=plan, task=task)) if other.input else {}
-    except (ValueMissing, ExpressionFailed):
+        payload = scope_of(unit, plan=plan, task=task).value(other.input) if other.input else {}
+    except ValueUnavailable:
         return False
     before = task.target_id
     task.route += 1

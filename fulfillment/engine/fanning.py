@@ -8,7 +8,6 @@ from typing import Any
 
 from fulfillment.definitions.nodes import FanOut as Declared
 from fulfillment.definitions.readiness import Place, existence
-from fulfillment.definitions.references import resolve
 from fulfillment.engine import graphs, places
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.instantiation import instantiate
@@ -54,7 +53,7 @@ def spread(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     Raises NotAList, ValueMissing and ExpressionFailed.
     """
     declared = _declared(plan, task.node)
-    elements = resolve(declared.over, scope_of(unit, plan=plan, task=task))
+    elements = scope_of(unit, plan=plan, task=task).value(declared.over)
     if not isinstance(elements, list):
         raise NotAList(f"{declared.over} is no list but {type(elements).__name__}.")
     if len(elements) > LARGEST:

@@ -37,7 +37,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
                 for name, output in node.outputs.items()
                 if name != "outcome"
             },
-            context=scope_of(unit, plan=plan, task=task),
+            context=dict(scope_of(unit, plan=plan, task=task).values),
             due_at=unit.now + timedelta(seconds=work.within_seconds),
             otherwise=work.otherwise,
             opened_at=unit.now,

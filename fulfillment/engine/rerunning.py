@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fulfillment.definitions.graph import NodeKind
-from fulfillment.definitions.references import resolve
 from fulfillment.engine import cases, commanding, fanning, graphs
 from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.scope import scope_of
@@ -58,7 +57,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
 def _send_anew(unit: Unit, task: Task) -> None:
     plan = unit.plans[task.plan_id]
     node = graphs.routed(plan.graph_id, task.node, 0)
-    payload = resolve(node.input, scope_of(unit, plan=plan, task=task)) if node.input else {}
+    payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
     unit.raw.execute(_LATEST, [task.pk], prepare=True)
     row = unit.raw.fetchone()
     assert row is not None

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from fulfillment.definitions.expressions import compile_condition
+from fulfillment.definitions.names import output_type
+from fulfillment.definitions.paths import MISSING
 from fulfillment.definitions.readiness import Place, place_beside
+from fulfillment.definitions.references import resolve
+from fulfillment.definitions.scopes import node_names, node_scope
 from fulfillment.engine import graphs, places
 from fulfillment.engine.database import cursor
 from fulfillment.engine.unit import Unit
@@ -13,42 +20,64 @@ from fulfillment.models import Plan, Task
 _ELEMENT = "SELECT elements -> %s FROM fulfillment_fanout WHERE plan_id = %s AND node = %s"
 
 
-def scope_of(unit: Unit, *, plan: Plan, task: Task) -> dict[str, Any]:
-    """By root: order, item or items, tasks, plan, and where they apply element and inputs.
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Values by root, and the types of their names. Both methods raise ValueUnavailable."""
 
-    Everything that the task depends on has succeeded, or its outputs are left out.
-    """
+    values: Mapping[str, Any]
+    names: Mapping[str, str]
+
+    def value(self, mapping: Any) -> Any:
+        """A JSON value with its references and expressions resolved."""
+        return resolve(mapping, self.values, names=self.names)
+
+    def holds(self, condition: str) -> bool:
+        return compile_condition(text=condition, names=self.names).holds(self.values)
+
+
+def scope_of(unit: Unit, *, plan: Plan, task: Task) -> Scope:
+    """What a task can read now; outputs of what has not succeeded are missing."""
     graph = graphs.by_id(plan.graph_id)
     node = graph.nodes[task.node]
     context = graphs.context_of(plan)
-    items = context["items"]
-    scope: dict[str, Any] = {
-        "order": context["order"],
-        "plan": {
-            "created_at": plan.created_at.isoformat(),
-            "order_version": plan.order_version,
-        },
-    }
-    if node.item is not None:
-        scope["item"] = items[str(node.item)]
-    else:
-        scope["items"] = [items[str(position)] for position in node.items]
-    sources = graph.output_sources[task.node]
 
     def outputs(index: int) -> dict[str, Any]:
         place = place_beside(graph=graph, node=index, element=task.element)
         found = places.at(unit, plan=plan, place=place)
         return (found.outputs or {}) if found is not None else {}
 
-    scope["tasks"] = {
-        name: [outputs(one) for one in source] if isinstance(source, tuple) else outputs(source)
-        for name, source in sources.items()
-    }
-    if node.enter is not None:
-        scope["inputs"] = outputs(node.enter)
+    element = MISSING
     if task.element and node.group is not None:
-        scope["element"] = element_value(unit, plan=plan, place=(node.group, task.element))
-    return scope
+        element = element_value(unit, plan=plan, place=(node.group, task.element))
+    inputs = None if node.enter is None else outputs(node.enter)
+    values = node_scope(
+        graph=graph,
+        index=task.node,
+        order=context["order"],
+        items={int(position): item for position, item in context["items"].items()},
+        outputs={
+            one: outputs(one)
+            for source in graph.output_sources[task.node].values()
+            for one in (source if isinstance(source, tuple) else (source,))
+        },
+        plan={
+            "created_at": plan.created_at.isoformat(),
+            "order_version": plan.order_version,
+        },
+        element=element,
+        inputs=inputs,
+    )
+    types = {} if node.enter is None else graph.nodes[node.enter].outputs
+    names = node_names(
+        graph=graph,
+        index=task.node,
+        element=element is not MISSING,
+        inputs={
+            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
+            for name, output in types.items()
+        },
+    )
+    return Scope(values, names)
 
 
 def element_value(unit: Unit, *, plan: Plan, place: Place) -> Any:

@@ -11,18 +11,17 @@ from collections.abc import Iterable, Mapping
 
 from django.conf import settings
 
-from fulfillment.definitions.expressions import ExpressionFailed, holds
 from fulfillment.definitions.readiness import (
     Place,
     in_selection_order,
     preceding,
     runnable,
 )
-from fulfillment.definitions.references import ValueMissing
 from fulfillment.engine import beginning, graphs, places
 from fulfillment.engine.progress import after
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
+from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_TERMINAL, TaskState
 
@@ -86,8 +85,8 @@ def _is_runnable(unit: Unit, plan: Plan, task: Task) -> bool:
             choices=places.choices(unit, plan=plan, element=task.element)
             if node.deferred and graph.choosers
             else {},
-            holds=lambda text: holds(text, scope_of(unit, plan=plan, task=task)),
+            holds=lambda text: scope_of(unit, plan=plan, task=task).holds(text),
         )
-    except (ExpressionFailed, ValueMissing) as error:
+    except ValueUnavailable as error:
         beginning.cannot_begin(unit, task=task, node=node, error=error)
         return False

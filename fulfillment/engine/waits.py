@@ -9,7 +9,6 @@ from typing import Any
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.nodes import Wait
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.definitions.references import resolve
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -41,7 +40,7 @@ def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
         due = (
             unit.now + timedelta(seconds=wait.delay_seconds)
             if wait.kind == "delay"
-            else instant(resolve(wait.key, scope_of(unit, plan=plan, task=task)))
+            else instant(scope_of(unit, plan=plan, task=task).value(wait.key))
         )
         if due <= unit.now:
             unit.change_task(task, Task.conclude, cause="its time has come")
@@ -117,7 +116,7 @@ def _subject(unit: Unit, plan: Plan, task: Task, wait: Wait) -> str:
     own = locked.business_key or locked.order_reference
     if wait.kind == "milestone" and not wait.key:
         return f"order:{own}"
-    key = resolve(wait.key, scope_of(unit, plan=plan, task=task))
+    key = scope_of(unit, plan=plan, task=task).value(wait.key)
     if not isinstance(key, str | int) or isinstance(key, bool) or key == "":
         raise NoInstant(f"{wait.key} is no business key but {key!r}.")
     if wait.kind == "signal":

@@ -19,13 +19,14 @@ from functools import partial
 from typing import Any
 
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
-from fulfillment.definitions.references import ValueMissing, resolve
+from fulfillment.definitions.references import resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
 from fulfillment.engine import cases, failpoints, hints, targets
 from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.planning import create_plans
 from fulfillment.engine.retry import query_delay
 from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, TargetCondition
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
@@ -182,7 +183,7 @@ def _prepare(inquiry: _Inquiry, selectors: Selectors, paused: Collection[str]) -
             scope["item"] = context["items"][str(position)]
         try:
             payload = {name: resolve(value, scope) for name, value in check.input.items()}
-        except ValueMissing as error:
+        except ValueUnavailable as error:
             inquiry.faults.append(
                 OrderFault(
                     code="feasibility.value_missing",

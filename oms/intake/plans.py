@@ -86,6 +86,7 @@ def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
             "requested_at": order.requested_at and order.requested_at.isoformat(),
             "promised_at": order.promised_at and order.promised_at.isoformat(),
             "priority": order.priority,
+            **_priced(request),
         },
         "items": {
             str(position): {
@@ -109,3 +110,17 @@ def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
             if item.action != ItemAction.NO_CHANGE
         },
     }
+
+
+def _priced(request: OrderRequest) -> Mapping[str, Any]:
+    """What the order costs once. As a JSON number it is exact up to fifteen digits."""
+    priced = [
+        item
+        for item in request.items
+        if item.action != ItemAction.NO_CHANGE and item.one_off_price is not None
+    ]
+    currencies = {item.currency for item in priced}
+    if len(currencies) != 1:
+        return {"total": None, "currency": None}
+    total = sum((item.one_off_price or 0) * item.quantity for item in priced)
+    return {"total": float(total), "currency": currencies.pop() or None}

@@ -11,9 +11,9 @@ import pytest
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.loading import load_workflow
-from fulfillment.definitions.references import node_input
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import CompensationSpec, NoCompensation, Scope
+from tests.unit.payloads import node_input
 
 ROOT = Path(__file__).parents[2]
 TARGETS = dict.fromkeys(

@@ -1,0 +1,289 @@
+"""The Common Expression Language as templates have it; all that is known of its library.
+
+Standard CEL with its string, number and optional extensions, and one liberty: whole numbers and
+others may be compared and reckoned with each other (`order.total < 1000`, `item.quantity * 1.5`),
+because JSON has only one kind of number.
+
+A text is checked with exact types, then run on whatever JSON the names hold: a value that may be
+null is checked as CEL's wrapper type, which the library would not let one bind to null.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_math, ext_optional, ext_strings
+
+TYPES: Mapping[str, str] = {
+    "string": "string",
+    "integer": "int",
+    "number": "double",
+    "boolean": "bool",
+    "list": "list<dyn>",
+    "object": "map<string,dyn>",
+    "any": "dyn",
+}
+"""Our words for types, and CEL's."""
+_NULLABLE = {
+    "string": "google.protobuf.StringValue",
+    "integer": "google.protobuf.Int64Value",
+    "number": "google.protobuf.DoubleValue",
+    "boolean": "google.protobuf.BoolValue",
+}
+_OWN_WORDS = {
+    "wrapper(string)": "string or null",
+    "wrapper(int)": "integer or null",
+    "wrapper(double)": "number or null",
+    "wrapper(bool)": "boolean or null",
+    "google.protobuf.Timestamp": "timestamp",
+    "google.protobuf.Duration": "duration",
+    "null_type": "null",
+    "int64": "integer",
+    "double": "number",
+    "bool": "boolean",
+    "dyn": "any",
+    "int": "integer",
+    "map": "object",
+}
+_OWN_WORD = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in _OWN_WORDS))
+_RETURNS = {
+    "STRING": "string",
+    "INT": "integer",
+    "UINT": "integer",
+    "DOUBLE": "number",
+    "BOOL": "boolean",
+    "NULL": "null",
+    "TIMESTAMP": "string",
+    "string_wrapper": "string?",
+    "int_wrapper": "integer?",
+    "double_wrapper": "number?",
+    "bool_wrapper": "boolean?",
+    "LIST": "list",
+    "MAP": "object",
+    "DYN": "any",
+}
+_FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
+_OPERATOR = re.compile(r"'?(?<![\w.])(_\?_:_|_\[_\]|_[-+*/%<>=!&|]+_|[!-]_|@in)'?")
+_NOT_JSON = "its result is of a kind that JSON does not have"
+_STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
+
+
+class Refused(Exception):
+    """The text is not an expression over these names; (line, column, message) of each fault."""
+
+    def __init__(self, faults: list[tuple[int, int, str]]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(message for _, _, message in faults))
+
+
+class Failed(Exception):
+    """The evaluation came to no value; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    serialised: bytes
+    returns: str
+    """One of TYPES, with ? when it may be null; "null"; or "" for what JSON can't hold."""
+
+
+def check(*, text: str, names: Mapping[str, str]) -> Checked:
+    """`names` maps dotted names to types, see `compile_expression`. Raises Refused."""
+    variables = {name: _cel_type(spelled) for name, spelled in names.items()}
+    environment = cel.NewEnv(config=_checking(), variables=variables, extensions=_extensions())
+    try:
+        expression = environment.compile(text)
+        serialised = bytes(expression.serialize())
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Refused(list(_faults(str(error)))) from error
+    name = expression.return_type().name()
+    return Checked(serialised=serialised, returns=_RETURNS.get(name.partition("<")[0], ""))
+
+
+@lru_cache(maxsize=4096)
+def program(serialised: bytes) -> Any:
+    """What `evaluate` runs."""
+    return _running().deserialize(serialised)
+
+
+def evaluate(running: Any, values: Mapping[str, Any]) -> Any:
+    """The result as the library's value, for `plain`. Raises Failed."""
+    try:
+        found = running.eval(data=values)
+        if found.type() == cel.Type.ERROR:
+            raise Failed(_reason(str(found.value())))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Failed(_reason(str(error))) from error
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value of the library as Python's: lists and maps still hold values of the library."""
+    try:
+        return value.value()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Failed(_NOT_JSON) from error
+
+
+def _cel_type(spelled: str) -> Any:
+    if spelled.startswith("list(") and spelled.endswith(")"):
+        return cel.Type.List(_cel_type(spelled[5:-1]))
+    if spelled.endswith("?"):
+        # CEL has no lists and objects that may be null.
+        return cel.Type(_NULLABLE.get(spelled[:-1], "dyn"))
+    return cel.Type(TYPES[spelled])
+
+
+_COMPARED = ["int", "uint", "double", "string", "bytes", "bool", "timestamp", "duration"]
+_MIXED = (("double", "int"), ("int", "double"))
+_RECKONED: Mapping[str, Callable[[float, float], float]] = {
+    "_+_": operator.add,
+    "_-_": operator.sub,
+    "_*_": operator.mul,
+    "_/_": operator.truediv,
+}
+_INSTANTS = {
+    "_+_": [
+        ("timestamp", "duration", "timestamp"),
+        ("duration", "timestamp", "timestamp"),
+        ("duration", "duration", "duration"),
+    ],
+    "_-_": [
+        ("timestamp", "timestamp", "duration"),
+        ("timestamp", "duration", "timestamp"),
+        ("duration", "duration", "duration"),
+    ],
+}
+
+
+def _overloads() -> Mapping[str, list[tuple[str, str, str]]]:
+    """The operators whose signatures differ from the standard: (left, right, result)."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for compared in ("_<_", "_<=_", "_>_", "_>=_"):
+        pairs = [*((one, one) for one in _COMPARED), *_MIXED]
+        found[compared] = [(left, right, "bool") for left, right in pairs]
+    for equal in ("_==_", "_!=_"):
+        found[equal] = [("A", "A", "bool"), *((*pair, "bool") for pair in _MIXED)]
+    for reckoned in _RECKONED:
+        found[reckoned] = [
+            *((one, one, one) for one in ("int", "uint", "double")),
+            *((*pair, "double") for pair in _MIXED),
+            *_INSTANTS.get(reckoned, ()),
+        ]
+    found["_+_"] += [(one, one, one) for one in ("string", "bytes", "list<A>")]
+    return found
+
+
+def _excluding(names: Mapping[str, Any]) -> str:
+    listed = "".join(f'    - name: "{name}"\n' for name in names)
+    return f"stdlib:\n  exclude_functions:\n{listed}"
+
+
+def _spelled_type(name: str) -> str:
+    if name == "A":
+        return "{type_name: A, is_type_param: true}"
+    if name == "list<A>":
+        return "{type_name: list, params: [{type_name: A, is_type_param: true}]}"
+    return f"{{type_name: {name}}}"
+
+
+@lru_cache(maxsize=1)
+def _checking() -> Any:
+    overloads = _overloads()
+    lines = [_excluding(overloads), "functions:\n"]
+    for number, (name, signatures) in enumerate(overloads.items()):
+        lines.append(f'  - name: "{name}"\n    overloads:\n')
+        for position, (left, right, result) in enumerate(signatures):
+            arguments = f"[{_spelled_type(left)}, {_spelled_type(right)}]"
+            lines.append(
+                f"      - id: operator_{number}_{position}\n        args: {arguments}\n"
+                f"        return: {_spelled_type(result)}\n"
+            )
+    return cel.NewEnvConfigFromYaml("".join(lines))
+
+
+@lru_cache(maxsize=1)
+def _running() -> Any:
+    """Where checked expressions run: every name is of any type, and the library does at run
+    time all that it can do, save reckoning with both kinds of number."""
+    functions = [
+        cel.FunctionDecl(name, [_mixed(name, left, right) for left, right in _MIXED])
+        for name in _RECKONED
+    ]
+    return cel.NewEnv(
+        config=cel.NewEnvConfigFromYaml(_excluding(_RECKONED)),
+        extensions=_extensions(),
+        functions=functions,
+    )
+
+
+def _mixed(name: str, left: str, right: str) -> Any:
+    reckon = _RECKONED[name]
+
+    def reckoned(one: float, other: float) -> float:
+        try:
+            return reckon(float(one), float(other))
+        except ZeroDivisionError:
+            return float("nan")
+
+    return cel.Overload(
+        f"{name}_{left}_{right}",
+        return_type=cel.Type.DOUBLE,
+        parameters=[cel.Type(left), cel.Type(right)],
+        impl=reckoned,
+    )
+
+
+@lru_cache(maxsize=1)
+def _extensions() -> list[Any]:
+    return [ext_math.ExtMath(), ext_strings.ExtStrings(), ext_optional.ExtOptional()]
+
+
+def _faults(text: str) -> Iterator[tuple[int, int, str]]:
+    found = _FAULT.findall(text)
+    if not found:
+        message = _reason(text.partition("\n")[0])
+        if "recursion" in message:
+            message = "it is nested too deeply"
+        yield 1, 1, message
+    for line, column, message in found:
+        if "recursion depth" in message:
+            message = "it is nested too deeply"
+        message = re.sub(r" \[[A-Z_]+\]$", "", message)
+        yield max(int(line), 1), max(int(column), 1), _worded(message)
+
+
+def _reason(text: str) -> str:
+    """The library's own words without its status codes."""
+    text = _STATUS.sub("", _STATUS.sub("", text.strip()))
+    if "Iteration budget" in text:
+        return "its loops take more than 10,000 steps"
+    if text.startswith("Unable to convert"):
+        return _NOT_JSON
+    if text.startswith("Key not found in map : "):
+        return f"there is no {text.removeprefix('Key not found in map : ')}"
+    worded = _worded(text)
+    if worded.startswith("No matching overloads found : "):
+        what = worded.removeprefix("No matching overloads found : ")
+        worded = re.sub(r"(['\w])\(", r"\1 can't be applied to (", what, count=1)
+    if "null" in worded:
+        worded += "; something is null here, so test that first (x != null && …)"
+    return worded
+
+
+def _worded(message: str) -> str:
+    message = message.removeprefix("Syntax error: ").removesuffix(" (in container '')")
+    message = re.sub(r" expecting \{.*\}$", "", message).replace("'<EOF>'", "the end")
+    message = _OPERATOR.sub(lambda match: _bare(match[1]), message)
+    return _OWN_WORD.sub(lambda match: _OWN_WORDS[match[0]], message)
+
+
+def _bare(spelled: str) -> str:
+    known = {"_?_:_": "? :", "_[_]": "[ ]", "@in": "in"}
+    return f"'{known.get(spelled, spelled.replace('_', ''))}'"
