@@ -11,6 +11,7 @@ from fulfillment.definitions.validation import validate
 from fulfillment.engine.database import cursor
 from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
 from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
+from fulfillment.published import definitions_in, library_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,11 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
     name and version has other content, DefinitionInvalid with every fault, also of targets
     that no row describes.
     """
-    faults = validate(definition, dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)))
+    faults = validate(
+        definition,
+        dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)),
+        definitions_in(library_of([definition])),
+    )
     if faults:
         raise DefinitionInvalid(faults)
     with transaction.atomic(), cursor() as raw:

@@ -44,7 +44,8 @@ from fulfillment.definitions.steps import (
 from fulfillment.definitions.waits import written_out
 from fulfillment.errors import DefinitionInvalid, Fault
 
-Library = tuple[tuple[str, WorkflowDefinition], ...]
+Used = tuple[str, int | None]
+"""A sub-process by name and version; None is the newest."""
 NESTING_LIMIT = 5
 """Sub-processes within sub-processes."""
 
@@ -80,7 +81,7 @@ class _Place:
 
 @dataclass(slots=True)
 class Assembly:
-    library: Mapping[str, WorkflowDefinition]
+    library: Mapping[Used, WorkflowDefinition]
     nodes: list[Node] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ class Assembly:
         self, place: _Place, name: str, task: AnyStep, item: int | None, **special: Any
     ) -> int:
         index = len(self.nodes)
-        key = f"{place.path}{name}".replace("~element", "")
+        key = f"{place.path}{name}"
         element = place.group is not None
         values: dict[str, Any] = {
             "task": name,
@@ -171,6 +172,9 @@ class Assembly:
         # The gate stands before the fan-out, and a milestone is reached with its end.
         for index in range(ends.start, len(self.nodes)):
             self.nodes[index] = replace(self.nodes[index], milestones=())
+        # Whether or not the order needs the fan-out, an element needs its own task.
+        for index in {ends.start, ends.end}:
+            self.nodes[index] = replace(self.nodes[index], needed=True)
         first = self.nodes[ends.start]
         self.nodes[ends.start] = replace(first, only_if="", preconditions=())
         gather = self._node(
@@ -205,7 +209,7 @@ class Assembly:
     def _sub_process(
         self, place: _Place, name: str, task: SubProcessSpec, item: int | None
     ) -> _Ends:
-        definition = self.library.get(task.use)
+        definition = self.library.get((task.use, task.version))
         if definition is None or definition.subprocess is None:
             message = f"There is no published sub-process {task.use!r}."
             raise _unusable("unknown_subprocess", name, message)

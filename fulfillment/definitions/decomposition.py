@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fulfillment.definitions import graph as g
-from fulfillment.definitions.assembly import Assembly, Library
+from fulfillment.definitions.assembly import Assembly, Used
 from fulfillment.definitions.durations import plain_seconds
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault
@@ -25,11 +25,11 @@ class ItemSelection:
 
 
 def decompose(
-    *, items: Sequence[ItemSelection], library: Mapping[str, WorkflowDefinition] | None = None
+    *, items: Sequence[ItemSelection], library: Mapping[Used, WorkflowDefinition] | None = None
 ) -> g.Graph:
     """One graph for the whole order: order-level tasks once per template, the others per item.
 
-    `library` holds the sub-processes by name. The result depends only on positions and
+    `library` holds the sub-processes. The result depends only on positions and
     definitions, not on the order of `items`. The definitions must have passed
     `validation.validate`. Raises DefinitionInvalid, with every fault, when the selection makes
     no sense or a sub-process is missing.
@@ -40,7 +40,7 @@ def decompose(
     ordered = sorted(items, key=lambda item: item.position)
     return _decomposed(
         tuple((item.position, item.definition) for item in ordered),
-        tuple(sorted((library or {}).items())),
+        tuple((library or {}).items()),
     )
 
 
@@ -48,7 +48,7 @@ def decompose(
 @lru_cache(maxsize=256)
 def _decomposed(
     selected: tuple[tuple[int, WorkflowDefinition], ...],
-    library: Library,
+    library: tuple[tuple[Used, WorkflowDefinition], ...],
 ) -> g.Graph:
     positions: dict[WorkflowDefinition, list[int]] = {}
     for position, definition in selected:

@@ -45,7 +45,7 @@ def new_tasks(
                 fulfillment_id=plan.fulfillment_id,
                 node=index,
                 element=element,
-                key=f"{node.key}[{element}]" if element else node.key,
+                key=_key(node.key, element),
                 state=TaskState.PENDING,
                 target_id=node.target,
                 priority=fulfillment.priority,
@@ -78,3 +78,8 @@ def instantiate(unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 
     plan.tasks_open += len(tasks)
     unit.touched_plans.add(plan.pk)
     return tasks
+
+
+def _key(key: str, element: int) -> str:
+    """`enrich@1[3]` for the third element of `enrich`."""
+    return f"{key.replace('~element', '')}[{element}]" if element else key

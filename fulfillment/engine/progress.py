@@ -7,7 +7,7 @@ from fulfillment.engine import branching, fanning, graphs, places
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
-from fulfillment.states import TASK_SUCCESSFUL, TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 
 def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
@@ -22,14 +22,20 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         if task.node in graph.choosers and task.state == TaskState.SUCCEEDED:
             found |= branching.branch(unit, plan=plan, task=task)
     if task.element:
-        ended = fanning.ended(unit, plan=plan, task=task)
-        for place in ended:
-            concluded = places.at(unit, plan=plan, place=place)
-            if concluded is not None and concluded.state in TASK_SUCCESSFUL:
-                found |= after(unit, plan=plan, task=concluded)
-            else:
-                found.add(place)
+        found |= beyond(unit, plan=plan, found=fanning.ended(unit, plan=plan, task=task))
     return found
+
+
+def beyond(unit: Unit, *, plan: Plan, found: set[Place]) -> set[Place]:
+    """The same places, and in place of those that have ended meanwhile what they make possible."""
+    still: set[Place] = set()
+    for place in found:
+        task = places.at(unit, plan=plan, place=place)
+        if task is not None and task.state in TASK_TERMINAL:
+            still |= after(unit, plan=plan, task=task)
+        else:
+            still.add(place)
+    return still
 
 
 def reach_milestones(unit: Unit, *, plan: Plan, node: int) -> None:

@@ -18,7 +18,7 @@ from fulfillment.definitions.readiness import (
     runnable,
 )
 from fulfillment.engine import beginning, graphs, places
-from fulfillment.engine.progress import after
+from fulfillment.engine.progress import beyond
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
@@ -43,9 +43,10 @@ def select(unit: Unit, *, wanted: Mapping[int, Iterable[Place]], cause: str) -> 
                     continue
                 if _is_runnable(unit, plan, task):
                     begun = beginning.begin(unit, plan=plan, task=task, cause=cause)
-                    if task.state in TASK_TERMINAL:
-                        begun |= after(unit, plan=plan, task=task)
-                    following.setdefault(plan_id, set()).update(begun)
+                    begun |= {place} if task.state in TASK_TERMINAL else set()
+                    following.setdefault(plan_id, set()).update(
+                        beyond(unit, plan=plan, found=begun)
+                    )
         wave = {plan_id: found for plan_id, found in following.items() if found}
         cause = "everything it depends on is there"
 

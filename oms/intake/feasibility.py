@@ -28,6 +28,7 @@ from fulfillment.engine.retry import query_delay
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, TargetCondition
+from fulfillment.published import definition_of
 from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
@@ -82,7 +83,7 @@ def checks_of(
         workflow_id = selectors.get((item.offering, item.action))
         if workflow_id is None:
             continue
-        for check in workflows.definition_of(workflow_id).feasibility:
+        for check in definition_of(workflow_id).feasibility:
             if check.scope is Scope.ITEM:
                 found.append((position, check))
             elif workflow_id not in once:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
+from fulfillment import published
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.models import WorkflowSelector, WorkflowVersion
+from fulfillment.models import WorkflowSelector
+from fulfillment.published import Library, definition_of, definitions_in, library_of
 
 Selector = tuple[str, str]
 
@@ -26,18 +27,21 @@ def newest_versions(*, offerings: Collection[str]) -> Mapping[Selector, int]:
     return found
 
 
-@lru_cache(maxsize=1024)
-def definition_of(workflow_id: int) -> WorkflowDefinition:
-    """A published version; it never changes, so it is parsed once per process."""
-    return WorkflowDefinition.from_document(WorkflowVersion.objects.get(pk=workflow_id).document)
+Selection = tuple[int, str, str, int]
+"""Position, offering and action of an item, and the id of the workflow that fulfils it."""
 
 
-@lru_cache(maxsize=1024)
-def graph_for(selections: tuple[tuple[int, str, str, int], ...]) -> Graph:
-    """The graph of an order whose items are (position, offering, action, workflow id).
+def graph_for(selections: tuple[Selection, ...]) -> Graph:
+    """The graph of an order with these items, and with the sub-processes as they are now.
 
     Orders of one shape share one graph. Raises DefinitionInvalid.
     """
+    chosen = {workflow_id for _, _, _, workflow_id in selections}
+    return _graph(selections, library_of(map(definition_of, sorted(chosen))))
+
+
+@lru_cache(maxsize=1024)
+def _graph(selections: tuple[Selection, ...], library: Library) -> Graph:
     return decompose(
         items=[
             ItemSelection(
@@ -47,11 +51,12 @@ def graph_for(selections: tuple[tuple[int, str, str, int], ...]) -> Graph:
                 definition=definition_of(workflow_id),
             )
             for position, offering, action, workflow_id in selections
-        ]
+        ],
+        library=definitions_in(library),
     )
 
 
 def forget() -> None:
     """For a process that turns to another database."""
-    definition_of.cache_clear()
-    graph_for.cache_clear()
+    published.forget()
+    _graph.cache_clear()

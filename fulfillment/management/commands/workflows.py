@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Command(BaseCommand):
 
     def _publish(self, options: dict[str, Any]) -> None:
         # All are read before one is published: a typo in the last leaves nothing half done.
-        for _, definition in list(_loaded(options["files"])):
+        for definition in _sub_processes_first(d for _, d in _loaded(options["files"])):
             publication = publish(definition=definition, published_by=getpass.getuser())
             if options["verbosity"]:
                 done = "published" if publication.is_new else "was published before, unchanged"
@@ -60,7 +60,8 @@ class Command(BaseCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         for row in WorkflowVersion.objects.prefetch_related("selectors"):
-            offerings = ", ".join(sorted({s.offering for s in row.selectors.all()}))
+            selectors = sorted({s.offering for s in row.selectors.all()})
+            offerings = ", ".join(selectors) or "a sub-process"
             self.stdout.write(
                 f"{row!s:32} {row.published_at:%Y-%m-%d %H:%M} by {row.published_by:12} {offerings}"
             )
@@ -94,6 +95,18 @@ def _loaded(files: list[Path]) -> Iterable[tuple[Path, WorkflowDefinition]]:
     if faults:
         raise DefinitionInvalid(faults)
     return found
+
+
+def _sub_processes_first(
+    definitions: Iterable[WorkflowDefinition],
+) -> Iterator[WorkflowDefinition]:
+    """What is used is published before what uses it; a circle is left to the publisher."""
+    waiting = list(definitions)
+    while waiting:
+        names = {definition.name for definition in waiting}
+        ready = [d for d in waiting if not names & {name for name, _ in d.uses}] or waiting
+        yield from ready
+        waiting = [definition for definition in waiting if definition not in ready]
 
 
 def _published(name: str) -> WorkflowVersion:
