@@ -134,6 +134,7 @@ def _use(database: str) -> None:
     from django.db import connection
 
     from fulfillment.engine import graphs, targets
+    from oms import terms
     from oms.intake import workflows
 
     connection.close()
@@ -142,6 +143,7 @@ def _use(database: str) -> None:
     graphs.forget()
     targets.forget()
     workflows.forget()
+    terms.forget()
 
 
 def _build_template() -> None:

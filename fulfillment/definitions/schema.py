@@ -25,6 +25,7 @@ from fulfillment.definitions.closed import (
     OutputReference,
     Text,
 )
+from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Tell
 from fulfillment.definitions.durations import Duration
 
 
@@ -211,6 +212,7 @@ class MilestoneSpec(Closed):
 
     title: Text
     reached_by: Name
+    tell: Tell | None = None
 
 
 class FeasibilityCheck(Closed):
@@ -232,6 +234,11 @@ class WorkflowDefinition(Closed):
     fulfils: Annotated[tuple[Selector, ...], Field(min_length=1)]
     stalls_after: Duration = timedelta(minutes=15)
     billing_trigger: BillingTrigger
+    billing: BillingSpec | None = None
+    entitlement: Entitlement = Entitlement.WITH_BILLING
+    activation: Name | None = None
+    messages: MessagesSpec = MessagesSpec()
+    tell_delay_after: Duration = timedelta(hours=1)
     feasibility: tuple[FeasibilityCheck, ...] = ()
     retry_policies: dict[Name, RetryPolicySpec] = {}
     milestones: dict[Name, MilestoneSpec] = {}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fulfillment.definitions import topology
+from fulfillment.definitions.billing import billing_faults
+from fulfillment.definitions.customer import customer_faults
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.references import (
     ITEM_FIELDS,
@@ -53,6 +55,8 @@ def validate(definition: WorkflowDefinition, targets: Targets | None = None) -> 
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)
     _check_feasibility(definition, report)
+    faults.extend(customer_faults(definition))
+    faults.extend(billing_faults(definition))
     if targets is not None:
         _check_targets(definition, targets, report)
     return faults

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fulfillment.definitions.topology import descendants
 from fulfillment.engine import graphs
-from fulfillment.engine.port import Notice, PlanChange
+from fulfillment.engine.port import Notice, PlanChange, registered
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
@@ -41,7 +41,12 @@ def _complete(unit: Unit, plan: Plan) -> None:
     plan.blocked_reason = ""
     unit.change_plan(plan, Plan.complete, cause="every mandatory task is terminal successful")
     unit.notices.append(
-        Notice(fulfillment_id=plan.fulfillment_id, plan_id=plan.pk, change=PlanChange.COMPLETED)
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.pk,
+            graph_id=plan.graph_id,
+            change=PlanChange.COMPLETED,
+        )
     )
 
 
@@ -82,11 +87,21 @@ def _tasks(unit: Unit, plan: Plan) -> list[Task]:
 
 
 def reach_milestones(unit: Unit, *, plan: Plan, node: int, tasks: Mapping[int, Task]) -> None:
-    """Tell the order which customer-visible milestones this success has reached.
+    """Tell the order what it watches, and which milestones this success has reached.
 
     A milestone that several tasks carry (the same task for each item) is reached with the
     last of them; `tasks` holds them all.
     """
+    if node in registered().watched(graph_id=plan.graph_id):
+        unit.notices.append(
+            Notice(
+                fulfillment_id=plan.fulfillment_id,
+                plan_id=plan.pk,
+                graph_id=plan.graph_id,
+                change=PlanChange.TASK_SUCCEEDED,
+                node=node,
+            )
+        )
     carriers = graphs.milestone_carriers(plan.graph_id)
     for milestone in graphs.by_id(plan.graph_id).nodes[node].milestones:
         if all(tasks[carrier].state in TASK_SUCCESSFUL for carrier in carriers[milestone.name]):
@@ -94,6 +109,7 @@ def reach_milestones(unit: Unit, *, plan: Plan, node: int, tasks: Mapping[int, T
                 Notice(
                     fulfillment_id=plan.fulfillment_id,
                     plan_id=plan.pk,
+                    graph_id=plan.graph_id,
                     change=PlanChange.MILESTONE_REACHED,
                     milestone=milestone.name,
                     title=milestone.title,

@@ -38,6 +38,7 @@ class CustomerOut(BaseModel):
     id: str
     name: str
     tier: str
+    email: str
 
 
 class Progress(BaseModel):
@@ -294,7 +295,10 @@ def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
         "version": order.version,
         "state": order.state,
         "customer": CustomerOut(
-            id=order.customer_id, name=order.customer_name, tier=order.customer_tier
+            id=order.customer_id,
+            name=order.customer_name,
+            tier=order.customer_tier,
+            email=order.customer_email,
         ),
         "priority": order.priority,
         "submitted_at": order.submitted_at,

@@ -33,6 +33,17 @@ def definition_of(workflow_id: int) -> WorkflowDefinition:
 
 
 @lru_cache(maxsize=1024)
+def definition_named(name: str, version: int) -> WorkflowDefinition | None:
+    """The same by name and version; None when it was never published here."""
+    workflow_id = (
+        WorkflowVersion.objects.filter(name=name, version=version)
+        .values_list("pk", flat=True)
+        .first()
+    )
+    return None if workflow_id is None else definition_of(workflow_id)
+
+
+@lru_cache(maxsize=1024)
 def graph_for(selections: tuple[tuple[int, str, str, int], ...]) -> Graph:
     """The graph of an order whose items are (position, offering, action, workflow id).
 
@@ -54,4 +65,5 @@ def graph_for(selections: tuple[tuple[int, str, str, int], ...]) -> Graph:
 def forget() -> None:
     """For a process that turns to another database."""
     definition_of.cache_clear()
+    definition_named.cache_clear()
     graph_for.cache_clear()
