@@ -22,7 +22,8 @@ from fulfillment.models import (
     Severity,
 )
 from fulfillment.states import PlanState, TaskState
-from oms.models import Order, OrderItem
+from oms import assets
+from oms.models import AssetState, Order, OrderItem
 from oms.queries import (
     active_holds,
     newest_plan,
@@ -149,6 +150,40 @@ class HoldList(BaseModel):
     holds: list[HoldOut]
 
 
+class PendingOut(BaseModel):
+    """What an order under way will make of an asset; it is not so yet."""
+
+    order: str
+    item: str
+    change: ItemAction
+    expected_state: AssetState
+    offering: str
+    quantity: int
+    characteristics: dict[str, Any]
+    place: dict[str, Any]
+    since: datetime
+
+
+class AssetOut(BaseModel):
+    """A product instance as it really is. While it is only expected, `state` is null."""
+
+    id: str
+    customer: str
+    state: AssetState | None
+    since: datetime | None
+    offering: str | None
+    quantity: int | None
+    characteristics: dict[str, Any] | None
+    place: dict[str, Any] | None
+    order: str | None = Field(description="The order that changed it last.")
+    pending: list[PendingOut]
+
+
+class AssetPage(BaseModel):
+    assets: list[AssetOut]
+    next: str | None = Field(description="The next page, or null.")
+
+
 class Links(BaseModel):
     self: str
     timeline: str
@@ -165,6 +200,7 @@ class OrderOut(OrderSummary):
     items: list[ItemOut]
     faults: list[FaultOut]
     milestones: list[MilestoneOut]
+    assets: list[AssetOut]
     waiting: list[WaitOut]
     cases: list[CaseOut]
     holds: list[HoldOut]
@@ -246,6 +282,7 @@ def order_document(order: Order) -> OrderOut:
         items=_items(list(order.items.all())),
         faults=[FaultOut(**fault) for fault in order.faults],
         milestones=[MilestoneOut(**asdict(one)) for one in promises(order=order, plan=plan)],
+        assets=[asset_document(known) for known in assets.of_order(order)],
         waiting=_waiting(order, plan),
         cases=[_case(case) for case in open_cases(order)],
         holds=[hold_document(hold) for hold in active_holds(order=order, plan=plan)],
@@ -272,6 +309,35 @@ def hold_document(hold: Hold) -> HoldOut:
         released_by=hold.released_by or None,
         released_at=hold.released_at,
         release_reason=hold.release_reason or None,
+    )
+
+
+def asset_document(known: assets.Known) -> AssetOut:
+    real = known.real
+    return AssetOut(
+        id=known.asset_id,
+        customer=known.customer_id,
+        state=AssetState(real.state) if real else None,
+        since=real.since if real else None,
+        offering=real.offering if real else None,
+        quantity=real.quantity if real else None,
+        characteristics=real.characteristics if real else None,
+        place=real.place if real else None,
+        order=real.order.reference if real else None,
+        pending=[
+            PendingOut(
+                order=one.order.reference,
+                item=one.item.item_id,
+                change=ItemAction(one.change),
+                expected_state=AssetState(one.expected_state),
+                offering=one.offering,
+                quantity=one.quantity,
+                characteristics=one.characteristics,
+                place=one.place,
+                since=one.since,
+            )
+            for one in known.pending
+        ],
     )
 
 

@@ -226,12 +226,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="asset",
-            index=models.Index(fields=["client", "customer_id", "id"], name="asset_by_customer"),
+            index=models.Index(
+                fields=["customer_id", "client", "asset_id"], name="asset_by_customer"
+            ),
         ),
         migrations.AddConstraint(
             model_name="asset",
             constraint=models.UniqueConstraint(
-                fields=("client", "asset_id"), name="one_asset_per_id"
+                fields=("asset_id", "client"), name="one_asset_per_id"
             ),
         ),
         migrations.AddConstraint(
@@ -271,11 +273,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="pendingasset",
-            index=models.Index(fields=["client", "asset_id"], name="pending_by_asset"),
+            index=models.Index(fields=["asset_id", "client"], name="pending_by_asset"),
         ),
         migrations.AddIndex(
             model_name="pendingasset",
-            index=models.Index(fields=["client", "customer_id", "id"], name="pending_by_customer"),
+            index=models.Index(
+                fields=["customer_id", "client", "asset_id"], name="pending_by_customer"
+            ),
         ),
         migrations.AddConstraint(
             model_name="pendingasset",

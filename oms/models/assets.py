@@ -39,13 +39,15 @@ class Asset(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(fields=["client", "asset_id"], name="one_asset_per_id"),
+            models.UniqueConstraint(fields=["asset_id", "client"], name="one_asset_per_id"),
             models.CheckConstraint(
                 condition=models.Q(state__in=[state.value for state in AssetState]),
                 name="asset_state_is_legal",
             ),
         ]
-        indexes = [models.Index(fields=["client", "customer_id", "id"], name="asset_by_customer")]
+        indexes = [
+            models.Index(fields=["customer_id", "client", "asset_id"], name="asset_by_customer")
+        ]
 
     def __str__(self) -> str:
         return self.asset_id
@@ -89,8 +91,8 @@ class PendingAsset(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["client", "asset_id"], name="pending_by_asset"),
-            models.Index(fields=["client", "customer_id", "id"], name="pending_by_customer"),
+            models.Index(fields=["asset_id", "client"], name="pending_by_asset"),
+            models.Index(fields=["customer_id", "client", "asset_id"], name="pending_by_customer"),
         ]
 
     def __str__(self) -> str:
