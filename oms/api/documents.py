@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from fulfillment import queries
 from fulfillment.conditions import KeptBy
+from fulfillment.definitions.customer import Entitlement
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,
@@ -22,7 +23,7 @@ from fulfillment.models import (
     Severity,
 )
 from fulfillment.states import PlanState, TaskState
-from oms import assets
+from oms import assets, progress
 from oms.models import AssetState, Order, OrderItem
 from oms.queries import (
     active_holds,
@@ -49,6 +50,45 @@ class Progress(BaseModel):
     tasks: int
     done: int
     percent: int
+
+
+class PartOut(BaseModel):
+    """What is there, and what is missing; `partial` when both are something."""
+
+    partial: bool
+    there: list[str]
+    missing: list[str]
+
+
+class PartialOut(BaseModel):
+    """The five kinds of partial fulfilment. Tasks by key, items by `item_id`."""
+
+    operational: PartOut = Field(description="Tasks that are done.")
+    commercial: PartOut = Field(description="Items for which every task that they need is done.")
+    customer_visible: PartOut = Field(description="Milestones that are reached.")
+    billing: PartOut = Field(
+        description="Items that are billed; `missing` are active and not billed yet."
+    )
+    asset: PartOut = Field(description="Items that are active in the installed base.")
+
+
+class MandatoryTasks(BaseModel):
+    """Those without which the order can't complete; `share` is 0 to 1."""
+
+    mandatory: int
+    done: int
+    share: float
+
+
+class FulfilmentOut(BaseModel):
+    """How far the order is, computed from its tasks."""
+
+    tasks: MandatoryTasks
+    partial: PartialOut
+    entitled: PartOut = Field(description="Items that the customer may use now.")
+    entitlement: dict[str, Entitlement] = Field(
+        description="By item: whether it may be used before it is billed."
+    )
 
 
 class OrderSummary(BaseModel):
@@ -200,6 +240,7 @@ class OrderOut(OrderSummary):
     items: list[ItemOut]
     faults: list[FaultOut]
     milestones: list[MilestoneOut]
+    fulfilment: FulfilmentOut
     assets: list[AssetOut]
     waiting: list[WaitOut]
     cases: list[CaseOut]
@@ -282,6 +323,7 @@ def order_document(order: Order) -> OrderOut:
         items=_items(list(order.items.all())),
         faults=[FaultOut(**fault) for fault in order.faults],
         milestones=[MilestoneOut(**asdict(one)) for one in promises(order=order, plan=plan)],
+        fulfilment=_fulfilment(order, plan),
         assets=[asset_document(known) for known in assets.of_order(order)],
         waiting=_waiting(order, plan),
         cases=[_case(case) for case in open_cases(order)],
@@ -310,6 +352,31 @@ def hold_document(hold: Hold) -> HoldOut:
         released_at=hold.released_at,
         release_reason=hold.release_reason or None,
     )
+
+
+def _fulfilment(order: Order, plan: Plan | None) -> FulfilmentOut:
+    plans = {} if plan is None else {order.fulfillment_id: plan}
+    found = progress.structured(orders=[order], plans=plans)[order.pk]
+    return FulfilmentOut(
+        tasks=MandatoryTasks(
+            mandatory=found.tasks.mandatory,
+            done=found.tasks.done,
+            share=round(found.tasks.share, 4),
+        ),
+        partial=PartialOut(
+            operational=_part(found.operational),
+            commercial=_part(found.commercial),
+            customer_visible=_part(found.customer_visible),
+            billing=_part(found.billing),
+            asset=_part(found.asset),
+        ),
+        entitled=_part(found.entitled),
+        entitlement=dict(found.entitlement),
+    )
+
+
+def _part(part: progress.Part) -> PartOut:
+    return PartOut(partial=part.is_partial, there=list(part.there), missing=list(part.missing))
 
 
 def asset_document(known: assets.Known) -> AssetOut:

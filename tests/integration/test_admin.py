@@ -277,11 +277,12 @@ def many(halfway: Order, redis_url: str) -> None:
     desk.submit_all(*[desk.request() for _ in range(55)])
     desk.drain()  # Each gets a case: the first answer lacks its number.
     event = InboundEvent.objects.get()
-    hold, operation = Hold.objects.get(), Operation.objects.get()
+    hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
     for number in range(55):
         event.pk, event.event_id = None, f"more-{number}"
         event.save(force_insert=True)
-        for row in (hold, operation):
+        asset.asset_id = f"A-{number}"
+        for row in (hold, operation, asset):
             row.pk = None
             row.save(force_insert=True)
     outbox.publish_events()

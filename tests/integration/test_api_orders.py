@@ -40,7 +40,7 @@ def test_one_order_is_created_started_and_named(api: Api) -> None:
 
 def test_everything_an_order_holds_comes_back_as_it_was_sent(api: Api) -> None:
     sent = an_order(
-        customer={"id": "C-9", "name": "Åse", "tier": "gold"},
+        customer={"id": "C-9", "name": "Åse", "tier": "gold", "email": "ase@example.org"},
         billing_account="BA-1",
         region="EU",
         channel="web",
