@@ -152,6 +152,10 @@ def task(target: str = "alpha", *, after: Sequence[str] = (), **spec: Any) -> di
     }
 
 
+SILENT = {name: {"message": "x", "channels": []} for name in ("accepted", "completed", "delayed")}
+"""`messages` of a workflow whose customers are told nothing."""
+
+
 def workflow(
     tasks: Mapping[str, Mapping[str, Any]], *, offering: str = "thing", **more: Any
 ) -> WorkflowDefinition:
