@@ -172,6 +172,8 @@ def _claimed() -> list[_Letter]:
 
 def _send_all(letters: Sequence[_Letter]) -> int:
     """What is not reached in time is claimed again when its lease has ended."""
+    if not letters:
+        return 0
     until = time.monotonic() + (_LEASE - _LONGEST_SEND).total_seconds()
     sent, trouble = 0, ""
     connection: Any = mail.get_connection()

@@ -176,7 +176,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
-    "tell-delays": _every(30, "oms.tasks.tell_delays"),
+    "tell-delays": _every(20, "oms.tasks.tell_delays"),
 }
 if ENVIRONMENT.scanner:
     CELERY_BEAT_SCHEDULE["scan-runnable"] = _every(2, "fulfillment.tasks.scan_runnable")

@@ -54,6 +54,7 @@ def write(
     E-mail is queued for `oms.mailing` when the order has an address. An occasion that the
     customer has been told of is left out.
     """
+    sayings = list({(one.order.pk, one.occasion): one for one in sayings}.values())
     texts = {(one.order.pk, one.occasion): _composed(one) for one in sayings}
     rows = [
         (

@@ -6,6 +6,25 @@ import django.db.models.deletion
 import django_fsm
 from django.db import migrations, models
 
+# No version that is published by now names an activation: what is under way becomes real with
+# its order.
+UNDER_WAY = """
+INSERT INTO oms_pendingasset (item_id, order_id, position, client_id, asset_id, customer_id,
+    change, offering, quantity, characteristics, place, expected_state, follows_parent, since)
+SELECT i.id, o.id, i.position, o.client_id,
+    CASE WHEN i.action = 'add' THEN o.reference || '-' || i.position ELSE i.asset END,
+    o.customer_id, i.action, i.offering, i.quantity, i.characteristics, i.place,
+    CASE WHEN i.action = 'disconnect' THEN 'INACTIVE' ELSE 'ACTIVE' END,
+    NOT EXISTS (
+        SELECT 1 FROM fulfillment_plan p
+        JOIN fulfillment_plangraph g ON g.id = p.graph_id,
+            jsonb_array_elements(g.document -> 'nodes') AS n
+        WHERE p.fulfillment_id = o.fulfillment_id AND n -> 'items' @> to_jsonb(i.position)),
+    o.submitted_at
+FROM oms_order o JOIN oms_orderitem i ON i.order_id = o.id
+WHERE o.state = 'IN_PROGRESS' AND i.action <> 'no_change' AND (i.action = 'add' OR i.asset <> '')
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -294,4 +313,5 @@ class Migration(migrations.Migration):
                 name="pending_change_is_legal",
             ),
         ),
+        migrations.RunSQL(UNDER_WAY, migrations.RunSQL.noop),
     ]
