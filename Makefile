@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test up check bench bulkhead outage chaos lock format clean
+.PHONY: help demo test properties up check bench bulkhead outage chaos lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -9,16 +9,17 @@ BIN := .venv/bin
 READY := .venv/ready
 
 help:
-	@echo "make demo      run real orders through the whole stack, watch them, stop"
-	@echo "make test      run the whole test suite"
-	@echo "make up        start the stack and stay; Ctrl-C stops it"
-	@echo "make check     lint, types, layers, migrations, Django's own checks"
-	@echo "make bench     measure this engine beside bare Celery"
-	@echo "make bulkhead  measure what a hung target system costs the others"
-	@echo "make outage    let thousands of orders wait for a paused target, resume it, and watch"
-	@echo "make chaos     break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED=)"
-	@echo "make lock      pin the requirements anew from pyproject.toml"
-	@echo "make clean     delete everything that the above have made, orders included"
+	@echo "make demo        run real orders through the whole stack, watch them, stop"
+	@echo "make test        run the whole test suite"
+	@echo "make properties  look at random for what breaks a promise (EXAMPLES=)"
+	@echo "make up          start the stack and stay; Ctrl-C stops it"
+	@echo "make check       lint, types, layers, migrations, Django's own checks"
+	@echo "make bench       measure this engine beside bare Celery"
+	@echo "make bulkhead    measure what a hung target system costs the others"
+	@echo "make outage      let thousands of orders wait for a paused target, resume it, and watch"
+	@echo "make chaos       break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED=)"
+	@echo "make lock        pin the requirements anew from pyproject.toml"
+	@echo "make clean       delete everything that the above have made, orders included"
 
 # A copied folder keeps its dates, so the pins themselves say whether they are installed.
 $(READY): requirements/dev.txt
@@ -36,6 +37,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
+
+properties: $(READY)
+	@OMS_TEST_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest tests/properties $(ARGS)
 
 up: $(READY)
 	@$(BIN)/python manage.py stack up

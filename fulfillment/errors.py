@@ -67,6 +67,12 @@ class RetryPoliciesInvalid(FulfillmentError):
     code = "fulfillment.retry_policies_invalid"
 
 
+class TargetNamesTooAlike(FulfillmentError):
+    """A new target system would share the secret of its callbacks with another; rename it."""
+
+    code = "fulfillment.target_names_too_alike"
+
+
 class ReasonMissing(FulfillmentError):
     """Whoever does something by hand has to say why."""
 

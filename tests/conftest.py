@@ -42,6 +42,9 @@ from django.conf import settings  # noqa: E402
 
 from tests import desk  # noqa: E402
 from tests.desk import ScriptedSystems  # noqa: E402
+from tests.properties import search  # noqa: E402
+
+search.begin()
 
 URL = settings.ENVIRONMENT.database_url
 OWNER_URL = settings.ENVIRONMENT.database_owner_url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from adapters.registry import AdapterMisconfigured, known_kinds
+from fulfillment.definitions.target_rows import MOST_PER_SECOND, whole_number_bounds
 from fulfillment.engine import targets
 from fulfillment.errors import FulfillmentError, RetryPoliciesInvalid
 from fulfillment.models import TargetSystem
@@ -60,17 +60,7 @@ FIELDSETS = (
     ),
     (None, {"fields": ("why",)}),
 )
-# The same bounds as a file of targets has.
-_BOUNDS: Mapping[str, tuple[int, int]] = {
-    "sender_slots": (1, 1000),
-    "concurrency_limit": (1, 100_000),
-    "query_slots": (1, 1000),
-    "rate_burst": (1, 1_000_000),
-    "breaker_failures": (1, 100_000),
-    "breaker_probes": (1, 1000),
-    "lost_leases_limit": (2, 1000),
-    "maximum_queries": (1, 1000),
-}
+_BOUNDS = whole_number_bounds()
 _POLICIES = '{"*": {"maximum_attempts": 8, "initial_interval": "PT2S"}}'
 
 
@@ -170,10 +160,10 @@ class TargetSystemForm(forms.ModelForm):
 
     def clean_rate_per_second(self) -> float | None:
         rate: float | None = self.cleaned_data["rate_per_second"]
-        if rate is not None and not 0 < rate <= 1_000_000:
+        if rate is not None and not 0 < rate <= MOST_PER_SECOND:
             raise forms.ValidationError(
-                "Give calls per second above 0 and up to 1,000,000, or leave it empty: no limit. "
-                "To send nothing at all, pause the target system."
+                f"Give calls per second above 0 and up to {MOST_PER_SECOND:,}, or leave it empty: "
+                "no limit. To send nothing at all, pause the target system."
             )
         return rate
 

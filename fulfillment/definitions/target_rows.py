@@ -19,6 +19,8 @@ ANY_ACTION = "*"
 RetryPolicies = dict[Name | Literal["*"], RetryPolicySpec]
 RETRY_POLICIES: TypeAdapter[dict[str, RetryPolicySpec]] = TypeAdapter(RetryPolicies)
 """Retry policies by action, as a target's row holds them."""
+MOST_PER_SECOND = 1_000_000
+"""Of `rate_per_second`, which is above 0."""
 _Slots = Annotated[StrictInt, Field(ge=1, le=1000)]
 
 
@@ -36,7 +38,9 @@ class TargetSpec(Closed):
     concurrency_limit: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
     query_slots: _Slots = 4
     accepted_holds_slot: StrictBool = False
-    rate_per_second: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1_000_000)] | None = None
+    rate_per_second: Annotated[StrictFloat | StrictInt, Field(gt=0, le=MOST_PER_SECOND)] | None = (
+        None
+    )
     rate_burst: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1
     breaker_failures: Annotated[StrictInt, Field(ge=1, le=100_000)] | None = None
     breaker_pause: Duration = timedelta(seconds=10)
@@ -50,6 +54,16 @@ class TargetSpec(Closed):
 
 class TargetFile(Closed):
     targets: Annotated[dict[DashedName, TargetSpec], Field(min_length=1, max_length=1000)]
+
+
+def whole_number_bounds() -> dict[str, tuple[int, int]]:
+    """The least and the most of every field of a TargetSpec that is a whole number."""
+    bounds: dict[str, tuple[int, int]] = {}
+    for name, field in TargetSpec.model_json_schema()["properties"].items():
+        for shape in field.get("anyOf", [field]):
+            if shape.get("type") == "integer":
+                bounds[name] = shape["minimum"], shape["maximum"]
+    return bounds
 
 
 def load_targets(*, path: Path) -> TargetFile:

@@ -12,7 +12,7 @@ from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
-from fulfillment.engine.outcomes import Result, conflicts
+from fulfillment.engine.outcomes import NOT_SENT, Result, conflicts
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
@@ -46,7 +46,12 @@ _TROUBLED = """
 UPDATE fulfillment_task SET blocked_reason = %s
 WHERE id = %s AND blocked_reason = '' AND NOT state = ANY(%s::text[])
 """
-_SENDS = "SELECT number FROM fulfillment_attempt WHERE command_id = %s AND purpose = %s"
+# A send that the target has never seen may still be on its way; one that never left is not.
+_SENDS = f"""
+SELECT number FROM fulfillment_attempt
+WHERE command_id = %s AND purpose = '{Purpose.SEND}'
+  AND (outcome, code) <> ('{NOT_SENT.kind}', '{NOT_SENT.code}')
+"""
 _NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
 
@@ -124,6 +129,18 @@ def receive(*, report: Report) -> Receipt:
     return receipt
 
 
+def park(*, source: str, event_id: str, idempotency_key: str, body: Mapping[str, Any]) -> None:
+    """Keep what can't be read as a report, for a person; once, however often it comes.
+
+    All of it as PostgreSQL can store it. Raises the database's own errors: nothing was kept.
+    """
+    run_unit(
+        lambda unit: _insert(unit, source, event_id, idempotency_key, body),
+        fulfillment_ids=[],
+        actor=f"target {source}",
+    )
+
+
 def _find(report: Report) -> _Command | None:
     with cursor() as raw:
         raw.execute(_BY_KEY, [report.idempotency_key, report.source], prepare=True)
@@ -157,19 +174,23 @@ def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
 
 def _store(unit: Unit, report: Report) -> tuple[int, Disposition | None]:
     """The event's row, and what had become of it before; None when it is new."""
-    body = json.dumps(report.body)
-    unit.raw.execute(
-        _STORE,
-        [report.source, report.event_id, report.idempotency_key, body, unit.now],
-        prepare=True,
-    )
-    new = unit.raw.fetchone()
+    new = _insert(unit, report.source, report.event_id, report.idempotency_key, report.body)
     if new is not None:
-        return int(new[0]), None
+        return new, None
     event_id, disposition, key = _one(unit, _SEEN, [report.source, report.event_id])
     if key != report.idempotency_key:
         raise EventIdReused(f"{report.event_id!r} of {report.source} was a report on {key}.")
     return int(event_id), Disposition(disposition)
+
+
+def _insert(
+    unit: Unit, source: str, event_id: str, key: str, body: Mapping[str, Any]
+) -> int | None:
+    """The id of its new row, as unmatched; None when the event is there already."""
+    values = [source, event_id, key, json.dumps(body), unit.now]
+    unit.raw.execute(_STORE, values, prepare=True)
+    row = unit.raw.fetchone()
+    return None if row is None else int(row[0])
 
 
 def _dispose(
@@ -185,8 +206,8 @@ def _dispose(
 
 
 def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
-    before, attempts, counted = _one(
-        unit, "SELECT state, attempts, sends FROM fulfillment_task WHERE id = %s", [command.task_id]
+    before, attempts = _one(
+        unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
     )
     result = Result(
         task_id=command.task_id,
@@ -194,28 +215,25 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         fulfillment_id=command.fulfillment_id,
         node=command.node,
         outcome=report.outcome,
-        attempt_number=_attempt_number(unit, report, command, attempts, counted),
+        attempt_number=_attempt_number(unit, report, command, attempts),
     )
     apply(unit, [result])
     return _disposition(unit.tasks[command.task_id], before, report.outcome)
 
 
-def _attempt_number(
-    unit: Unit, report: Report, command: _Command, attempts: int, counted: int
-) -> int | None:
+def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:
     """Which attempt the report speaks of, as the settlement counts; None when it can't be told.
 
     The task's count goes on with every query: a report on the last *send* is still up to date.
-    `counted` are the sends that may have arrived: nothing can be heard of any other.
     """
     is_failure = report.outcome.kind is OutcomeKind.FAILED
     if report.attempt is None and not is_failure:
         return None
-    unit.raw.execute(_SENDS, [command.id, str(Purpose.SEND)], prepare=True)
+    unit.raw.execute(_SENDS, [command.id], prepare=True)
     sends = {number for (number,) in unit.raw.fetchall()}
     if report.attempt not in sends:
         # A number that no send has says as much as none: a failure can mean the only send.
-        return attempts if is_failure and counted == 1 else None
+        return attempts if is_failure and len(sends) == 1 else None
     return attempts if report.attempt == max(sends) else report.attempt
 
 

@@ -9,7 +9,6 @@ subscriber that hangs or fails holds few threads, and rests between its failures
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import defaultdict
@@ -28,6 +27,7 @@ from adapters.webhooks import Receipt
 from fulfillment.engine import failpoints, giving_up
 from fulfillment.engine.database import Row, arrays, clean, cursor
 from fulfillment.engine.envelopes import Letter, letters
+from fulfillment.engine.one_loop import OneLoop
 from fulfillment.engine.retry import RetryPolicy, backoff
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ _AT_ONCE = 64
 _AT_ONCE_PER_SUBSCRIBER = 4
 _AILING_AFTER = 3
 _LONGEST_REST = timedelta(seconds=30)
-_POKE = None
 
 _NOW = "SELECT fulfillment_now()"
 # The head of an order is its oldest pending event; when that is not due, nothing of the order is.
@@ -119,62 +118,15 @@ class _Deliverer:
     """The loop of this process; `run` in several threads is one loop that looks again."""
 
     def __init__(self) -> None:
-        self._running = threading.Lock()
-        self._arrived: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._loop = OneLoop[Answer](name="deliveries", begin=self._take_and_send, end=self._record)
         self._senders: ThreadPoolExecutor | None = None
         self._subscribers: dict[int, _Subscriber] = defaultdict(_Subscriber)
-        self._in_flight = 0
 
     def run(self) -> int:
-        # The poke comes first: a loop that ends in between leaves it for whoever locks next.
-        self._arrived.put(_POKE)
-        delivered = 0
-        while not self._arrived.empty():
-            if not self._running.acquire(blocking=False):
-                return delivered
-            try:
-                delivered += self._work()
-            finally:
-                self._running.release()
-        return delivered
-
-    def _work(self) -> int:
-        delivered = 0
-        while True:
-            answers, poked = self._collect(wait=self._in_flight > 0)
-            if answers:
-                delivered += self._record(answers)
-            elif not poked and self._in_flight == 0:
-                return delivered
-            try:
-                self._take_and_send()
-            except Exception:
-                if self._in_flight == 0:
-                    raise
-                # What is on the wire must still be recorded by this loop.
-                logger.exception("no deliveries taken")
-
-    def _collect(self, *, wait: bool) -> tuple[list[Answer], bool]:
-        """Everything that has arrived; with `wait`, at least one thing."""
-        answers: list[Answer] = []
-        poked = False
-        while True:
-            try:
-                item = self._arrived.get(block=wait)
-            except queue.Empty:
-                break
-            wait = False
-            if item is _POKE:
-                poked = True
-            else:
-                answers.append(item)
-        for letter, _ in answers:
-            self._in_flight -= 1
-            self._subscribers[letter.subscription_id].in_flight -= 1
-        return answers, poked
+        return self._loop.run()
 
     def _take_and_send(self) -> None:
-        limit = 0 if _stopping.is_set() else _AT_ONCE - self._in_flight
+        limit = 0 if _stopping.is_set() else _AT_ONCE - self._loop.under_way
         if limit <= 0:
             return
         send_before = time.monotonic() + (_LEASE - DEADLINE).total_seconds()
@@ -185,7 +137,7 @@ class _Deliverer:
             self._senders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhooks")
         for letter in found:
             self._senders.submit(self._send, letter, send_before)
-            self._in_flight += 1
+            self._loop.begun()
             self._subscribers[letter.subscription_id].in_flight += 1
 
     def _take(self, raw: psycopg.Cursor[Row], limit: int) -> list[int]:
@@ -217,10 +169,12 @@ class _Deliverer:
             logger.exception("event not sent", extra={"subscription": letter.subscription})
             receipt = Receipt(reason=f"It can't be sent: {type(error).__name__}: {error}")
         finally:
-            self._arrived.put((letter, receipt))
+            self._loop.arrived((letter, receipt))
 
     def _record(self, answers: Sequence[Answer]) -> int:
         """What can't be recorded is sent again, under the same id, when its lease has ended."""
+        for letter, _ in answers:
+            self._subscribers[letter.subscription_id].in_flight -= 1
         sent = [(letter, receipt) for letter, receipt in answers if receipt is not None]
         try:
             return self._record_now(sent) if sent else 0

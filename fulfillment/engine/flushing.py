@@ -10,7 +10,7 @@ import psycopg
 
 from fulfillment.engine.database import Row, Table, Update, arrays
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+from fulfillment.models import Attempt, Command, Plan, Task
 
 _PLANS = Table(
     "fulfillment_plan",
@@ -83,17 +83,6 @@ _ATTEMPTS = Table(
     outcome="text",
     code="text",
     message="text",
-)
-_INBOX = Table(
-    "fulfillment_inboundevent",
-    source="text",
-    event_id="text",
-    idempotency_key="text",
-    body="jsonb",
-    disposition="text",
-    task_id="bigint",
-    suggestions="jsonb",
-    received_at="timestamptz",
 )
 _OUTBOX = Table(
     "fulfillment_outboxevent",
@@ -185,7 +174,6 @@ def write_log(
     commands: Sequence[Command],
     attempts: Sequence[Attempt],
     finished: Sequence[Attempt],
-    inbound: Sequence[InboundEvent],
     outbox: Sequence[Row],
     transitions: Sequence[Row],
     heads: Sequence[Row],
@@ -196,14 +184,13 @@ def write_log(
         columns = ("id", "finished_at", "outcome", "code", "message")
         rows = [_values(attempt, columns) for attempt in finished]
         raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)
-    _INBOX.insert(raw, [_values(event, _INBOX.columns) for event in inbound])
     _OUTBOX.insert(raw, outbox)
     _TRANSITIONS.insert(raw, transitions)
     _HEADS.run(raw, heads)
 
 
-_JSON = frozenset({"context", "outputs", "payload", "body", "suggestions"})
-_TEXT = frozenset({"state", "purpose", "outcome", "disposition"})
+_JSON = frozenset({"context", "outputs", "payload"})
+_TEXT = frozenset({"state", "purpose", "outcome"})
 
 
 def _values(row: Any, columns: Sequence[str]) -> list[Any]:

@@ -19,9 +19,8 @@ from adapters.registry import AdapterMisconfigured
 from adapters.reports import NotAReport, outcome_of, report_of_message
 from fulfillment.engine import callbacks, failpoints, targets
 from fulfillment.engine.database import DATABASE_TROUBLE, clean
-from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Disposition, InboundEvent, TargetSystem
+from fulfillment.models import TargetSystem
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ _TRIES = 5
 """How often the same reply may fail while the database is well."""
 _KEPT_CHARACTERS = 10_000
 _TRY_AGAIN = (*DATABASE_TROUBLE, ConcurrentChange)
-_SEEN = "SELECT 1 FROM fulfillment_inboundevent WHERE source = %s AND event_id = %s"
 
 
 def run(*, stop: threading.Event) -> None:
@@ -176,8 +174,9 @@ def _record(target: str, reply: Reply) -> None:
 
 def _park(target: str, reply: Reply, reason: str) -> None:
     """Keep what nobody can read, with the reason, for a person; once."""
+    logger.error("reply can't be read", extra={"target": target, "reason": reason})
     digest = hashlib.sha256(reply.body).hexdigest()
-    event = InboundEvent(
+    callbacks.park(
         source=target,
         # Its sender's id may be that of a proper report, whose place it must not take.
         event_id=f"unreadable {digest}",
@@ -187,22 +186,7 @@ def _park(target: str, reply: Reply, reason: str) -> None:
             "message_id": clean(reply.message_id, 200),
             "received": clean(reply.body.decode("utf-8", "replace"), _KEPT_CHARACTERS),
         },
-        disposition=Disposition.UNMATCHED,
-        suggestions=[],
     )
-    logger.error("reply can't be read", extra={"target": target, "reason": reason})
-
-    def park(unit: Unit) -> None:
-        unit.raw.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            [f"inbox:{event.source}:{event.event_id}"],
-        )
-        unit.raw.execute(_SEEN, [event.source, event.event_id], prepare=True)
-        if unit.raw.fetchone() is None:
-            event.received_at = unit.now
-            unit.inbound.append(event)
-
-    run_unit(park, fulfillment_ids=[], actor=f"target {target}")
 
 
 def _database_is_well() -> bool:

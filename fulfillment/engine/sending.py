@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import socket
 import threading
 import time
@@ -20,11 +19,11 @@ from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine import claiming, failpoints, outcomes, settlement, targets
 from fulfillment.engine.claiming import Claim
 from fulfillment.engine.database import DATABASE_TROUBLE
+from fulfillment.engine.one_loop import OneLoop
 from fulfillment.models import Purpose, TargetSystem
 
 logger = logging.getLogger(__name__)
 
-_POKE = None
 _INLINE_SECONDS = 0.5
 """How long in-process handlers may run before what they did is settled."""
 
@@ -36,11 +35,9 @@ class Drain:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._running = threading.Lock()
-        self._arrived: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        self._loop = OneLoop[Result](name=target, begin=self._claim_and_send, end=self._settle)
         self._senders: ThreadPoolExecutor | None = None
         self._slots = 0
-        self._in_flight = 0
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self) -> int:
@@ -49,63 +46,19 @@ class Drain:
         When the target is being drained already, that drain is told to look again and this
         call returns at once.
         """
-        # The poke comes first: a drain that ends in between leaves it for whoever locks next.
-        self._arrived.put(_POKE)
-        settled = 0
-        while not self._arrived.empty():
-            if not self._running.acquire(blocking=False):
-                return settled
-            try:
-                settled += self._work()
-            finally:
-                self._running.release()
-        return settled
-
-    def _work(self) -> int:
-        settled = 0
-        while True:
-            results, poked = self._take(wait=self._in_flight > 0)
-            self._in_flight -= len(results)
-            if results:
-                self._settle(results)
-                settled += len(results)
-            elif not poked and self._in_flight == 0:
-                return settled
-            try:
-                self._claim_and_send()
-            except Exception:
-                if self._in_flight == 0:
-                    raise
-                # What is on the wire must still be settled by this drain.
-                logger.exception("claim failed", extra={"target": self._target})
-
-    def _take(self, *, wait: bool) -> tuple[list[Result], bool]:
-        """Everything that has arrived; with `wait`, at least one thing."""
-        results: list[Result] = []
-        poked = False
-        block = wait
-        while True:
-            try:
-                item = self._arrived.get(block=block)
-            except queue.Empty:
-                return results, poked
-            block = False
-            if item is _POKE:
-                poked = True
-            else:
-                results.append(item)
+        return self._loop.run()
 
     def _claim_and_send(self) -> None:
         if _stopping.is_set():
             return
         target = targets.get(self._target)
-        free = target.sender_slots - self._in_flight
+        free = target.sender_slots - self._loop.under_way
         if free <= 0:
             return
         adapter = targets.adapter_for(target)
         failpoints.reach("sending.before_claim")
         claims = claiming.claim(
-            target=target, limit=free, worker=self._worker, alone=self._in_flight == 0
+            target=target, limit=free, worker=self._worker, alone=self._loop.under_way == 0
         )
         if adapter.in_process:
             self._run_inline(adapter, claims)
@@ -114,7 +67,7 @@ class Drain:
         for claim in claims:
             # What can't be handed to a thread is not sent: its lease ends, and it is asked for.
             senders.submit(self._send, adapter, claim)
-            self._in_flight += 1
+            self._loop.begun()
 
     def _run_inline(self, adapter: Adapter, claims: list[Claim]) -> None:
         results: list[Result] = []
@@ -125,13 +78,13 @@ class Drain:
                 self._settle(results)
                 results, since = [], time.monotonic()
         for result in results:
-            self._arrived.put(result)
-            self._in_flight += 1
+            self._loop.arrived(result)
+            self._loop.begun()
 
     def _send(self, adapter: Adapter, claim: Claim) -> None:
-        self._arrived.put((claim, call(adapter=adapter, claim=claim)))
+        self._loop.arrived((claim, call(adapter=adapter, claim=claim)))
 
-    def _settle(self, results: list[Result]) -> None:
+    def _settle(self, results: list[Result]) -> int:
         """What is known is worth waiting for a database that is away, while the leases last."""
         until = max(
             claim.send_before + claim.command.deadline.total_seconds() for claim, _ in results
@@ -139,14 +92,15 @@ class Drain:
         while True:
             try:
                 self._settle_now(results)
-                return
+                break
             except DATABASE_TROUBLE:
                 if time.monotonic() >= until:
                     self._leave(results)
-                    return
+                    break
             except Exception:
                 self._leave(results)
-                return
+                break
+        return len(results)
 
     def _leave(self, results: list[Result]) -> None:
         # The leases stay open: when they expire the outcomes are reconciled by key.

@@ -50,13 +50,13 @@ ORDER BY t.same_reference DESC, t.under_way DESC, t.id DESC LIMIT {AT_MOST}
 # The newest of what has been accepted, what is asked about, and what is on the wire.
 AMONG_OPEN = f"""
 WITH open AS (
-    (SELECT id FROM fulfillment_task WHERE state = 'ACCEPTED'
+    (SELECT id FROM fulfillment_task
+     WHERE target_id = %(target)s AND state = 'ACCEPTED'
      ORDER BY not_before DESC LIMIT {_LOOK_BACK})
     UNION
     (SELECT id FROM fulfillment_task
-     WHERE target_id = %(target)s AND held_by_id IS NULL
-       AND state IN ('FAILED_RETRYABLE', 'OUTCOME_UNKNOWN', 'READY')
-     ORDER BY priority DESC, depth, id LIMIT {_LOOK_BACK})
+     WHERE target_id = %(target)s AND state = 'OUTCOME_UNKNOWN'
+     ORDER BY not_before DESC LIMIT {_LOOK_BACK})
     UNION
     (SELECT task_id FROM fulfillment_attempt
      WHERE target_id = %(target)s AND finished_at IS NULL

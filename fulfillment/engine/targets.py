@@ -13,13 +13,14 @@ from typing import Any
 from django.conf import settings
 from pydantic import ValidationError
 
+from adapters.callback_secrets import variable
 from adapters.contract import Adapter, Capabilities, ReplySource
 from adapters.registry import AdapterMisconfigured, build_adapter
 from fulfillment.definitions.nodes import Node, Retry
 from fulfillment.definitions.schema import RetryPolicySpec
 from fulfillment.definitions.target_rows import ANY_ACTION, RETRY_POLICIES
 from fulfillment.engine.retry import RetryPolicy
-from fulfillment.errors import RetryPoliciesInvalid, UnknownQueue
+from fulfillment.errors import RetryPoliciesInvalid, TargetNamesTooAlike, UnknownQueue
 from fulfillment.models import TargetSystem
 
 _REMEMBERED_SECONDS = 1.0
@@ -107,9 +108,10 @@ def _of_row(document: str) -> RetryPolicy:
 def check(target: TargetSystem) -> None:
     """Raise when work for this row could not be sent.
 
-    UnknownQueue, AdapterMisconfigured, or RetryPoliciesInvalid.
+    UnknownQueue, TargetNamesTooAlike, AdapterMisconfigured, or RetryPoliciesInvalid.
     """
     _check_queue(target)
+    _check_name(target)
     _check_replies(target, _build(target))
     try:
         RETRY_POLICIES.validate_python(target.retry_policies)
@@ -128,6 +130,19 @@ def _check_queue(target: TargetSystem) -> None:
             f"Target system {target.pk!r} uses the queue {target.queue!r}, which no worker "
             f"consumes. Add it to OMS_TARGET_QUEUES (now: {', '.join(settings.OMS_TARGET_QUEUES)}) "
             "and start a worker for it, or choose one of these queues for the target."
+        )
+
+
+def _check_name(target: TargetSystem) -> None:
+    """A name can't be changed, so that rows which are there already can still be edited."""
+    secret = variable(target.pk)
+    names = set(TargetSystem.objects.values_list("pk", flat=True))
+    alike = sorted(name for name in names if variable(name) == secret)
+    if alike and target.pk not in names:
+        raise TargetNamesTooAlike(
+            f"Target system {target.pk!r} would share the secret of its callbacks, {secret}, with "
+            f"{alike[0]!r}: each could report in the name of the other. Choose a name that "
+            "differs in more than capitals, dashes and underscores."
         )
 
 

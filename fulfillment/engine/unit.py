@@ -24,7 +24,7 @@ from fulfillment.engine import chain, events, failpoints, flushing, hints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Attempt, Command, InboundEvent, Plan, Task
+from fulfillment.models import Attempt, Command, Plan, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,6 @@ class Unit:
     new_commands: list[Command] = field(default_factory=list)
     new_attempts: list[Attempt] = field(default_factory=list)
     finished_attempts: list[Attempt] = field(default_factory=list)
-    inbound: list[InboundEvent] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     hinted: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     wake_ups: dict[str, timedelta] = field(default_factory=dict)
@@ -306,7 +305,6 @@ class Unit:
             commands=self.new_commands,
             attempts=self.new_attempts,
             finished=self.finished_attempts,
-            inbound=self.inbound,
             outbox=[event.row() for event in written],
             transitions=self.transitions,
             heads=[

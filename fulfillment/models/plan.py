@@ -208,9 +208,9 @@ class Task(StatefulModel):
                 condition=models.Q(held_by__isnull=False),
                 name="task_held",
             ),
-            # Accepted work that holds a slot of its target.
+            # Accepted work of a target: what holds a slot, and what a report may be about.
             models.Index(
-                fields=["target"],
+                fields=["target", "not_before"],
                 condition=models.Q(state=TaskState.ACCEPTED),
                 name="task_accepted",
             ),

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from adapters.registry import AdapterMisconfigured
 from fulfillment import operations
 from fulfillment.engine import targets
-from fulfillment.errors import UnknownQueue
+from fulfillment.errors import TargetNamesTooAlike, UnknownQueue
 from fulfillment.models import (
     FalloutCase,
     Fulfillment,
@@ -156,6 +156,33 @@ def test_where_the_sandbox_listens_is_not_written_into_the_row(settings: Any) ->
     settings.OMS_SANDBOX_URL = "nowhere"
     with pytest.raises(AdapterMisconfigured, match="nowhere"):
         targets.check(row)
+
+
+@pytest.mark.parametrize("name", ["stock_room", "Stock-Room", "STOCK_ROOM"])
+def test_a_name_that_would_share_another_ones_callback_secret_is_refused(name: str) -> None:
+    there = desk.target("stock-room")
+    row = TargetSystem(name=name, queue=there.queue, adapter=there.adapter)
+    with pytest.raises(TargetNamesTooAlike, match="OMS_CALLBACK_SECRET_STOCK_ROOM") as refused:
+        targets.check(row)
+    assert "'stock-room'" in str(refused.value)
+    assert refused.value.code == "fulfillment.target_names_too_alike"
+
+
+def test_a_file_with_two_names_that_would_share_a_secret_is_refused_as_a_whole(
+    tmp_path: Path,
+) -> None:
+    row = "{title: T, queue: crm, adapter: http, settings: {base_url: 'http://127.0.0.1:1'}, "
+    row += "idempotent: true, status_query: true}"
+    file = tmp_path / "rows.yaml"
+    file.write_text(f"targets:\n  stock-room: {row}\n  stock_room: {row}\n")
+    with pytest.raises(CommandError, match="each could report in the name of the other"):
+        run("targets", "load", str(file))
+    assert not TargetSystem.objects.exists()
+
+
+def test_rows_that_have_been_alike_for_long_can_be_edited() -> None:
+    desk.target("stock-room")
+    targets.check(desk.target("stock_room"))
 
 
 def test_loading_targets_is_logged_with_what_has_changed() -> None:

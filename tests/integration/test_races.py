@@ -165,6 +165,20 @@ def test_the_same_unmatched_event_in_two_threads_at_once_is_parked_once() -> Non
     assert InboundEvent.objects.get().disposition == Disposition.UNMATCHED
 
 
+def test_the_same_unreadable_reply_in_four_threads_at_once_is_parked_once() -> None:
+    park = partial(
+        callbacks.park,
+        source="alpha",
+        event_id="unreadable 1",
+        idempotency_key="?",
+        body={"reason": "not usable JSON"},
+    )
+    together(*[park] * 4)
+    parked = InboundEvent.objects.get()
+    assert (parked.disposition, parked.body) == ("UNMATCHED", {"reason": "not usable JSON"})
+    assert parked.suggestions == []
+
+
 def test_the_sweeper_yields_to_an_answer_that_came_while_it_waited_for_the_lock() -> None:
     desk.target("alpha", idempotent=False, status_query=False)
     desk.workflow({"a": desk.task()})

@@ -186,10 +186,7 @@ def test_nothing_is_asked_when_nothing_could_match(body: dict[str, Any]) -> None
     assert suggesting.suggest(raw, target="alpha", key="nobody's", body=body) == []
 
 
-@pytest.mark.parametrize(
-    "statement", [suggesting.BY_KEY, suggesting.BY_ORDER, suggesting.AMONG_OPEN]
-)
-def test_every_table_is_read_by_an_index(under_way: list[Order], statement: str) -> None:
+def plan_of(statement: str) -> str:
     """With few rows a scan is cheaper; forbidden to scan, the planner has to have an index."""
     given = {
         "target": "alpha",
@@ -206,5 +203,22 @@ def test_every_table_is_read_by_an_index(under_way: list[Order], statement: str)
         plan = "\n".join(row[0] for row in raw.fetchall())
         raw.execute("RESET enable_seqscan")
         raw.execute("RESET enable_sort")
+    return plan
+
+
+@pytest.mark.parametrize(
+    "statement", [suggesting.BY_KEY, suggesting.BY_ORDER, suggesting.AMONG_OPEN]
+)
+def test_every_table_is_read_by_an_index(under_way: list[Order], statement: str) -> None:
+    plan = plan_of(statement)
     assert "Seq Scan" not in plan, plan
     assert "Index" in plan
+
+
+def test_what_is_open_at_a_target_is_read_newest_first_from_indexes_of_its_own(
+    under_way: list[Order],
+) -> None:
+    plan = plan_of(suggesting.AMONG_OPEN)
+    for index in ("task_accepted", "task_reconcile_order"):
+        assert f"Index Scan Backward using {index} on fulfillment_task" in plan, plan
+    assert plan.count("Index Cond: ((target_id)::text = 'alpha'::text)") == 3, plan

@@ -60,6 +60,8 @@ class Task:
     """Sends and queries together."""
     sends: int = 0
     """Sends that count: those that never left or never arrived do not."""
+    left: int = 0
+    """Sends that may arrive, however late: all but those that our worker never made."""
     unanswered: int = 0
     lost: int = 0
     """Workers in a row that went away with it."""
@@ -74,11 +76,13 @@ class Task:
             return True
         self.state = "DISPATCHED"
         self.sends += 1
+        self.left += 1
         return False
 
     def hear(self, told: Told, *, attempt: int | None, query: bool) -> None:
         if self.state in TERMINAL:
             return
+        self.left -= told.not_sent
         if told.lost:
             self.lost += 1
         elif attempt is not None and not query:
@@ -112,7 +116,7 @@ class Task:
         self.state = "FAILED_FINAL" if given_up else "READY"
 
     def _had_no_effect(self, told: Told, *, reported: bool) -> None:
-        if reported and self.sends > 1:
+        if reported and self.left > 1:
             # It may speak of an earlier send than the last one, whose own answer is to come.
             if self.state != "DISPATCHED":
                 self._lose_track()

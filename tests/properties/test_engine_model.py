@@ -1,17 +1,13 @@
-"""The engine against the model, in whatever order things may happen.
-
-`OMS_TEST_EXAMPLES=5000 pytest tests/properties` looks longer.
-"""
+"""The engine against the model, in whatever order things may happen."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.test import override_settings
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
 from fulfillment.engine import audit, sending, stuck
@@ -30,10 +26,9 @@ from tests.properties.scenarios import (
     Sweep,
     scenarios,
 )
+from tests.properties.search import search
 from tests.properties.side_by_side import Run
 from tests.properties.world import Ending, Fate
-
-EXAMPLES = int(os.environ.get("OMS_TEST_EXAMPLES", "300"))
 
 
 def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
@@ -86,15 +81,7 @@ def history_is_whole(run: Run) -> None:
             assert last.get((plan.fulfillment_id, "task", str(task.pk)), "PENDING") == task.state
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=False,
-    print_blob=True,
-    # Explaining takes minutes here and says little.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@search(quick=300)
 @given(scenario=scenarios())
 def test_the_engine_does_what_the_model_says(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario
@@ -129,6 +116,11 @@ FOUND = {
         "asks",
         *(Begin(0, (Fate.BUSY,)), *SWEPT, Drain(0, (Fate.DONE,)), Advance(LONG)),
         *(Begin(0, (Fate.DONE,)), ANSWERED, Advance(LONG), Begin(0, (Fate.DONE,))),
+    ),
+    "a send that the target had not seen when asked may still arrive, and fail": (
+        "asks",
+        *(Begin(0, (Fate.LOST,)), *SWEPT, Drain(0, (Fate.DONE,)), Advance(LONG)),
+        *(Begin(0, (Fate.TAKEN,)), ANSWERED, EndJob(0, Ending.FAILED), Deliver(0)),
     ),
     "a send that never left is not the one that a report of a failure speaks of": (
         "asks",

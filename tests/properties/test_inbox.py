@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import DjangoDbBlocker
 
@@ -17,6 +17,7 @@ from fulfillment.engine import audit, callbacks
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Command, InboundEvent, Task, Transition
 from tests import desk
+from tests.properties.search import search
 
 SETTLED = {"SUCCEEDED", "FAILED_FINAL"}
 _REPORTED = [
@@ -161,12 +162,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@search(quick=300)
 @given(events=_EVENTS, beginning=_BEGINNINGS, steps=_STEPS, idempotent=st.booleans())
 def test_whatever_is_reported_in_whatever_order_the_task_ends_where_it_must(
     django_db_setup: None,

@@ -1,11 +1,7 @@
-"""Whatever happens in whatever order, every task ends as its target system's deeds demand.
-
-`OMS_TEST_EXAMPLES=5000 pytest tests/properties` looks longer.
-"""
+"""Whatever happens in whatever order, every task ends as its target system's deeds demand."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.test import override_settings
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.engine import audit, scanning, sending, sweeping
@@ -23,12 +19,12 @@ from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, Task
 from oms.models import Order
 from tests import desk
 from tests.properties.scripted import Died, World
+from tests.properties.search import search
 from tests.properties.verdicts import Deed, Step, System, outcome
 
 pytestmark = pytest.mark.django_db
 
 ATTEMPTS = 3
-EXAMPLES = int(os.environ.get("OMS_TEST_EXAMPLES", "250"))
 RETRY = {"initial_interval": "PT1S", "maximum_interval": "PT5S", "maximum_attempts": ATTEMPTS}
 _ROUNDS = 60
 
@@ -99,13 +95,7 @@ _MOVES = {
 }
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-)
+@search(quick=350)
 @given(story=stories())
 def test_the_engine_ends_where_the_model_says(systems: Any, story: Story) -> None:
     with transaction.atomic(), override_settings(OMS_FAST_PATH=story.fast_path):
