@@ -18,37 +18,30 @@ Places = Collection[tuple[int, int]]
 
 _EXPECT = """
 INSERT INTO oms_pendingasset (item_id, order_id, position, client_id, asset_id, customer_id,
-    change, offering, quantity, characteristics, place, expected_state, follows_parent, since)
+    change, offering, quantity, characteristics, place, expected_state, follows, since)
 SELECT i.id, o.id, i.position, o.client_id,
     CASE WHEN i.action = 'add' THEN o.reference || '-' || i.position ELSE i.asset END,
     o.customer_id, i.action, i.offering, i.quantity, i.characteristics, i.place,
     CASE WHEN i.action = 'disconnect' THEN 'INACTIVE' ELSE 'ACTIVE' END,
-    NOT EXISTS (
+    CASE WHEN NOT EXISTS (
         SELECT 1 FROM unnest(%s::bigint[], %s::int[]) AS v(order_id, position)
-        WHERE v.order_id = o.id AND v.position = i.position),
+        WHERE v.order_id = i.order_id AND v.position = i.position
+    ) THEN coalesce((
+        SELECT around.position FROM oms_orderitem around WHERE around.id = i.parent_id), 0)
+    END,
     %s
-FROM oms_order o JOIN oms_orderitem i ON i.order_id = o.id
-WHERE o.id = ANY(%s::bigint[]) AND i.action <> 'no_change'
+FROM oms_orderitem i JOIN oms_order o ON o.id = i.order_id
+WHERE i.order_id = ANY(%s::bigint[]) AND i.action <> 'no_change'
   AND (i.action = 'add' OR i.asset <> '')
 ON CONFLICT DO NOTHING
 """
-# A nested line without tasks of its own is there together with the line around it, or at the
-# latest with the order.
+_EXPECTED = """
+SELECT id, order_id, position, follows FROM oms_pendingasset WHERE order_id = ANY(%s::bigint[])
+"""
 _TAKE = """
-WITH RECURSIVE real AS (
-    SELECT p.id, p.item_id
-    FROM unnest(%s::bigint[], %s::int[]) AS v(order_id, position)
-    JOIN oms_pendingasset p ON p.order_id = v.order_id AND p.position = v.position
-    UNION
-    SELECT p.id, p.item_id
-    FROM real r
-    JOIN oms_orderitem i ON i.parent_id = r.item_id
-    JOIN oms_pendingasset p ON p.item_id = i.id AND p.follows_parent
-)
-DELETE FROM oms_pendingasset
-WHERE id IN (SELECT id FROM real) OR (order_id = ANY(%s::bigint[]) AND follows_parent)
+DELETE FROM oms_pendingasset WHERE id = ANY(%s::bigint[])
 RETURNING client_id, asset_id, customer_id, offering, quantity, characteristics, place,
-    expected_state, order_id, change, id
+    expected_state, order_id, id
 """
 # Who disconnects says nothing about the rest, and who modifies says what is new.
 _REALISE = """
@@ -96,10 +89,14 @@ def realise(
 
     An item that has become real before is left alone.
     """
-    if not active and not complete:
+    orders = {order_id for order_id, _ in active}.union(complete)
+    if not orders:
         return
-    columns = arrays(sorted(active)) if active else ["{}", "{}"]
-    raw.execute(_TAKE, [*columns, list(complete)], prepare=True)
+    raw.execute(_EXPECTED, [sorted(orders)], prepare=True)
+    real = _real(raw.fetchall(), set(active), set(complete))
+    if not real:
+        return
+    raw.execute(_TAKE, [real], prepare=True)
     for batch in _rounds(raw.fetchall()):
         raw.execute(_REALISE, [now, now, *arrays([row[:9] for row in batch])], prepare=True)
 
@@ -117,6 +114,24 @@ def owners(raw: psycopg.Cursor[Row], *, client_id: int, asset_ids: Iterable[str]
         return {}
     raw.execute(_OWNERS, [client_id, wanted], prepare=True)
     return dict(raw.fetchall())
+
+
+def _real(rows: Sequence[Row], active: set[tuple[int, int]], complete: set[int]) -> list[int]:
+    """The ids of the expected changes that are real now.
+
+    A nested line without tasks of its own is there together with the line around it, or with
+    the order if nothing is expected of that. Lines stand behind those around them.
+    """
+    expected = {(order_id, position) for _, order_id, position, _ in rows}
+    found = []
+    for row_id, order_id, position, follows in sorted(rows, key=lambda row: row[1:3]):
+        if follows is not None:
+            around = (order_id, follows)
+            if around in active or (order_id in complete and around not in expected):
+                active.add((order_id, position))
+        if (order_id, position) in active:
+            found.append(row_id)
+    return found
 
 
 def _rounds(rows: Sequence[Row]) -> Iterable[list[Row]]:

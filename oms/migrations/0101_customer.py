@@ -10,16 +10,19 @@ from django.db import migrations, models
 # its order.
 UNDER_WAY = """
 INSERT INTO oms_pendingasset (item_id, order_id, position, client_id, asset_id, customer_id,
-    change, offering, quantity, characteristics, place, expected_state, follows_parent, since)
+    change, offering, quantity, characteristics, place, expected_state, follows, since)
 SELECT i.id, o.id, i.position, o.client_id,
     CASE WHEN i.action = 'add' THEN o.reference || '-' || i.position ELSE i.asset END,
     o.customer_id, i.action, i.offering, i.quantity, i.characteristics, i.place,
     CASE WHEN i.action = 'disconnect' THEN 'INACTIVE' ELSE 'ACTIVE' END,
-    NOT EXISTS (
+    CASE WHEN NOT EXISTS (
         SELECT 1 FROM fulfillment_plan p
         JOIN fulfillment_plangraph g ON g.id = p.graph_id,
             jsonb_array_elements(g.document -> 'nodes') AS n
-        WHERE p.fulfillment_id = o.fulfillment_id AND n -> 'items' @> to_jsonb(i.position)),
+        WHERE p.fulfillment_id = o.fulfillment_id AND n -> 'items' @> to_jsonb(i.position)
+    ) THEN coalesce((
+        SELECT around.position FROM oms_orderitem around WHERE around.id = i.parent_id), 0)
+    END,
     o.submitted_at
 FROM oms_order o JOIN oms_orderitem i ON i.order_id = o.id
 WHERE o.state = 'IN_PROGRESS' AND i.action <> 'no_change' AND (i.action = 'add' OR i.asset <> '')
@@ -145,10 +148,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "follows_parent",
-                    models.BooleanField(
-                        default=False,
-                        help_text="It has no tasks of its own: it comes with the line around it.",
+                    "follows",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="It has no tasks of its own and comes with the line at this "
+                        "position; 0: with the order.",
+                        null=True,
                     ),
                 ),
                 ("since", models.DateTimeField()),

@@ -72,8 +72,11 @@ class PendingAsset(models.Model):
     characteristics = models.JSONField(default=dict, blank=True)
     place = models.JSONField(default=dict, blank=True)
     expected_state = models.CharField(max_length=20, choices=[(s, s) for s in AssetState])
-    follows_parent = models.BooleanField(
-        default=False, help_text="It has no tasks of its own: it comes with the line around it."
+    follows = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="It has no tasks of its own and comes with the line at this position; 0: with "
+        "the order.",
     )
     since = models.DateTimeField()
 

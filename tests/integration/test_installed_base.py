@@ -160,6 +160,24 @@ def test_a_nested_line_without_tasks_comes_with_the_line_around_it(
     assert pending() == [(f"{order.reference}-3", "add")]
 
 
+def test_what_was_skipped_is_never_real_nor_what_comes_with_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "must": desk.task(),
+            "try": desk.task(required=False),
+            "activate": desk.task(after=["try"], required=False),
+        },
+        activation="activate",
+    )
+    systems.sends["try"] = [desk.rejected()]
+    order = desk.order(desk.item(), desk.item("cable", item_id="2", parent_id="1"))
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert (base(), pending()) == ({}, [])
+
+
 def test_two_orders_of_one_batch_may_change_one_asset(systems: ScriptedSystems) -> None:
     a_service()
     added = desk.order()
