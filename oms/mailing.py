@@ -20,7 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.core import mail
 
-from fulfillment.engine import cases
+from fulfillment.engine import cases, failpoints
 from fulfillment.engine.database import clean, cursor
 from fulfillment.engine.retry import RetryPolicy, backoff
 from fulfillment.engine.unit import Unit, run_unit
@@ -209,7 +209,9 @@ def _opened(connection: Any) -> str:
 
 def _send(connection: Any, letter: _Letter) -> int:
     try:
+        failpoints.reach("mailing.claimed_before_send")
         _hand_over(connection, letter)
+        failpoints.reach("mailing.sent_before_marked")
     except _Refused as error:
         _close(connection)
         _give_up(letter, f"The mail server refused it: {error}")
