@@ -93,6 +93,22 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Customers",
+                "separator": True,
+                "items": [
+                    _page("Assets", "inventory_2", "oms", "asset"),
+                    _page("Expected assets", "pending_actions", "oms", "pendingasset"),
+                    _page("Told to customers", "forward_to_inbox", "oms", "notification"),
+                    _page(
+                        "Not told",
+                        "unsubscribe",
+                        "oms",
+                        "notification",
+                        state__exact="FAILED",
+                    ),
+                ],
+            },
+            {
                 "title": "Engine",
                 "separator": True,
                 "items": [

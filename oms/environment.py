@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from adapters.callback_secrets import CallbackSecrets
 from adapters.signatures import key_of
+from oms.mail_settings import mail_settings, sender
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_QUEUES = "inventory,provisioning,billing,payment,logistics,notification,crm"
@@ -52,6 +53,9 @@ class Environment:
     flower_password: str = field(repr=False)
     callback_secrets: CallbackSecrets
     webhook_allowed_origins: tuple[str, ...]
+    email: Mapping[str, Any] = field(repr=False)
+    """Django's mail settings."""
+    email_from: str
 
     @property
     def embedded_database(self) -> bool:
@@ -80,8 +84,9 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
             "DATABASE_OWNER_URL is set without DATABASE_URL. Set both for an external "
             "PostgreSQL, or neither for the embedded one."
         )
+    home = Path(given.get("OMS_HOME") or CHECKOUT / ".oms").expanduser().absolute()
     return Environment(
-        home=Path(given.get("OMS_HOME") or CHECKOUT / ".oms").expanduser().absolute(),
+        home=home,
         database_url=_database(database_url, "DATABASE_URL"),
         database_owner_url=_database(owner_url or database_url, "DATABASE_OWNER_URL"),
         database_pool_size=_number(given, "OMS_DATABASE_POOL_SIZE", 32, at_most=1000),
@@ -108,6 +113,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
         callback_secrets=_callback_secrets(given),
         webhook_allowed_origins=_origins(given, "OMS_WEBHOOK_ALLOWED_ORIGINS"),
+        email=_email(given, home),
+        email_from=_sender(given),
     )
 
 
@@ -240,6 +247,22 @@ def _callback_secrets(given: Mapping[str, str]) -> CallbackSecrets:
                 "the secret anew, whole."
             )
     return secrets
+
+
+def _email(given: Mapping[str, str], home: Path) -> dict[str, Any]:
+    try:
+        return mail_settings(url=_secret(given, "OMS_EMAIL_URL"), home=home)
+    except ValueError as error:
+        raise EnvironmentInvalid(f"OMS_EMAIL_URL can't be used: {error}.") from None
+
+
+def _sender(given: Mapping[str, str]) -> str:
+    try:
+        return sender(given.get("OMS_EMAIL_FROM") or "Orders <orders@localhost>")
+    except ValueError as error:
+        raise EnvironmentInvalid(
+            f"OMS_EMAIL_FROM is {given['OMS_EMAIL_FROM']!r}; {error}."
+        ) from None
 
 
 def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:

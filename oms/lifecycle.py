@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from fulfillment.engine.database import Table, Update, cursor
-from fulfillment.engine.port import Notice, OrderTransition, PlanChange
-from fulfillment.errors import ConcurrentChange
-from oms.models import Order
+import psycopg
 
-_WANTED = {"id", "reference", "external_id", "version", "state", "fulfillment_id", "finished_at"}
+from fulfillment.engine.database import Row, Table, Update, cursor
+from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, PlanChange
+from fulfillment.errors import ConcurrentChange
+from oms import installed_base, telling, terms
+from oms.models import Order
+from oms.telling import Saying
+from oms.terms import Terms
+
+_WANTED = {
+    "id",
+    "reference",
+    "external_id",
+    "version",
+    "state",
+    "customer_id",
+    "customer_name",
+    "customer_email",
+    "requested_at",
+    "promised_at",
+    "fulfillment_id",
+    "finished_at",
+}
 # `from_db` takes values in the order of the model's fields.
 _COLUMNS = tuple(f.attname for f in Order._meta.concrete_fields if f.attname in _WANTED)
 _BY_FULFILLMENT = (
@@ -25,13 +43,19 @@ _CAUSES: dict[PlanChange, tuple[Callable[[Order], None], str, str]] = {
     PlanChange.STARTED: (Order.start, "its plan started", "OrderStarted"),
     PlanChange.COMPLETED: (Order.complete, "its plan completed", "OrderCompleted"),
 }
+_OCCASIONS = {PlanChange.STARTED: "accepted", PlanChange.COMPLETED: "completed"}
 
 
 class OrderLifecycle:
     """Registered with the engine at start-up; runs inside its units, under its locks."""
 
-    def notify(self, *, notices: Sequence[Notice], now: datetime) -> Sequence[OrderTransition]:
-        """Move the orders, note their milestones, and report the transitions for the audit."""
+    def notify(
+        self, *, notices: Sequence[Notice], now: datetime
+    ) -> Sequence[OrderTransition | OrderEvent]:
+        """Move the orders, note their milestones and assets, and tell their customers.
+
+        Returns the transitions for the audit, and the events for subscribers.
+        """
         with cursor() as raw:
             raw.execute(
                 _BY_FULFILLMENT, [sorted({n.fulfillment_id for n in notices})], prepare=True
@@ -42,10 +66,16 @@ class OrderLifecycle:
             }
             before = {order.pk: str(order.state) for order in orders.values()}
             transitions: list[OrderTransition] = []
+            sayings: list[Saying] = []
             milestones: dict[tuple[int, str], tuple[Any, ...]] = {}
             for notice in notices:
                 order = orders.get(notice.fulfillment_id)
                 if order is None:
+                    continue
+                said = _said(order, notice)
+                if said is not None:
+                    sayings.append(said)
+                if notice.change is PlanChange.TASK_SUCCEEDED:
                     continue
                 if notice.change is PlanChange.MILESTONE_REACHED:
                     milestones[order.pk, notice.milestone] = (
@@ -59,7 +89,60 @@ class OrderLifecycle:
             _write(raw, orders.values(), before)
             known = _known_milestones(raw, milestones)
             _MILESTONES.insert(raw, [row for key, row in milestones.items() if key not in known])
-        return transitions
+            _update_installed_base(raw, notices, orders, now)
+            told = {(order_id, telling.of_milestone(name)) for order_id, name in known}
+            events = telling.write(
+                raw,
+                [one for one in sayings if (one.order.pk, one.occasion) not in told],
+                now=now,
+            )
+        return [*transitions, *events]
+
+    def watched(self, *, graph_id: int) -> Container[int]:
+        """The tasks that make assets real."""
+        return terms.of_graph(graph_id).activating
+
+
+def _said(order: Order, notice: Notice) -> Saying | None:
+    """What the customer is told on this occasion, if anything."""
+    agreed = terms.of_graph(notice.graph_id)
+    if notice.change is PlanChange.MILESTONE_REACHED:
+        tell = agreed.milestones.get(notice.milestone)
+        occasion = telling.of_milestone(notice.milestone)
+    else:
+        occasion = _OCCASIONS.get(notice.change, "")
+        tell = agreed.messages.get(occasion)
+    if tell is None:
+        return None
+    return Saying(order=order, occasion=occasion, tell=tell, title=notice.title)
+
+
+def _update_installed_base(
+    raw: psycopg.Cursor[Row],
+    notices: Sequence[Notice],
+    orders: Mapping[int, Order],
+    now: datetime,
+) -> None:
+    planned: set[tuple[int, int]] = set()
+    active: set[tuple[int, int]] = set()
+    started: set[int] = set()
+    complete: set[int] = set()
+    for notice in notices:
+        order = orders.get(notice.fulfillment_id)
+        if order is None:
+            continue
+        agreed: Terms = terms.of_graph(notice.graph_id)
+        if notice.change is PlanChange.STARTED:
+            started.add(order.pk)
+            planned.update((order.pk, position) for position in agreed.planned)
+        elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
+            active.update((order.pk, position) for position in agreed.activating[notice.node])
+        elif notice.change is PlanChange.COMPLETED:
+            complete.add(order.pk)
+            active.update((order.pk, position) for position in agreed.active_with_order)
+    installed_base.expect(raw, order_ids=started, planned=planned, now=now)
+    installed_base.realise(raw, active=active, complete=complete, now=now)
+    installed_base.give_up(raw, order_ids={o.pk for o in orders.values() if o.is_final})
 
 
 def _moved(order: Order, notice: Notice, now: datetime) -> OrderTransition:

@@ -28,6 +28,11 @@ OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
 OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
 
+# --- e-mail to customers ----------------------------------------------------------------------
+
+globals().update(ENVIRONMENT.email)
+DEFAULT_FROM_EMAIL = ENVIRONMENT.email_from
+
 # --- Django -----------------------------------------------------------------------------------
 
 SECRET_KEY = ENVIRONMENT.secret_key
@@ -170,6 +175,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "detect-stuck-orders": _every(15, "fulfillment.tasks.detect_stuck_orders"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
+    "send-mail": _every(5, "oms.tasks.send_mail"),
+    "tell-delays": _every(20, "oms.tasks.tell_delays"),
 }
 if ENVIRONMENT.scanner:
     CELERY_BEAT_SCHEDULE["scan-runnable"] = _every(2, "fulfillment.tasks.scan_runnable")

@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
+from oms import delays, mailing
 from oms.intake import feasibility
 
 
@@ -13,3 +14,15 @@ from oms.intake import feasibility
 def assess_feasibility(**_: Any) -> int:
     """Ask target systems about the orders that wait for their answer."""
     return feasibility.assess()
+
+
+@shared_task(name="oms.tasks.send_mail")
+def send_mail(**_: Any) -> int:
+    """Send the e-mail to customers that is due."""
+    return mailing.send_due()
+
+
+@shared_task(name="oms.tasks.tell_delays")
+def tell_delays(**_: Any) -> int:
+    """Tell the customers of late orders, once."""
+    return delays.tell_delays()

@@ -137,6 +137,7 @@ def _use(database: str) -> None:
     from django.db import connection
 
     from fulfillment.engine import graphs, targets
+    from oms import terms
     from oms.intake import workflows
 
     connection.close()
@@ -145,6 +146,7 @@ def _use(database: str) -> None:
     graphs.forget()
     targets.forget()
     workflows.forget()
+    terms.forget()
 
 
 def _build_template() -> None:

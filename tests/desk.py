@@ -158,6 +158,10 @@ def step(*, after: Sequence[str] = (), **spec: Any) -> dict[str, Any]:
     return {"title": "A step", "depends_on": depends_on, **spec}
 
 
+SILENT = {name: {"message": "x", "channels": []} for name in ("accepted", "completed", "delayed")}
+"""`messages` of a workflow whose customers are told nothing."""
+
+
 def workflow(
     tasks: Mapping[str, Mapping[str, Any]], *, offering: str = "thing", **more: Any
 ) -> WorkflowDefinition:

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, StrictBool, StrictInt
 
 from fulfillment.definitions.canonical import content_hash
 from fulfillment.definitions.closed import Closed, DashedName, Input, Name, Offering, Text
+from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Tell
 from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.steps import (
     CommandSpec,
@@ -59,6 +60,7 @@ class MilestoneSpec(Closed):
     reached_by: Name
     shared: StrictBool = False
     """Other orders may wait for it (docs/workflows.md)."""
+    tell: Tell | None = None
 
 
 class FeasibilityCheck(Closed):
@@ -97,6 +99,11 @@ class WorkflowDefinition(Closed):
     stalls_after: Duration = timedelta(minutes=15)
     billing_trigger: BillingTrigger | None = None
     """Of a workflow that fulfils an offering; a sub-process has none."""
+    billing: BillingSpec | None = None
+    entitlement: Entitlement = Entitlement.WITH_BILLING
+    activation: Name | None = None
+    messages: MessagesSpec = MessagesSpec()
+    tell_delay_after: Duration = timedelta(hours=1)
     feasibility: tuple[FeasibilityCheck, ...] = ()
     retry_policies: dict[Name, RetryPolicySpec] = {}
     milestones: dict[Name, MilestoneSpec] = {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fulfillment.definitions import topology
+from fulfillment.definitions.billing import billing_faults
 from fulfillment.definitions.branches import check_branches
+from fulfillment.definitions.customer import customer_faults
 from fulfillment.definitions.dependencies import (
     InstantDependency,
     InstantWait,
@@ -72,6 +74,8 @@ def validate(
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)
     _check_feasibility(definition, report)
+    faults.extend(customer_faults(definition))
+    faults.extend(billing_faults(definition))
     if targets is not None:
         _check_targets(definition, targets, report)
     if library is not None:

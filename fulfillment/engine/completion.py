@@ -39,7 +39,12 @@ def _complete(unit: Unit, plan: Plan) -> None:
     plan.blocked_reason = ""
     unit.change_plan(plan, Plan.complete, cause="every mandatory task is terminal successful")
     unit.notices.append(
-        Notice(fulfillment_id=plan.fulfillment_id, plan_id=plan.pk, change=PlanChange.COMPLETED)
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.pk,
+            graph_id=plan.graph_id,
+            change=PlanChange.COMPLETED,
+        )
     )
 
 

@@ -38,6 +38,8 @@ POINTS: Mapping[str, str] = {
     "outbox.claimed_before_send": "events are chosen, none is sent",
     "outbox.streamed_before_marked": "events are in the stream, and not marked as published",
     "outbox.sent_before_marked": "a subscriber has an event, and it is not marked as delivered",
+    "mailing.claimed_before_send": "e-mail to customers is chosen, none is sent",
+    "mailing.sent_before_marked": "the mail server has a message, and it is not marked as sent",
     "replies.popped_before_recorded": "a reply is taken from its queue, and not in the inbox",
     "replies.recorded_before_acked": "a reply is in the inbox, and not acknowledged",
 }

@@ -178,5 +178,10 @@ def _start(unit: Unit, plan: Plan) -> None:
     unit.change_plan(plan, Plan.graph_validated, cause="the graph has no faults")
     unit.change_plan(plan, Plan.start, cause="its order is ready for fulfilment")
     unit.notices.append(
-        Notice(fulfillment_id=plan.fulfillment_id, plan_id=plan.pk, change=PlanChange.STARTED)
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.pk,
+            graph_id=plan.graph_id,
+            change=PlanChange.STARTED,
+        )
     )

@@ -8,7 +8,7 @@ chain in the same transaction.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +18,8 @@ class PlanChange(enum.StrEnum):
     STARTED = "STARTED"
     COMPLETED = "COMPLETED"
     MILESTONE_REACHED = "MILESTONE_REACHED"
+    TASK_SUCCEEDED = "TASK_SUCCEEDED"
+    """Told of the nodes that the order desk watches, and of no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +28,11 @@ class Notice:
 
     fulfillment_id: int
     plan_id: int
+    graph_id: int
     change: PlanChange
     milestone: str = ""
     title: str = ""
+    node: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +49,32 @@ class OrderTransition:
     event: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent:
+    """Something that subscribers are told about an order, and that changes no state."""
+
+    fulfillment_id: int
+    event_type: str
+    event: dict[str, Any]
+
+
 class OrderPort(Protocol):
-    def notify(self, *, notices: Sequence[Notice], now: datetime) -> Sequence[OrderTransition]:
+    def notify(
+        self, *, notices: Sequence[Notice], now: datetime
+    ) -> Sequence[OrderTransition | OrderEvent]:
         """Apply what the notices mean to the orders; they are all locked by the caller."""
+
+    def watched(self, *, graph_id: int) -> Container[int]:
+        """The nodes of this graph whose success is told as TASK_SUCCEEDED."""
 
 
 class _Unregistered:
-    def notify(self, *, notices: Sequence[Notice], now: datetime) -> Sequence[OrderTransition]:
+    def notify(
+        self, *, notices: Sequence[Notice], now: datetime
+    ) -> Sequence[OrderTransition | OrderEvent]:
+        return ()
+
+    def watched(self, *, graph_id: int) -> Container[int]:
         return ()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fulfillment.definitions.readiness import Place, existence, following
 from fulfillment.engine import branching, fanning, graphs, places
-from fulfillment.engine.port import Notice, PlanChange
+from fulfillment.engine.port import Notice, PlanChange, registered
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
@@ -17,6 +19,8 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     found: set[Place] = set()
     if task.state in TASK_SUCCESSFUL:
         found.update(following(graph=graph, place=(task.node, task.element)))
+        if not task.element and task.node in registered().watched(graph_id=plan.graph_id):
+            _tell(unit, plan, PlanChange.TASK_SUCCEEDED, node=task.node)
         if node.milestones:
             reach_milestones(unit, plan=plan, node=task.node)
         if task.node in graph.choosers and task.state == TaskState.SUCCEEDED:
@@ -50,17 +54,27 @@ def reach_milestones(unit: Unit, *, plan: Plan, node: int) -> None:
         wanted = [(carrier, 0) for carrier in carriers[milestone.name]]
         places.load(unit, {plan.pk: wanted})
         if all(_is_there(unit, plan, place) for place in wanted):
-            unit.notices.append(
-                Notice(
-                    fulfillment_id=plan.fulfillment_id,
-                    plan_id=plan.pk,
-                    change=PlanChange.MILESTONE_REACHED,
-                    milestone=milestone.name,
-                    title=milestone.title,
-                )
+            _tell(
+                unit,
+                plan,
+                PlanChange.MILESTONE_REACHED,
+                milestone=milestone.name,
+                title=milestone.title,
             )
             if milestone.shared:
                 _share(unit, plan, milestone.name)
+
+
+def _tell(unit: Unit, plan: Plan, change: PlanChange, **what: Any) -> None:
+    unit.notices.append(
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.pk,
+            graph_id=plan.graph_id,
+            change=change,
+            **what,
+        )
+    )
 
 
 def _is_there(unit: Unit, plan: Plan, place: Place) -> bool:

@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from fulfillment.definitions.readiness import Place
 from fulfillment.engine import chain, events, failpoints, flushing, hints
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
-from fulfillment.engine.port import Notice, OrderTransition, registered
+from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
@@ -268,7 +268,14 @@ class Unit:
             return
         notices, self.notices = self.notices, []
         for change in registered().notify(notices=notices, now=self.now):
-            self.record_order(change)
+            if isinstance(change, OrderEvent):
+                self.emit(
+                    fulfillment_id=change.fulfillment_id,
+                    event_type=change.event_type,
+                    payload=change.event,
+                )
+            else:
+                self.record_order(change)
 
     def record_order(self, change: OrderTransition) -> None:
         """Append an order's transition to its chain, and its event to the outbox."""

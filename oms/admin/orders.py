@@ -27,6 +27,7 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
+from oms.admin.customers import NotificationInline
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
 
@@ -94,8 +95,9 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         ("reference", "external_id"),
         ("client", "channel"),
         ("customer_id", "customer_name"),
-        ("customer_tier", "billing_account"),
-        ("region", "version"),
+        ("customer_tier", "customer_email"),
+        ("billing_account", "region"),
+        ("version", "late_told_version"),
         ("priority", "submitted_at"),
         ("requested_at", "promised_at"),
         ("finished_at", "plans"),
@@ -103,7 +105,7 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         "faults_text",
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (ItemInline, MilestoneInline)
+    inlines = (ItemInline, MilestoneInline, NotificationInline)
     change_form_outer_before_template = "desk/order.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:

@@ -21,6 +21,7 @@ from fulfillment.models import FalloutCase, Hold, Plan, Transition
 from fulfillment.states import TASK_SENDABLE, TaskState
 from fulfillment.waiting import Wait
 from oms.models import Order
+from oms.progress import structured
 from oms.queries import (
     Promise,
     Whole,
@@ -52,6 +53,9 @@ _NEXT: Mapping[TaskState, str] = {
     TaskState.OUTCOME_UNKNOWN: "asked again at",
     TaskState.ACCEPTED: "asked, if silent, at",
 }
+_COMPLETE = Badge(sign="✓", tone="done", words="all")
+_PARTIAL = Badge(sign="◔", tone="moving", words="not all")
+_UNBILLED = Badge(sign="⚠", tone="trouble", words="unbilled")
 _SHOWN = 300
 """The newest transitions; the audit trail has them all."""
 
@@ -78,6 +82,16 @@ class ShownCase:
     late: Badge | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPart:
+    """One kind of partial fulfilment (reference §15)."""
+
+    title: str
+    badge: Badge
+    there: str
+    missing: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Standing:
     badge: Badge
@@ -88,6 +102,7 @@ class Standing:
     question: str = "Why it waits"
     """What `reasons` answer."""
     promises: list[Promise] = field(default_factory=list)
+    parts: list[ShownPart] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     cases: list[ShownCase] = field(default_factory=list)
     all_cases: str = ""
@@ -118,6 +133,7 @@ def standing(order: Order) -> Standing:
     if order.state == OrderState.REJECTED:
         found.question = "Why it was refused"
     found.promises = promises(order=order, plan=plan)
+    found.parts = _parts(order, plan)
     found.reasons = _reasons(order, plan)
     found.cases = [
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
@@ -127,6 +143,29 @@ def standing(order: Order) -> Standing:
     found.holds = active_holds(order=order, plan=plan)
     _recall(found, order)
     return found
+
+
+def _parts(order: Order, plan: Plan | None) -> list[ShownPart]:
+    if plan is None:
+        return []
+    far = structured(orders=[order], plans={order.fulfillment_id: plan})[order.pk]
+    named = (
+        ("Items complete", far.commercial, _PARTIAL),
+        ("Milestones reached", far.customer_visible, _PARTIAL),
+        ("Items active", far.asset, _PARTIAL),
+        ("Active items billed", far.billing, _UNBILLED),
+        ("Items that may be used", far.entitled, _PARTIAL),
+    )
+    return [
+        ShownPart(
+            title=title,
+            badge=_COMPLETE if part.there and not part.missing else open_badge,
+            there=", ".join(part.there) or "none",
+            missing=", ".join(part.missing) or "none",
+        )
+        for title, part, open_badge in named
+        if part.there or part.missing
+    ]
 
 
 def _reasons(order: Order, plan: Plan | None) -> list[Reason]:

@@ -104,13 +104,15 @@ class Orders(APIView):
     )
     def get(self, request: Request) -> Response:
         """Every filter narrows; `next` is the address of the next page."""
-        query = _query(OrderFilter, request, repeatable={"state"})
+        query = query_of(OrderFilter, request, repeatable={"state"})
         rows = list(_filtered(orders_of(request), query)[: query.limit + 1])
         page = rows[: query.limit]
         return _json(
             documents.OrderPage(
                 orders=documents.summaries(page),
-                next=_next(request, after=page[-1].reference) if len(rows) > len(page) else None,
+                next=next_page(request, after=page[-1].reference)
+                if len(rows) > len(page)
+                else None,
             )
         )
 
@@ -138,13 +140,15 @@ class OrderTimeline(APIView):
     )
     def get(self, request: Request, reference: str) -> Response:
         """Every transition, command and attempt, oldest first."""
-        query = _query(PageQuery, request)
+        query = query_of(PageQuery, request)
         order = found_order(orders_of(request), reference)
         entries, more = queries.timeline(
             fulfillment_id=order.fulfillment_id, after=query.after, limit=query.limit
         )
         last = max((entry.get("sequence", 0) for entry in entries), default=0)
-        return Response({"entries": entries, "next": _next(request, after=last) if more else None})
+        return Response(
+            {"entries": entries, "next": next_page(request, after=last) if more else None}
+        )
 
 
 class OrderGraph(APIView):
@@ -265,7 +269,7 @@ def _filtered(orders: QuerySet[Order], query: OrderFilter) -> QuerySet[Order]:
     return orders.order_by("-pk")
 
 
-def _query(
+def query_of(
     model: Any, request: Request, *, repeatable: frozenset[str] | set[str] = frozenset()
 ) -> Any:
     given = {
@@ -275,7 +279,8 @@ def _query(
     return validated(model, given)
 
 
-def _next(request: Request, *, after: str | int) -> str:
+def next_page(request: Request, *, after: str | int) -> str:
+    """The same address from `after` on."""
     parameters = [
         (name, value)
         for name, values in request.query_params.lists()

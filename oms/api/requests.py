@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.core.validators import validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -58,10 +60,22 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _reachable(value: str) -> str:
+    if value:
+        try:
+            validate_email(value)
+        except DjangoValidationError:
+            raise ValueError("this is no e-mail address") from None
+    return value
+
+
 class CustomerIn(Closed):
     id: Label
     name: Text = ""
     tier: Word = ""
+    email: Annotated[str, StringConstraints(max_length=254), AfterValidator(_reachable)] = Field(
+        "", description="Where the customer is told how the order goes; default: nowhere."
+    )
 
 
 class PriceIn(Closed):
@@ -141,6 +155,7 @@ class OrderIn(Closed):
             customer_id=self.customer.id,
             customer_name=self.customer.name,
             customer_tier=self.customer.tier,
+            customer_email=self.customer.email,
             billing_account=self.billing_account,
             region=self.region,
             channel=self.channel,

@@ -83,6 +83,11 @@ ORDER_FILTERS = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
     OpenApiParameter("after", OpenApiTypes.STR, description="The last id of the page before."),
 ]
+ASSET_FILTERS = [
+    OpenApiParameter("customer", OpenApiTypes.STR, required=True, description="The customer's id."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.STR, description="The last id of the page before."),
+]
 PAGE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 1000; 200 unless given."),
     OpenApiParameter("after", OpenApiTypes.INT, description="The last sequence number seen."),

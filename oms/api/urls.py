@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
@@ -21,6 +22,8 @@ urlpatterns = [
     re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),
+    path("v1/assets", Assets.as_view()),
+    path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
     path("v1/health", Health.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -348,6 +348,7 @@ def request_of(order: Order) -> OrderRequest:
         customer_id=order.customer_id,
         customer_name=order.customer_name,
         customer_tier=order.customer_tier,
+        customer_email=order.customer_email,
         billing_account=order.billing_account,
         region=order.region,
         channel=order.channel,

@@ -37,6 +37,7 @@ class OrderRequest:
     items: Sequence[ItemRequest]
     customer_name: str = ""
     customer_tier: str = ""
+    customer_email: str = ""
     billing_account: str = ""
     region: str = ""
     channel: str = ""

@@ -6,7 +6,7 @@ an order once rather than fault by fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from oms.intake.requests import OrderFault, OrderRequest
 from oms.states import ItemAction
@@ -104,6 +104,17 @@ def asset(order: OrderRequest, _: Selectors) -> Iterator[OrderFault]:
             )
 
 
+def asset_owner(order: OrderRequest, *, owners: Mapping[str, str]) -> Iterator[OrderFault]:
+    """`owners` are the customers of the assets that are known, by asset (reference §31.5)."""
+    for position, item in enumerate(order.items):
+        if owners.get(item.asset, order.customer_id) != order.customer_id:
+            yield OrderFault(
+                code="asset.of_another_customer",
+                path=f"items[{position}].asset",
+                message=f"The asset {item.asset} belongs to another customer.",
+            )
+
+
 def party(order: OrderRequest, _: Selectors) -> Iterator[OrderFault]:
     for position, item in enumerate(order.items):
         for number, one in enumerate(item.parties):
@@ -148,6 +159,9 @@ def dates(order: OrderRequest, _: Selectors) -> Iterator[OrderFault]:
 RULES: tuple[Rule, ...] = (customer, offering, place, asset, party, relations, dates)
 
 
-def faults_of(order: OrderRequest, *, selectors: Selectors) -> list[OrderFault]:
+def faults_of(
+    order: OrderRequest, *, selectors: Selectors, owners: Mapping[str, str] | None = None
+) -> list[OrderFault]:
     """Every fault of the order, in the order of the rules."""
-    return [fault for rule in RULES for fault in rule(order, selectors)]
+    found = [fault for rule in RULES for fault in rule(order, selectors)]
+    return found + list(asset_owner(order, owners=owners or {}))

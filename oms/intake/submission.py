@@ -22,6 +22,7 @@ from fulfillment.engine.planning import (
     create_plans,
 )
 from fulfillment.engine.unit import Unit, run_unit
+from oms import installed_base
 from oms.intake import feasibility, workflows
 from oms.intake.plans import Plannable, plan_request
 from oms.intake.requests import OrderRequest
@@ -47,6 +48,7 @@ _ORDERS = Table(
     customer_id="text",
     customer_name="text",
     customer_tier="text",
+    customer_email="text",
     billing_account="text",
     region="text",
     channel="text",
@@ -192,13 +194,18 @@ def _create(unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]) -> 
             for number, request in zip(numbers, requests, strict=True)
         ],
     )
+    owners = installed_base.owners(
+        unit.raw,
+        client_id=client.pk,
+        asset_ids=(item.asset for request in requests for item in request.items),
+    )
     orders: dict[str, Order] = {}
     plans: list[PlanRequest] = []
     graphs = Plannable()
     for number, fulfillment_id, request in zip(numbers, fulfillments, requests, strict=True):
         order = _order(unit, number, fulfillment_id, client, request)
         orders[request.external_id] = order
-        _validate(unit, order, request, selectors, graphs)
+        _validate(unit, order, request, selectors, graphs, owners)
         if order.state == OrderState.READY_FOR_FULFILLMENT:
             plans.append(plan_request(order, request, selectors))
     _write(unit, orders, requests)
@@ -221,6 +228,7 @@ def _order(
         customer_id=request.customer_id,
         customer_name=request.customer_name,
         customer_tier=request.customer_tier,
+        customer_email=request.customer_email,
         billing_account=request.billing_account,
         region=request.region,
         channel=request.channel,
@@ -248,9 +256,11 @@ def _validate(
     request: OrderRequest,
     selectors: Mapping[tuple[str, str], int],
     graphs: Plannable,
+    owners: Mapping[str, str],
 ) -> None:
     unit.record_order(change(order, Order.validate, cause="its rules run", now=unit.now))
-    found = faults_of(request, selectors=selectors) or graphs.faults_of(request, selectors)
+    found = faults_of(request, selectors=selectors, owners=owners)
+    found = found or graphs.faults_of(request, selectors)
     faults = [fault.document() for fault in found]
     if faults:
         order.faults = faults

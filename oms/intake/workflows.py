@@ -8,7 +8,8 @@ from functools import lru_cache
 from fulfillment import published
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
-from fulfillment.models import WorkflowSelector
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.models import WorkflowSelector, WorkflowVersion
 from fulfillment.published import Library, definition_of, definitions_in, library_of
 
 Selector = tuple[str, str]
@@ -29,6 +30,17 @@ def newest_versions(*, offerings: Collection[str]) -> Mapping[Selector, int]:
 
 Selection = tuple[int, str, str, int]
 """Position, offering and action of an item, and the id of the workflow that fulfils it."""
+
+
+@lru_cache(maxsize=1024)
+def definition_named(name: str, version: int) -> WorkflowDefinition | None:
+    """The same by name and version; None when it was never published here."""
+    workflow_id = (
+        WorkflowVersion.objects.filter(name=name, version=version)
+        .values_list("pk", flat=True)
+        .first()
+    )
+    return None if workflow_id is None else definition_of(workflow_id)
 
 
 def graph_for(selections: tuple[Selection, ...]) -> Graph:
@@ -60,3 +72,4 @@ def forget() -> None:
     """For a process that turns to another database."""
     published.forget()
     _graph.cache_clear()
+    definition_named.cache_clear()

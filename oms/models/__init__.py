@@ -1,14 +1,21 @@
 """Tables of the order desk."""
 
+from oms.models.assets import Asset, AssetState, PendingAsset
 from oms.models.clients import ApiClient, ApiKey, Scope, Submission
+from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
 
 __all__ = [
     "ApiClient",
     "ApiKey",
+    "Asset",
+    "AssetState",
     "Milestone",
+    "Notification",
+    "NotificationState",
     "Order",
     "OrderItem",
+    "PendingAsset",
     "Scope",
     "Submission",
 ]

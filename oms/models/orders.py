@@ -29,6 +29,9 @@ class Order(StatefulModel):
     customer_id = models.CharField(max_length=100)
     customer_name = models.CharField(max_length=200, blank=True)
     customer_tier = models.CharField(max_length=40, blank=True)
+    customer_email = models.CharField(
+        max_length=254, blank=True, db_default="", help_text="Where the customer is told by e-mail."
+    )
     billing_account = models.CharField(max_length=100, blank=True)
     region = models.CharField(max_length=40, blank=True)
     channel = models.CharField(max_length=40, blank=True)
@@ -44,6 +47,11 @@ class Order(StatefulModel):
     feasibility_attempts = models.PositiveSmallIntegerField(default=0)
     waiting_reason = models.TextField(
         blank=True, default="", help_text="Why it is not in fulfilment yet, in plain words."
+    )
+    late_told_version = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="The order version for which the customer knows that it is late.",
     )
     submitted_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -62,6 +70,16 @@ class Order(StatefulModel):
                 fields=["feasibility_due_at"],
                 condition=models.Q(feasibility_due_at__isnull=False),
                 name="order_feasibility_due",
+            ),
+            # Orders whose promised date may have passed without the customer knowing.
+            models.Index(
+                fields=["promised_at"],
+                condition=models.Q(
+                    promised_at__isnull=False,
+                    finished_at__isnull=True,
+                    late_told_version__lt=models.F("version"),
+                ),
+                name="order_promised",
             ),
             models.Index(fields=["state", "-id"], name="order_by_state"),
             models.Index(fields=["customer_id", "-id"], name="order_by_customer"),

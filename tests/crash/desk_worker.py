@@ -1,6 +1,6 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
-python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish | deliver
+python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish | deliver | mail
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from adapters.contract import Outcome, OutcomeKind  # noqa: E402
 from adapters.strict_json import dumps  # noqa: E402
 from fulfillment.engine import callbacks, deliveries, outbox, scanning, sending, sweeping  # noqa: E402
 from fulfillment.models import TargetSystem  # noqa: E402
+from oms import mailing  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402
 from oms.demo import samples  # noqa: E402
 from oms.intake import feasibility  # noqa: E402
@@ -83,4 +84,5 @@ if __name__ == "__main__":
         "report": report,
         "publish": outbox.publish_events,
         "deliver": deliveries.deliver,
+        "mail": mailing.send_due,
     }[verb](*arguments)

@@ -156,7 +156,7 @@ def test_events_are_published_again_when_their_publisher_died(
     shop: Desk, systems: Any, redis_url: str
 ) -> None:
     desk.target("alpha")
-    desk.workflow({"one": desk.task()})
+    desk.workflow({"one": desk.task()}, messages=desk.SILENT)
     desk.order()
     desk.drain(["alpha"])
     shop.dies("publish", at="outbox.streamed_before_marked")

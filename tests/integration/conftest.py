@@ -22,7 +22,7 @@ from fulfillment.models import (
     Subscription,
 )
 from oms.keys import create_key
-from oms.models import Order, Scope
+from oms.models import Order, PendingAsset, Scope
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -44,11 +44,24 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
             "two": desk.task(depends_on=[{"output": "one.number"}], title="Use it"),
         },
         milestones={"ready": {"title": "It is ready", "reached_by": "one"}},
+        activation="one",
     )
     systems.sends["one"] = [desk.succeeded(number="N-1")]
     systems.sends["two"] = [desk.rejected("no_stock")]
     order = desk.order(customer_name="<script>alert(1)</script>", external_id="SHOP-7")
     desk.drain()
+    PendingAsset.objects.create(
+        item=order.items.get(),
+        order=order,
+        position=1,
+        client=order.client,
+        asset_id=f"{order.reference}-1",
+        customer_id=order.customer_id,
+        change="modify",
+        offering="thing",
+        expected_state="ACTIVE",
+        since=order.submitted_at,
+    )
     event = OutboxEvent.objects.latest("id")
     Delivery.objects.create(
         subscription=Subscription.objects.create(

@@ -31,7 +31,7 @@ from fulfillment.models import (
     Transition,
     WorkflowVersion,
 )
-from oms.models import ApiClient, ApiKey, Order
+from oms.models import ApiClient, ApiKey, Asset, Notification, Order, PendingAsset
 from tests import desk
 from tests.pages import address_of, desk_models, text_of
 
@@ -49,6 +49,9 @@ _LARGE = [
     FalloutCase,
     Hold,
     Operation,
+    Asset,
+    PendingAsset,
+    Notification,
 ]
 
 
@@ -81,7 +84,7 @@ def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) 
 def test_every_line_of_the_side_bar_leads_somewhere(boss: Client, halfway: Order) -> None:
     page = text_of(boss, reverse("admin:index"))
     lines = set(re.findall(r'href="(/admin/[^"]+/\?[^"]*)"', page))
-    assert len(lines) == 4  # stuck orders, open cases, unmatched reports, dead letters
+    assert len(lines) == 5  # stuck orders, open cases, not told, unmatched, dead letters
     for line in lines:
         text_of(boss, line.replace("&amp;", "&"))
 
@@ -274,11 +277,12 @@ def many(halfway: Order, redis_url: str) -> None:
     desk.submit_all(*[desk.request() for _ in range(55)])
     desk.drain()  # Each gets a case: the first answer lacks its number.
     event = InboundEvent.objects.get()
-    hold, operation = Hold.objects.get(), Operation.objects.get()
+    hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
     for number in range(55):
         event.pk, event.event_id = None, f"more-{number}"
         event.save(force_insert=True)
-        for row in (hold, operation):
+        asset.asset_id = f"A-{number}"
+        for row in (hold, operation, asset):
             row.pk = None
             row.save(force_insert=True)
     outbox.publish_events()

@@ -40,7 +40,7 @@ def test_one_order_is_created_started_and_named(api: Api) -> None:
 
 def test_everything_an_order_holds_comes_back_as_it_was_sent(api: Api) -> None:
     sent = an_order(
-        customer={"id": "C-9", "name": "Åse", "tier": "gold"},
+        customer={"id": "C-9", "name": "Åse", "tier": "gold", "email": "ase@example.org"},
         billing_account="BA-1",
         region="EU",
         channel="web",
@@ -344,3 +344,13 @@ def test_a_key_reads_and_writes_only_with_the_scope_for_it(api: Api) -> None:
     assert problem(reader.post(an_order()))["code"] == "auth.scope_missing"
     assert writer.post(an_order()).status_code == 201
     assert problem(writer.get("/orders"))["code"] == "auth.scope_missing"
+
+
+def test_an_e_mail_address_has_to_be_one() -> None:
+    api = Api()
+    a_workflow()
+    for address in ("somebody", "a@b@c", "a@example.org\nBcc: b@example.org", "x" * 250 + "@a.io"):
+        refused = api.post(an_order(customer={"id": "C-1", "email": address}))
+        assert refused.status_code == 400
+        assert [error["path"] for error in refused.json()["errors"]] == ["customer.email"]
+    assert api.post(an_order(customer={"id": "C-1", "email": ""})).status_code == 201

@@ -277,6 +277,8 @@ def test_the_schema_names_every_operation(client: Any) -> None:
     }
     assert operations == {
         "submit_orders",
+        "list_assets",
+        "read_asset",
         "list_orders",
         "read_order",
         "read_timeline",

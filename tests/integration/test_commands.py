@@ -31,6 +31,7 @@ from tests.desk import ScriptedSystems
 
 pytestmark = pytest.mark.django_db
 _TARGETS = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
+_SHIPPED = list((CHECKOUT / "templates" / "workflows").glob("*/v*.yaml"))
 _SHOP = CHECKOUT / "templates" / "workflows" / "ecommerce-order" / "v1.yaml"
 
 
@@ -41,14 +42,14 @@ def run(*arguments: str) -> str:
 
 
 def test_the_shipped_workflows_have_no_faults() -> None:
-    assert run("workflows", "check").count("has no faults") == 2
+    assert run("workflows", "check").count("has no faults") == len(_SHIPPED)
 
 
 def test_publishing_twice_changes_nothing() -> None:
     run("targets", "load", _TARGETS)
-    assert run("workflows", "publish").count("published\n") == 2
+    assert run("workflows", "publish").count("published\n") == len(_SHIPPED)
     before = list(WorkflowVersion.objects.values())
-    assert run("workflows", "publish").count("unchanged") == 2
+    assert run("workflows", "publish").count("unchanged") == len(_SHIPPED)
     assert list(WorkflowVersion.objects.values()) == before
 
 
@@ -59,8 +60,8 @@ def test_the_same_version_with_other_content_is_refused(tmp_path: Path) -> None:
     changed.write_text(_SHOP.read_text().replace("title: Ship the goods", "title: Send the goods"))
     with pytest.raises(CommandError, match=r"ecommerce-order v1 is published with other content"):
         run("workflows", "publish", str(changed))
-    changed.write_text(changed.read_text().replace("version: 1", "version: 2"))
-    assert run("workflows", "publish", str(changed)) == "ecommerce-order v2 published\n"
+    changed.write_text(changed.read_text().replace("version: 1\n", "version: 99\n"))
+    assert run("workflows", "publish", str(changed)) == "ecommerce-order v99 published\n"
 
 
 def test_comments_and_formatting_are_not_content(tmp_path: Path) -> None:

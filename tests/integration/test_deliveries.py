@@ -75,7 +75,8 @@ def fulfil(count: int = 1, *, tasks: int = 2) -> list[Order]:
         {
             name: desk.task(after=names[number - 1 : number] if number else [])
             for number, name in enumerate(names)
-        }
+        },
+        messages=desk.SILENT,
     )
     answers = desk.submit_all(*[desk.request() for _ in range(count)])
     desk.drain()
@@ -143,6 +144,7 @@ def test_every_end_of_a_task_has_its_event(
     heard = [request.event for request in receiver.received]
     assert {event["eventType"] for event in heard} == {
         "OrderStarted",
+        "CustomerNotified",
         "FulfillmentPlanRunning",
         "FulfillmentTaskSucceeded",
         "FulfillmentTaskFailed",

@@ -14,7 +14,7 @@ from fulfillment import operations
 from fulfillment.engine import scanning, sweeping
 from fulfillment.engine.audit import verify
 from fulfillment.models import Attempt, HoldScope, TargetCondition, Task
-from oms.models import Order
+from oms.models import Asset, Order, PendingAsset
 from tests import desk
 from tests.conftest import CHECKOUT, OWNER_URL, _use, _with_database
 from tests.desk import ScriptedSystems
@@ -74,6 +74,11 @@ def test_orders_in_flight_survive_the_migration(
     assert {str(o.state) for o in Order.objects.all()} == {"COMPLETED"}, list(
         Task.objects.values_list("key", "state", "blocked_reason")
     )
+    # What was under way before there was an installed base is in it as well.
+    assert set(Asset.objects.values_list("asset_id", "state")) == {
+        (f"{o.reference}-1", "ACTIVE") for o in orders
+    }
+    assert not PendingAsset.objects.exists()
     for o in orders:
         assert verify(fulfillment_id=o.fulfillment_id) == []
     with connection.cursor() as raw:

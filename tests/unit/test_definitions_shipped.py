@@ -37,7 +37,7 @@ def pairs(definition: WorkflowDefinition) -> set[tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_shipped_workflow_is_valid_and_named_like_its_file(path: Path) -> None:
     definition = load_workflow(path=path, targets=TARGETS)
     assert (path.parent.name, path.stem) == (definition.name, f"v{definition.version}")
@@ -63,6 +63,16 @@ def test_billing_on_milestone_the_contact_center_bills_after_activation_only() -
     assert ("activate_entitlement", "activate_billing") in pairs(definition)
 
 
+@pytest.mark.parametrize("name", ["cloud-contact-center", "ecommerce-order"])
+def test_billing_on_milestone_is_declared_by_the_newest_version(name: str) -> None:
+    newest = max((ROOT / "templates" / "workflows" / name).glob("v*.yaml"), key=_number)
+    assert load_workflow(path=newest, targets=TARGETS).billing is not None
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("v"))
+
+
 def test_the_shop_reserves_and_charges_in_parallel_and_ships_after_both() -> None:
     definition = shipped("ecommerce-order")
     assert pairs(definition) == {
@@ -79,7 +89,7 @@ def test_the_shop_reserves_and_charges_in_parallel_and_ships_after_both() -> Non
     assert definition.tasks["ship_order"].irreversible
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_what_holds_a_resource_or_money_can_be_undone(path: Path) -> None:
     for name, task in load_workflow(path=path).tasks.items():
         if name.startswith(("create", "reserve", "assign", "activate", "process", "update")):

@@ -53,6 +53,11 @@ def test_external_urls_switch_embedding_off() -> None:
         ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "ftp://a"}, ("ALLOWED_ORIGINS", "http://receiver:9000")),
         ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a:x"}, ("ALLOWED_ORIGINS", "'http://a:x'")),
         ({"OMS_WEBHOOK_ALLOWED_ORIGINS": "http://a,"}, ("ALLOWED_ORIGINS", "single commas")),
+        ({"OMS_EMAIL_URL": "http://mail"}, ("OMS_EMAIL_URL", "smtp://")),
+        ({"OMS_EMAIL_URL": "smtp://mail:x"}, ("OMS_EMAIL_URL", "smtp+starttls://")),
+        ({"OMS_EMAIL_URL": "smtp://"}, ("OMS_EMAIL_URL", "smtps://")),
+        ({"OMS_EMAIL_FROM": "somebody"}, ("OMS_EMAIL_FROM", "orders@shop.example")),
+        ({"OMS_EMAIL_FROM": "a@b\nBcc: c@d"}, ("OMS_EMAIL_FROM", "address")),
         ({"OMS_SECRET_KEY_FILE": "/nowhere/key"}, ("OMS_SECRET_KEY_FILE", "can't be read")),
         ({"OMS_CALLBACK_SECRET_CRM": "whsec_%"}, ("OMS_CALLBACK_SECRET_CRM", "base64")),
         ({"OMS_NEXT_CALLBACK_SECRET": "whsec_"}, ("OMS_NEXT_CALLBACK_SECRET", "base64")),
@@ -138,3 +143,28 @@ def test_every_target_queue_has_a_worker_of_its_own() -> None:
     names = [program.name for program in programs(environment, home=layout_of(environment.home))]
     assert {"orchestration", "worker-crm", "worker-billing", "beat", "web", "sandbox"} <= set(names)
     assert "flower" not in names  # Without a password it would be open to everybody.
+
+
+def test_without_a_mail_server_messages_become_files_in_the_home() -> None:
+    environment = read_environment({"OMS_HOME": "/srv/oms"})
+    assert environment.email == {
+        "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+        "EMAIL_FILE_PATH": Path("/srv/oms/mail"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("smtp://mail", {"EMAIL_PORT": 25}),
+        ("smtp+starttls://a%40b:s%3Ac@mail", {"EMAIL_PORT": 587, "EMAIL_USE_TLS": True}),
+        ("smtps://a%40b:s%3Ac@mail:4465", {"EMAIL_PORT": 4465, "EMAIL_USE_SSL": True}),
+    ],
+)
+def test_a_mail_server_is_one_address(url: str, expected: dict[str, object]) -> None:
+    email = read_environment({"OMS_EMAIL_URL": url}).email
+    assert email["EMAIL_HOST"] == "mail"
+    assert expected.items() <= email.items()
+    if "@" in url:
+        assert (email["EMAIL_HOST_USER"], email["EMAIL_HOST_PASSWORD"]) == ("a@b", "s:c")
+    assert email["EMAIL_TIMEOUT"] > 0

@@ -19,7 +19,7 @@ from oms.demo.client import Client, DemoFailed
 from oms.environment import read_environment
 from oms.keys import create_key
 from oms.management.commands.stack import prepare
-from oms.models import ApiClient, Scope
+from oms.models import ApiClient, Notification, Scope
 from oms.supervisor.stack import Stack
 
 _LOOK_SECONDS = 0.25
@@ -126,6 +126,8 @@ class Command(BaseCommand):
         duplicates = sum(count > 1 for count in effects.values())
         missing = keys - set(effects)
         where = ", ".join(f"{target} {count}" for target, count in sorted(systems.items()))
+        told = Notification.objects.filter(order__reference__in=references).count()
+        post = read_environment().email.get("EMAIL_FILE_PATH", "the mail server")
         self.console.print(
             "\n".join(
                 (
@@ -138,6 +140,7 @@ class Command(BaseCommand):
                     f"Feasibility questions   {questions}, asked before an order is accepted",
                     f"Commands without effect {len(missing)}",
                     f"Duplicates              {duplicates}",
+                    f"Customers told          {told} messages: events, and e-mail in {post}",
                     f"Wall time               {seconds:.1f} s",
                     "",
                     "Look next:  make up, then",

@@ -1,0 +1,146 @@
+"""What orders make of the installed base (reference §27); everything set-based, in the unit.
+
+At acceptance an item only announces what it will do. The asset itself changes when the item's
+activation is reached, and never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+import psycopg
+
+from fulfillment.engine.database import Row, arrays
+
+Places = Collection[tuple[int, int]]
+"""(order id, position of the item) pairs."""
+
+_EXPECT = """
+INSERT INTO oms_pendingasset (item_id, order_id, position, client_id, asset_id, customer_id,
+    change, offering, quantity, characteristics, place, expected_state, follows, since)
+SELECT i.id, o.id, i.position, o.client_id,
+    CASE WHEN i.action = 'add' THEN o.reference || '-' || i.position ELSE i.asset END,
+    o.customer_id, i.action, i.offering, i.quantity, i.characteristics, i.place,
+    CASE WHEN i.action = 'disconnect' THEN 'INACTIVE' ELSE 'ACTIVE' END,
+    CASE WHEN NOT EXISTS (
+        SELECT 1 FROM unnest(%s::bigint[], %s::int[]) AS v(order_id, position)
+        WHERE v.order_id = i.order_id AND v.position = i.position
+    ) THEN coalesce((
+        SELECT around.position FROM oms_orderitem around WHERE around.id = i.parent_id), 0)
+    END,
+    %s
+FROM oms_orderitem i JOIN oms_order o ON o.id = i.order_id
+WHERE i.order_id = ANY(%s::bigint[]) AND i.action <> 'no_change'
+  AND (i.action = 'add' OR i.asset <> '')
+ON CONFLICT DO NOTHING
+"""
+_EXPECTED = """
+SELECT id, order_id, position, follows FROM oms_pendingasset WHERE order_id = ANY(%s::bigint[])
+"""
+_TAKE = """
+DELETE FROM oms_pendingasset WHERE id = ANY(%s::bigint[])
+RETURNING client_id, asset_id, customer_id, offering, quantity, characteristics, place,
+    expected_state, order_id, id
+"""
+# Who disconnects says nothing about the rest, and who modifies says what is new.
+_REALISE = """
+INSERT INTO oms_asset AS a (client_id, asset_id, customer_id, offering, quantity, characteristics,
+    place, state, order_id, since, changed_at)
+SELECT client_id, asset_id, customer_id, offering, quantity, characteristics, place, state,
+    order_id, %s, %s
+FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::int[], %s::jsonb[], %s::jsonb[],
+    %s::text[], %s::bigint[]) AS v(client_id, asset_id, customer_id, offering, quantity,
+    characteristics, place, state, order_id)
+ON CONFLICT (client_id, asset_id) DO UPDATE SET
+    offering = CASE WHEN EXCLUDED.state = 'ACTIVE' THEN EXCLUDED.offering ELSE a.offering END,
+    quantity = CASE WHEN EXCLUDED.state = 'ACTIVE' THEN EXCLUDED.quantity ELSE a.quantity END,
+    characteristics = a.characteristics || EXCLUDED.characteristics,
+    place = CASE WHEN EXCLUDED.place = '{}' THEN a.place ELSE EXCLUDED.place END,
+    state = EXCLUDED.state,
+    since = CASE WHEN a.state = EXCLUDED.state THEN a.since ELSE EXCLUDED.since END,
+    order_id = EXCLUDED.order_id,
+    changed_at = EXCLUDED.changed_at
+WHERE a.customer_id = EXCLUDED.customer_id
+"""
+_FORGET = "DELETE FROM oms_pendingasset WHERE order_id = ANY(%s::bigint[])"
+_OWNERS = """
+SELECT asset_id, customer_id FROM oms_asset
+WHERE client_id = %s AND asset_id = ANY(%s::text[])
+"""
+
+
+def expect(
+    raw: psycopg.Cursor[Row], *, order_ids: Collection[int], planned: Places, now: datetime
+) -> None:
+    """Note what the items of accepted orders will make of assets.
+
+    `planned` are the items that have tasks of their own.
+    """
+    if order_ids:
+        columns = arrays(sorted(planned)) if planned else ["{}", "{}"]
+        raw.execute(_EXPECT, [*columns, now, list(order_ids)], prepare=True)
+
+
+def realise(
+    raw: psycopg.Cursor[Row], *, active: Places, complete: Collection[int], now: datetime
+) -> None:
+    """What was expected of these items is real now; `complete` are orders that are done.
+
+    An item that has become real before is left alone.
+    """
+    orders = {order_id for order_id, _ in active}.union(complete)
+    if not orders:
+        return
+    raw.execute(_EXPECTED, [sorted(orders)], prepare=True)
+    real = _real(raw.fetchall(), set(active), set(complete))
+    if not real:
+        return
+    raw.execute(_TAKE, [real], prepare=True)
+    for batch in _rounds(raw.fetchall()):
+        raw.execute(_REALISE, [now, now, *arrays([row[:9] for row in batch])], prepare=True)
+
+
+def give_up(raw: psycopg.Cursor[Row], *, order_ids: Collection[int]) -> None:
+    """The orders have ended; what has not become real is expected no longer."""
+    if order_ids:
+        raw.execute(_FORGET, [list(order_ids)], prepare=True)
+
+
+def owners(raw: psycopg.Cursor[Row], *, client_id: int, asset_ids: Iterable[str]) -> dict[str, str]:
+    """The customer of each of these assets that is known."""
+    wanted = sorted({asset_id for asset_id in asset_ids if asset_id})
+    if not wanted:
+        return {}
+    raw.execute(_OWNERS, [client_id, wanted], prepare=True)
+    return dict(raw.fetchall())
+
+
+def _real(rows: Sequence[Row], active: set[tuple[int, int]], complete: set[int]) -> list[int]:
+    """The ids of the expected changes that are real now.
+
+    A nested line without tasks of its own is there together with the line around it, or with
+    the order if nothing is expected of that. Lines stand behind those around them.
+    """
+    expected = {(order_id, position) for _, order_id, position, _ in rows}
+    found = []
+    for row_id, order_id, position, follows in sorted(rows, key=lambda row: row[1:3]):
+        if follows is not None:
+            around = (order_id, follows)
+            if around in active or (order_id in complete and around not in expected):
+                active.add((order_id, position))
+        if (order_id, position) in active:
+            found.append(row_id)
+    return found
+
+
+def _rounds(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    """Batches in which no asset comes twice, each in the order in which everybody writes them."""
+    rounds: list[dict[tuple[int, str], Row]] = []
+    for row in sorted(rows, key=lambda row: (row[0], row[1], row[-1])):
+        for one in rounds:
+            if one.setdefault((row[0], row[1]), row) is row:
+                break
+        else:
+            rounds.append({(row[0], row[1]): row})
+    return [list(one.values()) for one in rounds]

@@ -1,0 +1,174 @@
+"""Structured progress (reference §15, §16): computed from the task graph, never set by hand.
+
+Five kinds of partial fulfilment stand side by side, each with what is there and what is missing,
+so that none of them hides behind the order's one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fulfillment.definitions.customer import Entitlement
+from fulfillment.definitions.graph import Graph
+from fulfillment.engine import graphs
+from fulfillment.models import Plan, Task
+from fulfillment.states import TASK_SUCCESSFUL, PlanState, TaskState
+from oms import terms
+from oms.models import Order
+from oms.terms import Terms
+
+_DONE = frozenset({TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER})
+"""What was skipped has not been done: nothing is active or billed by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One kind of fulfilment: what is there, and what is still missing."""
+
+    there: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Something is there, and something is missing."""
+        return bool(self.there) and bool(self.missing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasks:
+    """Of the tasks that the order can't complete without; `share` is 0 to 1, 0 without tasks."""
+
+    mandatory: int
+    done: int
+
+    @property
+    def share(self) -> float:
+        return self.done / self.mandatory if self.mandatory else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structured:
+    """Tasks are named by key, items by their `item_id`, milestones by name."""
+
+    tasks: Tasks
+    operational: Part
+    """Tasks that are done."""
+    commercial: Part
+    """Items for which every mandatory task is done."""
+    customer_visible: Part
+    """Milestones that are reached."""
+    billing: Part
+    """Items that are billed; missing are those that are active and not billed yet."""
+    asset: Part
+    """Items that are active in the installed base."""
+    entitled: Part
+    """Items that the customer may use now."""
+    entitlement: Mapping[str, Entitlement] = field(default_factory=dict)
+    """Item -> what its workflow says of the time between activation and billing."""
+
+
+NOTHING = Structured(
+    tasks=Tasks(mandatory=0, done=0),
+    operational=Part(),
+    commercial=Part(),
+    customer_visible=Part(),
+    billing=Part(),
+    asset=Part(),
+    entitled=Part(),
+)
+"""Of an order that has no plan yet."""
+
+
+def progress_of(
+    *,
+    graph: Graph,
+    states: Mapping[int, TaskState],
+    agreed: Terms,
+    is_complete: bool,
+    names: Mapping[int, str],
+    reached: Collection[str],
+) -> Structured:
+    """Pure. `states` are the tasks' by node; a node without a task yet counts as open.
+
+    `names` are the items' own names by position; items without tasks are no part of this.
+    `reached` are the names of the milestones that the customer knows to be reached.
+    """
+    mandatory = [node for node in graph.nodes if node.required]
+    done = {node for node, state in states.items() if state in _DONE}
+    closed = {node for node, state in states.items() if state in TASK_SUCCESSFUL}
+    items = sorted(agreed.planned)
+    serving: dict[int, list[int]] = {item: [] for item in items}
+    for node in mandatory:
+        for item in node.items:
+            serving[item].append(node.index)
+    commercial = {item for item in items if closed.issuperset(serving[item])}
+    active = {item for node in done & set(agreed.activating) for item in agreed.activating[node]}
+    if is_complete:
+        active |= agreed.active_with_order
+    billed = {item for item, nodes in agreed.billing.items() if done.issuperset(nodes)}
+    unbilled = (active & set(agreed.billing)) - billed
+    usable = {
+        item
+        for item in active
+        if item not in unbilled or agreed.entitlement.get(item) is Entitlement.BEFORE_BILLING
+    }
+    promised = dict.fromkeys(m.name for node in graph.nodes for m in node.milestones)
+
+    def of_items(there: Collection[int], among: Iterable[int]) -> Part:
+        return _part(there, among, names=names)
+
+    return Structured(
+        tasks=Tasks(mandatory=len(mandatory), done=sum(node.index in closed for node in mandatory)),
+        operational=_part(
+            closed,
+            (node.index for node in graph.nodes),
+            names={node.index: node.key for node in graph.nodes},
+        ),
+        commercial=of_items(commercial, items),
+        customer_visible=Part(
+            there=tuple(name for name in promised if name in reached),
+            missing=tuple(name for name in promised if name not in reached),
+        ),
+        billing=of_items(billed, sorted(billed | unbilled)),
+        asset=of_items(active, items),
+        entitled=of_items(usable, items),
+        entitlement={
+            names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
+        },
+    )
+
+
+def _part(there: Collection[int], among: Iterable[int], *, names: Mapping[int, str]) -> Part:
+    listed = list(among)
+    return Part(
+        there=tuple(names[one] for one in listed if one in there),
+        missing=tuple(names[one] for one in listed if one not in there),
+    )
+
+
+def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[int, Structured]:
+    """How far each order is, by its id; one query for all tasks.
+
+    `plans` are the orders' newest plans by fulfillment. Read the orders with their items and
+    milestones prefetched.
+    """
+    states: dict[int, dict[int, TaskState]] = {}
+    tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()])
+    for plan_id, node, state in tasks.values_list("plan_id", "node", "state"):
+        states.setdefault(plan_id, {})[node] = TaskState(state)
+    found = {}
+    for order in orders:
+        plan = plans.get(order.fulfillment_id)
+        if plan is None:
+            found[order.pk] = NOTHING
+            continue
+        found[order.pk] = progress_of(
+            graph=graphs.by_id(plan.graph_id),
+            states=states.get(plan.pk, {}),
+            agreed=terms.of_graph(plan.graph_id),
+            is_complete=plan.state == PlanState.COMPLETED,
+            names={item.position: item.item_id for item in order.items.all()},
+            reached={milestone.name for milestone in order.milestones.all()},
+        )
+    return found

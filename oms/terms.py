@@ -1,0 +1,134 @@
+"""What the workflows of an order say towards its customer, read once per graph.
+
+Published versions and stored graphs never change, so neither does the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+
+from fulfillment.definitions.customer import Entitlement, TellSpec
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.engine import graphs
+from oms.intake import workflows
+
+STANDARD: Mapping[str, TellSpec] = {
+    "accepted": TellSpec(
+        subject="We received your order ${order.external_id}",
+        message="We received your order ${order.external_id} and have started on it.",
+    ),
+    "completed": TellSpec(
+        subject="Your order ${order.external_id} is complete",
+        message="Everything in your order ${order.external_id} is done.",
+    ),
+    "delayed": TellSpec(
+        subject="Your order ${order.external_id} is delayed",
+        message="Your order ${order.external_id} is delayed. We are working on it.",
+    ),
+}
+"""By occasion; a workflow's `messages` go before them."""
+_DELAY_AFTER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Of one graph; items by their position in the order, tasks by their node."""
+
+    messages: Mapping[str, TellSpec]
+    milestones: Mapping[str, TellSpec]
+    """Those of which the customer is told."""
+    planned: frozenset[int]
+    """Items that have tasks of their own."""
+    activating: Mapping[int, tuple[int, ...]]
+    """Node -> items that are active as soon as it has succeeded."""
+    active_with_order: frozenset[int]
+    """Items that are active as soon as the order is complete."""
+    billing: Mapping[int, tuple[int, ...]]
+    """Item -> nodes that start its billing."""
+    entitlement: Mapping[int, Entitlement]
+    """Item -> what the customer may use of it while the order is partly fulfilled."""
+    delay_after: timedelta
+    """How long a plan may be stuck before the customer is told: the most patient decides."""
+
+
+NOTHING = Terms(
+    messages=STANDARD,
+    milestones={},
+    planned=frozenset(),
+    activating={},
+    active_with_order=frozenset(),
+    billing={},
+    entitlement={},
+    delay_after=_DELAY_AFTER,
+)
+"""Of an order that has no plan yet."""
+
+
+@lru_cache(maxsize=4096)
+def of_graph(graph_id: int) -> Terms:
+    """The terms of every order that runs on this graph."""
+    graph = graphs.by_id(graph_id)
+    definitions = {
+        planned.name: definition
+        for planned in graph.workflows
+        if (definition := workflows.definition_named(planned.name, planned.version)) is not None
+    }
+    activating: dict[int, tuple[int, ...]] = {}
+    billing: dict[int, tuple[int, ...]] = {}
+    workflow_of: dict[int, str] = {}
+    for node in graph.nodes:
+        workflow_of.update(dict.fromkeys(node.items, node.workflow))
+        definition = definitions.get(node.workflow)
+        if definition is None:
+            continue
+        if node.task == _activation_task(definition):
+            activating[node.index] = node.items
+        if definition.billing is not None and node.task == definition.billing.task:
+            for item in node.items:
+                billing[item] = (*billing.get(item, ()), node.index)
+    told = list(definitions.values())
+    waiting = {item for items in activating.values() for item in items}
+    return Terms(
+        messages={name: _message(name, told) for name in STANDARD},
+        milestones={
+            name: milestone.tell
+            for definition in reversed(told)
+            for name, milestone in definition.milestones.items()
+            if milestone.tell is not None
+        },
+        planned=frozenset(workflow_of),
+        activating=activating,
+        active_with_order=frozenset(workflow_of) - waiting,
+        billing=billing,
+        entitlement={
+            item: definitions[name].entitlement
+            for item, name in workflow_of.items()
+            if name in definitions
+        },
+        delay_after=max((d.tell_delay_after for d in told), default=_DELAY_AFTER),
+    )
+
+
+def forget() -> None:
+    """For a process that turns to another database."""
+    of_graph.cache_clear()
+
+
+def _activation_task(definition: WorkflowDefinition) -> str | None:
+    name = definition.activation
+    if name is None or name in definition.tasks:
+        return name
+    return definition.milestones[name].reached_by
+
+
+def _message(occasion: str, definitions: list[WorkflowDefinition]) -> TellSpec:
+    """The first workflow of the order that has a text of its own decides."""
+    standard = STANDARD[occasion]
+    for definition in definitions:
+        own: TellSpec | None = getattr(definition.messages, occasion)
+        if own is not None:
+            return own.model_copy(update={"subject": own.subject or standard.subject})
+    return standard
