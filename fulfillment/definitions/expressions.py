@@ -29,6 +29,7 @@ from fulfillment.definitions.expression_tree import (
     nodes_in,
     tree_of,
 )
+from fulfillment.definitions.loop_members import unknown_members
 from fulfillment.definitions.paths import MISSING, look_up
 from fulfillment.errors import FulfillmentError, ValueUnavailable
 
@@ -39,6 +40,8 @@ MAXIMUM_WORK = 20_000_000
 MAXIMUM_READ = 1_000_000
 MAXIMUM_RESULT = 1_000_000
 """Sizes of everything read, and of the result, as `Shape.size` counts them."""
+_MEMBER = 4
+"""What a member of a result counts besides its characters."""
 MAXIMUM_DEPTH = 64
 _INTEGERS = range(-(2**63), 2**63)
 _GROWING = frozenset({"_+_", "replace", "join"})
@@ -66,8 +69,9 @@ class ExpressionFailed(ValueUnavailable):
         self.text = text
         self.reason = reason
         super().__init__(
-            f"The expression {_shortened(text)!r} has no usable value: {reason}. Correct the data "
-            "that it reads, or publish a workflow version whose expression allows for it."
+            f"The expression {_shortened(text)!r} has no usable value: {reason.rstrip('.')}. "
+            "Correct the data that it reads, or publish a workflow version whose expression "
+            "allows for it."
         )
 
 
@@ -77,7 +81,8 @@ class Expression:
     names: frozenset[str]
     """The declared names that it reads."""
     returns: str
-    """string, integer, number, boolean, list, object, null or any; with ? when it may be null."""
+    """string, integer, number, boolean, list, object, null or any; with ? when it is a name that
+    may be null. What is composed of such names may be null all the same."""
     _types: Mapping[str, str] = field(repr=False)
     _program: Any = field(repr=False, compare=False)
     _tree: Node = field(repr=False, compare=False)
@@ -127,9 +132,8 @@ def compile_expression(*, text: str, names: Mapping[str, str]) -> Expression:
     `element`) to its type: string, integer, number, boolean, list, object, any, or list(<type>);
     with ? at the end the value may be null, and a missing one is null. Raises ExpressionInvalid.
     """
-    used = tuple(sorted((name, names[name]) for name in _mentioned(text) if name in names))
     try:
-        return _compiled(text, used)
+        return _compiled(text, _needed(text, names))
     except dialect.Refused as refused:
         reasons = [_explained(text, fault, names) for fault in refused.faults[:3]]
         message = f"{_shortened(text)!r} is not a valid expression: {'; '.join(reasons)}"
@@ -163,6 +167,8 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
         _refuse("its result is of a kind that JSON does not have (use string() or int() on it)")
     tree = tree_of(checked.serialised)
     nodes = list(nodes_in(tree))
+    for member in unknown_members(tree, known):
+        _refuse(_unknown(member, known))
     calls = {node.function for node in nodes if isinstance(node, Call)}
     for name in calls & _FORBIDDEN.keys():
         _refuse(f"{name}() is not allowed here; {_FORBIDDEN[name]}")
@@ -176,7 +182,7 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
     expression = Expression(
         text=text,
         names=frozenset(read),
-        returns=checked.returns,
+        returns=_returned(checked.returns, tree, known),
         _types={name: known[name] for name in sorted(read)},
         _program=dialect.program(checked.serialised),
         _tree=tree,
@@ -186,8 +192,25 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
         try:
             expression.evaluate({})
         except ExpressionFailed as failed:
-            _refuse(f"it reads nothing, and {failed.reason}")
+            _refuse(f"whatever the values are, it fails: {failed.reason}")
     return expression
+
+
+def _returned(returns: str, tree: Node, names: Mapping[str, str]) -> str:
+    # The library's result types don't say that a name alone may be null.
+    if isinstance(tree, Name) and names.get(tree.name, "").endswith("?") and returns != "any":
+        return f"{returns}?"
+    return returns
+
+
+def _needed(text: str, names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The names that the text may mean; for a list of objects, with those of its members."""
+    found = {name: names[name] for name in _mentioned(text) if name in names}
+    for name, spelled in tuple(found.items()):
+        if spelled == "list(object)":
+            below = f"{name}."
+            found.update({one: names[one] for one in names if one.startswith(below)})
+    return tuple(sorted(found.items()))
 
 
 def _refuse(reason: str) -> None:
@@ -216,22 +239,23 @@ def _explained(text: str, fault: tuple[int, int, str], names: Mapping[str, str])
     line, column, message = fault
     unknown = re.search(r"undeclared reference to '([^']*)'", message)
     if unknown:
-        message = _unknown(unknown[1], names)
+        name = unknown[1]
+        called = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(|\.\s*{re.escape(name)}\s*\(", text)
+        message = f"there is no function {name}()" if called else _unknown(name, names)
     if not line:
         return message
     return f"{message} (at {f'line {line}, ' if chr(10) in text else ''}character {column})"
 
 
 def _unknown(name: str, names: Mapping[str, str]) -> str:
-    message = f"there is no {name!r} here"
     close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        message += f"; did you mean {close[0]}?"
+    hint = f"did you mean {close[0]}? " if close else ""
     root = name.partition(".")[0]
     known = sorted(one for one in names if one.partition(".")[0] == root)
     if not known:
         known = sorted({one.partition(".")[0] for one in names})
-    return f"{message} Known are: {', '.join(known)}" if known else f"{message}; nothing is known"
+    listed = ", ".join(known) or "nothing"
+    return f"there is no {name!r} here; {hint}known: {listed}"
 
 
 def _shortened(text: str) -> str:
@@ -301,7 +325,7 @@ class _Result:
 
     def plain(self, found: Any, depth: int = MAXIMUM_DEPTH) -> Any:
         value = dialect.plain(found)
-        self._take(1)
+        self._take(_MEMBER)
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, str):
