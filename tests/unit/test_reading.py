@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from fulfillment.definitions.expressions import compile_condition, compile_expression
 from fulfillment.definitions.loading import parse_workflow
+from fulfillment.definitions.names import names_under
 from fulfillment.definitions.reading import Readable
+from fulfillment.definitions.references import Computed, parse, texts_in
 from fulfillment.definitions.schema import Scope, WorkflowDefinition
 from fulfillment.definitions.scopes import node_names
 from fulfillment.errors import DefinitionInvalid
@@ -161,3 +167,28 @@ def test_a_running_node_has_the_names_that_its_template_was_checked_with() -> No
     assert last["items"] == "list(object)"
     assert "item.quantity" not in last
     assert node_names(graph=graph, index=definition["second"])["item.quantity"] == "integer"
+
+
+def test_the_expressions_of_the_documentation_compile() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "expressions.md").read_text()
+    names = {
+        **names_under(frozenset({"order", "item", "items", "plan", "element"})),
+        "tasks.survey.slot": "string?",
+        "tasks.check.passed": "boolean?",
+    }
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    mapping, decisions = (yaml.safe_load(body) for kind, body in blocks if kind == "yaml")
+    computed = [
+        part.text
+        for _, value in texts_in(mapping)
+        for part in parse(value)
+        if isinstance(part, Computed)
+    ]
+    conditions = [rule["when"] for rule in decisions["decide"] if "when" in rule]
+    plain = [body for kind, body in blocks if not kind and "is not a valid" not in body]
+    lines = [line for body in plain for line in body.splitlines()]
+    assert (len(computed), len(conditions), len(lines)) == (4, 2, 3)
+    for expression in computed + lines:
+        compile_expression(text=expression, names=names)
+    for condition in conditions:
+        compile_condition(text=condition, names=names)
