@@ -113,13 +113,14 @@ def test_elements_inputs_and_own_outputs_are_readable_where_they_are(
     definition: WorkflowDefinition,
 ) -> None:
     reports = Reports()
+    limit = {"type": "integer", "optional": True}
+    interface = Interface.model_validate({"inputs": {"customer": "object", "limit": limit}})
     readable = Readable.for_task(
-        definition=definition,
+        definition=definition.model_copy(update={"subprocess": interface}),
         task="load",
         report=reports,
         own_outputs=True,
         element=True,
-        inputs={"customer": "object", "limit": "integer?"},
     )
     readable.check_mapping(
         {
