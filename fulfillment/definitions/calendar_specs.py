@@ -32,7 +32,7 @@ _WEEK_MINUTES = 7 * 24 * 60
 
 def _fault(code: str, message: str) -> PydanticCustomError:
     # As a value, because it may hold braces.
-    return PydanticCustomError(code, "{message}", {"message": message})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{message}", {"message": message})
 
 
 def _clock(value: Any) -> str:
