@@ -135,7 +135,7 @@ def window_fault(
 
 
 def working_time(*, calendar: Calendar, since: datetime) -> Iterator[Stretch]:
-    """The calendar's working time from that moment on, for ten years: in sequence, apart."""
+    """The calendar's working time from that moment on, for ten years, in sequence."""
     reached = _utc(since)
     pending: list[Stretch] = []
     for day in _days(reached, calendar.timezone, _FARTHEST_DEADLINE):

@@ -42,16 +42,12 @@ class Holidays:
 
 @lru_cache(maxsize=1024)
 def _of_year(country: str, subdivision: str | None, year: int) -> Mapping[date, str]:
-    # Its neighbours too: a day off for New Year's Day may lie in December. All at once, because
-    # the library's own way, to fill in years when they are asked for, is not safe in threads.
-    found = library.country_holidays(
-        country,
-        subdiv=subdivision,
-        years=range(year - 1, year + 2),
-        expand=False,
-        language=_LANGUAGE,
+    # The library's own way, to fill in years when they are asked for, is not safe in threads.
+    return dict(
+        library.country_holidays(
+            country, subdiv=subdivision, years=year, expand=False, language=_LANGUAGE
+        )
     )
-    return {day: name for day, name in found.items() if day.year == year}
 
 
 def country_fault(country: str) -> str | None:

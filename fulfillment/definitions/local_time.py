@@ -29,8 +29,8 @@ def wall_clock(*, timezone: str, at: datetime) -> datetime:
 def stretches(*, timezone: str, begins: datetime, ends: datetime) -> tuple[Stretch, ...]:
     """While a clock there shows at least `begins` and less than `ends` (both naive).
 
-    Mostly one stretch: none when the clock is put forward over all of it, two when it is put
-    back to before its beginning or from after its end.
+    In sequence, and mostly one: a change of the clock in between makes it two, with a gap when
+    the clock is put back out of it, and one that skips all of it makes it none.
     """
     # No offset reaches a day.
     first, last = begins.replace(tzinfo=UTC) - _DAY, ends.replace(tzinfo=UTC) + _DAY
@@ -38,11 +38,8 @@ def stretches(*, timezone: str, begins: datetime, ends: datetime) -> tuple[Stret
     for since, until, offset in _steady(ZoneInfo(timezone), first, last):
         start = max(since, begins.replace(tzinfo=UTC) - offset)
         end = min(until, ends.replace(tzinfo=UTC) - offset)
-        if start >= end:
-            continue
-        if found and found[-1][1] == start:
-            start = found.pop()[0]
-        found.append((start, end))
+        if start < end:
+            found.append((start, end))
     return tuple(found)
 
 

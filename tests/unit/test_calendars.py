@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -187,6 +188,13 @@ def test_where_midnight_is_put_back_the_next_day_s_opening_may_come_first() -> N
     assert opening(one, closed + 55 * MINUTE) == closed + 75 * MINUTE
 
 
+def test_where_a_clock_is_put_back_over_midnight_yesterday_s_window_may_open_today() -> None:
+    """In St John's the clock went from 00:01 on Sunday back to 23:01 on Saturday."""
+    fridays = window("23:40", "23:30", frozenset({4}), timezone="America/St_Johns")
+    sunday = utc("2010-11-07T02:30:30")  # 00:00:30, for the first time
+    assert opening(fridays, sunday) == sunday + 30 * timedelta(seconds=1)
+
+
 def test_a_day_that_a_place_has_skipped_does_not_open() -> None:
     fridays = window("08:00", "17:00", frozenset({4}), timezone="Pacific/Apia")
     apia = ZoneInfo("Pacific/Apia")
@@ -310,12 +318,12 @@ def test_a_moment_without_time_zone_is_refused() -> None:
         deadline(naive, HOUR)
 
 
-@pytest.mark.parametrize("at", [datetime.min, datetime.max])
+@pytest.mark.parametrize("at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 def test_moments_at_the_end_of_time_are_refused_with_the_same_error(at: datetime) -> None:
     with pytest.raises(NeverOpens, match="Calendars end"):
-        opening(window("08:00", "17:00"), at.replace(tzinfo=UTC))
+        opening(window("08:00", "17:00"), at)
     with pytest.raises(NeverOpens, match="Calendars end"):
-        deadline(at.replace(tzinfo=UTC), HOUR)
+        deadline(at, HOUR)
 
 
 # --- deadlines -----------------------------------------------------------------------------------
@@ -376,6 +384,19 @@ def test_hours_that_overlap_count_once() -> None:
     )
     monday = vienna("2026-03-02T08:00")
     assert deadline(monday, 30 * HOUR, doubled) == monday + 30 * HOUR
+
+
+def test_where_midnight_is_put_back_working_time_still_comes_in_sequence() -> None:
+    late = Calendar(
+        name="late", timezone="America/Sao_Paulo", hours=(hours("23:30", "23:10", EVERY_DAY),)
+    )
+    since = utc("2017-02-19T01:00")  # 23:00, for the first time
+    assert list(islice(working_time(calendar=late, since=since), 4)) == [
+        (since, since + 10 * MINUTE),
+        (since + 30 * MINUTE, since + 60 * MINUTE),
+        (since + 60 * MINUTE, since + 70 * MINUTE),
+        (since + 90 * MINUTE, since + 25 * HOUR + 10 * MINUTE),
+    ]
 
 
 def test_a_calendar_with_too_little_time_says_so_instead_of_searching_for_ever() -> None:
