@@ -11,7 +11,7 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import falling_back, targets, waits
+from fulfillment.engine import falling_back, targets, waits, windows
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
@@ -187,7 +187,7 @@ def _had_no_effect(
             key=f"{task.pk}",
             retry_after=outcome.retry_after,
         )
-        task.not_before = unit.now + delay
+        task.not_before = windows.opening(node=node, at=unit.now + delay)
         task.blocked_reason = describe(outcome)
         unit.change_task(
             task,
