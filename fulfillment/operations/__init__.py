@@ -6,6 +6,7 @@ passed the end of its lease.
 """
 
 from fulfillment.operations.closing import close_case
+from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -24,6 +25,7 @@ __all__ = [
     "WantedHold",
     "await_in_flight",
     "close_case",
+    "edit_calendar",
     "edit_target",
     "fulfillment_of",
     "pause_target",
