@@ -47,15 +47,17 @@ SELECT {holds.PASS_GATE} FROM fulfillment_targetcondition
 WHERE target_id = %s FOR NO KEY UPDATE
 """
 # Each part is one probe of a partial index, or reads no more rows than calls are under way. The
-# time is asked once, in a subquery: as a volatile function it would serve no index.
+# time is asked once, in a subquery: as a volatile function it would serve no index. An EXISTS that
+# depends on the target would invite a hash of every hold there is.
 _LOOK = f"""
 WITH clock AS MATERIALIZED (SELECT fulfillment_now() AS now)
 SELECT k.target_id, (SELECT now FROM clock),
-       EXISTS (
-           SELECT FROM fulfillment_hold h
+       (
+           SELECT true FROM fulfillment_hold h
            WHERE h.subject = '{holds.subject_of(scope=HoldScope.TARGET, name="")}' || k.target_id
              AND h.released_at IS NULL AND (h.until IS NULL OR h.until > (SELECT now FROM clock))
-       ),
+           LIMIT 1
+       ) IS NOT NULL,
        EXISTS (
            SELECT FROM fulfillment_hold h WHERE h.released_at IS NULL AND h.scope <> 'TARGET'
        ),
