@@ -82,10 +82,13 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
         _compare_with_what_is_settled(unit, task, node, outcome)
         return
+    lost_before = task.lost_leases
     if outcome is LEASE_LOST:
         task.lost_leases += 1
     elif result.attempt_id is not None and result.purpose is Purpose.SEND:
         task.lost_leases = 0
+    if task.lost_leases != lost_before:
+        unit.touched_tasks.add(task.pk)  # Also when nothing else follows from it.
     if result.attempt_number not in (None, task.attempts) and not outcome.is_definitive:
         return  # A newer attempt owns the task: only a definitive outcome overrules it.
     if result.purpose is Purpose.QUERY:
