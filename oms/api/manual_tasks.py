@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -16,6 +15,7 @@ from fulfillment import operations
 from fulfillment.errors import DecisionMade, DefinitionInvalid, OutcomeUnknown
 from fulfillment.models import ManualState, ManualTask
 from oms.api import schema
+from oms.api.manual_documents import ManualOut, ManualSummary, manual_document, manual_summary
 from oms.api.operating import Reason, actor_of, operate
 from oms.api.orders import next_page, orders_of, query_of
 from oms.api.parsing import json_body, validated
@@ -40,37 +40,6 @@ class DecisionIn(Closed):
     outcome: Word = Field(description="One of the task's `outcomes`.")
     values: dict[str, JsonValue] = Field({}, description="What its `fields` ask for.")
     reason: Reason
-
-
-class FieldOut(BaseModel):
-    type: str
-    optional: bool
-
-
-class ManualSummary(BaseModel):
-    id: int
-    order: str
-    task: str
-    title: str
-    state: ManualState
-    queue: str
-    role: str
-    opened_at: datetime
-    due_at: datetime | None = Field(
-        description="Until when; null when that has passed and somebody has been told."
-    )
-    otherwise: str = Field(description="The outcome without a decision in time, or `escalate`.")
-    outcomes: dict[str, Literal["proceed", "refuse"]]
-    outcome: str | None = Field(description="What was decided.")
-    decided_by: str | None
-    decided_at: datetime | None
-    reason: str | None
-
-
-class ManualOut(ManualSummary):
-    instructions: str
-    fields: dict[str, FieldOut] = Field(description="What has to be entered, by name.")
-    context: dict[str, Any] = Field(description="The order and what was known, as it was then.")
 
 
 class ManualPage(BaseModel):
@@ -98,7 +67,7 @@ class ManualTasks(APIView):
         found = list(rows[: query.limit + 1])
         page = found[: query.limit]
         answer = ManualPage(
-            manual_tasks=[ManualSummary(**_summary(row)) for row in page],
+            manual_tasks=[manual_summary(row) for row in page],
             next=next_page(request, after=page[-1].pk) if len(found) > len(page) else None,
         )
         return Response(answer.model_dump(mode="json"))
@@ -113,7 +82,7 @@ class ManualDetail(APIView):
     )
     def get(self, request: Request, manual_id: str) -> Response:
         """With instructions, the fields of its form, and what was known when it was opened."""
-        return Response(_document(_found(request, int(manual_id))))
+        return Response(manual_document(_found(request, int(manual_id))))
 
 
 class ManualDecision(APIView):
@@ -142,7 +111,7 @@ class ManualDecision(APIView):
                 actor=actor_of(request),
                 reason=wanted.reason,
             )
-            return _document(_found(request, manual.pk))
+            return manual_document(_found(request, manual.pk))
 
         try:
             return operate(
@@ -200,33 +169,3 @@ def _found(request: Request, manual_id: int) -> ManualTask:
             detail=f"None of your orders has a manual task {manual_id}. The list has them all.",
         )
     return manual
-
-
-def _summary(manual: ManualTask) -> dict[str, Any]:
-    return {
-        "id": manual.pk,
-        "order": manual.fulfillment.order_reference,
-        "task": manual.task.key,
-        "title": manual.title,
-        "state": manual.state,
-        "queue": manual.queue,
-        "role": manual.role,
-        "opened_at": manual.opened_at,
-        "due_at": manual.due_at,
-        "otherwise": manual.otherwise,
-        "outcomes": manual.outcomes,
-        "outcome": manual.outcome or None,
-        "decided_by": manual.decided_by or None,
-        "decided_at": manual.decided_at,
-        "reason": manual.reason or None,
-    }
-
-
-def _document(manual: ManualTask) -> dict[str, Any]:
-    answer = ManualOut(
-        **_summary(manual),
-        instructions=manual.instructions,
-        fields={name: FieldOut(**spec) for name, spec in manual.fields.items()},
-        context=manual.context,
-    )
-    return answer.model_dump(mode="json")
