@@ -195,11 +195,11 @@ class _Comparing:
         choices = {}
         for place, index in self.moved.items():
             task = self.tasks[place]
-            if not task.element and index in self.after.choosers:
-                if task.state == TaskState.SUCCEEDED:
-                    choices[index, 0] = chosen_by(
-                        kind=self.after.nodes[index].kind, outputs=task.outputs or {}
-                    )
+            if task.element or task.state != TaskState.SUCCEEDED:
+                continue
+            if index in self.after.choosers:
+                kind = self.after.nodes[index].kind
+                choices[index, 0] = chosen_by(kind=kind, outputs=task.outputs or {})
         return existence(graph=self.after, element=0, choices=choices)
 
     def _take_back_what_does_not_exist(self, exists: Mapping[int, bool | None]) -> None:
