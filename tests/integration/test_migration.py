@@ -10,7 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from fulfillment import operations
-from fulfillment.engine import audit, scanning
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.engine import audit, scanning, sweeping
 from fulfillment.errors import OrderUnknown, ReasonMissing, WorkflowUnknown
 from fulfillment.models import (
     Command,
@@ -24,7 +25,7 @@ from fulfillment.models import (
     Transition,
 )
 from fulfillment.operations import Migration, Verdict
-from fulfillment.states import PLAN_TERMINAL
+from fulfillment.publishing import publish as publish_definition
 from oms.models import Milestone, Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -144,16 +145,22 @@ def test_the_old_plan_keeps_a_record_of_how_it_stood(systems: ScriptedSystems) -
     assert operation.after == {"plan": second.pk, "workflows": {"thing": 2}}
 
 
-def test_superseded_silent_also_for_a_claim_that_looked_before(systems: ScriptedSystems) -> None:
-    publish(1, chain("one", "old_way"))
+def test_superseded_silent_after_a_migration(
+    systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    publish(1, chain("one", "two"))
     order = desk.order()
-    desk.drain(rounds=0)
-    publish(2, chain("other", "one", one={"target": "beta"}))
-    # `one` is READY under v1, its worker is about to take it, and v2 wants it elsewhere and later.
+    publish(2, chain("zero", "one", one={"target": "beta"}))
     second = moved(order)
-    assert desk.claim("alpha", limit=10) == desk.claim("beta", limit=10) or True
-    assert of_plan(second) == {"other@1": "DISPATCHED", "one@1": "PENDING"}
-    assert not Plan.objects.exclude(state__in=PLAN_TERMINAL).exclude(pk=second.pk).exists()
+    # Under v1 `one` was READY at alpha; now it waits for `zero`, and for another target.
+    assert [claim.command.action for claim in desk.claim("alpha", limit=10)] == ["zero"]
+    assert desk.claim("beta", limit=10) == []
+    Plan.objects.filter(state="SUPERSEDED").update(selection_due_at=desk.now())
+    scanning.scan()
+    clock(3600)
+    assert desk.claim("alpha", limit=10) == []
+    assert of_plan(second) == {"zero@1": "DISPATCHED", "one@1": "PENDING"}
+    assert set(of_plan(Plan.objects.get(state="SUPERSEDED")).values()) == {"CANCELLED"}
 
 
 def test_what_was_on_the_wire_settles_in_the_plan_that_took_over(
@@ -336,12 +343,7 @@ def test_a_decision_that_was_taken_stands(
     assert second.mandatory_total == 4
     desk.drain()
     clock(61)
-    desk.finish()
-    order.refresh_from_db()
-    if order.state != "COMPLETED":
-        from fulfillment.engine import sweeping
-
-        sweeping.sweep()
+    sweeping.sweep()
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     other = desk.order()
@@ -369,7 +371,11 @@ def test_a_fan_out_under_way_goes_on_in_the_new_plan(systems: ScriptedSystems) -
     systems.sends["extract"] = [desk.succeeded(parts=["a", "b", "c"])]
     systems.sends["enrich"] = [desk.succeeded(rows=number) for number in (1, 2, 3)]
     order = desk.order()
-    desk.drain(rounds=1)
+    for action in ("extract", "enrich"):
+        (claim,) = desk.claim()
+        assert claim.command.action == action
+        answer = systems.sends[action].pop(0)
+        desk.settle(desk.result(claim, answer))
     publish(2, {**etl(), "report": desk.task(after=["load"])})
     second = moved(order)
     assert FanOut.objects.get().plan_id == second.pk
@@ -387,7 +393,7 @@ def test_a_fan_out_under_way_goes_on_in_the_new_plan(systems: ScriptedSystems) -
     ("later", "why"),
     [
         (etl(at_once=9), "would have other at_once"),
-        (etl(over="${items}"), "would have other over"),
+        (etl(over="${tasks.extract.parts?}"), "would have other over"),
         ({**etl(), "enrich": {**etl()["enrich"], "target": "beta"}}, "with its elements"),
     ],
 )
@@ -434,25 +440,78 @@ def test_milestones_that_are_reached_under_the_new_version_only_are_told(
     assert list(Milestone.objects.values_list("name", flat=True)) == ["halfway"]
 
 
-def test_running_again_is_harmless_and_others_are_left_alone(systems: ScriptedSystems) -> None:
+def test_running_again_goes_on_where_it_was_interrupted(systems: ScriptedSystems) -> None:
     publish(1, chain("one", "two"))
-    done, begun, fresh = desk.order(priority=9), desk.order(), desk.order()
-    for _ in range(2):
-        desk.settle(desk.result(desk.claim()[0], desk.succeeded()))
+    over, begun, first, second = (desk.order(priority=9 - number) for number in range(4))
     desk.settle(desk.result(desk.claim()[0], desk.succeeded()))
-    done.refresh_from_db()
-    publish(2, chain("before", "one", "two"))
+    desk.settle(desk.result(desk.claim()[0], desk.succeeded()))
+    desk.settle(desk.result(desk.claim()[0], desk.succeeded()))
+    publish(2, chain("zero", "one", "two"))
+    moved(first)  # and then the command was interrupted
     verdicts = {one.order_reference: one.verdict for one in migrate(orders=None)}
-    assert set(verdicts.values()) == {Verdict.UNSAFE, Verdict.MOVED} - (
-        set() if begun else {Verdict.MOVED}
-    )
-    assert verdicts[fresh.reference] in Verdict
+    assert verdicts == {begun.reference: Verdict.UNSAFE, second.reference: Verdict.MOVED}
     plans = Plan.objects.count()
-    again = {one.order_reference: one.verdict for one in migrate(orders=None)}
+    assert {one.verdict for one in migrate(orders=None)} == {Verdict.UNSAFE}
+    assert {one.reasons for one in migrate(over, first)} == {
+        ("Its plan is COMPLETED.",),
+        ("It is at v2 already.",),
+    }
     assert Plan.objects.count() == plans
-    assert set(again.values()) <= {Verdict.UNSAFE}
-    (there,) = migrate(fresh) if verdicts[fresh.reference] is Verdict.MOVED else migrate(begun)
-    assert there.verdict in (Verdict.UNCONCERNED, Verdict.UNSAFE)
+
+
+def test_one_bad_order_does_not_keep_the_others(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(1, chain("one"))
+    good, bad, other = desk.order(), desk.order(), desk.order()
+    Plan.objects.filter(fulfillment=bad.fulfillment_id).update(context={"order": {}})
+    publish(2, chain("one", "two"))
+    verdicts = {one.order_reference: one for one in migrate(good, bad, other)}
+    assert [verdicts[order.reference].verdict for order in (good, bad, other)] == [
+        Verdict.MOVED,
+        Verdict.UNSAFE,
+        Verdict.MOVED,
+    ]
+    assert "nothing was changed: KeyError" in verdicts[bad.reference].reasons[0]
+
+
+def sub_process(version: int, *names: str) -> None:
+    publish_definition(
+        definition=WorkflowDefinition.model_validate(
+            {
+                "workflow": "account",
+                "version": version,
+                "title": "A sub-process",
+                "subprocess": {},
+                "tasks": {name: {"action": name, **spec} for name, spec in chain(*names).items()},
+            }
+        ),
+        published_by="a test",
+    )
+
+
+def test_a_sub_process_is_migrated_by_its_own_name(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    sub_process(1, "create")
+    tasks = {**chain("check"), "account": desk.step(use="account", after=["check"])}
+    publish(1, tasks)
+    order = desk.order()
+    sub_process(2, "create", "verify")
+    publish(2, {**tasks, "welcome": desk.task(after=["account"])})
+    plan = moved(order)  # Its own workflow alone.
+    assert set(of_plan(plan)) == {
+        "check@1",
+        "account~inputs@1",
+        "account/create@1",
+        "account@1",
+        "welcome@1",
+    }
+    (done,) = migrate(order, workflow="account")
+    assert fates(done)["account/verify@1"] == "added"
+    desk.finish()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert systems.actions() == ["check", "create", "verify", "welcome"]
 
 
 def test_who_asks_for_nonsense_is_told_before_anything_changes(systems: ScriptedSystems) -> None:
@@ -481,7 +540,13 @@ def test_the_command_shows_what_would_change_and_refuses_what_is_unsafe(
         out = StringIO()
         with pytest.raises(CommandError, match="stays as it was"):
             call_command(
-                "workflows", "migrate", "thing", "--all-active", "--reason=new", *options, stdout=out
+                "workflows",
+                "migrate",
+                "thing",
+                "--all-active",
+                "--reason=new",
+                *options,
+                stdout=out,
             )
         return out.getvalue()
 
