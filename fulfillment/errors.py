@@ -153,3 +153,13 @@ class TaskUnknown(FulfillmentError):
 
 class NothingToRetry(FulfillmentError):
     code = "task.nothing_to_retry"
+
+
+class WorkflowUnknown(FulfillmentError):
+    """No such version of a workflow is published."""
+
+    code = "workflow.unknown"
+
+
+class OrderUnknown(FulfillmentError):
+    code = "order.unknown"

@@ -6,6 +6,7 @@ A *place* is a node and, within a fan-out, the number of the element: (node, 0) 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
@@ -14,6 +15,13 @@ from fulfillment.states import TASK_SUCCESSFUL, TaskState
 Place = tuple[int, int]
 Choices = Mapping[Place, frozenset[str]]
 """What decided nodes have chosen: branches created, or the outcome of a manual task."""
+
+
+def chosen_by(*, kind: NodeKind, outputs: Mapping[str, Any]) -> frozenset[str]:
+    """The labels that a decided task stands for."""
+    if kind is NodeKind.MANUAL:
+        return frozenset({str(outputs.get("outcome", ""))})
+    return frozenset(outputs.get("created", ()))
 
 
 def place_beside(*, graph: Graph, node: int, element: int) -> Place:

@@ -298,6 +298,11 @@ class Unit:
                 payload=change.event,
             )
 
+    def write_now(self, plan: Plan) -> None:
+        """Write the state of a plan before everything else: its successor takes its place."""
+        flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.pk])])
+        self._plan_states[plan.pk] = str(plan.state)
+
     def flush(self) -> None:
         """Write everything; raises ConcurrentChange if a row was not as it had been read."""
         flushing.write_new(

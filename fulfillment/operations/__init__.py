@@ -18,11 +18,14 @@ from fulfillment.operations.holding import (
     wanted_hold,
 )
 from fulfillment.operations.in_flight import BRIEFLY, Placed
+from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
 
 __all__ = [
     "BRIEFLY",
+    "Migration",
     "Placed",
+    "Verdict",
     "WantedHold",
     "await_in_flight",
     "close_case",
@@ -30,6 +33,7 @@ __all__ = [
     "edit_calendar",
     "edit_target",
     "fulfillment_of",
+    "migrate_orders",
     "pause_target",
     "place_hold",
     "release_ended_holds",
