@@ -36,6 +36,8 @@ _IDENTIFIERS: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 _WAREHOUSES = ("north", "south", "west")
 _SUSPICIOUS_FROM = 10_000
+_MOST = 10_000_000
+_MOST_PARTITIONS = 1000
 _ROWS = 1000
 """Of one partition."""
 _SOURCES: Mapping[str, int] = {"legacy": 150, "mixed": 60}
@@ -78,7 +80,7 @@ def _amount(payload: Payload) -> float:
 
 def _count(payload: Payload, name: str, *, default: int) -> int:
     value = payload.get(name)
-    return min(value, 1000) if isinstance(value, int) and value >= 0 else default
+    return value if isinstance(value, int) and 0 <= value <= _MOST else default
 
 
 def _check_stock(_: Payload, digest: str) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _extract_profiles(payload: Payload, _: str) -> dict[str, Any]:
     unreadable = _SOURCES.get(source, 10)
     partitions = [
         {"name": f"{source}-{number:03}", "rows": _ROWS, "unreadable": unreadable}
-        for number in range(1, _count(payload, "partitions", default=4) + 1)
+        for number in range(1, min(_MOST_PARTITIONS, _count(payload, "partitions", default=4)) + 1)
     ]
     return {"partitions": partitions, "rows": _ROWS * len(partitions)}
 
@@ -121,14 +123,27 @@ def _enrich_partition(payload: Payload, digest: str) -> dict[str, Any]:
     return {"file": f"enriched-{digest}", "processed": rows - skipped, "skipped": skipped}
 
 
+def _join_transactions(payload: Payload, digest: str) -> dict[str, Any]:
+    totals = {name: sum(_numbers(payload, name)) for name in ("processed", "skipped")}
+    return {"dataset": f"dataset-{digest}", **totals}
+
+
+def _numbers(payload: Payload, name: str) -> list[int]:
+    values = payload.get(name)
+    return [one for one in values if isinstance(one, int)] if isinstance(values, list) else []
+
+
+def _load(payload: Payload, _: str) -> dict[str, Any]:
+    return {"rows": _count(payload, "rows", default=0)}
+
+
 def _dataset(payload: Payload, digest: str) -> dict[str, Any]:
     return {"dataset": f"dataset-{digest}"}
 
 
 def _find_expired(payload: Payload, _: str) -> dict[str, Any]:
-    batches = [
-        f"batch-{number:03}" for number in range(1, _count(payload, "batches", default=3) + 1)
-    ]
+    found = min(_MOST_PARTITIONS, _count(payload, "batches", default=3))
+    batches = [f"batch-{number:03}" for number in range(1, found + 1)]
     return {"batches": batches, "count": len(batches)}
 
 
@@ -141,7 +156,8 @@ _ANSWERS: Mapping[tuple[str, str], Callable[[Payload, str], dict[str, Any]]] = {
     ("data-platform", "extract_profiles"): _extract_profiles,
     ("data-platform", "extract_transactions"): _dataset,
     ("data-platform", "enrich_partition"): _enrich_partition,
-    ("data-platform", "join_transactions"): _dataset,
+    ("data-platform", "join_transactions"): _join_transactions,
+    ("data-platform", "load"): _load,
     ("data-platform", "refresh"): _dataset,
     ("data-platform", "find_expired"): _find_expired,
 }
