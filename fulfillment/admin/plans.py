@@ -8,7 +8,8 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
 from fulfillment import waiting
@@ -26,6 +27,7 @@ from fulfillment.admin.reading import (
     pretty,
 )
 from fulfillment.definitions.mermaid import mermaid
+from fulfillment.definitions.outlines import call
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
 from fulfillment.engine import graphs
 from fulfillment.models import (
@@ -43,11 +45,16 @@ from fulfillment.states import TASK_TERMINAL
 
 class TaskInline(ReadOnlyInline):
     model = Task
-    fields = ("row", "state_badge", "target", "attempts", "not_before", "blocked_reason")
+    fields = ("row", "state_badge", "what", "attempts", "not_before", "blocked_reason")
     readonly_fields = fields
-    ordering = ("node",)
-    follow = ("target",)
-    left_out = ("outputs",)
+    ordering = ("node", "element")
+    # Not its target: what no target system does has none, and would be left out.
+    follow = ("plan",)
+    left_out = ("outputs", "plan__context")
+
+    @display(description="by")
+    def what(self, task: Task) -> str:
+        return doing(task)
 
     @display(description="state")
     def state_badge(self, task: Task) -> str:
@@ -152,14 +159,15 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         "key",
         "order",
         "state_badge",
-        "target",
+        "what",
         "attempts",
         "not_before",
         "blocked_reason",
     )
     list_filter = ("state", "target", ("held_by", admin.EmptyFieldListFilter))
-    list_select_related = ("fulfillment", "target")
-    list_left_out = ("outputs",)
+    # Not its target: what no target system does has none, and would be left out.
+    list_select_related = ("fulfillment", "plan")
+    list_left_out = ("outputs", "plan__context")
     search_fields = ("id", "plan__fulfillment__order_reference", "commands__idempotency_key")
     search_help_text = "Task number or key, the order's reference, an idempotency key"
     fields = (
@@ -167,7 +175,7 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         ("order", "plan_link"),
         ("state_badge", "changed_at"),
         "blocked_reason",
-        ("not_before", "target"),
+        ("not_before", "what"),
         ("attempts", "sends"),
         ("unanswered_queries", "required"),
         ("priority", "depth"),
@@ -181,6 +189,7 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         "plan_link",
         "state_badge",
         "held_by_link",
+        "what",
         "outputs_text",
         "transitions",
     )
@@ -217,6 +226,10 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
     def state_badge(self, task: Task) -> str:
         return badge(task.state, TASK_SIGNS)
 
+    @display(description="by")
+    def what(self, task: Task) -> str:
+        return doing(task)
+
     @display(description="parked by")
     def held_by_link(self, task: Task) -> str:
         return link(task.held_by)
@@ -233,6 +246,14 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
             entity="task",
             entity_id=task.pk,
         )
+
+
+def doing(task: Task) -> str:
+    """The target system, as a link, or what is done without one."""
+    if not task.target_id:
+        return call(graphs.by_id(task.plan.graph_id).nodes[task.node])
+    address = reverse("admin:fulfillment_targetsystem_change", args=[task.target_id])
+    return format_html('<a class="desk-link" href="{}">{}</a>', address, task.target_id)
 
 
 def _tasks_with_key(key: str) -> QuerySet[Task]:
