@@ -8,11 +8,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.decorators import display
+from unfold.decorators import action, display
 
-from fulfillment import waiting
+from fulfillment import operations, waiting
+from fulfillment.admin.asking import ReasonForm, actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.picture import picture, plan_picture
@@ -40,7 +42,7 @@ from fulfillment.models import (
     WorkflowVersion,
 )
 from fulfillment.queries import progress_of
-from fulfillment.states import TASK_TERMINAL
+from fulfillment.states import TASK_TERMINAL, TaskState
 
 
 class TaskInline(ReadOnlyInline):
@@ -195,6 +197,41 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
     )
     inlines = (CommandInline, ReportInline)
     change_form_outer_before_template = "desk/task.html"
+    actions_detail = ("hold", "retry")
+
+    def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.has_perm("fulfillment.change_task"))
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        task = self.get_object(request, object_id)
+        found = super().get_actions_detail(request, object_id)
+        failed = task and task.state == TaskState.FAILED_FINAL
+        return [one for one in found if failed or not one.action_name.endswith("_retry")]
+
+    @action(description="Try again", url_path="retry", permissions=["retry"], icon="replay")
+    def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        task = found_or_404(self, request, object_id)
+        page = reverse("admin:fulfillment_task_change", args=[task.pk])
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            reason = form.cleaned_data["reason"]
+            again = attempt(
+                form,
+                lambda: operations.retry(task_id=task.pk, actor=actor_of(request), reason=reason),
+            )
+            if again is not None:
+                self.message_user(request, f"Runs again: {', '.join(again[:20])}.")
+                return redirect(page)
+        return ask(
+            self,
+            request,
+            form=form,
+            title=f"Try {task.key} again",
+            told="It had failed without effect. It is sent anew, with today's data and a key of "
+            "its own; of a fan-out only the elements that failed.",
+            button="Try it again",
+            back=page,
+        )
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any

@@ -32,6 +32,8 @@ _PAGES = {
     "action": "targetsystem",
     "case": "falloutcase",
     "hold": "hold",
+    "manual": "manualtask",
+    "signal": "signal",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000
