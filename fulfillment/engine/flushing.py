@@ -155,6 +155,7 @@ WHERE t.id = v.id AND t.finished_at IS NULL
 """
 _MANUAL = Table(
     "fulfillment_manualtask",
+    id="bigint",
     task_id="bigint",
     fulfillment_id="bigint",
     state="text",

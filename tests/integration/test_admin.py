@@ -283,9 +283,15 @@ def many(halfway: Order, redis_url: str) -> None:
     desk.drain()  # Each gets a case: the first answer lacks its number.
     event = InboundEvent.objects.get()
     hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
-    for number in range(55):
+    signal, manual = Signal.objects.get(), ManualTask.objects.get()
+    tasks = Task.objects.filter(manual=None).order_by("pk")[:55]
+    for number, task in enumerate(tasks):
         event.pk, event.event_id = None, f"more-{number}"
         event.save(force_insert=True)
+        signal.pk, signal.event_id = None, f"more-{number}"
+        signal.save(force_insert=True)
+        manual.pk, manual.task = None, task
+        manual.save(force_insert=True)
         asset.asset_id = f"A-{number}"
         for row in (hold, operation, asset):
             row.pk = None
