@@ -133,6 +133,12 @@ class CaseUnknown(FulfillmentError):
     code = "fulfillment.case_unknown"
 
 
+class OrderUnknown(FulfillmentError):
+    """No order has this reference."""
+
+    code = "fulfillment.order_unknown"
+
+
 class ManualTaskUnknown(FulfillmentError):
     code = "manual.unknown"
 
