@@ -165,7 +165,3 @@ class WorkflowUnknown(FulfillmentError):
     """No such version of a workflow is published."""
 
     code = "workflow.unknown"
-
-
-class OrderUnknown(FulfillmentError):
-    code = "order.unknown"
