@@ -3,6 +3,7 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    calendars,
     cases,
     holds,
     log,
@@ -18,6 +19,7 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "calendars",
     "cases",
     "holds",
     "log",

@@ -32,6 +32,7 @@ _PAGES = {
     "action": "targetsystem",
     "case": "falloutcase",
     "hold": "hold",
+    "calendar": "businesscalendar",
     "manual": "manualtask",
     "signal": "signal",
 }

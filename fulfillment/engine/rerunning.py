@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions.graph import NodeKind
-from fulfillment.engine import cases, commanding, fanning, graphs, places
+from fulfillment.engine import cases, commanding, fanning, graphs, places, windows
 from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.settlement import go_on
@@ -66,7 +66,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
     task.sends = 0
     task.lost_leases = 0
     task.unanswered_queries = 0
-    task.not_before = unit.now
+    task.not_before = windows.opening(node=node, at=unit.now)
     task.blocked_reason = ""
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(
