@@ -67,6 +67,24 @@ class UnknownQueue(FulfillmentError):
     code = "fulfillment.unknown_queue"
 
 
+class NeverOpens(FulfillmentError):
+    """A window is not open, or a calendar has no working time, within the time to come."""
+
+    code = "fulfillment.never_opens"
+
+
+class CalendarUnknown(FulfillmentError):
+    """No row describes a calendar of this name; `manage.py calendars load` writes one."""
+
+    code = "fulfillment.calendar_unknown"
+
+
+class CalendarInvalid(FulfillmentError):
+    """A calendar's row can't be used; the message says where and why."""
+
+    code = "fulfillment.calendar_invalid"
+
+
 class RetryPoliciesInvalid(FulfillmentError):
     """A target system's retry policies can't be used; the message says where and why."""
 

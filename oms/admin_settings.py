@@ -148,6 +148,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Target systems", "dns", "fulfillment", "targetsystem"),
+                    _page("Calendars", "calendar_month", "fulfillment", "businesscalendar"),
                     _page("Subscriptions", "podcasts", "fulfillment", "subscription"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
                     _page("Plan graphs", "hub", "fulfillment", "plangraph"),

@@ -78,18 +78,20 @@ def of_graph(graph_id: int) -> Terms:
     }
     activating: dict[int, tuple[int, ...]] = {}
     billing: dict[int, tuple[int, ...]] = {}
-    workflow_of: dict[int, str] = {}
+    entitlement: dict[int, Entitlement] = {}
     for node in graph.nodes:
-        workflow_of.update(dict.fromkeys(node.items, node.workflow))
+        # A task may come from a part of a workflow that has a name of its own.
         definition = definitions.get(node.workflow)
         if definition is None:
             continue
+        entitlement.update(dict.fromkeys(node.items, definition.entitlement))
         if node.task == _activation_task(definition):
             activating[node.index] = node.items
         if definition.billing is not None and node.task == definition.billing.task:
             for item in node.items:
                 billing[item] = (*billing.get(item, ()), node.index)
     told = list(definitions.values())
+    planned = frozenset(item for node in graph.nodes for item in node.items)
     waiting = {item for items in activating.values() for item in items}
     return Terms(
         messages={name: _message(name, told) for name in STANDARD},
@@ -99,15 +101,11 @@ def of_graph(graph_id: int) -> Terms:
             for name, milestone in definition.milestones.items()
             if milestone.tell is not None
         },
-        planned=frozenset(workflow_of),
+        planned=planned,
         activating=activating,
-        active_with_order=frozenset(workflow_of) - waiting,
+        active_with_order=planned - waiting,
         billing=billing,
-        entitlement={
-            item: definitions[name].entitlement
-            for item, name in workflow_of.items()
-            if name in definitions
-        },
+        entitlement=entitlement,
         delay_after=max((d.tell_delay_after for d in told), default=_DELAY_AFTER),
     )
 

@@ -3,6 +3,7 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    calendars,
     cases,
     holds,
     log,
@@ -16,6 +17,7 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "calendars",
     "cases",
     "holds",
     "log",

@@ -32,6 +32,7 @@ _PAGES = {
     "action": "targetsystem",
     "case": "falloutcase",
     "hold": "hold",
+    "calendar": "businesscalendar",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

@@ -30,10 +30,12 @@ class Step:
     """It waits for an instant, itself or by its dependencies."""
     is_manual: bool = False
     """A person decides it, in any case."""
+    may_be_skipped: bool = False
+    """It runs on a condition only: what waits for it goes on without it having been done."""
 
 
 def upstream(*, steps: Mapping[str, Step], of: str) -> frozenset[str]:
-    """Every task that has certainly been done before `of` may start; cycles are told elsewhere."""
+    """Every task that has certainly ended before `of` may start; cycles are told elsewhere."""
     found: set[str] = set()
     ahead = list(steps[of].after)
     while ahead:
@@ -51,13 +53,13 @@ def trigger_fault(
 
     `reached_by` is the task that reaches `milestone`.
     """
-    before = upstream(steps=steps, of=task)
+    before = {name for name in upstream(steps=steps, of=task) if not steps[name].may_be_skipped}
     if trigger in _BY_MILESTONE and milestone is None:
         return "milestone", f"With the trigger {trigger}, name the milestone that billing follows."
     if milestone is not None and reached_by not in before:
         return "task", (
             f"{task} may run before the milestone {milestone} is reached: make it depend on "
-            f"{reached_by}, directly or through others, without a condition."
+            f"{reached_by}, directly or through others, and neither on a condition."
         )
     if trigger == "contract_effective_date" and not (
         steps[task].waits_for_time or any(steps[name].waits_for_time for name in before)
@@ -112,6 +114,7 @@ def _step(task: Any) -> Step:
         ),
         waits_for_time=getattr(getattr(task, "wait", None), "until", None) is not None
         or any(getattr(dependency, "until", None) is not None for dependency in task.depends_on),
+        may_be_skipped=getattr(task, "only_if", None) is not None,
         is_manual=_is_decided_by_a_person(getattr(task, "manual", None)),
     )
 

@@ -60,17 +60,27 @@ _RETURNS = {
     "BOOL": "boolean",
     "NULL": "null",
     "TIMESTAMP": "string",
-    "string_wrapper": "string?",
-    "int_wrapper": "integer?",
-    "double_wrapper": "number?",
-    "bool_wrapper": "boolean?",
     "LIST": "list",
     "MAP": "object",
     "DYN": "any",
 }
 _FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
-_OPERATOR = re.compile(r"'?(?<![\w.])(_\?_:_|_\[_\]|_[-+*/%<>=!&|]+_|[!-]_|@in)'?")
+_OPERATOR = re.compile(r"'?(?<![\w.])(_\?_:_|_\[\??_\]|_\?\._|_[-+*/%<>=!&|]+_|[!-]_|@in)'?")
 _NOT_JSON = "its result is of a kind that JSON does not have"
+_REWORDED = [
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^found no matching overload for '?(.*?)'? applied to '(.*)'$", r"\1 can't take \2"),
+        (r"^No matching overloads found : (.*?)(\(.*\))?$", r"\1 can't take \2"),
+        (r"^expression of type '(.*)' cannot be the operand of a select.*$", r"\1 has no members"),
+        (r"^(?:mismatched|extraneous) input '<EOF>'.*$", "it ends too early"),
+        (r"^(?:mismatched|extraneous) input (.*?) expecting .*$", r"\1 is unexpected"),
+        (r"^token recognition error at: (.*)$", r"\1 is not understood"),
+        (r"^Applying SELECT to non-message type$", "what is not an object has no members"),
+        (r"^Index error: index=(-?\d+) size=(\d+)$", r"there is no [\1] in a list of \2"),
+        (r" can't take $", " can't take what it is given"),
+    )
+]
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 
 
@@ -90,7 +100,7 @@ class Failed(Exception):
 class Checked:
     serialised: bytes
     returns: str
-    """One of TYPES, with ? when it may be null; "null"; or "" for what JSON can't hold."""
+    """One of TYPES, "null", or "" for what JSON can't hold."""
 
 
 def check(*, text: str, names: Mapping[str, str]) -> Checked:
@@ -100,9 +110,9 @@ def check(*, text: str, names: Mapping[str, str]) -> Checked:
     try:
         expression = environment.compile(text)
         serialised = bytes(expression.serialize())
+        name = expression.return_type().name()
     except (RuntimeError, TypeError, ValueError) as error:
         raise Refused(list(_faults(str(error)))) from error
-    name = expression.return_type().name()
     return Checked(serialised=serialised, returns=_RETURNS.get(name.partition("<")[0], ""))
 
 
@@ -126,7 +136,9 @@ def evaluate(running: Any, values: Mapping[str, Any]) -> Any:
 def plain(value: Any) -> Any:
     """A value of the library as Python's: lists and maps still hold values of the library."""
     try:
-        return value.value()
+        # Version 0.1.3 hands None out without counting the reference: a few thousand nulls later
+        # Python 3.11 dies of it. So it is never asked for one.
+        return None if value.type() == cel.Type.NULL else value.value()
     except (RuntimeError, TypeError, ValueError) as error:
         raise Failed(_NOT_JSON) from error
 
@@ -253,6 +265,8 @@ def _faults(text: str) -> Iterator[tuple[int, int, str]]:
             message = "it is nested too deeply"
         yield 1, 1, message
     for line, column, message in found:
+        if "<<nil>>" in message:
+            continue
         if "recursion depth" in message:
             message = "it is nested too deeply"
         message = re.sub(r" \[[A-Z_]+\]$", "", message)
@@ -269,9 +283,6 @@ def _reason(text: str) -> str:
     if text.startswith("Key not found in map : "):
         return f"there is no {text.removeprefix('Key not found in map : ')}"
     worded = _worded(text)
-    if worded.startswith("No matching overloads found : "):
-        what = worded.removeprefix("No matching overloads found : ")
-        worded = re.sub(r"(['\w])\(", r"\1 can't be applied to (", what, count=1)
     if "null" in worded:
         worded += "; something is null here, so test that first (x != null && …)"
     return worded
@@ -279,11 +290,12 @@ def _reason(text: str) -> str:
 
 def _worded(message: str) -> str:
     message = message.removeprefix("Syntax error: ").removesuffix(" (in container '')")
-    message = re.sub(r" expecting \{.*\}$", "", message).replace("'<EOF>'", "the end")
+    for theirs, ours in _REWORDED:
+        message = theirs.sub(ours, message)
     message = _OPERATOR.sub(lambda match: _bare(match[1]), message)
     return _OWN_WORD.sub(lambda match: _OWN_WORDS[match[0]], message)
 
 
 def _bare(spelled: str) -> str:
-    known = {"_?_:_": "? :", "_[_]": "[ ]", "@in": "in"}
+    known = {"_?_:_": "? :", "_[_]": "[ ]", "_[?_]": "[? ]", "_?._": ".?", "@in": "in"}
     return f"'{known.get(spelled, spelled.replace('_', ''))}'"

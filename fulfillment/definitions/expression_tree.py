@@ -14,6 +14,8 @@ from dataclasses import dataclass
 class Constant:
     size: int
     """Bytes of its encoding: at least those of the text that it may be."""
+    text: str | None = None
+    """When it is a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def _node(data: bytes) -> Node:
     for number, value in _fields(data):
         match number:
             case 3:
-                return Constant(len(value))
+                texts = [part for field, part in _fields(value) if field == 6]
+                return Constant(len(value), texts[0].decode() if texts else None)
             case 4:
                 return Name(_only(value, 1).decode())
             case 5:

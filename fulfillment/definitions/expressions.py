@@ -10,16 +10,14 @@ An expression has no effect, always ends, and depends on nothing but the values 
 from __future__ import annotations
 
 import difflib
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from fulfillment.definitions import dialect
-from fulfillment.definitions.effort import MAXIMUM_STEPS, SMALL, Shape, effort_of
+from fulfillment.definitions.effort import MAXIMUM_STEPS, SMALL, effort_of
 from fulfillment.definitions.expression_tree import (
     Call,
     Loop,
@@ -29,6 +27,8 @@ from fulfillment.definitions.expression_tree import (
     nodes_in,
     tree_of,
 )
+from fulfillment.definitions.expression_values import bound, result
+from fulfillment.definitions.loop_members import unknown_members
 from fulfillment.definitions.paths import MISSING, look_up
 from fulfillment.errors import FulfillmentError, ValueUnavailable
 
@@ -37,10 +37,7 @@ MAXIMUM_LOOP_DEPTH = 3
 MAXIMUM_WORK = 20_000_000
 """In the units of `effort`: some tens of megabytes, less than a second."""
 MAXIMUM_READ = 1_000_000
-MAXIMUM_RESULT = 1_000_000
-"""Sizes of everything read, and of the result, as `Shape.size` counts them."""
-MAXIMUM_DEPTH = 64
-_INTEGERS = range(-(2**63), 2**63)
+"""Size of everything read, as `Shape.size` counts it."""
 _GROWING = frozenset({"_+_", "replace", "join"})
 _FORBIDDEN = {"format": "join texts with +, and write numbers with string()"}
 
@@ -66,8 +63,9 @@ class ExpressionFailed(ValueUnavailable):
         self.text = text
         self.reason = reason
         super().__init__(
-            f"The expression {_shortened(text)!r} has no usable value: {reason}. Correct the data "
-            "that it reads, or publish a workflow version whose expression allows for it."
+            f"The expression {_shortened(text)!r} has no usable value: {reason.rstrip('.')}. "
+            "Correct the data that it reads, or publish a workflow version whose expression "
+            "allows for it."
         )
 
 
@@ -77,7 +75,8 @@ class Expression:
     names: frozenset[str]
     """The declared names that it reads."""
     returns: str
-    """string, integer, number, boolean, list, object, null or any; with ? when it may be null."""
+    """string, integer, number, boolean, list, object, null or any; with ? when it is a name that
+    may be null. What is composed of such names may be null all the same."""
     _types: Mapping[str, str] = field(repr=False)
     _program: Any = field(repr=False, compare=False)
     _tree: Node = field(repr=False, compare=False)
@@ -103,13 +102,15 @@ class Expression:
         raise ExpressionFailed(text=self.text, reason=reason)
 
     def _evaluated(self, values: Mapping[str, Any]) -> Any:
-        bound, shapes, total = {}, {}, 0
+        given, shapes, total = {}, {}, 0
         for name, spelled in self._types.items():
             found = look_up(values, name.split("."), optional=True)
             nullable = spelled.endswith("?") or spelled == "any"
             if (found is MISSING or found is None) and not nullable:
                 raise dialect.Failed(f"{name} has no value")
-            bound[name], shapes[name] = _bound(name, None if found is MISSING else found, spelled)
+            given[name], shapes[name] = bound(
+                name=name, value=None if found is MISSING else found, type_=spelled
+            )
             total += shapes[name].size
         if total > MAXIMUM_READ:
             raise dialect.Failed(f"it reads values of more than {MAXIMUM_READ:,} characters")
@@ -117,7 +118,7 @@ class Expression:
             raise dialect.Failed(
                 "it would take too long on values of this size; copy less within its loops"
             )
-        return _Result().plain(dialect.evaluate(self._program, bound))
+        return result(dialect.evaluate(self._program, given))
 
 
 def compile_expression(*, text: str, names: Mapping[str, str]) -> Expression:
@@ -127,9 +128,8 @@ def compile_expression(*, text: str, names: Mapping[str, str]) -> Expression:
     `element`) to its type: string, integer, number, boolean, list, object, any, or list(<type>);
     with ? at the end the value may be null, and a missing one is null. Raises ExpressionInvalid.
     """
-    used = tuple(sorted((name, names[name]) for name in _mentioned(text) if name in names))
     try:
-        return _compiled(text, used)
+        return _compiled(text, _needed(text, names))
     except dialect.Refused as refused:
         reasons = [_explained(text, fault, names) for fault in refused.faults[:3]]
         message = f"{_shortened(text)!r} is not a valid expression: {'; '.join(reasons)}"
@@ -163,6 +163,8 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
         _refuse("its result is of a kind that JSON does not have (use string() or int() on it)")
     tree = tree_of(checked.serialised)
     nodes = list(nodes_in(tree))
+    for member in unknown_members(tree, known):
+        _refuse(_unknown(member, known))
     calls = {node.function for node in nodes if isinstance(node, Call)}
     for name in calls & _FORBIDDEN.keys():
         _refuse(f"{name}() is not allowed here; {_FORBIDDEN[name]}")
@@ -176,7 +178,7 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
     expression = Expression(
         text=text,
         names=frozenset(read),
-        returns=checked.returns,
+        returns=_returned(checked.returns, tree, known),
         _types={name: known[name] for name in sorted(read)},
         _program=dialect.program(checked.serialised),
         _tree=tree,
@@ -186,8 +188,25 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
         try:
             expression.evaluate({})
         except ExpressionFailed as failed:
-            _refuse(f"it reads nothing, and {failed.reason}")
+            _refuse(f"whatever the values are, it fails: {failed.reason}")
     return expression
+
+
+def _returned(returns: str, tree: Node, names: Mapping[str, str]) -> str:
+    # The library's result types don't say that a name alone may be null.
+    if isinstance(tree, Name) and names.get(tree.name, "").endswith("?") and returns != "any":
+        return f"{returns}?"
+    return returns
+
+
+def _needed(text: str, names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The names that the text may mean; for a list of objects, with those of its members."""
+    found = {name: names[name] for name in _mentioned(text) if name in names}
+    for name, spelled in tuple(found.items()):
+        if spelled == "list(object)":
+            below = f"{name}."
+            found.update({one: names[one] for one in names if one.startswith(below)})
+    return tuple(sorted(found.items()))
 
 
 def _refuse(reason: str) -> None:
@@ -216,121 +235,24 @@ def _explained(text: str, fault: tuple[int, int, str], names: Mapping[str, str])
     line, column, message = fault
     unknown = re.search(r"undeclared reference to '([^']*)'", message)
     if unknown:
-        message = _unknown(unknown[1], names)
+        name = unknown[1]
+        called = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(|\.\s*{re.escape(name)}\s*\(", text)
+        message = f"there is no function {name}()" if called else _unknown(name, names)
     if not line:
         return message
     return f"{message} (at {f'line {line}, ' if chr(10) in text else ''}character {column})"
 
 
 def _unknown(name: str, names: Mapping[str, str]) -> str:
-    message = f"there is no {name!r} here"
     close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        message += f"; did you mean {close[0]}?"
+    hint = f"did you mean {close[0]}? " if close else ""
     root = name.partition(".")[0]
     known = sorted(one for one in names if one.partition(".")[0] == root)
     if not known:
         known = sorted({one.partition(".")[0] for one in names})
-    return f"{message} Known are: {', '.join(known)}" if known else f"{message}; nothing is known"
+    listed = ", ".join(known) or "nothing"
+    return f"there is no {name!r} here; {hint}known: {listed}"
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _bound(name: str, value: Any, spelled: str) -> tuple[Any, Shape]:
-    """The value as the library takes it, and its shape."""
-    if spelled.startswith("number") and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if value in _INTEGERS else value
-    elif spelled.startswith("list(number") and isinstance(value, list | tuple):
-        value = [float(one) if type(one) is int and one in _INTEGERS else one for one in value]
-    return _json(value, name, MAXIMUM_DEPTH)
-
-
-def _json(value: Any, name: str, depth: int) -> tuple[Any, Shape]:
-    # What the library is not given: it crashes on very deep JSON, cuts texts at \0 and takes
-    # whole numbers beyond 64 bits for another type.
-    if value is None or value is True or value is False:
-        return value, SMALL
-    if isinstance(value, str):
-        if not _is_text(value):
-            raise dialect.Failed(f"{name} holds characters that no text may have")
-        return value, Shape(len(value) + 1, 1, len(value) + 1)
-    if isinstance(value, int):
-        if value not in _INTEGERS:
-            raise dialect.Failed(f"{name} holds a whole number beyond 64 bits")
-        return value, SMALL
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise dialect.Failed(f"{name} holds an infinite number, or none")
-        return value, SMALL
-    if depth == 0:
-        raise dialect.Failed(f"{name} is nested more than {MAXIMUM_DEPTH} levels deep")
-    if isinstance(value, Mapping):
-        entries, keys = {}, 0
-        shapes = []
-        for key, member in value.items():
-            if not isinstance(key, str) or not _is_text(key):
-                raise dialect.Failed(f"{name} holds a key that is not a text")
-            entries[key], shape = _json(member, name, depth - 1)
-            keys += len(key) + 1
-            shapes += [shape, Shape(len(key) + 1, 1, 1)]
-        return entries, _joint(shapes, len(entries))
-    if isinstance(value, list | tuple):
-        members = [_json(member, name, depth - 1) for member in value]
-        return [one for one, _ in members], _joint([shape for _, shape in members], len(members))
-    raise dialect.Failed(f"{name} holds a {type(value).__name__}, which is not JSON")
-
-
-def _joint(shapes: Sequence[Shape], count: int) -> Shape:
-    size = 1 + sum(shape.size for shape in shapes)
-    return Shape(size, count, max((shape.size for shape in shapes), default=1))
-
-
-def _is_text(value: str) -> bool:
-    if value.isascii():
-        return "\0" not in value
-    return "\0" not in value and not any("\ud800" <= one <= "\udfff" for one in value)
-
-
-class _Result:
-    """Turns one result into JSON, and stops when it gets too large."""
-
-    def __init__(self) -> None:
-        self._left = MAXIMUM_RESULT
-
-    def plain(self, found: Any, depth: int = MAXIMUM_DEPTH) -> Any:
-        value = dialect.plain(found)
-        self._take(1)
-        if value is None or isinstance(value, bool | int):
-            return value
-        if isinstance(value, str):
-            self._take(len(value))
-            if not _is_text(value):
-                raise dialect.Failed("its result holds characters that no text may have")
-            return value
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise dialect.Failed("its result is not a finite number (a division by zero?)")
-            return value
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        if depth == 0:
-            raise dialect.Failed(f"its result is nested more than {MAXIMUM_DEPTH} levels deep")
-        if isinstance(value, list):
-            return [self.plain(member, depth - 1) for member in value]
-        if isinstance(value, dict):
-            return dict(self._entries(value.items(), depth))
-        raise dialect.Failed("its result is of a kind that JSON does not have")
-
-    def _entries(self, entries: Iterable[tuple[Any, Any]], depth: int) -> Iterator[tuple[str, Any]]:
-        for key, member in entries:
-            if not isinstance(key, str):
-                raise dialect.Failed("its result has a key that is not a text")
-            self._take(len(key))
-            yield key, self.plain(member, depth - 1)
-
-    def _take(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise dialect.Failed(f"its result has more than {MAXIMUM_RESULT:,} characters")

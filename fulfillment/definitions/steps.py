@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictInt, Tag
 
+from fulfillment.definitions.calendar_specs import WindowSpec
 from fulfillment.definitions.closed import (
     Closed,
     Condition,
@@ -172,6 +173,8 @@ class CommandSpec(Step):
     irreversible: StrictBool = False
     retry: Retry = "standard"
     timeouts: TimeoutSpec = TimeoutSpec()
+    window: WindowSpec | None = None
+    """When it may be sent; otherwise it waits for the window to open."""
     fallback: tuple[Fallback, ...] = ()
     for_each: ForEach | None = None
     compensation: Compensation

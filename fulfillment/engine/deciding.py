@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fulfillment.engine import graphs, manual
+from fulfillment.engine import cases, graphs, manual
 from fulfillment.engine.progress import after
 from fulfillment.engine.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.settlement import go_on
 from fulfillment.engine.unit import Unit
 from fulfillment.models import ManualState, ManualTask, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_TERMINAL, TaskState
+from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 
 def decide(
@@ -74,6 +74,9 @@ def _follow(unit: Unit, tasks: Sequence[Task]) -> None:
     for task in tasks:
         plan = unit.plans[task.plan_id]
         found = wanted.setdefault(plan.pk, set())
+        if task.state in TASK_SUCCESSFUL:
+            decided = [cases.of_task(task.pk)]
+            cases.resolve_cases(unit, subjects=decided, resolution="It has been decided.")
         if task.state in TASK_TERMINAL and plan.state in PLAN_SELECTABLE:
             found |= after(unit, plan=plan, task=task)
     go_on(unit, wanted=wanted)

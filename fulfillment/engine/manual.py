@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.errors import DefinitionInvalid
+from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import CaseCategory, ManualTask, Plan, Task
 
 ESCALATE = "escalate"
@@ -69,7 +70,7 @@ def decide(
     if effect == "proceed":
         faults = output_faults(declared=node.outputs, returned=outputs)
         if faults:
-            raise DefinitionInvalid(faults)
+            raise DefinitionInvalid([_of_the_form(fault) for fault in faults])
     manual.outcome = outcome
     manual.decided_by = clean(actor, 150)
     manual.reason = clean(reason, 2000)
@@ -123,3 +124,12 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
         reason_code="decision_overdue",
         explanation=task.blocked_reason,
     )
+
+
+def _of_the_form(fault: Fault) -> Fault:
+    """The same fault as whoever has entered, or left out, the value is told."""
+    _, _, name = fault.path.partition(".")
+    message = fault.message
+    if fault.code == "output.missing":
+        message = f"{name!r} has to be entered."
+    return replace(fault, path=f"values.{name}", message=message)

@@ -45,7 +45,7 @@ class FulfillmentRequest:
     customer: str = ""
     """Opaque; only holds look at it."""
     business_key: str = ""
-    """By which other orders may name it; what follows the last slash is theirs to write."""
+    """`<owner>/<name>`: orders of the same owner may name it by what follows the first slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

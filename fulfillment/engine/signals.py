@@ -15,6 +15,8 @@ from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine.database import Row, clean, cursor
 from fulfillment.engine.outcomes import Result
 from fulfillment.engine.settlement import settle
+from fulfillment.engine.subjects import of_key as of_key
+from fulfillment.engine.subjects import of_order as of_order
 from fulfillment.engine.waits import awaits
 from fulfillment.errors import FulfillmentError
 
@@ -52,16 +54,6 @@ class Received:
     signal_id: int
     duplicate: bool
     """The same event had been received before."""
-
-
-def of_order(*, business_key: str) -> str:
-    """The subject of an order's milestones."""
-    return f"order:{business_key}"[:250]
-
-
-def of_key(*, key: str) -> str:
-    """The subject of a signal with a business key."""
-    return f"key:{key}"[:250]
 
 
 def receive(

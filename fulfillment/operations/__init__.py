@@ -7,6 +7,7 @@ passed the end of its lease.
 
 from fulfillment.operations.closing import close_case
 from fulfillment.operations.deciding import decide, retry
+from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -29,6 +30,7 @@ __all__ = [
     "await_in_flight",
     "close_case",
     "decide",
+    "edit_calendar",
     "edit_target",
     "fulfillment_of",
     "migrate_orders",

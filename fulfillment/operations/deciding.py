@@ -9,6 +9,8 @@ from fulfillment.engine import deciding, rerunning
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import (
     DecisionMade,
+    DefinitionInvalid,
+    Fault,
     ManualTaskUnknown,
     NothingToRetry,
     OutcomeUnknown,
@@ -41,6 +43,20 @@ def decide(
     if outcome not in known.outcomes:
         raise OutcomeUnknown(
             f"{known.title} has no outcome {outcome!r}; it has: {', '.join(known.outcomes)}."
+        )
+
+    unasked = sorted(set(values or {}) - set(known.fields))
+    if unasked:
+        asked = ", ".join(known.fields) or "no values"
+        raise DefinitionInvalid(
+            [
+                Fault(
+                    code="manual.unknown_value",
+                    path=f"values.{name}",
+                    message=f"{known.title} does not ask for {name!r}; it asks for: {asked}.",
+                )
+                for name in unasked
+            ]
         )
 
     def work(unit: Unit) -> ManualTask:

@@ -14,6 +14,7 @@ from django.test import Client
 from fulfillment import operations
 from fulfillment.engine import hints
 from fulfillment.models import (
+    BusinessCalendar,
     Command,
     Delivery,
     HoldScope,
@@ -83,6 +84,10 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         disposition="REDUNDANT",
         task=command.task,
         received_at=command.created_at,
+    )
+    hours = {"days": ["mon"], "from": "08:00", "to": "17:00"}
+    BusinessCalendar.objects.create(
+        name="office", title="Office", spec={"timezone": "Europe/Vienna", "hours": [hours]}
     )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order

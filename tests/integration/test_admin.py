@@ -16,6 +16,7 @@ from django.urls import reverse
 from fulfillment.engine import outbox
 from fulfillment.models import (
     Attempt,
+    BusinessCalendar,
     Command,
     Delivery,
     FalloutCase,
@@ -60,6 +61,7 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
         *_LARGE,
         ApiClient,
         ApiKey,
+        BusinessCalendar,
         PlanGraph,
         Subscription,
         TargetSystem,

@@ -118,6 +118,22 @@ def test_what_is_certainly_behind_a_task_decides(trigger: str, task: str, right:
     assert trigger in set(BillingTrigger)
 
 
+def test_what_may_be_skipped_is_not_certain() -> None:
+    for skipped in (True, False):
+        steps = {
+            "activate": Step(may_be_skipped=skipped),
+            "bill": Step(after=frozenset({"activate"})),
+        }
+        member, _ = trigger_fault(
+            trigger="service_activation",
+            task="bill",
+            milestone="active",
+            reached_by="activate",
+            steps=steps,
+        )
+        assert (member == "task") is skipped
+
+
 def test_cycles_and_unknown_tasks_end_the_search() -> None:
     steps = {"a": Step(after=frozenset({"b", "nobody"})), "b": Step(after=frozenset({"a"}))}
     assert upstream(steps=steps, of="a") == {"a", "b"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.definitions.decomposition import ItemSelection, decompose
+from fulfillment.definitions.expressions import ExpressionFailed
 from fulfillment.definitions.graph import Graph, Output
 from fulfillment.definitions.loading import load_workflow
 from fulfillment.definitions.outputs import output_faults
@@ -23,8 +25,21 @@ from fulfillment.errors import ValueUnavailable
 from tests.unit.payloads import node_input
 
 SCOPE = {
-    "order": {"id": 7, "region": "EU", "promised_at": None, "customer": {"id": "C-1"}},
-    "item": {"characteristics": {"agents": 200, "lines": [{"n": 1}, {"n": 2}], "größe": "L"}},
+    "order": {
+        "id": 7,
+        "region": "EU",
+        "version": 3,
+        "promised_at": None,
+        "customer": {"id": "C-1"},
+    },
+    "item": {
+        "characteristics": {
+            "agents": 200,
+            "data-rate": 5,
+            "lines": [{"n": 1}, {"n": 2}],
+            "größe": "L",
+        }
+    },
     "items": [{"price": "1.00"}, {"price": None}, {}],
 }
 EVERYTHING = Path(__file__).parent / "definitions" / "good" / "everything.yaml"
@@ -50,6 +65,19 @@ EVERYTHING = Path(__file__).parent / "definitions" / "good" / "everything.yaml"
         ("${items.price?}", ["1.00", None, None]),
         ({"a": ["${order.id}", 5, True, None]}, {"a": [7, 5, True, None]}),
         ("", ""),
+        ("${ order.region }", "EU"),
+        ("${order.version + 1}", 4),
+        ("v${order.version + 1} of ${order.region}", "v4 of EU"),
+        ("${order.region == 'EU' ? 'in' : 'out'}side", "inside"),
+        ('${{"region": order.region, "open}": [1]}}', {"region": "EU", "open}": [1]}),
+        ("${'}' + order.region + \"{\"}", "}EU{"),
+        ("$${order.version + 1}", "${order.version + 1}"),
+        ("${item.characteristics.agents / 3}${order.version * 1.0}", "663"),
+        ("${items.filter(one, one.?price.orValue(null) != null)}", [{"price": "1.00"}]),
+        ("${item.characteristics.data-rate}", 5),
+        ("${item.characteristics.agents - 5}", 195),
+        ("${order.promised_at == null}", True),
+        ("${[order.promised_at]}", [None]),
     ],
 )
 def test_references_resolve(value: Any, expected: Any) -> None:
@@ -81,6 +109,48 @@ def test_a_missing_value_is_named(value: str, reference: str) -> None:
 def test_what_is_not_a_reference_is_refused(text: str) -> None:
     with pytest.raises(ReferenceMalformed, match="is not a reference"):
         resolve(text, SCOPE)
+
+
+def test_an_expression_without_a_value_fails_with_its_text() -> None:
+    with pytest.raises(ExpressionFailed, match="divide by zero"):
+        resolve("${order.version / (order.version - 3)}", SCOPE)
+    with pytest.raises(ExpressionFailed, match="it is null, and stands within a text"):
+        resolve("by ${order.promised_at == '' ? 'x' : order.promised_at}", SCOPE)
+    with pytest.raises(ExpressionFailed, match="there is no 'order.vresion' here"):
+        resolve("${order.vresion + 1}", SCOPE)
+
+
+def test_plan_element_and_inputs_reach_the_task_that_has_them() -> None:
+    graph = everything_for(2)
+    node = next(node for node in graph.nodes if node.task == "first")
+    mapping = {
+        "whole": "${element}",
+        "next": "${element.position + 1}",
+        "half": "${inputs.limit / 2}",
+        "version": "${plan.order_version * 10}",
+        "since": "${timestamp(plan.created_at)}",
+    }
+    nodes = tuple(
+        replace(one, input=mapping) if one.index == node.index else one for one in graph.nodes
+    )
+    found = node_input(
+        graph=replace(graph, nodes=nodes),
+        index=node.index,
+        order={},
+        items={2: {}},
+        outputs={},
+        plan={"created_at": "2026-01-01T00:00:00+00:00", "order_version": 2},
+        element={"position": 4},
+        inputs={"limit": 3},
+        input_types={"limit": "number"},
+    )
+    assert found == {
+        "whole": {"position": 4},
+        "next": 5,
+        "half": 1.5,
+        "version": 20,
+        "since": "2026-01-01T00:00:00Z",
+    }
 
 
 def test_references_are_listed_with_their_place() -> None:
