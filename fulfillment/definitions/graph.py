@@ -151,6 +151,21 @@ class Graph:
         return frozenset(edge.source for edge in self.edges if self.is_choice(edge))
 
     @cached_property
+    def expiring(self) -> Mapping[int, tuple[Edge, ...]]:
+        """Node -> the edges by which it uses outputs that expire; most graphs have none."""
+        found: dict[int, list[Edge]] = {}
+        for edge in self.edges:
+            if edge.expired:
+                found.setdefault(edge.target, []).append(edge)
+        return {node: tuple(edges) for node, edges in found.items()}
+
+    @cached_property
+    def repeatable(self) -> frozenset[int]:
+        """Nodes whose tasks may begin more than once, because outputs expire."""
+        again = [edge for edge in self.edges if edge.expired == "reobtain"]
+        return frozenset(node for edge in again for node in (edge.source, edge.target))
+
+    @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:
         """SPREAD node -> the nodes that each of its elements has, in topological order."""
         found: dict[int, list[int]] = {}

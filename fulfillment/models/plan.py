@@ -339,6 +339,18 @@ class Task(StatefulModel):
 
     @transition(
         field=state,
+        source=[TaskState.READY, TaskState.FAILED_RETRYABLE],
+        target=TaskState.PENDING,
+    )
+    def send_back(self) -> None:
+        """A value that it uses has expired before it was sent; it waits for a fresh one."""
+
+    @transition(field=state, source=TaskState.SUCCEEDED, target=TaskState.PENDING)
+    def renew(self) -> None:
+        """What it returned has expired, and is needed: the target system is asked anew."""
+
+    @transition(
+        field=state,
         source=[TaskState.PENDING, TaskState.READY, TaskState.AWAITING_MANUAL],
         target=TaskState.CANCELLED,
     )
