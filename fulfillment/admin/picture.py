@@ -49,7 +49,7 @@ def plan_picture(*, plan: Plan, graph: Graph) -> Picture | None:
     """One query. None when the plan is too large for a picture."""
     if len(graph.nodes) > LARGEST:
         return None
-    rows = Task.objects.filter(plan=plan).only("pk", "node", "state")
+    rows = Task.objects.filter(plan=plan, round=0).only("pk", "node", "state")
     return picture(graph=graph, tasks={task.node: task for task in rows})
 
 

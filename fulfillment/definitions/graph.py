@@ -161,9 +161,8 @@ class Graph:
 
     @cached_property
     def repeatable(self) -> frozenset[int]:
-        """Nodes whose tasks may begin more than once, because outputs expire."""
-        again = [edge for edge in self.edges if edge.expired == "reobtain"]
-        return frozenset(node for edge in again for node in (edge.source, edge.target))
+        """Nodes whose tasks may begin more than once, because a value expires meanwhile."""
+        return frozenset(edge.target for edge in self.edges if edge.expired == "reobtain")
 
     @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:

@@ -292,7 +292,7 @@ class _Comparing:
 def _has_begun(task: Had, node: Node) -> bool:
     """Whether anybody outside of the engine may know of it, or anything has been decided."""
     if task.state == TaskState.PENDING:
-        return task.attempts > 0  # It has succeeded before, with what has expired since.
+        return False
     if task.state in (TaskState.READY, TaskState.AWAITING_MANUAL) and not task.attempts:
         return task.is_asked
     return True

@@ -56,11 +56,6 @@ SELECT number FROM fulfillment_attempt
 WHERE command_id = %s AND purpose = '{Purpose.SEND}'
   AND (outcome, code) <> ('{NOT_SENT.kind}', '{NOT_SENT.code}')
 """
-_CONFIRMED = """
-SELECT 1 FROM fulfillment_transition
-WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'renew'
-  AND details->>'key' = %s
-"""
 _NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
 
@@ -218,8 +213,6 @@ def _dispose(
 
 
 def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
-    if command.is_overtaken and _was_confirmed(unit, report, command):
-        return Disposition.REDUNDANT
     before, attempts = _one(
         unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
     )
@@ -235,14 +228,6 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
     )
     apply(unit, [result])
     return _disposition(unit.tasks[command.task_id], before, report.outcome)
-
-
-def _was_confirmed(unit: Unit, report: Report, command: _Command) -> bool:
-    """Whether it had succeeded, and its task was asked anew only because that has expired."""
-    unit.raw.execute(
-        _CONFIRMED, [command.fulfillment_id, str(command.task_id), report.idempotency_key]
-    )
-    return unit.raw.fetchone() is not None
 
 
 def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:

@@ -11,6 +11,7 @@ from fulfillment.definitions.outputs import instant
 from fulfillment.definitions.readiness import Place, place_beside
 from fulfillment.engine import graphs, places
 from fulfillment.engine.fallout import open_for_task
+from fulfillment.engine.instantiation import instantiate
 from fulfillment.engine.reconciling import lost_track_before
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -19,13 +20,11 @@ from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 REOBTAINED_AT_MOST = 5
 """Times that one task is asked anew; a value that is always out of date would go on for ever."""
-_RENEWED = """
-SELECT count(*) FROM fulfillment_transition
-WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'renew'
+_ROUNDS = """
+SELECT coalesce(max(round), 0) FROM fulfillment_task
+WHERE plan_id = %s AND node = %s AND element = %s
 """
-_KEY = """
-SELECT idempotency_key FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1
-"""
+_RETIRE = "UPDATE fulfillment_task SET round = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +53,12 @@ def set_aside(unit: Unit, *, plan: Plan, task: Task) -> set[Place] | None:
     told = ", ".join(map(_told, found))
     if task.state != TaskState.PENDING:
         unit.change_task(task, Task.send_back, cause=f"not sent: {told}")
-    return {
-        place
-        for use in found
-        if use.until is not None
-        for place in _renew(unit, plan, use, f"{task.key} needs it: {told}")
-    }
+    again = {}
+    for use in found:
+        if use.until is not None and use.source.round == 0:
+            cause = f"{task.key} needs it: {told}"
+            again[use.source.pk] = _renew(unit, plan, use, _rounds(unit, use) + 1, cause)
+    return set(again.values())
 
 
 def _expired(unit: Unit, plan: Plan, task: Task) -> list[_Use]:
@@ -87,30 +86,39 @@ def _is_used(unit: Unit, plan: Plan, task: Task, edge: Edge) -> bool:
 
 
 def _may_be_renewed(unit: Unit, use: _Use) -> bool:
-    if use.edge.expired != "reobtain" or use.source.state != TaskState.SUCCEEDED:
-        return False
-    unit.raw.execute(_RENEWED, [use.source.fulfillment_id, str(use.source.pk)], prepare=True)
-    row = unit.raw.fetchone()
-    return row is not None and row[0] < REOBTAINED_AT_MOST
+    return (
+        use.edge.expired == "reobtain"
+        and use.source.state == TaskState.SUCCEEDED
+        and _rounds(unit, use) < REOBTAINED_AT_MOST
+    )
 
 
-def _renew(unit: Unit, plan: Plan, use: _Use, cause: str) -> list[Place]:
-    """PENDING again; the audit trail keeps what it had returned, and the commands stay."""
-    source = use.source
-    if source.state != TaskState.SUCCEEDED:
-        return []  # Another of its outputs has expired as well.
-    unit.raw.execute(_KEY, [source.pk], prepare=True)
+def _rounds(unit: Unit, use: _Use) -> int:
+    """How often it has been asked anew."""
+    task = use.source
+    unit.raw.execute(_ROUNDS, [task.plan_id, task.node, task.element], prepare=True)
     row = unit.raw.fetchone()
-    before = {"outputs": source.outputs, "reference": source.reference, "key": row and row[0]}
-    source.outputs = None
-    source.reference = ""
-    source.route = 0
-    source.target_id = graphs.by_id(plan.graph_id).nodes[source.node].target
-    source.sends = 0
-    source.lost_leases = 0
-    source.unanswered_queries = 0
-    unit.change_task(source, Task.renew, cause=cause, **before)
-    return [(source.node, source.element)]
+    return int(row[0]) if row else 0
+
+
+def _renew(unit: Unit, plan: Plan, use: _Use, round_: int, cause: str) -> Place:
+    """Another task at the same place; the one before keeps its row, its commands and its state."""
+    old = use.source
+    place = (old.node, old.element)
+    unit.raw.execute(_RETIRE, [round_, old.pk], prepare=True)
+    old.round = round_
+    unit.record(
+        fulfillment_id=old.fulfillment_id,
+        entity="task",
+        entity_id=str(old.pk),
+        name="expire",
+        before=str(old.state),
+        after=str(old.state),
+        cause=cause,
+    )
+    (fresh,) = instantiate(unit, plan=plan, nodes=[old.node], element=old.element)
+    plan.mandatory_open += fresh.required
+    return place
 
 
 def _give_to_a_person(unit: Unit, plan: Plan, task: Task, found: Sequence[_Use]) -> None:
@@ -141,10 +149,7 @@ def _give_to_a_person(unit: Unit, plan: Plan, task: Task, found: Sequence[_Use])
 
 
 def _often(unit: Unit, found: Sequence[_Use]) -> bool:
-    return any(
-        use.edge.expired == "reobtain" and use.until and not _may_be_renewed(unit, use)
-        for use in found
-    )
+    return any(_rounds(unit, use) >= REOBTAINED_AT_MOST for use in found)
 
 
 def _told(use: _Use) -> str:

@@ -59,7 +59,6 @@ TASK = {
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
     "send_back": ({"READY", "FAILED_RETRYABLE"}, "PENDING"),
-    "renew": ({"SUCCEEDED"}, "PENDING"),
     "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
     "reopen": ({"FAILED_FINAL"}, "PENDING"),
