@@ -72,7 +72,8 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
         "window": None if task.window is None else window_document(task.window.window()),
         "fallbacks": tuple(
-            Fallback(target=one.target, action=one.action, input=one.input) for one in task.fallback
+            Fallback(target=one.target, action=one.action, input=one.input, unless=one.unless)
+            for one in task.fallback
         ),
         "compensation": (
             Compensation(target=undo.target or task.target, action=undo.action, input=undo.input)

@@ -87,7 +87,11 @@ def existence(*, graph: Graph, element: int, choices: Choices) -> dict[int, bool
 def _exists(
     graph: Graph, index: int, element: int, choices: Choices, found: Mapping[int, bool | None]
 ) -> bool | None:
-    verdict: bool | None = True
+    # What stands in a sub-process exists with it; a deferred join of it would not know that.
+    enter = graph.nodes[index].enter
+    verdict: bool | None = True if enter is None else found.get(enter, True)
+    if verdict is False:
+        return False
     for edge in graph.incoming[index]:
         source: bool | None = True
         if graph.is_choice(edge):

@@ -163,6 +163,8 @@ class Fallback(Closed):
     target: DashedName
     action: Name
     input: Input = {}
+    unless: tuple[ErrorCode, ...] = ()
+    """Codes of refusals and failures that another way would not change."""
 
 
 class CommandSpec(Step):

@@ -23,6 +23,8 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         return False
     plan = unit.plans[task.plan_id]
     other = node.fallbacks[task.route]
+    if outcome.code in other.unless:
+        return False
     try:
         payload = scope_of(unit, plan=plan, task=task).value(other.input) if other.input else {}
     except ValueUnavailable:
