@@ -163,7 +163,7 @@ def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[in
     milestones prefetched.
     """
     states: dict[int, dict[int, TaskState]] = {}
-    tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()], element=0)
+    tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()], element=0, round=0)
     gone = _not_taken(plans.values())
     for plan_id, node, state in tasks.values_list("plan_id", "node", "state"):
         states.setdefault(plan_id, {})[node] = TaskState(state)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fulfillment.definitions.dependencies import (
+    Expired,
     HumanDependency,
     MilestoneWait,
     OutputDependency,
@@ -327,7 +328,13 @@ def _edge(dependency: TaskDependency, upstream: AnyStep) -> Edge:
         return replace(bare, type=EdgeType.HUMAN, labels=dependency.outcomes)
     when = dependency.when or ""
     if isinstance(dependency, OutputDependency):
-        return replace(bare, type=EdgeType.OUTPUT, output=dependency.name, when=when)
+        expired = ""
+        spec = upstream.outputs.get(dependency.name)
+        if spec is not None and spec.valid_until is not None:
+            expired = (dependency.expired or Expired.CASE).value
+        return replace(
+            bare, type=EdgeType.OUTPUT, output=dependency.name, when=when, expired=expired
+        )
     if isinstance(upstream, ManualSpec):
         proceeding = tuple(
             name for name, does in upstream.manual.outcomes.items() if does == "proceed"
