@@ -16,15 +16,13 @@ from django.db import models
 
 from fulfillment.definitions.signs import in_words
 from fulfillment.engine import holds
-from fulfillment.engine.admission import limits_of
+from fulfillment.engine.admission import Look, limits_of, look
 from fulfillment.engine.database import cursor
 from fulfillment.engine.limits import (
     Allowance,
     Condition,
     UnderWay,
-    allowance,
     ramp_share,
-    refilled,
 )
 from fulfillment.models import Hold, HoldScope, TargetSystem
 from fulfillment.states import Breaker
@@ -33,21 +31,6 @@ MOST = 10_000
 """Rows of a target's queue that are counted; `TargetStatus.waiting` is never more."""
 
 _NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
-_UNDER_WAY = """
-SELECT s.name, coalesce(c.sends, 0), coalesce(c.queries, 0),
-       CASE WHEN s.accepted_holds_slot THEN (
-           SELECT count(*) FROM fulfillment_task t
-           WHERE t.target_id = s.name AND t.state = 'ACCEPTED'
-       ) ELSE 0 END, fulfillment_now()
-FROM fulfillment_targetsystem s
-LEFT JOIN (
-    SELECT target_id, count(*) FILTER (WHERE purpose = 'SEND') AS sends,
-           count(*) FILTER (WHERE purpose = 'QUERY') AS queries
-    FROM fulfillment_attempt
-    WHERE finished_at IS NULL AND lease_expires_at > fulfillment_now() GROUP BY target_id
-) c ON c.target_id = s.name
-WHERE s.name = ANY(%s::text[])
-"""
 # Each part is read from a partial index of its own; a queue of a million is not counted out.
 _BACKLOG = """
 SELECT s.name, w.due, w.later, d.n, coalesce(a.n, 0), coalesce(h.n, 0)
@@ -271,14 +254,9 @@ def fitness(*, names: Collection[str] | None = None) -> dict[str, Fitness]:
     if names is not None:
         rows = rows.filter(pk__in=names)
     found = {row.pk: row for row in rows}
-    under_way = {}
     with cursor() as raw:
-        raw.execute(_UNDER_WAY, [list(found)], prepare=True)
-        for name, sends, queries, accepted, now in raw.fetchall():
-            under_way[name] = UnderWay(sends=sends, queries=queries, accepted=accepted), now
-    return {
-        name: _fitness(row, *under_way[name]) for name, row in found.items() if name in under_way
-    }
+        seen = look(raw, targets=found)
+    return {name: _fitness(row, seen[name]) for name, row in found.items() if name in seen}
 
 
 def statuses(*, names: Collection[str] | None = None) -> dict[str, TargetStatus]:
@@ -305,32 +283,15 @@ def active_holds(*, subjects: Iterable[str]) -> list[Hold]:
     return list(rows.order_by("pk"))
 
 
-def _fitness(row: TargetSystem, under_way: UnderWay, now: datetime) -> Fitness:
-    limits, stored = limits_of(row), row.condition
-    condition = Condition(
-        paused=stored.paused_at is not None,
-        ramp_from=stored.ramp_from,
-        rate_tokens=stored.rate_tokens,
-        rate_at=stored.rate_at,
-        breaker=Breaker(stored.breaker),
-        breaker_until=stored.breaker_until,
-        breaker_reason=stored.breaker_reason,
-        failures_in_a_row=stored.failures_in_a_row,
-        probes_passed=stored.probes_passed,
-    )
+def _fitness(row: TargetSystem, seen: Look) -> Fitness:
+    limits = limits_of(row)
     return Fitness(
         row=row,
-        condition=condition,
-        under_way=under_way,
-        allowance=allowance(
-            limits=limits,
-            condition=refilled(limits=limits, condition=condition, now=now),
-            under_way=under_way,
-            now=now,
-            wanted=1,
-        ),
-        ramp=ramp_share(limits=limits, condition=condition, now=now),
-        now=now,
+        condition=seen.condition,
+        under_way=seen.under_way,
+        allowance=seen.allowance(limits=limits, wanted=1),
+        ramp=ramp_share(limits=limits, condition=seen.condition, now=seen.now),
+        now=seen.now,
     )
 
 

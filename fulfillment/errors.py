@@ -133,6 +133,12 @@ class CaseUnknown(FulfillmentError):
     code = "fulfillment.case_unknown"
 
 
+class OrderUnknown(FulfillmentError):
+    """No order has this reference."""
+
+    code = "fulfillment.order_unknown"
+
+
 class ManualTaskUnknown(FulfillmentError):
     code = "manual.unknown"
 
@@ -153,3 +159,13 @@ class TaskUnknown(FulfillmentError):
 
 class NothingToRetry(FulfillmentError):
     code = "task.nothing_to_retry"
+
+
+class WorkflowUnknown(FulfillmentError):
+    """No such version of a workflow is published."""
+
+    code = "workflow.unknown"
+
+
+class OrderUnknown(FulfillmentError):
+    code = "order.unknown"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from django.db import transaction
 
+from fulfillment.definitions.calendars import window_fault
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
+from fulfillment.definitions.steps import CommandSpec
 from fulfillment.definitions.validation import validate
+from fulfillment.engine import calendars
 from fulfillment.engine.database import cursor
-from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
+from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
 from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
 from fulfillment.published import definitions_in, library_of
 
@@ -33,6 +37,7 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
         dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)),
         definitions_in(library_of([definition])),
     )
+    faults += _window_faults(definition)
     if faults:
         raise DefinitionInvalid(faults)
     with transaction.atomic(), cursor() as raw:
@@ -70,3 +75,20 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
             for offering, action in definition.selectors
         )
     return Publication(workflow=workflow, is_new=True)
+
+
+def _window_faults(definition: WorkflowDefinition) -> list[Fault]:
+    """Windows that never open, by the calendars as they are now."""
+    windows = {
+        f"tasks.{name}.window": task.window.window()
+        for name, task in definition.tasks.items()
+        if isinstance(task, CommandSpec) and task.window is not None
+    }
+    if not windows:
+        return []
+    known, now = calendars.every(), datetime.now(UTC)
+    found = (
+        window_fault(window=window, calendars=known, now=now, path=path)
+        for path, window in windows.items()
+    )
+    return [fault for fault in found if fault is not None]

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine import graphs
 from fulfillment.models import (
     Attempt,
     CaseState,
     Command,
     FalloutCase,
+    ManualState,
+    ManualTask,
     Plan,
     Task,
     Transition,
 )
+from fulfillment.states import TaskState
 
 
 def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
@@ -65,34 +69,73 @@ def progress_of(plan: Plan | None) -> Progress:
     return progress(total=plan.mandatory_total, still_open=plan.mandatory_open)
 
 
+def open_manual_tasks(*, fulfillment_ids: Collection[int]) -> dict[int, list[ManualTask]]:
+    """What people have to decide for each fulfillment, the first due first."""
+    rows = (
+        ManualTask.objects.filter(
+            task__plan__fulfillment_id__in=fulfillment_ids,
+            task__state=TaskState.AWAITING_MANUAL,
+            state=ManualState.OPEN,
+        )
+        .select_related("task", "fulfillment")
+        .defer("context", "instructions", "task__outputs")
+        .order_by("due_at", "pk")
+    )
+    found: dict[int, list[ManualTask]] = {}
+    for row in rows:
+        found.setdefault(row.fulfillment_id, []).append(row)
+    return found
+
+
 def graph_document(*, plan: Plan) -> dict[str, Any]:
-    """A plan's graph with the state of every task: {"nodes": […], "edges": […]}."""
+    """A plan's graph with the state of every task: {"nodes": […], "edges": […]}.
+
+    A node that no task was made for has no state: its branch was not taken, or not yet. Of a
+    node within a fan-out `elements` counts the states of all its tasks.
+    """
     graph = graphs.by_id(plan.graph_id)
-    tasks = {task.node: task for task in Task.objects.filter(plan=plan)}
-    return {
-        "nodes": [
+    tasks = {task.node: task for task in Task.objects.filter(plan=plan, element=0)}
+    each = states_of_elements(plan=plan)
+    progress = {one.node: one for one in fan_outs(plan=plan)}
+    nodes = []
+    for node in graph.nodes:
+        task = tasks.get(node.index)
+        group = None if node.group is None else progress.get(node.group)
+        nodes.append(
             {
                 "id": node.index,
                 "task": node.key,
                 "title": node.title,
+                "kind": node.kind.value.lower(),
                 "item": node.item,
-                "target": node.target,
-                "action": node.action,
+                "target": node.target or None,
+                "action": node.action or None,
                 "required": node.required,
                 "irreversible": node.irreversible,
                 "depth": graph.depth[node.index],
                 "milestones": [milestone.name for milestone in node.milestones],
-                "state": str(tasks[node.index].state),
-                "outputs": tasks[node.index].outputs,
+                "exists": task is not None or node.index in each,
+                "state": None if task is None else str(task.state),
+                "outputs": None if task is None else task.outputs,
+                "elements": None
+                if group is None
+                else {
+                    "total": group.total,
+                    "started": group.started,
+                    "states": {str(state): n for state, n in each.get(node.index, {}).items()},
+                },
             }
-            for node in graph.nodes
-        ],
+        )
+    return {
+        "nodes": nodes,
         "edges": [
             {
                 "from": edge.source,
                 "to": edge.target,
                 "type": edge.type.value.lower(),
                 "output": edge.output,
+                "when": edge.when or None,
+                "labels": list(edge.labels),
             }
             for edge in graph.edges
         ],

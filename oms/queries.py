@@ -10,7 +10,7 @@ from datetime import datetime
 
 from fulfillment import queries, waiting
 from fulfillment.engine import graphs
-from fulfillment.models import FalloutCase, Hold, Plan
+from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from oms.models import Order
 
@@ -84,6 +84,12 @@ def waits_of_tasks(order: Order) -> list[waiting.Wait]:
 def open_cases(order: Order) -> list[FalloutCase]:
     """What people have to look into before the order goes on, the first due first."""
     found = queries.open_cases(fulfillment_ids=[order.fulfillment_id])
+    return found.get(order.fulfillment_id, [])
+
+
+def open_manual_tasks(order: Order) -> list[ManualTask]:
+    """What people have to decide about it, the first due first."""
+    found = queries.open_manual_tasks(fulfillment_ids=[order.fulfillment_id])
     return found.get(order.fulfillment_id, [])
 
 

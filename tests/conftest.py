@@ -136,13 +136,14 @@ def _use(database: str) -> None:
     """Point Django of this process at another database, and forget what it knew of the last."""
     from django.db import connection
 
-    from fulfillment.engine import graphs, targets
+    from fulfillment.engine import calendars, graphs, targets
     from oms import terms
     from oms.intake import workflows
 
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]
     connection.settings_dict["NAME"] = database
+    calendars.forget()
     graphs.forget()
     targets.forget()
     workflows.forget()

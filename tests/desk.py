@@ -336,6 +336,11 @@ def plan_of(order: Order) -> Plan:
     return Plan.objects.get(fulfillment_id=order.fulfillment_id)
 
 
+def newest_plan_of(order: Order) -> Plan:
+    """The plan that the order goes by, where one has taken the place of another."""
+    return Plan.objects.filter(fulfillment_id=order.fulfillment_id).latest("version")
+
+
 Scripted = Outcome | Callable[[Command], Outcome]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 from urllib.parse import unquote
 
 from pydantic import ValidationError
@@ -129,7 +130,11 @@ class _Stage:
         if not isinstance(payload, dict):
             raise Refused(400, "body_not_an_object", "The body must be a JSON object.")
         received = _received(
-            request, action=request.path_params["action"], key=_key(request), body=body
+            request,
+            action=request.path_params["action"],
+            key=_key(request),
+            body=body,
+            payload=payload,
         )
         return await self._player.command(received=received)
 
@@ -220,7 +225,14 @@ def _key(request: Request) -> str:
     return key
 
 
-def _received(request: Request, *, action: str, key: str, body: bytes) -> Received:
+def _received(
+    request: Request,
+    *,
+    action: str,
+    key: str,
+    body: bytes,
+    payload: Mapping[str, Any] | None = None,
+) -> Received:
     attempt = request.headers.get("X-Attempt", "1")
     if not (attempt.isascii() and attempt.isdigit() and len(attempt) <= _LONGEST_ATTEMPT_DIGITS):
         raise Refused(400, "attempt_invalid", "X-Attempt is a whole number.")
@@ -235,6 +247,7 @@ def _received(request: Request, *, action: str, key: str, body: bytes) -> Receiv
         payload_sha256=hashlib.sha256(body).hexdigest(),
         callback_url=unquote(request.headers.get("X-Callback-Url", "")),
         at=time.time(),
+        payload=payload or {},
     )
 
 

@@ -6,12 +6,13 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from adapters.sandbox.behaviours import Ending, Rule, Scripted
-from adapters.sandbox.systems import ALL_SYSTEMS, outputs_of, reference_of
+from adapters.sandbox.results import outputs_of, reference_of
+from adapters.sandbox.systems import ALL_SYSTEMS
 
 _TABLES = ("executions", "commands", "requests", "callbacks")
 
@@ -31,6 +32,7 @@ class Received:
     callback_url: str
     at: float
     """Unix time in seconds."""
+    payload: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class Known:
 
     status: str
     reference: str
-    outputs: Mapping[str, str]
+    outputs: Mapping[str, Any]
     error_code: str
     callback: Callback | None = None
 
@@ -97,14 +99,21 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
             if known["payload_sha256"] != received.payload_sha256:
                 raise KeyReused
             return answered
-    reference, outputs = "", {}
+    reference = ""
+    outputs: dict[str, Any] = {}
     if work.ending is Ending.SUCCEEDED:
         (number,) = connection.execute(
             "SELECT count(*) + 1 FROM executions WHERE idempotency_key = ? AND target = ?",
             (key, target),
         ).fetchone()
         reference = reference_of(target=target, key=key, number=number)
-        outputs = outputs_of(target=target, action=received.action, key=key, number=number)
+        outputs = outputs_of(
+            target=target,
+            action=received.action,
+            key=key,
+            number=number,
+            payload=received.payload,
+        )
         connection.execute(
             "INSERT INTO executions (target, action, idempotency_key, order_reference, "
             "correlation_id, attempt, executed_at, payload_sha256, reference) "

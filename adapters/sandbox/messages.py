@@ -206,7 +206,8 @@ def _received(message: Any) -> Received:
     headers, properties = message.headers or {}, message.properties
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
     target = str(headers.get("target"))
-    if target not in BY_MESSAGE or not isinstance(json.loads(body), dict):
+    payload = json.loads(body)
+    if target not in BY_MESSAGE or not isinstance(payload, dict):
         raise ValueError(f"it is for {target!r}")
     if not properties.get("message_id") or not properties.get("reply_to"):
         raise ValueError("it has no message_id or no reply_to")
@@ -221,4 +222,5 @@ def _received(message: Any) -> Received:
         payload_sha256=hashlib.sha256(body).hexdigest(),
         callback_url=QUEUE + properties["reply_to"],
         at=time.time(),
+        payload=payload,
     )

@@ -3,26 +3,32 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    calendars,
     cases,
     holds,
     log,
+    manual,
     messages,
     plans,
     sending,
     setup,
+    signals,
     subscribers,
     targets,
 )
 
 __all__ = [
     "audit",
+    "calendars",
     "cases",
     "holds",
     "log",
+    "manual",
     "messages",
     "plans",
     "sending",
     "setup",
+    "signals",
     "subscribers",
     "targets",
 ]

@@ -32,6 +32,9 @@ _PAGES = {
     "action": "targetsystem",
     "case": "falloutcase",
     "hold": "hold",
+    "calendar": "businesscalendar",
+    "manual": "manualtask",
+    "signal": "signal",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

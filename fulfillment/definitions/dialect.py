@@ -110,9 +110,9 @@ def check(*, text: str, names: Mapping[str, str]) -> Checked:
     try:
         expression = environment.compile(text)
         serialised = bytes(expression.serialize())
+        name = expression.return_type().name()
     except (RuntimeError, TypeError, ValueError) as error:
         raise Refused(list(_faults(str(error)))) from error
-    name = expression.return_type().name()
     return Checked(serialised=serialised, returns=_RETURNS.get(name.partition("<")[0], ""))
 
 
@@ -136,7 +136,9 @@ def evaluate(running: Any, values: Mapping[str, Any]) -> Any:
 def plain(value: Any) -> Any:
     """A value of the library as Python's: lists and maps still hold values of the library."""
     try:
-        return value.value()
+        # Version 0.1.3 hands None out without counting the reference: a few thousand nulls later
+        # Python 3.11 dies of it. So it is never asked for one.
+        return None if value.type() == cel.Type.NULL else value.value()
     except (RuntimeError, TypeError, ValueError) as error:
         raise Failed(_NOT_JSON) from error
 

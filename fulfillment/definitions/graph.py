@@ -126,6 +126,8 @@ class Graph:
         """Whether a node comes to exist only by somebody's decision, or behind such a node."""
         found: list[bool] = [False] * len(self.nodes)
         for index in sorted(range(len(self.nodes)), key=lambda one: self.depth[one]):
+            enter = self.nodes[index].enter
+            found[index] = enter is not None and found[enter]
             for edge in self.incoming[index]:
                 behind = found[edge.source] and not self.nodes[index].deferred
                 found[index] |= behind or self.is_choice(edge)

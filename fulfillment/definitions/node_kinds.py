@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fulfillment.definitions.calendar_specs import window_document
 from fulfillment.definitions.dependencies import DelayWait, InstantWait, MilestoneWait, SignalWait
 from fulfillment.definitions.durations import plain_seconds
 from fulfillment.definitions.nodes import (
@@ -69,8 +70,10 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "retry": _retry(definition.retry_policy(task)),
         "call_timeout_seconds": plain_seconds(task.timeouts.call),
         "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
+        "window": None if task.window is None else window_document(task.window.window()),
         "fallbacks": tuple(
-            Fallback(target=one.target, action=one.action, input=one.input) for one in task.fallback
+            Fallback(target=one.target, action=one.action, input=one.input, unless=one.unless)
+            for one in task.fallback
         ),
         "compensation": (
             Compensation(target=undo.target or task.target, action=undo.action, input=undo.input)

@@ -88,6 +88,8 @@ class Fallback:
     target: str
     action: str
     input: Mapping[str, Any]
+    unless: tuple[str, ...] = ()
+    """Codes of the outcome before after which nothing else is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +250,10 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
             "compensation": made("compensation", Compensation),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
-            "fallbacks": tuple(Fallback(**entry) for entry in document.get("fallbacks", ())),
+            "fallbacks": tuple(
+                Fallback(**{**entry, "unless": tuple(entry.get("unless", ()))})
+                for entry in document.get("fallbacks", ())
+            ),
             "preconditions": tuple(
                 Precondition(**entry) for entry in document.get("preconditions", ())
             ),

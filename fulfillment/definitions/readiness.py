@@ -6,6 +6,7 @@ A *place* is a node and, within a fan-out, the number of the element: (node, 0) 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
@@ -14,6 +15,13 @@ from fulfillment.states import TASK_SUCCESSFUL, TaskState
 Place = tuple[int, int]
 Choices = Mapping[Place, frozenset[str]]
 """What decided nodes have chosen: branches created, or the outcome of a manual task."""
+
+
+def chosen_by(*, kind: NodeKind, outputs: Mapping[str, Any]) -> frozenset[str]:
+    """The labels that a decided task stands for."""
+    if kind is NodeKind.MANUAL:
+        return frozenset({str(outputs.get("outcome", ""))})
+    return frozenset(outputs.get("created", ()))
 
 
 def place_beside(*, graph: Graph, node: int, element: int) -> Place:
@@ -79,7 +87,11 @@ def existence(*, graph: Graph, element: int, choices: Choices) -> dict[int, bool
 def _exists(
     graph: Graph, index: int, element: int, choices: Choices, found: Mapping[int, bool | None]
 ) -> bool | None:
-    verdict: bool | None = True
+    # What stands in a sub-process exists with it; a deferred join of it would not know that.
+    enter = graph.nodes[index].enter
+    verdict: bool | None = True if enter is None else found.get(enter, True)
+    if verdict is False:
+        return False
     for edge in graph.incoming[index]:
         source: bool | None = True
         if graph.is_choice(edge):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictInt, Tag
 
+from fulfillment.definitions.calendar_specs import WindowSpec
 from fulfillment.definitions.closed import (
     Closed,
     Condition,
@@ -162,6 +163,8 @@ class Fallback(Closed):
     target: DashedName
     action: Name
     input: Input = {}
+    unless: tuple[ErrorCode, ...] = ()
+    """Codes of refusals and failures that another way would not change."""
 
 
 class CommandSpec(Step):
@@ -172,6 +175,8 @@ class CommandSpec(Step):
     irreversible: StrictBool = False
     retry: Retry = "standard"
     timeouts: TimeoutSpec = TimeoutSpec()
+    window: WindowSpec | None = None
+    """When it may be sent; otherwise it waits for the window to open."""
     fallback: tuple[Fallback, ...] = ()
     for_each: ForEach | None = None
     compensation: Compensation

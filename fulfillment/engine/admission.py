@@ -2,20 +2,23 @@
 
 The condition's row is the lock: whoever claims, settles or pauses takes it after the
 fulfillments. What is under way is counted from the open attempts, which are leases, so a crash
-leaks no slot and nobody overruns the limit.
+leaks no slot and nobody overruns the limit. One statement reads all that decides (`look`); only
+a look behind the locks grants anything.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.database import Row, clean, cursor
+from fulfillment.engine import holds
+from fulfillment.engine.database import Row, clean
 from fulfillment.engine.limits import (
     Allowance,
     Condition,
@@ -27,23 +30,58 @@ from fulfillment.engine.limits import (
     refilled,
 )
 from fulfillment.engine.unit import Unit
-from fulfillment.models import TargetSystem
+from fulfillment.models import HoldScope, TargetSystem
 from fulfillment.states import Breaker
 
-_READ = """
-SELECT paused_at IS NOT NULL, ramp_from, rate_tokens, rate_at, breaker, breaker_until,
-       breaker_reason, failures_in_a_row, probes_passed
-FROM fulfillment_targetcondition WHERE target_id = %s
-"""
+_CONDITION = (
+    "k.paused_at IS NOT NULL, k.ramp_from, k.rate_tokens, k.rate_at, k.breaker, k.breaker_until, "
+    "k.breaker_reason, k.failures_in_a_row, k.probes_passed"
+)
+_READ = f"SELECT {_CONDITION} FROM fulfillment_targetcondition k WHERE k.target_id = %s "
 _LOCK = _READ + "FOR NO KEY UPDATE"
-_UNDER_WAY = """
-SELECT count(*) FILTER (WHERE purpose = 'SEND'), count(*) FILTER (WHERE purpose = 'QUERY'),
-       CASE WHEN %s THEN (
-           SELECT count(*) FROM fulfillment_task
-           WHERE target_id = %s AND state = 'ACCEPTED'
-       ) ELSE 0 END, fulfillment_now()
-FROM fulfillment_attempt
-WHERE target_id = %s AND finished_at IS NULL AND lease_expires_at > fulfillment_now()
+# A row is locked when everything in it has been computed, so the gate comes before the row: the
+# order of whoever pauses. What is decided is read by a statement of its own, which sees all that
+# the locks had to wait for.
+_ENTER = f"""
+SELECT {holds.PASS_GATE} FROM fulfillment_targetcondition
+WHERE target_id = %s FOR NO KEY UPDATE
+"""
+# Each part is one probe of a partial index, or reads no more rows than calls are under way. The
+# time is asked once, in a subquery: as a volatile function it would serve no index. An EXISTS that
+# depends on the target would invite a hash of every hold there is.
+_LOOK = f"""
+WITH clock AS MATERIALIZED (SELECT fulfillment_now() AS now)
+SELECT k.target_id, (SELECT now FROM clock),
+       (
+           SELECT true FROM fulfillment_hold h
+           WHERE h.subject = '{holds.subject_of(scope=HoldScope.TARGET, name="")}' || k.target_id
+             AND h.released_at IS NULL AND (h.until IS NULL OR h.until > (SELECT now FROM clock))
+           LIMIT 1
+       ) IS NOT NULL,
+       EXISTS (
+           SELECT FROM fulfillment_hold h WHERE h.released_at IS NULL AND h.scope <> 'TARGET'
+       ),
+       (
+           SELECT t.not_before FROM fulfillment_task t
+           WHERE t.target_id = k.target_id AND t.state = 'OUTCOME_UNKNOWN'
+           ORDER BY t.not_before LIMIT 1
+       ),
+       u.sends, u.queries,
+       CASE WHEN s.accepted_holds_slot THEN (
+           SELECT count(*) FROM fulfillment_task t
+           WHERE t.target_id = k.target_id AND t.state = 'ACCEPTED'
+       ) ELSE 0 END,
+       {_CONDITION}
+FROM fulfillment_targetcondition k
+JOIN fulfillment_targetsystem s ON s.name = k.target_id
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE a.purpose = 'SEND') AS sends,
+           count(*) FILTER (WHERE a.purpose = 'QUERY') AS queries
+    FROM fulfillment_attempt a
+    WHERE a.target_id = k.target_id AND a.finished_at IS NULL
+      AND a.lease_expires_at > (SELECT now FROM clock)
+) u
+WHERE k.target_id = ANY(%s::text[])
 """
 _WRITE = """
 UPDATE fulfillment_targetcondition
@@ -80,57 +118,99 @@ def limits_of(target: TargetSystem) -> Limits:
     )
 
 
-def expected(*, target: TargetSystem, wanted: int) -> Allowance:
-    """What the target would take now, without locking anything: a claim that begins asks."""
-    with cursor() as raw:
-        condition = _condition(raw, target, locked=False)
-        under_way, now = _under_way(raw, target)
-    limits = limits_of(target)
-    return allowance(
-        limits=limits,
-        condition=refilled(limits=limits, condition=condition, now=now),
-        under_way=under_way,
-        now=now,
-        wanted=wanted,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """All that decides what one target system may be sent, as it was at `now`."""
 
+    now: datetime
+    condition: Condition
+    under_way: UnderWay
+    held: bool
+    """Nothing is to be sent to it; queries about what was sent go on."""
+    narrower_holds: bool
+    """Something, anywhere, is held that is not a whole target; what, `holds.holding` tells."""
+    first_question_at: datetime | None
+    """When the first of its commands in doubt may be asked for; None when none is in doubt."""
 
-class Admission:
-    """The right to begin calls at one target, held until the unit of work commits."""
+    @property
+    def has_questions(self) -> bool:
+        """Whether anything in doubt is due."""
+        return self.first_question_at is not None and self.first_question_at <= self.now
 
-    def __init__(self, unit: Unit, *, target: TargetSystem, wanted: int) -> None:
-        self._raw = unit.raw
-        self._target = target
-        self._limits = limits_of(target)
-        self._stored = _condition(unit.raw, target, locked=True)
-        under_way, self.now = _under_way(unit.raw, target)
-        """After the lock was granted, so that the times of calls are in the order of grants."""
-        self._condition = refilled(limits=self._limits, condition=self._stored, now=self.now)
-        self.allowance = allowance(
-            limits=self._limits,
-            condition=self._condition,
-            under_way=under_way,
+    def allowance(self, *, limits: Limits, wanted: int) -> Allowance:
+        """How many of `wanted` calls might begin now; a right to them only behind the locks."""
+        return allowance(
+            limits=limits,
+            condition=refilled(limits=limits, condition=self.condition, now=self.now),
+            under_way=self.under_way,
             now=self.now,
             wanted=wanted,
         )
 
+
+def look(raw: psycopg.Cursor[Row], *, targets: Collection[str]) -> dict[str, Look]:
+    """How these target systems are doing, by name. One statement, without a lock."""
+    raw.execute(_LOOK, [list(targets)], prepare=True)
+    return {
+        name: Look(
+            now=now,
+            condition=_condition(columns),
+            under_way=UnderWay(sends=sends, queries=queries, accepted=accepted),
+            held=held,
+            narrower_holds=narrower,
+            first_question_at=question,
+        )
+        for name, now, held, narrower, question, sends, queries, accepted, *columns in (
+            raw.fetchall()
+        )
+    }
+
+
+def look_at(raw: psycopg.Cursor[Row], *, target: str) -> Look:
+    """The same for one. Raises TargetSystem.DoesNotExist."""
+    try:
+        return look(raw, targets=[target])[target]
+    except KeyError:
+        raise _gone(target) from None
+
+
+class Admission:
+    """The right to begin calls at one target, held until the unit of work commits.
+
+    Holds and pauses do not change meanwhile either: it stands behind their gate.
+    """
+
+    def __init__(self, unit: Unit, *, target: TargetSystem) -> None:
+        self._raw = unit.raw
+        self._target = target
+        self._limits = limits_of(target)
+        unit.raw.execute(_ENTER, [target.pk], prepare=True)
+        self.look = look_at(unit.raw, target=target.pk)
+        """After the locks were granted, so that the times of calls are in the order of grants."""
+
+    def allowance(self, *, wanted: int) -> Allowance:
+        """How many of `wanted` calls may begin."""
+        return self.look.allowance(limits=self._limits, wanted=wanted)
+
     def spend(self, *, calls: int) -> None:
         """Note how many calls have been claimed of those that were allowed."""
-        after = begun(limits=self._limits, condition=self._condition, calls=calls)
-        if after != self._stored:
-            _write(self._raw, self._target, self._stored, after, self.now)
+        stored, now = self.look.condition, self.look.now
+        before = refilled(limits=self._limits, condition=stored, now=now)
+        after = begun(limits=self._limits, condition=before, calls=calls)
+        if after != stored:
+            _write(self._raw, self._target, stored, after, now)
 
 
 def note_answers(unit: Unit, *, target: TargetSystem, outcomes: Sequence[Outcome]) -> None:
     """Let the breaker see how these calls of ours went, in the order in which they ended."""
     limits = limits_of(target)
-    before = _condition(unit.raw, target, locked=False)
-    if limits.breaker_failures is None and before.breaker == Breaker.CLOSED:
-        return
+    if limits.breaker_failures is None:
+        return  # The next claim closes what has been switched off while it was open.
+    before = _read(unit.raw, _READ, target)
     quiet = before.breaker == Breaker.CLOSED and not before.failures_in_a_row
     if quiet and all(is_usable(outcome) for outcome in outcomes):
         return  # The usual case takes no lock.
-    before = after = _condition(unit.raw, target, locked=True)
+    before = after = _read(unit.raw, _LOCK, target)
     for outcome in outcomes:
         after = answered(
             limits=limits,
@@ -156,12 +236,20 @@ def is_usable(outcome: Outcome) -> bool:
     return outcome.kind in _USABLE
 
 
-def _condition(raw: psycopg.Cursor[Row], target: TargetSystem, *, locked: bool) -> Condition:
-    raw.execute(_LOCK if locked else _READ, [target.pk], prepare=True)
+def _read(raw: psycopg.Cursor[Row], statement: str, target: TargetSystem) -> Condition:
+    raw.execute(statement, [target.pk], prepare=True)
     row = raw.fetchone()
     if row is None:
-        raise TargetSystem.DoesNotExist(f"Target system {target.pk!r} is gone.")
-    paused, ramp_from, tokens, rate_at, breaker, until, reason, failures, probes = row
+        raise _gone(target.pk)
+    return _condition(row)
+
+
+def _gone(target: str) -> TargetSystem.DoesNotExist:
+    return TargetSystem.DoesNotExist(f"Target system {target!r} is gone.")
+
+
+def _condition(columns: Sequence[Any]) -> Condition:
+    paused, ramp_from, tokens, rate_at, breaker, until, reason, failures, probes = columns
     return Condition(
         paused=paused,
         ramp_from=ramp_from,
@@ -173,14 +261,6 @@ def _condition(raw: psycopg.Cursor[Row], target: TargetSystem, *, locked: bool) 
         failures_in_a_row=failures,
         probes_passed=probes,
     )
-
-
-def _under_way(raw: psycopg.Cursor[Row], target: TargetSystem) -> tuple[UnderWay, datetime]:
-    raw.execute(_UNDER_WAY, [target.accepted_holds_slot, target.pk, target.pk], prepare=True)
-    row = raw.fetchone()
-    assert row is not None
-    sends, queries, accepted, now = row
-    return UnderWay(sends=sends, queries=queries, accepted=accepted), now
 
 
 def _write(
@@ -217,9 +297,10 @@ def _note_breaker(
     after: Condition,
     now: datetime,
 ) -> None:
+    off = target.breaker_failures is None
     reasons: dict[Breaker, str] = {
         Breaker.OPEN: f"It did not answer properly. {after.breaker_reason}".strip(),
-        Breaker.CLOSED: "It answers again.",
+        Breaker.CLOSED: "It has been switched off." if off else "It answers again.",
     }
     state: dict[str, Any] = {"breaker": str(after.breaker)}
     if after.breaker_until is not None:

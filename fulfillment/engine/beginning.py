@@ -12,8 +12,23 @@ from fulfillment.engine.commanding import command
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.errors import FulfillmentError, ValueUnavailable
+from fulfillment.errors import (
+    CalendarInvalid,
+    CalendarUnknown,
+    FulfillmentError,
+    NeverOpens,
+    ValueUnavailable,
+)
 from fulfillment.models import CaseCategory, Plan, Task
+
+_BECAUSE_OF_ITS_VALUES = (
+    ValueUnavailable,
+    fanning.NotAList,
+    waits.NoInstant,
+    NeverOpens,
+    CalendarUnknown,
+    CalendarInvalid,
+)
 
 
 def begin(unit: Unit, *, plan: Plan, task: Task, cause: str) -> set[Place]:
@@ -30,7 +45,7 @@ def begin(unit: Unit, *, plan: Plan, task: Task, cause: str) -> set[Place]:
         if not _meets_preconditions(unit, plan, task, node):
             return set()
         return _begin(unit, plan, task, node, cause)
-    except (ValueUnavailable, fanning.NotAList, waits.NoInstant) as error:
+    except _BECAUSE_OF_ITS_VALUES as error:
         cannot_begin(unit, task=task, node=node, error=error)
         return set()
 

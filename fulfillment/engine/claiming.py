@@ -13,14 +13,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import psycopg
 from django.conf import settings
 
 from adapters.contract import Command
-from fulfillment.engine import admission, cases, graphs, hints, holds
-from fulfillment.engine.database import Row, allocate, clean, cursor
+from fulfillment.definitions.graph import Node
+from fulfillment.engine import admission, cases, graphs, hints, holds, windows
+from fulfillment.engine.admission import Look
+from fulfillment.engine.database import Row, clean, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.limits import Allowance
-from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
+from fulfillment.engine.rows import TASK_COLUMNS, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
@@ -45,25 +48,31 @@ def _sql(states: frozenset[Any]) -> str:
 # Tasks of a superseded plan must not use up the limit, or those behind them are never seen.
 _IN_DOUBT = """
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
-WHERE t.target_id = %s AND t.state = 'OUTCOME_UNKNOWN' AND t.not_before <= fulfillment_now()
+WHERE t.target_id = %s AND t.state = 'OUTCOME_UNKNOWN' AND t.not_before <= %s
 ORDER BY t.not_before LIMIT %s
 """
 _RUNNABLE = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
 WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
-  AND t.not_before <= fulfillment_now()
+  AND t.not_before <= %s
   AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_sql(PLAN_SELECTABLE)}
 ORDER BY t.priority DESC, t.depth, t.id LIMIT %s
 """
+# Each row with a number for its attempt, given after the sort; one that is not used is a gap.
 _CLAIM = f"""
 SELECT {", ".join(f"t.{column}" for column in TASK_COLUMNS)},
-       c.id, c.idempotency_key, c.action, c.payload
+       p.graph_id, nextval('fulfillment_attempt_id_seq'), c.id, c.idempotency_key, c.action,
+       c.payload
 FROM fulfillment_task t
+JOIN LATERAL (
+    SELECT p.state, p.graph_id FROM fulfillment_plan p WHERE p.id = t.plan_id LIMIT 1
+) p ON true
 JOIN LATERAL (
     SELECT * FROM fulfillment_command c WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
 ) c ON true
 WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
-  AND (t.held_by_id IS NULL OR t.state = 'OUTCOME_UNKNOWN')
+  AND (t.state = 'OUTCOME_UNKNOWN'
+       OR t.held_by_id IS NULL AND p.state IN {_sql(PLAN_SELECTABLE)})
 ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.depth, t.id
 """
 # Without the ORM's view of its plan: that may be what can't be read.
@@ -102,48 +111,47 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
         limit = 1
     looks = 0
     while looks < _LOOKS:
-        allowed = admission.expected(target=target, wanted=limit)
-        candidates = _candidates(target, allowed)
+        with cursor() as raw:
+            seen = admission.look_at(raw, target=target.pk)
+            allowed = seen.allowance(limits=admission.limits_of(target), wanted=limit)
+            candidates = _candidates(raw, target, seen, allowed)
         if not candidates:
-            _look_again(target, allowed)
+            _look_again(target, seen, allowed)
             return []
         claims = _take_or_split(target, candidates, worker, alone)
         if claims:
             return claims
         looks += 1
-        if _park_held(target):
+        if seen.narrower_holds and _park_held(target, seen):
             looks = 0
     return []
 
 
-def _candidates(target: TargetSystem, allowed: Allowance) -> list[Row]:
-    if not allowed.calls:
-        return []
-    with cursor() as raw:
-        raw.execute(_IN_DOUBT, [target.pk, allowed.queries], prepare=True)
-        found = raw.fetchall()
-        free = allowed.calls - len(found)
-        if free > 0 and not holds.target_is_held(raw, target=target.pk):
-            raw.execute(_RUNNABLE, [target.pk, free], prepare=True)
-            found += raw.fetchall()
+def _candidates(
+    raw: psycopg.Cursor[Row], target: TargetSystem, seen: Look, allowed: Allowance
+) -> list[Row]:
+    found: list[Row] = []
+    if allowed.queries and seen.has_questions:
+        raw.execute(_IN_DOUBT, [target.pk, seen.now, allowed.queries], prepare=True)
+        found += raw.fetchall()
+    free = allowed.calls - len(found)
+    if free > 0 and not seen.held:
+        raw.execute(_RUNNABLE, [target.pk, seen.now, free], prepare=True)
+        found += raw.fetchall()
     return found
 
 
-def _look_again(target: TargetSystem, allowed: Allowance) -> None:
+def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
     """When its limits will let something through, if they are what keeps it back."""
     if allowed.again_at is None or allowed.calls:
         return
-    with cursor() as raw:
-        raw.execute("SELECT fulfillment_now()", prepare=True)
-        row = raw.fetchone()
-    assert row is not None
-    hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - row[0]})
+    hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - seen.now})
 
 
-def _park_held(target: TargetSystem) -> bool:
+def _park_held(target: TargetSystem, seen: Look) -> bool:
     """Whether some of the next candidates were held, and are out of the way now."""
     with cursor() as raw:
-        raw.execute(_RUNNABLE, [target.pk, _LOOK_AHEAD], prepare=True)
+        raw.execute(_RUNNABLE, [target.pk, seen.now, _LOOK_AHEAD], prepare=True)
         heads = [row[1] for row in raw.fetchall()]
     return bool(heads) and holds.park_held(task_ids=heads) > 0
 
@@ -204,61 +212,100 @@ def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) ->
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A task that may be claimed, with what its call needs."""
+
+    task: Task
+    graph_id: int
+    attempt_id: int
+    command_id: int
+    idempotency_key: str
+    action: str
+    payload: str
+
+    @property
+    def node(self) -> Node:
+        return graphs.routed(self.graph_id, self.task.node, self.task.route)
+
+    @property
+    def is_question(self) -> bool:
+        return bool(self.task.state == TaskState.OUTCOME_UNKNOWN)
+
+
 def _take(
     unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
 ) -> list[Claim]:
     began = time.monotonic()
-    unit.raw.execute(_CLAIM, [task_ids, unit.now], prepare=True)
-    rows = unit.raw.fetchall()
-    width = len(TASK_COLUMNS)
-    tasks = [task_from_row(row[:width]) for row in rows]
-    unit.adopt_tasks(tasks)
-    unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
-    wanted = [
-        (task, row[width:])
-        for task, row in zip(tasks, rows, strict=True)
-        if unit.plans[task.plan_id].state in PLAN_SELECTABLE
-        or task.state == TaskState.OUTCOME_UNKNOWN
-    ]
-    holds.pass_gate(unit.raw)
-    wanted = _without_suspects(_without_held(unit, target, wanted), alone)
-    entry = admission.Admission(unit, target=target, wanted=len(wanted))
-    taken = _within(entry.allowance, wanted)
+    wanted = _wanted(unit, task_ids)
+    unit.adopt_tasks(candidate.task for candidate in wanted)
+    entry = admission.Admission(unit, target=target)
+    wanted = _without_shut(unit, wanted, entry.look.now)
+    wanted = _without_suspects(_without_held(unit, entry.look, wanted), alone)
+    taken = _within(entry.allowance(wanted=len(wanted)), wanted)
     entry.spend(calls=len(taken))
-    attempt_ids = allocate(unit.raw, "fulfillment_attempt", len(taken))
-    return [
-        _claimed(unit, target, task, command, next(attempt_ids), worker, entry.now, began)
-        for task, command in taken
+    return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
+
+
+def _wanted(unit: Unit, task_ids: list[int]) -> list[_Candidate]:
+    """Those that are still claimable under the locks, in the order of selection."""
+    unit.raw.execute(_CLAIM, [task_ids, unit.now], prepare=True)
+    width = len(TASK_COLUMNS)
+    candidates = []
+    for row in unit.raw.fetchall():
+        graph_id, attempt_id, command_id, key, action, payload = row[width:]
+        candidates.append(
+            _Candidate(
+                task=task_from_row(row[:width]),
+                graph_id=graph_id,
+                attempt_id=attempt_id,
+                command_id=command_id,
+                idempotency_key=key,
+                action=action,
+                payload=payload,
+            )
+        )
+    return candidates
+
+
+def _without_shut(unit: Unit, wanted: list[_Candidate], now: datetime) -> list[_Candidate]:
+    """Outside its window a command waits for it to open; that may have changed meanwhile."""
+    shut = [
+        candidate
+        for candidate in wanted
+        if not candidate.is_question and windows.is_shut(node=candidate.node, at=now)
     ]
+    for candidate in shut:
+        candidate.task.not_before = windows.opening(node=candidate.node, at=now)
+        unit.touched_tasks.add(candidate.task.pk)
+    return [candidate for candidate in wanted if candidate not in shut]
 
 
-_Candidate = tuple[Task, tuple[Any, ...]]
+def _without_held(unit: Unit, seen: Look, wanted: Sequence[_Candidate]) -> list[_Candidate]:
+    """Holds keep commands from being sent; nothing but a pause keeps them from being asked for.
 
-
-def _without_held(
-    unit: Unit, target: TargetSystem, wanted: Sequence[_Candidate]
-) -> list[_Candidate]:
-    """Holds keep commands from being sent; nothing but a pause keeps them from being asked for."""
-    if holds.target_is_held(unit.raw, target=target.pk):
-        return [pair for pair in wanted if pair[0].state == TaskState.OUTCOME_UNKNOWN]
+    `seen` behind the gate: no hold has been placed since.
+    """
+    if seen.held:
+        return [candidate for candidate in wanted if candidate.is_question]
     held = holds.holding(
         unit.raw,
         tasks=[
             holds.Held(
-                task_id=task.pk,
-                plan_id=task.plan_id,
-                node=task.node,
-                target=target.pk,
-                order_reference=unit.fulfillments[task.fulfillment_id].order_reference,
-                customer=unit.fulfillments[task.fulfillment_id].customer,
-                graph_id=unit.plans[task.plan_id].graph_id,
+                task_id=candidate.task.pk,
+                plan_id=candidate.task.plan_id,
+                node=candidate.task.node,
+                target=candidate.task.target_id,
+                order_reference=unit.fulfillments[candidate.task.fulfillment_id].order_reference,
+                customer=unit.fulfillments[candidate.task.fulfillment_id].customer,
+                graph_id=candidate.graph_id,
             )
-            for task, _ in wanted
-            if task.state != TaskState.OUTCOME_UNKNOWN
+            for candidate in wanted
+            if seen.narrower_holds and not candidate.is_question
         ],
     )
     holds.park(unit.raw, holds=held)
-    return [pair for pair in wanted if pair[0].pk not in held]
+    return [candidate for candidate in wanted if candidate.task.pk not in held]
 
 
 def _without_suspects(wanted: Sequence[_Candidate], alone: bool) -> list[_Candidate]:
@@ -267,45 +314,43 @@ def _without_suspects(wanted: Sequence[_Candidate], alone: bool) -> list[_Candid
     What is to be asked makes room for it: while there is always a question, it would never be
     alone, and nothing behind it would be sent.
     """
-    sends = [pair for pair in wanted if pair[0].state != TaskState.OUTCOME_UNKNOWN]
-    for position, (task, _) in enumerate(sends):
-        if task.lost_leases >= SUSPECT_AFTER:
+    sends = [candidate for candidate in wanted if not candidate.is_question]
+    for position, candidate in enumerate(sends):
+        if candidate.task.lost_leases >= SUSPECT_AFTER:
             if position == 0:
                 return sends[:1] if alone else []
-            return list(wanted[: wanted.index(sends[position])])
+            return list(wanted[: wanted.index(candidate)])
     return list(wanted)
 
 
 def _within(allowed: Allowance, wanted: Sequence[_Candidate]) -> list[_Candidate]:
     taken: list[_Candidate] = []
     queries = 0
-    for task, command in wanted:
+    for candidate in wanted:
         if len(taken) == allowed.calls:
             break
-        if task.state == TaskState.OUTCOME_UNKNOWN:
+        if candidate.is_question:
             if queries == allowed.queries:
                 continue
             queries += 1
-        taken.append((task, command))
+        taken.append(candidate)
     return taken
 
 
 def _claimed(
     unit: Unit,
     target: TargetSystem,
-    task: Task,
-    command: tuple[Any, ...],
-    attempt_id: int,
+    candidate: _Candidate,
     worker: str,
     now: datetime,
     began: float,
 ) -> Claim:
-    command_id, key, action, payload = command
-    node = graphs.routed(unit.plans[task.plan_id].graph_id, task.node, task.route)
+    task = candidate.task
+    node = candidate.node
     deadline = timedelta(seconds=node.call_timeout_seconds)
     lease = deadline + LEASE_MARGIN
     task.attempts += 1
-    if task.state == TaskState.OUTCOME_UNKNOWN:
+    if candidate.is_question:
         purpose = Purpose.QUERY
         # Nobody else asks while this lease runs; a lost one lets the next claim ask.
         task.not_before = now + lease
@@ -316,8 +361,8 @@ def _claimed(
         unit.change_task(task, Task.dispatch, cause="claimed by a worker", attempt=task.attempts)
     unit.new_attempts.append(
         Attempt(
-            id=attempt_id,
-            command_id=command_id,
+            id=candidate.attempt_id,
+            command_id=candidate.command_id,
             task_id=task.pk,
             fulfillment_id=task.fulfillment_id,
             target_id=target.pk,
@@ -330,7 +375,7 @@ def _claimed(
     )
     locked = unit.fulfillments[task.fulfillment_id]
     return Claim(
-        attempt_id=attempt_id,
+        attempt_id=candidate.attempt_id,
         task_id=task.pk,
         plan_id=task.plan_id,
         fulfillment_id=task.fulfillment_id,
@@ -338,11 +383,11 @@ def _claimed(
         element=task.element,
         purpose=purpose,
         command=Command(
-            command_id=command_id,
-            idempotency_key=key,
+            command_id=candidate.command_id,
+            idempotency_key=candidate.idempotency_key,
             target=target.pk,
-            action=action,
-            payload=graphs.parsed(payload),
+            action=candidate.action,
+            payload=graphs.parsed(candidate.payload),
             order_reference=locked.order_reference,
             correlation_id=locked.correlation_id,
             attempt=task.attempts,

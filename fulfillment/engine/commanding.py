@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Node
+from fulfillment.engine import windows
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -13,9 +14,9 @@ from fulfillment.models import Command, Plan, Task
 
 
 def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
-    """Make a task READY with its first command. Raises ValueMissing and ExpressionFailed."""
+    """Make a task READY with its first command. Raises ValueUnavailable and NeverOpens."""
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
-    task.not_before = unit.now
+    task.not_before = windows.opening(node=node, at=unit.now)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
         unit,

@@ -16,6 +16,9 @@ from fulfillment.states import (
     TaskState,
 )
 
+_NAMED = 20
+"""Tasks that the reason of a blocked plan names; a fan-out may have thousands."""
+
 
 def update_plan(unit: Unit, *, plan: Plan) -> None:
     """Complete, block or unblock the plan after its tasks changed in this unit."""
@@ -76,7 +79,8 @@ def _block(unit: Unit, plan: Plan) -> None:
         for task in _tasks(unit, plan)
         if task.blocked_reason and task.state in (TaskState.AWAITING_MANUAL, TaskState.FAILED_FINAL)
     ]
-    plan.blocked_reason = "\n".join(reasons) or "No task can run."
+    more = [f"… and {len(reasons) - _NAMED} more."] if len(reasons) > _NAMED else []
+    plan.blocked_reason = "\n".join([*reasons[:_NAMED], *more]) or "No task can run."
     unit.touched_plans.add(plan.pk)
     if plan.state == PlanState.RUNNING:
         unit.change_plan(plan, Plan.block, cause="nothing can move without outside help")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from django.db import InterfaceError, InternalError, OperationalError, connection
@@ -27,6 +28,32 @@ def cursor() -> Iterator[psycopg.Cursor[Row]]:
     # Errors come out as Django's, as they do from the ORM beside it.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as raw:
         yield raw
+
+
+# Only how statements are planned: by index, once, whatever their parameters are.
+_PLANNER = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+_PIN = "SELECT " + ", ".join(
+    f"set_config('{name}', '{to}', false)" for name, to in _PLANNER.items()
+)
+_pinned: WeakSet[psycopg.Connection[Any]] = WeakSet()
+
+
+def pin_plans() -> None:
+    """Let Django's current connection plan every prepared statement once, and by index.
+
+    For whoever runs the same few statements all the time and looks up rows by their keys:
+    planning them anew costs more than running them, and a plan that was made while a table was
+    small would go on to read all of it when it has grown.
+    """
+    with cursor() as raw:
+        if raw.connection not in _pinned:
+            raw.execute(_PIN)
+            _pinned.add(raw.connection)
 
 
 class Table:

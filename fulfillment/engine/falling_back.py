@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import commanding
+from fulfillment.engine import commanding, windows
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
@@ -24,6 +24,8 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         return False
     plan = unit.plans[task.plan_id]
     other = node.fallbacks[task.route]
+    if outcome.code in other.unless:
+        return False
     try:
         payload = scope_of(unit, plan=plan, task=task).value(other.input) if other.input else {}
     except ValueUnavailable:
@@ -32,7 +34,7 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
     task.route += 1
     task.target_id = other.target
     task.sends = 0
-    task.not_before = unit.now
+    task.not_before = windows.opening(node=node, at=unit.now)
     task.blocked_reason = ""
     unit.change_task(
         task,

@@ -145,16 +145,18 @@ _CHANGED_PLANS = Update(
     stuck_reason="text",
     finished_at="timestamptz",
 )
-# A finished attempt is never finished again: whoever comes second changes nothing.
+# A finished attempt is never finished again: whoever comes second changes nothing. Said in this
+# way, because IS NULL would invite the indexes of open attempts, where the ids can't be looked up.
 _FINISHED_ATTEMPTS = """
 UPDATE fulfillment_attempt t
 SET finished_at = v.finished_at, outcome = v.outcome, code = v.code, message = v.message
 FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[])
      AS v(id, finished_at, outcome, code, message)
-WHERE t.id = v.id AND t.finished_at IS NULL
+WHERE t.id = v.id AND coalesce(t.finished_at, 'infinity') = 'infinity'
 """
 _MANUAL = Table(
     "fulfillment_manualtask",
+    id="bigint",
     task_id="bigint",
     fulfillment_id="bigint",
     state="text",

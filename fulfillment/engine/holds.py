@@ -19,16 +19,14 @@ from fulfillment.errors import GateBusy
 from fulfillment.models import HoldScope
 
 _GATE = "hashtext('fulfillment.holds')"
-_SHARED = f"SELECT pg_advisory_xact_lock_shared({_GATE})"
+PASS_GATE = f"pg_advisory_xact_lock_shared({_GATE})"
+"""SQL that keeps holds from changing until the transaction ends."""
 _EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_GATE})"
 _PATIENCE = "3s"
 _ACTIVE = """
 SELECT subject, id FROM fulfillment_hold
 WHERE released_at IS NULL AND (until IS NULL OR until > fulfillment_now())
   AND subject = ANY(%s::text[]) ORDER BY id
-"""
-_ANY = """
-SELECT EXISTS (SELECT 1 FROM fulfillment_hold WHERE released_at IS NULL AND scope <> 'TARGET')
 """
 _PARK = """
 UPDATE fulfillment_task t SET held_by_id = v.hold_id
@@ -111,11 +109,6 @@ def close_gate(raw: psycopg.Cursor[Row]) -> None:
     raw.execute("SET LOCAL lock_timeout = 0")
 
 
-def pass_gate(raw: psycopg.Cursor[Row]) -> None:
-    """Keep holds from changing until this transaction ends."""
-    raw.execute(_SHARED, prepare=True)
-
-
 def active(raw: psycopg.Cursor[Row], *, subjects: Iterable[str]) -> dict[str, int]:
     """Subject -> id of the active hold, of those that are held."""
     raw.execute(_ACTIVE, [sorted(set(subjects))], prepare=True)
@@ -124,7 +117,7 @@ def active(raw: psycopg.Cursor[Row], *, subjects: Iterable[str]) -> dict[str, in
 
 def holding(raw: psycopg.Cursor[Row], *, tasks: Sequence[Held]) -> dict[int, int]:
     """Task id -> id of the hold that keeps it from being sent, for those that are held."""
-    if not tasks or not _any(raw):
+    if not tasks:
         return {}
     subjects = {held.task_id: subjects_of(held) for held in tasks}
     found = active(raw, subjects=(subject for many in subjects.values() for subject in many))
@@ -148,9 +141,7 @@ def park(raw: psycopg.Cursor[Row], *, holds: Mapping[int, int]) -> None:
 def park_held(*, task_ids: Sequence[int]) -> int:
     """Park those of the claim's candidates that are held. Returns how many were."""
     with transaction.atomic(), cursor() as raw:
-        if not _any(raw):
-            return 0
-        pass_gate(raw)
+        raw.execute(f"SELECT {PASS_GATE}", prepare=True)
         raw.execute(_HEADS, [list(task_ids)], prepare=True)
         tasks = [
             Held(
@@ -169,12 +160,6 @@ def park_held(*, task_ids: Sequence[int]) -> int:
         return len(found)
 
 
-def target_is_held(raw: psycopg.Cursor[Row], *, target: str) -> bool:
-    """Whether nothing is to be sent to the target; queries about what was sent go on."""
-    subject = subject_of(scope=HoldScope.TARGET, name=target)
-    return bool(active(raw, subjects=[subject]))
-
-
 def unpark(*, batch: int = 1000) -> set[str]:
     """Let go of tasks whose hold has been released. Returns the targets that have work again."""
     targets: set[str] = set()
@@ -185,12 +170,6 @@ def unpark(*, batch: int = 1000) -> set[str]:
         targets.update(freed)
         if len(freed) < batch:
             return targets
-
-
-def _any(raw: psycopg.Cursor[Row]) -> bool:
-    raw.execute(_ANY, prepare=True)
-    row = raw.fetchone()
-    return bool(row and row[0])
 
 
 def ended(raw: psycopg.Cursor[Row]) -> list[int]:

@@ -147,9 +147,14 @@ def allowance(
 
 
 def begun(*, limits: Limits, condition: Condition, calls: int) -> Condition:
-    """After `calls` have been claimed: their tokens are spent, an open breaker is half open."""
+    """After `calls` have been claimed: their tokens are spent, an open breaker is half open.
+
+    A breaker that the operator has switched off while it was open is closed.
+    """
     if not calls:
         return condition
+    if limits.breaker_failures is None:
+        condition = _switched_off(condition)
     if limits.rate_per_second is not None:
         condition = replace(condition, rate_tokens=condition.rate_tokens - calls)
     if condition.breaker == Breaker.OPEN:
@@ -173,10 +178,7 @@ def answered(
     `retry_after` is the target's own wish for a pause; it prolongs ours, within reason.
     """
     if limits.breaker_failures is None:
-        if condition.breaker == Breaker.CLOSED and not condition.failures_in_a_row:
-            return condition
-        # The operator has switched it off while it was open.
-        return replace(condition, breaker=Breaker.CLOSED, breaker_until=None, failures_in_a_row=0)
+        return _switched_off(condition)
     if well:
         if condition.breaker == Breaker.CLOSED:
             return replace(condition, failures_in_a_row=0)
@@ -210,3 +212,8 @@ def answered(
         breaker_reason=reason,
         probes_passed=0,
     )
+
+
+def _switched_off(condition: Condition) -> Condition:
+    """The operator may have done that while it was open."""
+    return replace(condition, breaker=Breaker.CLOSED, breaker_until=None, failures_in_a_row=0)

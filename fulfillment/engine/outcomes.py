@@ -11,7 +11,7 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import falling_back, targets, waits
+from fulfillment.engine import falling_back, targets, waits, windows
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
@@ -82,10 +82,13 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
         _compare_with_what_is_settled(unit, task, node, outcome)
         return
+    lost_before = task.lost_leases
     if outcome is LEASE_LOST:
         task.lost_leases += 1
     elif result.attempt_id is not None and result.purpose is Purpose.SEND:
         task.lost_leases = 0
+    if task.lost_leases != lost_before:
+        unit.touched_tasks.add(task.pk)  # Also when nothing else follows from it.
     if result.attempt_number not in (None, task.attempts) and not outcome.is_definitive:
         return  # A newer attempt owns the task: only a definitive outcome overrules it.
     if result.purpose is Purpose.QUERY:
@@ -134,7 +137,7 @@ def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     outputs = {name: outcome.outputs[name] for name in node.outputs if name in outcome.outputs}
     faults = output_faults(declared=node.outputs, returned=outputs)
     task.reference = clean(outcome.reference, 200) or task.reference
-    if faults or not _storable(outputs):
+    if faults or not storable(outputs):
         task.blocked_reason = (
             f"{node.target} confirmed {node.action}, but what it returned can't be used: "
             + (" ".join(fault.message for fault in faults) or "It holds text that is not valid.")
@@ -187,7 +190,7 @@ def _had_no_effect(
             key=f"{task.pk}",
             retry_after=outcome.retry_after,
         )
-        task.not_before = unit.now + delay
+        task.not_before = windows.opening(node=node, at=unit.now + delay)
         task.blocked_reason = describe(outcome)
         unit.change_task(
             task,
@@ -323,7 +326,8 @@ def conflicts(*, task: Task, outcome: Outcome) -> bool:
     return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
 
 
-def _storable(value: Any) -> bool:
+def storable(value: Any) -> bool:
+    """Whether PostgreSQL takes the value as JSON."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import NodeKind
-from fulfillment.definitions.readiness import Choices, Place, choosers_around
+from fulfillment.definitions.readiness import Choices, Place, choosers_around, chosen_by
 from fulfillment.engine import graphs
 from fulfillment.engine.rows import tasks_at
 from fulfillment.engine.unit import Unit
@@ -51,13 +49,6 @@ def choices(unit: Unit, *, plan: Plan, element: int) -> Choices:
     for place in wanted:
         task = at(unit, plan=plan, place=place)
         if task is not None and task.state == TaskState.SUCCEEDED:
-            found[place] = chosen(graph, task)
+            kind = graph.nodes[task.node].kind
+            found[place] = chosen_by(kind=kind, outputs=task.outputs or {})
     return found
-
-
-def chosen(graph: Graph, task: Task) -> frozenset[str]:
-    """The labels that a decided task stands for."""
-    outputs = task.outputs or {}
-    if graph.nodes[task.node].kind is NodeKind.MANUAL:
-        return frozenset({str(outputs.get("outcome", ""))})
-    return frozenset(outputs.get("created", ()))

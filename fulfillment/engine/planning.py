@@ -45,7 +45,7 @@ class FulfillmentRequest:
     customer: str = ""
     """Opaque; only holds look at it."""
     business_key: str = ""
-    """By which other orders may name it; what follows the last slash is theirs to write."""
+    """`<owner>/<name>`: orders of the same owner may name it by what follows the first slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
     graph_ids: dict[str, int] = {}
     for request in requests:
         if request.graph.sha256 not in graph_ids:
-            graph_ids[request.graph.sha256] = _validated(unit, request.graph)
+            graph_ids[request.graph.sha256] = stored_graph(unit, graph=request.graph)
     plan_ids = allocate(unit.raw, "fulfillment_plan", len(requests))
     first = {request.graph.sha256: at_first(request.graph) for request in requests}
     task_ids = allocate(
@@ -116,7 +116,15 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
         nodes = first[request.graph.sha256]
         plan = _plan(unit, request, next(plan_ids), graph_ids[request.graph.sha256], len(nodes))
         new_tasks(unit, plan=plan, graph=request.graph, nodes=nodes, task_ids=task_ids)
-        _start(unit, plan)
+        start(unit, plan=plan, cause="generated from published workflow templates")
+        unit.notices.append(
+            Notice(
+                fulfillment_id=plan.fulfillment_id,
+                plan_id=plan.pk,
+                graph_id=plan.graph_id,
+                change=PlanChange.STARTED,
+            )
+        )
         wanted[plan.pk] = [(node, 0) for node in nodes]
     select_or_defer(unit, wanted=wanted, cause="the plan started")
     for plan_id in wanted:
@@ -130,8 +138,11 @@ def graph_faults(*, graph: Graph) -> list[Fault]:
     return validate_graph(graph, dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)))
 
 
-def _validated(unit: Unit, graph: Graph) -> int:
-    """The id of the stored graph; only a graph without faults is ever stored."""
+def stored_graph(unit: Unit, *, graph: Graph) -> int:
+    """The id of the stored graph; only a graph without faults is ever stored.
+
+    Raises DefinitionInvalid with every fault of another one.
+    """
     known = graphs.known_id(graph=graph)
     if known is not None:
         return known
@@ -165,7 +176,8 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
     return plan
 
 
-def _start(unit: Unit, plan: Plan) -> None:
+def start(unit: Unit, *, plan: Plan, cause: str, **details: Any) -> None:
+    """Let a new plan run: its graph has been validated when it was stored."""
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
@@ -173,15 +185,8 @@ def _start(unit: Unit, plan: Plan) -> None:
         name="create",
         before="",
         after=PlanState.CREATED,
-        cause="generated from published workflow templates",
+        cause=cause,
+        details=details,
     )
     unit.change_plan(plan, Plan.graph_validated, cause="the graph has no faults")
     unit.change_plan(plan, Plan.start, cause="its order is ready for fulfilment")
-    unit.notices.append(
-        Notice(
-            fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
-            graph_id=plan.graph_id,
-            change=PlanChange.STARTED,
-        )
-    )

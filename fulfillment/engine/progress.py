@@ -7,6 +7,7 @@ from typing import Any
 from fulfillment.definitions.readiness import Place, existence, following
 from fulfillment.engine import branching, fanning, graphs, places
 from fulfillment.engine.port import Notice, PlanChange, registered
+from fulfillment.engine.subjects import of_order
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
@@ -94,7 +95,7 @@ def _share(unit: Unit, plan: Plan, name: str) -> None:
             source="engine",
             event_id=f"{plan.pk}/{name}",
             name=name,
-            subject=f"order:{locked.business_key or locked.order_reference}",
+            subject=of_order(business_key=locked.business_key or locked.order_reference),
             payload={},
             occurred_at=unit.now,
             received_at=unit.now,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import targets
+from fulfillment.engine import targets, windows
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.retry import backoff, query_delay
@@ -80,9 +80,8 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
 
 
 def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
-    task.not_before = unit.now + backoff(
-        policy=targets.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}"
-    )
+    delay = backoff(policy=targets.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}")
+    task.not_before = windows.opening(node=node, at=unit.now + delay)
     task.unanswered_queries = 0
     unit.change_task(task, Task.send_again, cause=cause)
     unit.wake_up(target=task.target_id, at=task.not_before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions.graph import NodeKind
-from fulfillment.engine import cases, commanding, fanning, graphs
+from fulfillment.engine import cases, commanding, fanning, graphs, places, windows
 from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.settlement import go_on
@@ -66,7 +66,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
     task.sends = 0
     task.lost_leases = 0
     task.unanswered_queries = 0
-    task.not_before = unit.now
+    task.not_before = windows.opening(node=node, at=unit.now)
     task.blocked_reason = ""
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(
@@ -93,7 +93,7 @@ def _reopen(unit: Unit, task: Task) -> None:
     fan_out.failed = [number for number in fan_out.failed if number != task.element]
     declared = graph.nodes[spread].fan_out
     assert declared is not None
-    gather = unit.places[plan.pk].get((declared.gather, 0))
+    gather = places.at(unit, plan=plan, place=(declared.gather, 0))
     if gather is not None and gather.state == TaskState.FAILED_FINAL:
         gather.blocked_reason = ""
         unit.change_task(gather, Task.reopen, cause="failed elements are tried again")

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine import claiming, failpoints, outcomes, settlement, targets
 from fulfillment.engine.claiming import Claim
-from fulfillment.engine.database import DATABASE_TROUBLE
+from fulfillment.engine.database import DATABASE_TROUBLE, pin_plans
 from fulfillment.engine.one_loop import OneLoop
 from fulfillment.models import Purpose, TargetSystem
 
@@ -56,6 +56,7 @@ class Drain:
         if free <= 0:
             return
         adapter = targets.adapter_for(target)
+        pin_plans()
         failpoints.reach("sending.before_claim")
         claims = claiming.claim(
             target=target, limit=free, worker=self._worker, alone=self._loop.under_way == 0

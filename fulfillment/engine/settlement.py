@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
@@ -15,11 +16,11 @@ from fulfillment.engine.halving import in_halves
 from fulfillment.engine.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
 from fulfillment.engine.progress import after
 from fulfillment.engine.reconciling import code_of
-from fulfillment.engine.rows import plans_by_id
+from fulfillment.engine.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt
-from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL
+from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, PlanState
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def settle(
 def apply(unit: Unit, results: Sequence[Result]) -> None:
     """Apply outcomes to their tasks, select what became runnable, update the plans."""
     unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
+    results = _where_they_are(unit, results)
     places.load(unit, _needed(unit, results))
     wanted: dict[int, set[Place]] = {result.plan_id: set() for result in results}
     overcome: list[str] = []
@@ -102,6 +104,30 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
     go_on(unit, wanted=wanted)
     cases.resolve_cases(unit, subjects=overcome, resolution="The task has succeeded since.")
     failpoints.reach("settlement.inside")
+
+
+def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
+    """A task that was under way when its plan was replaced belongs to the plan that took over."""
+    astray = {
+        result.task_id
+        for result in results
+        if unit.plans[result.plan_id].state == PlanState.SUPERSEDED
+    }
+    if not astray:
+        return list(results)
+    tasks = {task.pk: task for task in tasks_by_id(unit.raw, astray)}
+    unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks.values()}))
+    return [
+        replace(
+            result,
+            plan_id=tasks[result.task_id].plan_id,
+            node=tasks[result.task_id].node,
+            element=tasks[result.task_id].element,
+        )
+        if result.task_id in tasks
+        else result
+        for result in results
+    ]
 
 
 def go_on(unit: Unit, *, wanted: Mapping[int, Iterable[Place]]) -> None:

@@ -1,7 +1,8 @@
 """The stuck-order detector: plans that can't move, or have not moved for too long (§31.2).
 
 It flags them with the reason, and files a case for each that has none yet: nothing waits
-silently. Any progress clears the flag and closes the case.
+silently. Any progress clears the flag and closes the case. Who only waits for a time that has not
+come, or for a person who has time left, is not stuck.
 """
 
 from __future__ import annotations
@@ -19,8 +20,24 @@ from fulfillment.models import CaseCategory, Severity
 
 logger = logging.getLogger(__name__)
 
+# What something or somebody ends in time: a wait, a person until the deadline, an execution
+# window that opens and has since had as long as any task. Each has an alarm of its own when
+# that time passes, which takes the sweeper a moment.
+_IN_TIME = """
+(t.target_id = '' AND t.state = 'ACCEPTED' AND t.not_before > fulfillment_now() - interval '1 min'
+ OR t.state = 'READY' AND t.sends = 0 AND t.attempts = 0
+    AND t.not_before > t.changed_at AND t.not_before + c.stalls_after > fulfillment_now()
+ OR t.state = 'AWAITING_MANUAL' AND EXISTS (
+    SELECT 1 FROM fulfillment_manualtask m WHERE m.task_id = t.id AND m.state = 'OPEN'
+      AND m.due_at > fulfillment_now() - interval '1 min'))
+"""
+_OPEN = """
+(t.state IN ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN',
+             'AWAITING_MANUAL')
+ OR t.state IN ('FAILED_FINAL', 'CANCELLED') AND t.required)
+"""
 # Facts beside the state, so no transition and no audit row: any progress clears them.
-_DETECT = """
+_DETECT = f"""
 UPDATE fulfillment_plan p SET stuck_at = fulfillment_now(), stuck_reason = v.reason
 FROM (
     SELECT id, CASE
@@ -41,6 +58,9 @@ FROM (
     WHERE state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
       AND stuck_at IS NULL
       AND (state = 'BLOCKED' OR last_progress_at + stalls_after < fulfillment_now())
+      AND NOT coalesce((
+          SELECT bool_and({_IN_TIME}) FROM fulfillment_task t WHERE t.plan_id = c.id AND {_OPEN}
+      ), false)
     ORDER BY last_progress_at LIMIT %s
     FOR NO KEY UPDATE SKIP LOCKED
 ) v WHERE p.id = v.id

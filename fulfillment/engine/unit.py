@@ -31,10 +31,13 @@ from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, Task
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# The time is asked row by row, each when it has been locked: the latest comes after every lock.
 _LOCK = """
-SELECT id, order_reference, correlation_id, priority, customer, business_key, audit_sequence,
-       audit_head
-FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+SELECT locked.*, fulfillment_now() FROM (
+    SELECT id, order_reference, correlation_id, priority, customer, business_key,
+           audit_sequence, audit_head
+    FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+) locked
 """
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 _RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
@@ -295,6 +298,11 @@ class Unit:
                 payload=change.event,
             )
 
+    def write_now(self, plan: Plan) -> None:
+        """Write the state of a plan before everything else: its successor takes its place."""
+        flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.pk])])
+        self._plan_states[plan.pk] = str(plan.state)
+
     def flush(self) -> None:
         """Write everything; raises ConcurrentChange if a row was not as it had been read."""
         flushing.write_new(
@@ -379,11 +387,13 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
 
 
 def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
-    locked: dict[int, LockedFulfillment] = {}
+    rows: list[Row] = []
     if wanted:
         raw.execute(_LOCK, [wanted], prepare=True)
-        locked = {row[0]: LockedFulfillment(*row) for row in raw.fetchall()}
-    raw.execute("SELECT fulfillment_now()", prepare=True)
-    row = raw.fetchone()
-    assert row is not None
-    return Unit(raw=raw, actor=actor, now=row[0], fulfillments=locked)
+        rows = raw.fetchall()
+    now = max((row[-1] for row in rows), default=None)
+    if now is None:
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        ((now,),) = raw.fetchall()
+    locked = {row[0]: LockedFulfillment(*row[:-1]) for row in rows}
+    return Unit(raw=raw, actor=actor, now=now, fulfillments=locked)

@@ -11,6 +11,7 @@ from fulfillment.definitions.nodes import Wait
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import scope_of
+from fulfillment.engine.subjects import of_key, of_order, owner_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import CaseCategory, Plan, Task
@@ -115,14 +116,14 @@ def _subject(unit: Unit, plan: Plan, task: Task, wait: Wait) -> str:
     locked = unit.fulfillments[plan.fulfillment_id]
     own = locked.business_key or locked.order_reference
     if wait.kind == "milestone" and not wait.key:
-        return f"order:{own}"
+        return of_order(business_key=own)
     key = scope_of(unit, plan=plan, task=task).value(wait.key)
     if not isinstance(key, str | int) or isinstance(key, bool) or key == "":
         raise NoInstant(f"{wait.key} is no business key but {key!r}.")
+    owner = owner_of(business_key=own)
     if wait.kind == "signal":
-        return f"key:{key}"[:250]
-    # Another order of the same client.
-    return f"order:{own.rpartition('/')[0]}/{key}"[:250]
+        return of_key(owner=owner, key=str(key))
+    return of_order(business_key=f"{owner}/{key}")
 
 
 def _open_case(unit: Unit, task: Task, node: Node, code: str) -> None:

@@ -1,5 +1,6 @@
 """Tables of the orchestrator."""
 
+from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.fan_out import FanOut
@@ -16,6 +17,7 @@ from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVer
 
 __all__ = [
     "Attempt",
+    "BusinessCalendar",
     "CaseCategory",
     "CaseState",
     "ClockPolicy",

@@ -145,6 +145,14 @@ class Plan(StatefulModel):
     def complete(self) -> None:
         """Every mandatory task is terminal successful and nothing is under way."""
 
+    @transition(
+        field=state,
+        source=[PlanState.CREATED, PlanState.READY, PlanState.RUNNING, PlanState.BLOCKED],
+        target=PlanState.SUPERSEDED,
+    )
+    def supersede(self) -> None:
+        """Another plan takes its place; nothing of it is sent any more."""
+
 
 class Task(StatefulModel):
     """One node of a plan (reference §6).
@@ -328,6 +336,14 @@ class Task(StatefulModel):
     @transition(field=state, source=TaskState.PENDING, target=TaskState.ACCEPTED)
     def begin_waiting(self) -> None:
         """From now on a report, or its time, ends it."""
+
+    @transition(
+        field=state,
+        source=[TaskState.PENDING, TaskState.READY, TaskState.AWAITING_MANUAL],
+        target=TaskState.CANCELLED,
+    )
+    def withdraw(self) -> None:
+        """Another plan has taken the place of its own before it had begun."""
 
     @transition(field=state, source=TaskState.PENDING, target=TaskState.FAILED_FINAL)
     def give_up(self) -> None:

@@ -9,7 +9,7 @@ class Signal(models.Model):
     """Something that has happened. Kept, so that a wait that begins later finds it.
 
     `subject` says what it is about: `order:<business key>` for a milestone of an order,
-    `key:<business key>` for a signal. The same event from the same source is kept once.
+    `key:<owner>/<key>` for a signal. The same event from the same source is kept once.
     """
 
     source = models.CharField(max_length=150)

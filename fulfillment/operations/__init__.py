@@ -7,6 +7,7 @@ passed the end of its lease.
 
 from fulfillment.operations.closing import close_case
 from fulfillment.operations.deciding import decide, retry
+from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -17,22 +18,29 @@ from fulfillment.operations.holding import (
     wanted_hold,
 )
 from fulfillment.operations.in_flight import BRIEFLY, Placed
+from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
+from fulfillment.operations.signalling import send_signal
 
 __all__ = [
     "BRIEFLY",
+    "Migration",
     "Placed",
+    "Verdict",
     "WantedHold",
     "await_in_flight",
     "close_case",
     "decide",
+    "edit_calendar",
     "edit_target",
     "fulfillment_of",
+    "migrate_orders",
     "pause_target",
     "place_hold",
     "release_ended_holds",
     "release_hold",
     "resume_target",
     "retry",
+    "send_signal",
     "wanted_hold",
 ]

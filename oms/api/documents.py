@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from fulfillment import queries
 from fulfillment.conditions import KeptBy
 from fulfillment.definitions.customer import Entitlement
+from fulfillment.elements import fan_outs
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,
@@ -24,11 +25,13 @@ from fulfillment.models import (
 )
 from fulfillment.states import PlanState, TaskState
 from oms import assets, progress
+from oms.api.manual_documents import FanOutOut, ManualSummary, fan_out_document, manual_summary
 from oms.models import AssetState, Order, OrderItem
 from oms.queries import (
     active_holds,
     newest_plan,
     open_cases,
+    open_manual_tasks,
     promises,
     waits_as_a_whole,
     waits_of_tasks,
@@ -145,13 +148,18 @@ class WaitOut(BaseModel):
 
     task: str | None
     title: str | None
+    kind: str | None = Field(
+        description="`command` for what a target system does; `wait`, `manual`, `decision`, "
+        "`spread` and `gather` (a fan-out), `enter` and `leave` (a sub-process)."
+    )
     target: str | None
     state: TaskState | None
     reason: str
     until: datetime | None = Field(description="When the engine looks at it again by itself.")
-    sends: int | None = Field(description="How often it has been sent.")
+    sends: int | None = Field(description="How often it has been sent; null without a target.")
     maximum_attempts: int | None = Field(description="How often it is sent at the most.")
     kept_by: KeptBy | None = Field(description="What keeps it back although it could go.")
+    manual_task: int | None = Field(description="The manual task that somebody has to decide.")
 
 
 class CaseOut(BaseModel):
@@ -243,6 +251,8 @@ class OrderOut(OrderSummary):
     fulfilment: FulfilmentOut
     assets: list[AssetOut]
     waiting: list[WaitOut]
+    manual_tasks: list[ManualSummary] = Field(description="What somebody has to decide.")
+    fan_outs: list[FanOutOut]
     cases: list[CaseOut]
     holds: list[HoldOut]
     links: Links
@@ -326,6 +336,8 @@ def order_document(order: Order) -> OrderOut:
         fulfilment=_fulfilment(order, plan),
         assets=[asset_document(known) for known in assets.of_order(order)],
         waiting=_waiting(order, plan),
+        manual_tasks=[manual_summary(manual) for manual in open_manual_tasks(order)],
+        fan_outs=[fan_out_document(one) for one in fan_outs(plan=plan)] if plan else [],
         cases=[_case(case) for case in open_cases(order)],
         holds=[hold_document(hold) for hold in active_holds(order=order, plan=plan)],
         links=Links(
@@ -477,6 +489,7 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
         WaitOut(
             task=None,
             title=None,
+            kind=None,
             target=None,
             state=None,
             reason=whole.reason,
@@ -484,19 +497,22 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             sends=None,
             maximum_attempts=None,
             kept_by=None,
+            manual_task=None,
         )
         for whole in waits_as_a_whole(order=order, plan=plan)
     ] + [
         WaitOut(
             task=wait.task,
             title=wait.title,
-            target=wait.target,
+            kind=wait.kind.value.lower(),
+            target=wait.target or None,
             state=wait.state,
             reason=wait.reason,
             until=wait.until,
-            sends=wait.sends,
-            maximum_attempts=wait.maximum_attempts,
+            sends=wait.sends if wait.target else None,
+            maximum_attempts=wait.maximum_attempts if wait.target else None,
             kept_by=wait.kept_by,
+            manual_task=wait.manual_id,
         )
         for wait in waits_of_tasks(order)
     ]

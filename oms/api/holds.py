@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from drf_spectacular.utils import extend_schema
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -18,6 +18,7 @@ from fulfillment.models import Hold, HoldScope, Task
 from oms.api import documents, schema
 from oms.api.authentication import client_of
 from oms.api.idempotency import idempotency_key, key_reused
+from oms.api.operating import Reason, actor_of
 from oms.api.orders import found_order, orders_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -25,8 +26,6 @@ from oms.api.requests import Closed, Identifier, Instant
 from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
 from oms.models import Order
 from oms.queries import active_holds, newest_plan
-
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
 
 
 class HoldIn(Closed):
@@ -121,7 +120,7 @@ class HoldRelease(APIView):
         """What it kept back goes on. Releasing it again changes nothing."""
         wanted = validated(ReleaseIn, json_body(request))
         hold = _own_hold(request, int(hold_id))
-        operations.release_hold(hold_id=hold.pk, reason=wanted.reason, actor=_actor(request))
+        operations.release_hold(hold_id=hold.pk, reason=wanted.reason, actor=actor_of(request))
         hold.refresh_from_db()
         return Response(documents.hold_document(hold).model_dump(mode="json"))
 
@@ -132,7 +131,7 @@ def _place(request: Request, order: Order, wanted: HoldIn, data: Any) -> Replaye
         scope=scope,
         name=name,
         reason=wanted.reason,
-        actor=_actor(request),
+        actor=actor_of(request),
         until=wanted.until,
     )
     key = idempotency_key(request)
@@ -154,7 +153,7 @@ def _place(request: Request, order: Order, wanted: HoldIn, data: Any) -> Replaye
         )
 
     try:
-        return run_unit(work, fulfillment_ids=new.fulfillment_ids, actor=_actor(request))
+        return run_unit(work, fulfillment_ids=new.fulfillment_ids, actor=actor_of(request))
     except KeyReused:
         raise key_reused() from None
     except HoldWouldBeOver as error:
@@ -204,7 +203,7 @@ def _own_hold(request: Request, hold_id: int) -> Hold:
             title="There is no such hold",
             detail=f"None of your orders has a hold {hold_id}. The order lists its holds.",
         )
-    if hold.placed_by != _actor(request):
+    if hold.placed_by != actor_of(request):
         raise Problem(
             status=403,
             code="hold.placed_by_another",
@@ -212,7 +211,3 @@ def _own_hold(request: Request, hold_id: int) -> Hold:
             detail=f"{hold.placed_by} has placed it: {hold.reason} Ask there.",
         )
     return hold
-
-
-def _actor(request: Request) -> str:
-    return f"client {client_of(request).name}"

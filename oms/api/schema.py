@@ -8,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
 from pydantic import BaseModel
 
+from fulfillment.models import ManualState
 from oms.api.documents import ProblemOut
 from oms.api.problems import CONTENT_TYPE
 from oms.states import OrderState
@@ -72,6 +73,45 @@ HOLDS = [
         },
         request_only=True,
     ),
+]
+MILESTONES = [
+    OpenApiExample(
+        "An appointment",
+        {
+            "name": "appointment_confirmed",
+            "event_id": "crm-4711",
+            "payload": {"slot": "2026-09-01T08:00:00Z"},
+        },
+        request_only=True,
+    )
+]
+SIGNALS = [
+    OpenApiExample(
+        "A payment",
+        {"name": "payment_received", "key": "INV-7", "event_id": "bank-20260901-3"},
+        request_only=True,
+    )
+]
+DECISIONS = [
+    OpenApiExample(
+        "With a value",
+        {"outcome": "approved", "values": {"limit": 500}, "reason": "A known customer."},
+        request_only=True,
+    )
+]
+TASK = OpenApiParameter(
+    "task",
+    OpenApiTypes.STR,
+    location=OpenApiParameter.PATH,
+    description="The task's key as in `waiting` and in the graph, percent-encoded: "
+    "`enrich@1%5B2%5D` for `enrich@1[2]`. A slash in it may stay as it is.",
+)
+MANUAL_FILTERS = [
+    OpenApiParameter("queue", OpenApiTypes.STR, description="The desk that it lies on."),
+    OpenApiParameter("role", OpenApiTypes.STR, description="Who is to decide."),
+    OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in ManualState]),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
 ]
 ORDER_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),

@@ -10,9 +10,15 @@ from oms.api.callbacks import Callbacks
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
+from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
+from oms.api.signals import OrderMilestones, Signals
+from oms.api.tasks import TaskRetry
 
 _ORDER = r"^v1/orders/(?P<reference>O-[0-9]{1,18})"
+_MANUAL = r"^v1/manual-tasks/(?P<manual_id>[0-9]{1,18})"
+# Keys of tasks have slashes and brackets in them: `main/enrich@2[7]`.
+_TASK = rf"{_ORDER}/tasks/(?P<task>.{{1,200}})"
 
 urlpatterns = [
     path("v1/orders", Orders.as_view()),
@@ -22,6 +28,12 @@ urlpatterns = [
     re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),
+    re_path(rf"{_ORDER}/milestones$", OrderMilestones.as_view()),
+    path("v1/signals", Signals.as_view()),
+    re_path(rf"{_TASK}/retry$", TaskRetry.as_view()),
+    path("v1/manual-tasks", ManualTasks.as_view()),
+    re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
+    re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),

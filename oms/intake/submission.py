@@ -189,7 +189,7 @@ def _create(unit: Unit, client: ApiClient, requests: Sequence[OrderRequest]) -> 
                 correlation_id=secrets.token_hex(16),
                 priority=request.priority,
                 customer=request.customer_id,
-                business_key=f"{client.pk}/{request.external_id}",
+                business_key=client.business_key(request.external_id),
             )
             for number, request in zip(numbers, requests, strict=True)
         ],

@@ -19,6 +19,15 @@ class ApiClient(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def owner(self) -> str:
+        """As whom the engine knows it, without knowing clients."""
+        return str(self.pk)
+
+    def business_key(self, external_id: str) -> str:
+        """How the engine knows one of its orders."""
+        return f"{self.owner}/{external_id}"
+
 
 class Scope(enum.StrEnum):
     ORDERS_READ = "orders:read"

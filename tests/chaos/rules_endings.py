@@ -10,6 +10,14 @@ _OPEN_CASE = """
 EXISTS (SELECT 1 FROM fulfillment_falloutcase k
         WHERE k.fulfillment_id = {} AND k.state = 'OPEN')
 """
+# A person is asked, or a report is waited for, and the time for that is not over: no trouble.
+_EXPECTED = """
+(EXISTS (SELECT 1 FROM fulfillment_manualtask m
+         WHERE m.fulfillment_id = {0} AND m.state = 'OPEN' AND m.due_at > fulfillment_now())
+ OR EXISTS (SELECT 1 FROM fulfillment_task w
+            WHERE w.fulfillment_id = {0} AND w.state = 'ACCEPTED' AND w.target_id = ''
+              AND w.not_before > fulfillment_now()))
+"""
 _STUCK = f"""
 SELECT o.reference, o.external_id, o.state, o.waiting_reason, p.state AS plan, p.blocked_reason,
        p.stuck_reason, (
@@ -20,7 +28,7 @@ SELECT o.reference, o.external_id, o.state, o.waiting_reason, p.state AS plan, p
 FROM oms_order o
 LEFT JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id
 WHERE o.state NOT IN ('COMPLETED', 'PARTIALLY_COMPLETED', 'CANCELLED', 'REJECTED', 'FAILED')
-  AND NOT {_OPEN_CASE.format("o.fulfillment_id")}
+  AND NOT {_OPEN_CASE.format("o.fulfillment_id")} AND NOT {_EXPECTED.format("o.fulfillment_id")}
 ORDER BY o.id
 """
 _NO_CASE = """
@@ -29,6 +37,8 @@ FROM fulfillment_task t JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_i
 WHERE t.state IN ('AWAITING_MANUAL', 'FAILED_FINAL')
   AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k WHERE k.task_id = t.id)
   AND (t.state = 'AWAITING_MANUAL' OR t.required)
+  AND NOT EXISTS (SELECT 1 FROM fulfillment_manualtask m
+                  WHERE m.task_id = t.id AND m.state = 'OPEN' AND m.due_at > fulfillment_now())
 ORDER BY t.id
 """
 _UNPROVEN = """
@@ -55,8 +65,12 @@ JOIN LATERAL (
                'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')) AS really_moving
     FROM fulfillment_task t WHERE t.plan_id = p.id
 ) v ON true
-WHERE (p.tasks_open, p.mandatory_open, p.moving)
-      IS DISTINCT FROM (really_open::int, really_mandatory::int, really_moving::int)
+WHERE (p.tasks_open, p.moving) IS DISTINCT FROM (really_open::int, really_moving::int)
+   -- What a decision has yet to create counts as open, and has no row.
+   OR p.mandatory_open < really_mandatory
+   OR (p.mandatory_open <> really_mandatory AND NOT EXISTS (
+       SELECT 1 FROM fulfillment_plangraph g, jsonb_array_elements(g.document->'edges') e
+       WHERE g.id = p.graph_id AND e->>'type' IN ('CHOICE', 'HUMAN')))
 """
 _UNSENT = """
 SELECT id, event_type, fulfillment_id, occurred_at FROM fulfillment_outboxevent

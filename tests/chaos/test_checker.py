@@ -235,6 +235,9 @@ def test_a_lost_order(run: Run) -> None:
     run.finish()
     run.as_owner(
         f"DELETE FROM oms_milestone WHERE order_id = {order.pk}",
+        f"DELETE FROM oms_notification WHERE order_id = {order.pk}",
+        f"DELETE FROM oms_pendingasset WHERE order_id = {order.pk}",
+        f"DELETE FROM oms_asset WHERE order_id = {order.pk}",
         f"DELETE FROM oms_orderitem WHERE order_id = {order.pk}",
         f"DELETE FROM oms_order WHERE id = {order.pk}",
     )

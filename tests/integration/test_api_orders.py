@@ -252,7 +252,10 @@ def test_the_graph_shows_nodes_with_states_and_typed_edges(api: Api) -> None:
         ("two@1", "SUCCEEDED"),
     ]
     assert graph["nodes"][0]["outputs"] == {"number": "N-1"}
-    assert graph["edges"] == [{"from": 0, "to": 1, "type": "output", "output": "number"}]
+    assert {node["kind"] for node in graph["nodes"]} == {"command"}
+    (edge,) = graph["edges"]
+    assert (edge["from"], edge["to"], edge["type"], edge["output"]) == (0, 1, "output", "number")
+    assert (edge["when"], edge["labels"]) == (None, [])
 
 
 def test_the_list_pages_through_all_orders_newest_first(api: Api) -> None:

@@ -287,6 +287,12 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "place_hold",
         "list_holds",
         "release_hold",
+        "report_milestone",
+        "send_signal",
+        "list_manual_tasks",
+        "read_manual_task",
+        "decide_manual_task",
+        "retry_task",
         "report_outcome",
         "health",
     }

@@ -219,10 +219,10 @@ def test_a_task_that_can_not_be_claimed_has_a_case_and_its_neighbours_go_on(
     bad = Task.objects.order_by("id").filter(key="one@1")[0]
     real = claiming._claimed
 
-    def broken(unit: Any, target: Any, task: Task, *rest: Any) -> Any:
-        if task.pk == bad.pk:
+    def broken(unit: Any, target: Any, candidate: Any, *rest: Any) -> Any:
+        if candidate.task.pk == bad.pk:
             raise ValueError("the stored graph can't be read")
-        return real(unit, target, task, *rest)
+        return real(unit, target, candidate, *rest)
 
     monkeypatch.setattr(claiming, "_claimed", broken)
     desk.drain()

@@ -93,7 +93,7 @@ def test_an_expression_that_fails_stops_its_task_for_a_person(systems: ScriptedS
     desk.drain()
     assert desk.states_of(order)["one@1"] == "AWAITING_MANUAL"
     case = FalloutCase.objects.get()
-    assert case.reason_code == "input_missing"
+    assert case.reason_code == "fulfillment.expression_failed"
     assert "divide by zero" in case.explanation
     assert systems.sent == []
 

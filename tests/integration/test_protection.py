@@ -118,6 +118,25 @@ def test_a_target_that_does_not_answer_is_left_alone_and_then_tried(
     assert [row.after["breaker"] for row in told] == ["OPEN", "CLOSED"]
 
 
+def test_a_breaker_that_is_switched_off_while_it_is_open_is_closed_by_the_next_claim(
+    systems: ScriptedSystems,
+) -> None:
+    orders(5, breaker_failures=1, breaker_pause=timedelta(hours=1))
+    (claim,) = desk.claim()
+    desk.settle_call(claim, desk.failed("http_503"))
+    assert desk.claim(limit=3) == []
+    edit(breaker_failures=None)
+    first, second, _ = desk.claim(limit=3)
+    assert (condition().breaker, condition().failures_in_a_row) == (Breaker.CLOSED, 0)
+    told = Operation.objects.filter(kind="breaker", subject="target:alpha").latest("id")
+    assert (told.after, told.reason) == ({"breaker": "CLOSED"}, "It has been switched off.")
+    desk.settle_call(first, desk.failed("http_503"))
+    edit(breaker_failures=1)
+    assert len(desk.claim()) == 1, "what failed while it was off does not count"
+    desk.settle_call(second, desk.failed("http_503"))
+    assert condition().breaker == Breaker.OPEN
+
+
 def test_a_probe_that_fails_or_is_lost_is_followed_by_another(
     systems: ScriptedSystems, clock: Clock
 ) -> None:

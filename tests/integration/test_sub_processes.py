@@ -177,6 +177,45 @@ def test_branches_within_an_element_are_its_own(systems: ScriptedSystems) -> Non
     assert keys == {"each/small@1[1]", "each/big@1[2]"}
 
 
+def test_a_sub_process_may_be_a_branch_and_its_joins_exist_only_with_it(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    sub_process(
+        {
+            "route": desk.step(decide=[{"otherwise": ["small"]}]),
+            "small": desk.task(),
+            "joined": desk.task(after=["small"], join="deferred", outputs={"id": "string"}),
+        },
+        outputs={"id": {"type": "string", "value": "${tasks.joined.id}"}},
+    )
+    desk.workflow(
+        {
+            "way": desk.step(
+                decide=[{"when": "item.quantity > 5", "create": ["sub"]}, {"otherwise": []}]
+            ),
+            "sub": desk.step(use="account", outputs={"id": "string"}),
+            "end": desk.task(
+                depends_on=[{"output": "sub.id"}],
+                join="deferred",
+                input={"id": "${tasks.sub.id?}"},
+            ),
+        }
+    )
+    systems.sends["joined"] = [desk.succeeded(id="A-7")]
+    for quantity, tasks in ((1, set()), (6, {"sub/joined@1", "sub/small@1", "sub@1"})):
+        order = desk.order(desk.item(quantity=quantity))
+        desk.finish()
+        order.refresh_from_db()
+        assert order.state == "COMPLETED"
+        inside = {key for key in desk.states_of(order) if key.startswith("sub")}
+        assert inside == (tasks | {"sub~inputs@1", "sub/route@1"} if tasks else set())
+    assert [command.payload for command in systems.sent if command.action == "end"] == [
+        {"id": None},
+        {"id": "A-7"},
+    ]
+
+
 def test_a_sub_process_that_nobody_published_is_refused_by_name(systems: ScriptedSystems) -> None:
     desk.target("alpha")
     with pytest.raises(DefinitionInvalid, match="no published sub-process 'account'"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fulfillment.engine import sweeping
 from fulfillment.models import Task
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -40,3 +41,24 @@ def test_one_suspect_and_a_stream_of_doubts_do_not_stop_the_sends(
         flying += desk.claim(limit=16 - len(flying), alone=not flying)
     assert suspect.pk in sent
     assert len(set(sent)) == 2
+
+
+def test_a_lost_question_counts_although_another_has_been_asked_since(
+    systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    desk.target("alpha", lost_leases_limit=3)
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    desk.claim()
+    clock(30)
+    sweeping.sweep()  # the send is lost
+    clock(10)
+    assert len(desk.claim()) == 1
+    clock(30)
+    assert len(desk.claim()) == 1
+    sweeping.sweep()  # the first question is lost while the second is under way
+    assert Task.objects.get().lost_leases == 2
+    clock(30)
+    sweeping.sweep()
+    task = Task.objects.get()
+    assert (task.lost_leases, task.state) == (3, "AWAITING_MANUAL")

@@ -147,10 +147,9 @@ def test_a_signal_is_told_by_its_business_key(systems: ScriptedSystems) -> None:
             source="bank",
             event_id=event_id,
             name="paid",
-            subject=signals.of_key(key=key),
+            subject=signals.of_key(owner=prefix, key=key),
             payload={"amount": 12.5},
         )
-    assert prefix
     assert [state(order) for order in orders] == ["ACCEPTED", "SUCCEEDED"]
     assert is_complete(orders[1])
     assert systems.sent[0].payload == {"amount": 12.5}

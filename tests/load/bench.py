@@ -64,7 +64,11 @@ def _prepare(stack: Stack) -> None:
     from fulfillment.models import TargetSystem
     from fulfillment.publishing import publish
 
-    TargetSystem.objects.update(adapter="python", settings={}, sender_slots=128)
+    # What is under way is counted and breakers watch, as in earnest; but what the sandbox's
+    # systems may be sent would be the only thing that is measured.
+    TargetSystem.objects.update(
+        adapter="python", settings={}, sender_slots=128, concurrency_limit=256, rate_per_second=None
+    )
     shipped = load_workflow(path=CHECKOUT / "templates/workflows/cloud-contact-center/v1.yaml")
     # Workload W has no feasibility check: what is measured starts with the submission.
     publish(

@@ -7,7 +7,7 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 
 from fulfillment.definitions.calendars import (
@@ -539,16 +539,24 @@ def calendars(draw: st.DrawFn) -> tuple[Calendar, datetime]:
 durations = st.timedeltas(timedelta(0), timedelta(hours=100))
 
 
+def within_ten_years(start: datetime, duration: timedelta, calendar: Calendar) -> datetime:
+    """The deadline; calendars with too little time for one are not what is looked at."""
+    try:
+        return deadline(start, duration, calendar)
+    except NeverOpens:
+        reject()
+
+
 @given(calendars(), durations, durations, st.timedeltas(timedelta(0), timedelta(days=9)))
 def test_a_longer_or_a_later_wait_never_ends_earlier(
     drawn: tuple[Calendar, datetime], one: timedelta, other: timedelta, later: timedelta
 ) -> None:
     calendar, start = drawn
     short, long = sorted((one, other))
-    ends = deadline(start, short, calendar)
+    ends = within_ten_years(start, short, calendar)
     assert ends >= start + short
-    assert ends <= deadline(start, long, calendar)
-    assert ends <= deadline(start + later, short, calendar)
+    assert ends <= within_ten_years(start, long, calendar)
+    assert ends <= within_ten_years(start + later, short, calendar)
 
 
 @given(calendars(), durations, durations)
@@ -557,9 +565,11 @@ def test_two_waits_in_a_row_end_when_one_of_both_lengths_does(
     drawn: tuple[Calendar, datetime], one: timedelta, other: timedelta
 ) -> None:
     calendar, start = drawn
-    between = deadline(start, one, calendar)
+    between = within_ten_years(start, one, calendar)
     if one and other:
-        assert deadline(between, other, calendar) == deadline(start, one + other, calendar)
+        assert within_ten_years(between, other, calendar) == within_ten_years(
+            start, one + other, calendar
+        )
 
 
 @given(calendars())

@@ -12,7 +12,7 @@ from fulfillment.definitions.loading import parse_workflow
 from fulfillment.definitions.names import names_under
 from fulfillment.definitions.reading import Readable
 from fulfillment.definitions.references import Computed, parse, texts_in
-from fulfillment.definitions.schema import Scope, WorkflowDefinition
+from fulfillment.definitions.schema import Interface, Scope, WorkflowDefinition
 from fulfillment.definitions.scopes import node_names
 from fulfillment.errors import DefinitionInvalid
 from tests.unit.test_definitions_references import everything_for

@@ -35,6 +35,7 @@ PLAN = {
     "block": ({"RUNNING"}, "BLOCKED"),
     "unblock": ({"BLOCKED"}, "RUNNING"),
     "complete": ({"RUNNING", "BLOCKED"}, "COMPLETED"),
+    "supersede": ({"CREATED", "READY", "RUNNING", "BLOCKED"}, "SUPERSEDED"),
 }
 OPEN_AFTER_DISPATCH = {
     "READY",
@@ -57,6 +58,7 @@ TASK = {
     "skip": ({"PENDING"}, "SKIPPED_BY_POLICY"),
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
+    "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
     "reopen": ({"FAILED_FINAL"}, "PENDING"),
     "try_again": ({"FAILED_FINAL"}, "READY"),

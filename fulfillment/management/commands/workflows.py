@@ -1,10 +1,11 @@
-"""`manage.py workflows publish|check|list|show|graph|schema`."""
+"""`manage.py workflows publish|check|list|show|graph|schema|migrate`."""
 
 from __future__ import annotations
 
 import getpass
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
+from fulfillment import operations
 from fulfillment.definitions.json_schema import workflow_schema
 from fulfillment.definitions.loading import load_workflow
 from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
+from fulfillment.management.people import add_reason, whoever
 from fulfillment.models import WorkflowVersion
 from fulfillment.publishing import publish
 
@@ -39,6 +42,18 @@ class Command(BaseCommand):
         graph = verbs.add_parser("graph", help="a workflow's tasks as a Mermaid flowchart")
         graph.add_argument("workflow", help="name, name@version, or a template file")
         verbs.add_parser("schema", help="JSON Schema of template files, for editors")
+        migrate = verbs.add_parser(
+            "migrate", help="move orders in flight to another version; never happens by itself"
+        )
+        migrate.add_argument("workflow", help="its name; a sub-process may be named as well")
+        migrate.add_argument("--to", type=int, metavar="VERSION", help="default: the newest")
+        chosen = migrate.add_mutually_exclusive_group(required=True)
+        chosen.add_argument("--order", nargs="+", metavar="REF", help="such as O-17")
+        chosen.add_argument("--all-active", action="store_true", help="all on another version")
+        migrate.add_argument(
+            "--dry-run", action="store_true", help="say what would change, and change nothing"
+        )
+        add_reason(migrate)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         try:
@@ -77,6 +92,34 @@ class Command(BaseCommand):
             else WorkflowDefinition.from_document(_published(name).document)
         )
         self.stdout.write(mermaid(definition))
+
+    def _migrate(self, options: dict[str, Any]) -> None:
+        counts: Counter[str] = Counter()
+        for migration in operations.migrate_orders(
+            workflow=options["workflow"],
+            version=options["to"],
+            orders=None if options["all_active"] else options["order"],
+            reason=options["reason"],
+            actor=whoever(),
+            dry_run=options["dry_run"],
+        ):
+            counts[migration.verdict] += 1
+            self._tell(migration)
+        told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        self.stdout.write(told or "No order is concerned.")
+        if counts[operations.Verdict.UNSAFE]:
+            raise CommandError("What is unsafe stays as it was; the reasons stand above.")
+
+    def _tell(self, migration: operations.Migration) -> None:
+        plan = f", plan {migration.plan_id}" if migration.plan_id else ""
+        self.stdout.write(f"{migration.order_reference} {migration.verdict}{plan}")
+        for reason in migration.reasons:
+            self.stdout.write(f"  ! {reason}")
+        if migration.comparison is None:
+            return
+        for change in migration.comparison.changes:
+            what = f" ({', '.join(change.what)})" if change.what else ""
+            self.stdout.write(f"  {change.fate:8} {change.key}{what}")
 
     def _schema(self, options: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(workflow_schema(), indent=2))

@@ -14,12 +14,16 @@ from oms.environment import CHECKOUT, DEFAULT_QUEUES
 
 class Command(BaseCommand):
     help = (
-        "Migrate, load the sandbox's target systems, publish the shipped workflows, and make the "
-        "admin user if OMS_ADMIN_PASSWORD is set. Run it as the database's owner."
+        "Migrate, load the shipped calendars and the sandbox's target systems, publish the shipped "
+        "workflows, and make the admin user if OMS_ADMIN_PASSWORD is set. Run it as the database's "
+        "owner."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", verbosity=0)
+        call_command(
+            "calendars", "load", str(CHECKOUT / "templates" / "calendars.yaml"), verbosity=0
+        )
         if set(DEFAULT_QUEUES.split(",")) <= set(settings.OMS_TARGET_QUEUES):
             file = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
             call_command("targets", "load", file, verbosity=0)

@@ -1,0 +1,60 @@
+"""What is waited for where no target system is at work: a time, a report, a person, elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from fulfillment.definitions.graph import Node
+from fulfillment.models import FanOut, ManualTask, Task
+from fulfillment.states import TaskState
+
+_AFTERWARDS: Mapping[str, str] = {
+    "continue": "it goes on without",
+    "fail": "it fails",
+    "escalate": "a person is told",
+}
+ESCALATE = "escalate"
+
+
+def of_wait(task: Task, node: Node) -> str:
+    """What ends a wait that is under way, and what becomes of it if nothing does."""
+    wait = node.wait
+    assert wait is not None
+    if wait.kind in ("until", "delay"):
+        return f"It waits until {moment(task.not_before)}."
+    what = f"It waits for {_report(task, wait.kind, wait.name)} to be reported"
+    if task.state != TaskState.ACCEPTED:
+        return f"{what}, or for a person to decide."
+    then = _AFTERWARDS.get(wait.otherwise, wait.otherwise)
+    return f"{what}, until {moment(task.not_before)}; then {then}."
+
+
+def of_manual(manual: ManualTask) -> str:
+    """Who has to decide what, and until when."""
+    what = f"{manual.title} (queue {manual.queue})"
+    if manual.due_at is None:
+        return f"{manual.role} should have decided by now: {what}."
+    then = "somebody is told" if manual.otherwise == ESCALATE else f"it is {manual.otherwise!r}"
+    return f"{manual.role} has to decide: {what}, until {moment(manual.due_at)}; then {then}."
+
+
+def of_fan_out(fan_out: FanOut) -> str:
+    """3 of 10 elements done, 1 failed."""
+    failed = f", {len(fan_out.failed)} failed" if fan_out.failed else ""
+    return f"{fan_out.done} of {fan_out.total} elements done{failed}"
+
+
+def moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _report(task: Task, kind: str, name: str) -> str:
+    """The milestone paid of order WEB-1, or the signal paid about INV-7."""
+    _, _, subject = task.awaits.partition(" ")
+    about, _, key = subject.partition(":")
+    _, _, key = key.partition("/")
+    if kind == "signal":
+        return f"the signal {name} about {key}"
+    own = task.fulfillment.business_key or task.fulfillment.order_reference
+    return f"the milestone {name}" + ("" if subject == f"{about}:{own}" else f" of order {key}")

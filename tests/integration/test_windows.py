@@ -1,0 +1,113 @@
+"""Execution windows: a command is sent while its window is open."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fulfillment.engine import calendars
+from fulfillment.errors import DefinitionInvalid
+from fulfillment.models import BusinessCalendar, FalloutCase, Task
+from oms.models import Order
+from tests import desk
+from tests.desk import ScriptedSystems
+
+pytestmark = pytest.mark.django_db
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+ALWAYS = {"timezone": "UTC", "hours": [{"days": DAYS, "from": "00:00", "to": "24:00"}]}
+
+
+def window(opens: int, closes: int, **more: Any) -> dict[str, Any]:
+    """From so many hours after now to so many; on every day."""
+    hour = desk.now().hour
+    return {
+        "days": DAYS,
+        "from": f"{(hour + opens) % 24:02d}:00",
+        "to": f"{(hour + closes) % 24:02d}:00",
+        "timezone": "UTC",
+        **more,
+    }
+
+
+def order_with(**spec: Any) -> Order:
+    desk.target("alpha")
+    retry = {"initial_interval": "PT2H", "maximum_interval": "PT2H", "maximum_attempts": 3}
+    desk.workflow({"one": desk.task(retry=retry, **spec)})
+    return desk.order()
+
+
+def is_complete(order: Order) -> bool:
+    desk.finish()
+    order.refresh_from_db()
+    return order.state == "COMPLETED"
+
+
+def test_a_task_waits_until_its_window_opens(systems: ScriptedSystems, clock: Any) -> None:
+    order = order_with(window=window(3, 5))
+    assert not is_complete(order)
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "READY"
+    assert task.not_before - desk.now() > timedelta(hours=1)
+    clock((task.not_before - desk.now()).total_seconds() + 1)
+    assert is_complete(order)
+
+
+def test_an_open_window_holds_nobody(systems: ScriptedSystems) -> None:
+    assert is_complete(order_with(window=window(0, 2)))
+
+
+def test_a_retry_waits_for_the_window_as_well(systems: ScriptedSystems, clock: Any) -> None:
+    order = order_with(window=window(0, 1))
+    systems.sends["one"] = [desk.failed()]
+    desk.finish()
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "FAILED_RETRYABLE"
+    # An hour later the window is shut; the next one opens the day after.
+    assert task.not_before - desk.now() > timedelta(hours=20)
+
+
+def test_what_was_ready_and_missed_its_window_waits_for_the_next(
+    systems: ScriptedSystems, clock: Any
+) -> None:
+    order = order_with(window=window(0, 1))
+    Task.objects.update(not_before=desk.now() - timedelta(minutes=1))
+    clock(2 * 3600)
+    assert not is_complete(order)
+    task = desk.tasks_of(order)["one@1"]
+    assert (task.state, len(systems.sent)) == ("READY", 0)
+    assert task.not_before > desk.now() + timedelta(hours=20)
+
+
+def test_the_calendar_counts_as_it_is_when_the_task_is_sent(
+    systems: ScriptedSystems, clock: Any
+) -> None:
+    today = desk.now().astimezone(UTC).date().isoformat()
+    row = BusinessCalendar.objects.create(name="crew", title="Crew", spec=ALWAYS)
+    order = order_with(window=window(0, 2, calendar="crew"))
+    row.spec = {**ALWAYS, "holidays": {"extra": [today]}}
+    row.save()
+    clock(5)
+    calendars.forget()
+    assert not is_complete(order)
+    assert desk.tasks_of(order)["one@1"].not_before.date() > datetime.fromisoformat(today).date()
+
+
+def test_a_calendar_that_is_gone_goes_to_a_person(systems: ScriptedSystems) -> None:
+    row = BusinessCalendar.objects.create(name="crew", title="Crew", spec=ALWAYS)
+    desk.target("alpha")
+    desk.workflow(
+        {"one": desk.task(), "two": desk.task(after=["one"], window=window(0, 2, calendar="crew"))}
+    )
+    order = desk.order()
+    row.delete()
+    calendars.forget()
+    desk.finish()
+    assert desk.states_of(order)["two@1"] == "AWAITING_MANUAL"
+    assert "crew" in FalloutCase.objects.get().explanation
+
+
+def test_an_unknown_calendar_is_refused_when_it_is_published(systems: ScriptedSystems) -> None:
+    with pytest.raises(DefinitionInvalid, match="no calendar 'nowhere'"):
+        order_with(window=window(0, 2, calendar="nowhere"))
