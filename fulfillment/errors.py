@@ -133,6 +133,12 @@ class CaseUnknown(FulfillmentError):
     code = "fulfillment.case_unknown"
 
 
+class OrderUnknown(FulfillmentError):
+    """No order has this reference."""
+
+    code = "fulfillment.order_unknown"
+
+
 class ManualTaskUnknown(FulfillmentError):
     code = "manual.unknown"
 
@@ -159,7 +165,3 @@ class WorkflowUnknown(FulfillmentError):
     """No such version of a workflow is published."""
 
     code = "workflow.unknown"
-
-
-class OrderUnknown(FulfillmentError):
-    code = "order.unknown"

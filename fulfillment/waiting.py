@@ -266,6 +266,8 @@ def _wait(task: Task, node: Node, fit: Fitness | None, kept: Sequence[Hold]) -> 
         next=task.sends + 1,
         maximum=policy.maximum_attempts,
     )
+    if state is TaskState.READY and node.window is not None and task.not_before > task.changed_at:
+        sentence = f"Its window opens at {sentences.moment(task.not_before)}; it is sent then."
     if obstacle is not None:
         # What is only READY waits for nothing else.
         sentence = (

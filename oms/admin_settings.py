@@ -69,6 +69,13 @@ UNFOLD: dict[str, Any] = {
                 "title": "To look into",
                 "items": [
                     _page(
+                        "To decide",
+                        "gavel",
+                        "fulfillment",
+                        "manualtask",
+                        state__exact="OPEN",
+                    ),
+                    _page(
                         "Fallout",
                         "assignment_late",
                         "fulfillment",
@@ -132,6 +139,7 @@ UNFOLD: dict[str, Any] = {
                         "inboundevent",
                         disposition__exact="UNMATCHED",
                     ),
+                    _page("Signals", "sensors", "fulfillment", "signal"),
                     _page("Outbox", "outbox", "fulfillment", "outboxevent"),
                     _page("Deliveries", "send", "fulfillment", "delivery"),
                     _page(

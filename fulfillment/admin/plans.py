@@ -8,10 +8,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
-from unfold.decorators import display
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from unfold.decorators import action, display
 
-from fulfillment import waiting
+from fulfillment import operations, waiting
+from fulfillment.admin.asking import ReasonForm, actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.picture import picture, plan_picture
@@ -26,6 +29,7 @@ from fulfillment.admin.reading import (
     pretty,
 )
 from fulfillment.definitions.mermaid import mermaid
+from fulfillment.definitions.outlines import call
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
 from fulfillment.engine import graphs
 from fulfillment.models import (
@@ -38,16 +42,21 @@ from fulfillment.models import (
     WorkflowVersion,
 )
 from fulfillment.queries import progress_of
-from fulfillment.states import TASK_TERMINAL
+from fulfillment.states import TASK_TERMINAL, TaskState
 
 
 class TaskInline(ReadOnlyInline):
     model = Task
-    fields = ("row", "state_badge", "target", "attempts", "not_before", "blocked_reason")
+    fields = ("row", "state_badge", "what", "attempts", "not_before", "blocked_reason")
     readonly_fields = fields
-    ordering = ("node",)
-    follow = ("target",)
-    left_out = ("outputs",)
+    ordering = ("node", "element")
+    # Not its target: what no target system does has none, and would be left out.
+    follow = ("plan",)
+    left_out = ("outputs", "plan__context")
+
+    @display(description="by")
+    def what(self, task: Task) -> str:
+        return doing(task)
 
     @display(description="state")
     def state_badge(self, task: Task) -> str:
@@ -152,14 +161,15 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         "key",
         "order",
         "state_badge",
-        "target",
+        "what",
         "attempts",
         "not_before",
         "blocked_reason",
     )
     list_filter = ("state", "target", ("held_by", admin.EmptyFieldListFilter))
-    list_select_related = ("fulfillment", "target")
-    list_left_out = ("outputs",)
+    # Not its target: what no target system does has none, and would be left out.
+    list_select_related = ("fulfillment", "plan")
+    list_left_out = ("outputs", "plan__context")
     search_fields = ("id", "plan__fulfillment__order_reference", "commands__idempotency_key")
     search_help_text = "Task number or key, the order's reference, an idempotency key"
     fields = (
@@ -167,7 +177,7 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         ("order", "plan_link"),
         ("state_badge", "changed_at"),
         "blocked_reason",
-        ("not_before", "target"),
+        ("not_before", "what"),
         ("attempts", "sends"),
         ("unanswered_queries", "required"),
         ("priority", "depth"),
@@ -181,11 +191,47 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         "plan_link",
         "state_badge",
         "held_by_link",
+        "what",
         "outputs_text",
         "transitions",
     )
     inlines = (CommandInline, ReportInline)
     change_form_outer_before_template = "desk/task.html"
+    actions_detail = ("hold", "retry")
+
+    def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return bool(request.user.has_perm("fulfillment.change_task"))
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        task = self.get_object(request, object_id)
+        found = super().get_actions_detail(request, object_id)
+        failed = task and task.state == TaskState.FAILED_FINAL
+        return [one for one in found if failed or not one.action_name.endswith("_retry")]
+
+    @action(description="Try again", url_path="retry", permissions=["retry"], icon="replay")
+    def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        task = found_or_404(self, request, object_id)
+        page = reverse("admin:fulfillment_task_change", args=[task.pk])
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            reason = form.cleaned_data["reason"]
+            again = attempt(
+                form,
+                lambda: operations.retry(task_id=task.pk, actor=actor_of(request), reason=reason),
+            )
+            if again is not None:
+                self.message_user(request, f"Runs again: {', '.join(again[:20])}.")
+                return redirect(page)
+        return ask(
+            self,
+            request,
+            form=form,
+            title=f"Try {task.key} again",
+            told="It had failed without effect. It is sent anew, with today's data and a key of "
+            "its own; of a fan-out only the elements that failed.",
+            button="Try it again",
+            back=page,
+        )
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
@@ -217,6 +263,10 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
     def state_badge(self, task: Task) -> str:
         return badge(task.state, TASK_SIGNS)
 
+    @display(description="by")
+    def what(self, task: Task) -> str:
+        return doing(task)
+
     @display(description="parked by")
     def held_by_link(self, task: Task) -> str:
         return link(task.held_by)
@@ -233,6 +283,14 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
             entity="task",
             entity_id=task.pk,
         )
+
+
+def doing(task: Task) -> str:
+    """The target system, as a link, or what is done without one."""
+    if not task.target_id:
+        return call(graphs.by_id(task.plan.graph_id).nodes[task.node])
+    address = reverse("admin:fulfillment_targetsystem_change", args=[task.target_id])
+    return format_html('<a class="desk-link" href="{}">{}</a>', address, task.target_id)
 
 
 def _tasks_with_key(key: str) -> QuerySet[Task]:

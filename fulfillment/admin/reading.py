@@ -33,6 +33,8 @@ _PAGES = {
     "case": "falloutcase",
     "hold": "hold",
     "calendar": "businesscalendar",
+    "manual": "manualtask",
+    "signal": "signal",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fulfillment.definitions.graph import EdgeType, Graph
+from fulfillment.definitions.outlines import condition
 
 BOX_WIDTH = 196
 BOX_HEIGHT = 58
 _COLUMN_GAP = 56
+_LABELLED_GAP = 150
+"""Room for the conditions beside the arrows, where there are any."""
 _ROW_GAP = 16
 _MARGIN = 8
 LARGEST = 160
@@ -38,6 +41,10 @@ class Arrow:
     target: int
     path: str
     label: str
+    condition: str = ""
+    """When it, or the branch that it leads to, exists; it is to end at `x`, above `y`."""
+    x: float = 0
+    y: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +59,35 @@ def draw(graph: Graph) -> Drawing:
     """Lay the graph out. Nodes on a cycle (a graph that was never validated) stand at the left."""
     column = {node.index: max(0, graph.depth[node.index]) for node in graph.nodes}
     routes = _routes(graph, column)
+    conditions = _conditions(graph)
+    gap = _LABELLED_GAP if conditions else _COLUMN_GAP
     rows, tallest = _rows(graph, column, routes)
     points: dict[_Place, tuple[float, float]] = {
         place: (
-            _MARGIN + place[1] * (BOX_WIDTH + _COLUMN_GAP),
+            _MARGIN + place[1] * (BOX_WIDTH + gap),
             _MARGIN + row * (BOX_HEIGHT + _ROW_GAP),
         )
         for place, row in rows.items()
     }
     columns = 1 + max(column.values(), default=0)
     return Drawing(
-        width=2 * _MARGIN + columns * (BOX_WIDTH + _COLUMN_GAP) - _COLUMN_GAP,
+        width=2 * _MARGIN + columns * (BOX_WIDTH + gap) - gap,
         height=2 * _MARGIN + tallest * (BOX_HEIGHT + _ROW_GAP) - _ROW_GAP,
         boxes=tuple(
             Box(node=index, x=points[index, at][0], y=points[index, at][1])
             for index, at in column.items()
         ),
-        arrows=tuple(_arrow(route, labels, points) for route, labels in routes.items()),
+        arrows=tuple(_arrow(route, labels, points, conditions) for route, labels in routes.items()),
     )
+
+
+def _conditions(graph: Graph) -> dict[tuple[int, int], str]:
+    """By source and target, the conditions of the edges between them."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for edge in graph.edges:
+        if told := condition(graph, edge):
+            found.setdefault((edge.source, edge.target), []).append(told)
+    return {ends: ", ".join(dict.fromkeys(told)) for ends, told in found.items()}
 
 
 _Place = tuple[int | str, int]
@@ -120,7 +138,12 @@ def _rows(
     return rows, tallest
 
 
-def _arrow(route: _Route, labels: list[str], points: dict[_Place, tuple[float, float]]) -> Arrow:
+def _arrow(
+    route: _Route,
+    labels: list[str],
+    points: dict[_Place, tuple[float, float]],
+    conditions: dict[tuple[int, int], str],
+) -> Arrow:
     path = ""
     for here, there in pairwise(route):
         x1, y1 = points[here][0] + BOX_WIDTH, points[here][1] + BOX_HEIGHT / 2
@@ -131,4 +154,12 @@ def _arrow(route: _Route, labels: list[str], points: dict[_Place, tuple[float, f
     source, target = route[0][0], route[-1][0]
     assert isinstance(source, int)
     assert isinstance(target, int)
-    return Arrow(source=source, target=target, path=path, label=", ".join(labels))
+    return Arrow(
+        source=source,
+        target=target,
+        path=path,
+        label=", ".join(labels),
+        condition=conditions.get((source, target), ""),
+        x=points[route[-1]][0] - 10,
+        y=points[route[-1]][1] + BOX_HEIGHT / 2 - 9,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import EdgeType, Graph, Node
+from fulfillment.definitions.outlines import MERMAID, call, condition
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.states import TaskState
@@ -27,8 +28,10 @@ def mermaid(
 ) -> str:
     """A flowchart of a plan's graph, or of a definition as it looks for one item.
 
-    Rectangles are required tasks, rounded ones optional, hexagons irreversible. A labelled
-    arrow is an output dependency. `states`, by node index, adds sign, word and colour.
+    Rectangles are required commands, rounded ones optional, hexagons irreversible; decisions,
+    waits, manual tasks, fan-outs and sub-processes have outlines of their own. A labelled arrow
+    hands over outputs, or exists on a condition; a dotted one leads to a branch. `states`, by
+    node index, adds sign, word and colour.
     """
     if isinstance(source, WorkflowDefinition):
         offering, action = source.selectors[0]
@@ -48,13 +51,17 @@ def mermaid(
         if boxed:
             lines.append("  end")
     arrows: dict[tuple[int, int], list[str]] = {}
+    branches: set[tuple[int, int]] = set()
     for edge in source.edges:
         labels = arrows.setdefault((edge.source, edge.target), [])
         if edge.type is EdgeType.OUTPUT and edge.output is not None:
             labels.append(edge.output)
-    for (before, after), labels in arrows.items():
+        if told := condition(source, edge):
+            labels.append(told)
+            branches.add((edge.source, edge.target))
+    for ends, labels in arrows.items():
         label = f'|"{_text(", ".join(labels))}"|' if labels else ""
-        lines.append(f"  n{before} -->{label} n{after}")
+        lines.append(f"  n{ends[0]} {'-.->' if ends in branches else '-->'}{label} n{ends[1]}")
     if states is not None:
         used = {TASK_SIGNS[TaskState(state)][1] for state in states.values()}
         lines.extend(
@@ -64,7 +71,7 @@ def mermaid(
 
 
 def _node(node: Node, states: Mapping[int, TaskState] | None) -> str:
-    label = f"{_text(node.title)}<br/>{_text(node.target)}: {_text(node.action)}"
+    label = f"{_text(node.title)}<br/>{_text(call(node))}"
     for milestone in node.milestones:
         label += f"<br/>⚑ {_text(milestone.title)}"
     css = ""
@@ -73,10 +80,10 @@ def _node(node: Node, states: Mapping[int, TaskState] | None) -> str:
         sign, name = TASK_SIGNS[state]
         label = f"{sign} {label}<br/>{state.value.replace('_', ' ').lower()}"
         css = f":::{name}"
-    opening, closing = "[", "]"
+    opening, closing = MERMAID[node.kind]
     if node.irreversible:
         opening, closing = "{{", "}}"
-    elif not node.required:
+    elif node.is_command and not (node.required or node.needed):
         opening, closing = "(", ")"
     return f'n{node.index}{opening}"{label}"{closing}{css}'
 

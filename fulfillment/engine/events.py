@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from fulfillment.engine.database import Row
-from fulfillment.models import Plan, Task
+from fulfillment.models import ManualTask, Plan, Task
 from fulfillment.states import PlanState, TaskState
 
 TASK_EVENTS: Mapping[str, str] = {
@@ -34,7 +34,11 @@ PLAN_EVENTS: Mapping[str, str] = {
     PlanState.CANCELLED: "FulfillmentPlanCancelled",
     PlanState.SUPERSEDED: "FulfillmentPlanSuperseded",
 }
-_ON_DEMAND = frozenset({*TASK_EVENTS.values(), *PLAN_EVENTS.values()})
+MANUAL_OPENED = "ManualTaskOpened"
+MANUAL_DECIDED = "ManualTaskDecided"
+_ON_DEMAND = frozenset(
+    {*TASK_EVENTS.values(), *PLAN_EVENTS.values(), MANUAL_OPENED, MANUAL_DECIDED}
+)
 _WANTED = "SELECT event_types FROM fulfillment_subscription WHERE active"
 _COMMANDS = """
 SELECT DISTINCT ON (task_id) task_id, id FROM fulfillment_command
@@ -67,14 +71,33 @@ class Event:
 
 
 def of_task(task: Task) -> dict[str, Any]:
-    """What an event says of a task; `result_ref` is the target's name for what it did."""
+    """What an event says of a task; `result_ref` is the target's name for what it did.
+
+    What no target system does (a decision, a wait, a person's task, a fan-out) has no target.
+    """
     return {
         "task": task.key,
         "result_ref": task.reference,
         "state": str(task.state),
-        "target": task.target_id,
+        "target": task.target_id or None,
         "attempts": task.attempts,
         "reason": task.blocked_reason,
+    }
+
+
+def of_manual(manual: ManualTask, task: Task) -> dict[str, Any]:
+    """What an event says of a manual task; the decision is null until it is made."""
+    return {
+        "task": task.key,
+        "manual_task": manual.pk,
+        "title": manual.title,
+        "queue": manual.queue,
+        "role": manual.role,
+        "outcomes": list(manual.outcomes),
+        "due_at": manual.due_at.isoformat() if manual.due_at else None,
+        "outcome": manual.outcome or None,
+        "decided_by": manual.decided_by or None,
+        "reason": manual.reason or None,
     }
 
 

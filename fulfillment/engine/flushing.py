@@ -156,6 +156,7 @@ WHERE t.id = v.id AND coalesce(t.finished_at, 'infinity') = 'infinity'
 """
 _MANUAL = Table(
     "fulfillment_manualtask",
+    id="bigint",
     task_id="bigint",
     fulfillment_id="bigint",
     state="text",

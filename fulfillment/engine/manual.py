@@ -9,8 +9,8 @@ from typing import Any
 
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import graphs
-from fulfillment.engine.database import clean
+from fulfillment.engine import events, graphs
+from fulfillment.engine.database import allocate, clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -24,28 +24,29 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     """AWAITING_MANUAL, with what the person has to know, as it is now."""
     work = node.manual
     assert work is not None
-    unit.new_manual.append(
-        ManualTask(
-            task_id=task.pk,
-            fulfillment_id=task.fulfillment_id,
-            queue=work.queue,
-            role=work.role,
-            title=node.title,
-            instructions=work.instructions,
-            outcomes=dict(work.outcomes),
-            fields={
-                name: {"type": output.type, "optional": output.optional}
-                for name, output in node.outputs.items()
-                if name != "outcome"
-            },
-            context=dict(scope_of(unit, plan=plan, task=task).values),
-            due_at=unit.now + timedelta(seconds=work.within_seconds),
-            otherwise=work.otherwise,
-            opened_at=unit.now,
-        )
+    manual = ManualTask(
+        id=next(allocate(unit.raw, "fulfillment_manualtask", 1)),
+        task_id=task.pk,
+        fulfillment_id=task.fulfillment_id,
+        queue=work.queue,
+        role=work.role,
+        title=node.title,
+        instructions=work.instructions,
+        outcomes=dict(work.outcomes),
+        fields={
+            name: {"type": output.type, "optional": output.optional}
+            for name, output in node.outputs.items()
+            if name != "outcome"
+        },
+        context=dict(scope_of(unit, plan=plan, task=task).values),
+        due_at=unit.now + timedelta(seconds=work.within_seconds),
+        otherwise=work.otherwise,
+        opened_at=unit.now,
     )
+    unit.new_manual.append(manual)
     task.blocked_reason = f"{work.role} has to decide: {node.title} (queue {work.queue})."
     unit.change_task(task, Task.await_manual, cause="a person decides")
+    _tell(unit, events.MANUAL_OPENED, manual, task)
 
 
 def decide(
@@ -77,6 +78,7 @@ def decide(
     manual.decided_at = unit.now
     manual.decide()
     unit.decided.append(manual)
+    _tell(unit, events.MANUAL_DECIDED, manual, task)
     task.outputs = outputs
     if effect == "proceed":
         task.blocked_reason = ""
@@ -123,6 +125,16 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
         category=CaseCategory.STUCK,
         reason_code="decision_overdue",
         explanation=task.blocked_reason,
+    )
+
+
+def _tell(unit: Unit, event_type: str, manual: ManualTask, task: Task) -> None:
+    unit.emit(
+        fulfillment_id=task.fulfillment_id,
+        event_type=event_type,
+        payload=events.of_manual(manual, task),
+        plan_id=task.plan_id,
+        task_id=task.pk,
     )
 
 

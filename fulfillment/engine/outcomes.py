@@ -137,7 +137,7 @@ def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     outputs = {name: outcome.outputs[name] for name in node.outputs if name in outcome.outputs}
     faults = output_faults(declared=node.outputs, returned=outputs)
     task.reference = clean(outcome.reference, 200) or task.reference
-    if faults or not _storable(outputs):
+    if faults or not storable(outputs):
         task.blocked_reason = (
             f"{node.target} confirmed {node.action}, but what it returned can't be used: "
             + (" ".join(fault.message for fault in faults) or "It holds text that is not valid.")
@@ -326,7 +326,8 @@ def conflicts(*, task: Task, outcome: Outcome) -> bool:
     return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
 
 
-def _storable(value: Any) -> bool:
+def storable(value: Any) -> bool:
+    """Whether PostgreSQL takes the value as JSON."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()

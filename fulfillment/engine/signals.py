@@ -13,7 +13,7 @@ from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine.database import Row, clean, cursor
-from fulfillment.engine.outcomes import Result
+from fulfillment.engine.outcomes import Result, storable
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.subjects import of_key as of_key
 from fulfillment.engine.subjects import of_order as of_order
@@ -49,6 +49,12 @@ class SignalReused(FulfillmentError):
     code = "signal.event_id_reused"
 
 
+class SignalUnusable(FulfillmentError):
+    """What it brings along is no JSON that can be kept."""
+
+    code = "signal.unusable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     signal_id: int
@@ -67,9 +73,11 @@ def receive(
 ) -> Received:
     """Keep what has happened, and tell everybody who waits for it.
 
-    Whoever begins to wait for it later finds it. Raises SignalReused; a database error means
-    that nothing was received.
+    Whoever begins to wait for it later finds it. Raises SignalReused and SignalUnusable; a
+    database error means that nothing was received.
     """
+    if not storable(payload):
+        raise SignalUnusable("Its payload has something in it that is no valid text or number.")
     with cursor() as raw:
         raw.execute(
             _STORE,

@@ -101,7 +101,8 @@ def _end_decisions(limit: int) -> int:
     def leave(row: Row, error: Exception) -> None:
         logger.error("a decision can't fall due", exc_info=error, extra={"manual": row[0]})
 
-    in_halves(due, work=fall_due, culprit=leave)
+    if due:
+        in_halves(due, work=fall_due, culprit=leave)
     return len(due)
 
 

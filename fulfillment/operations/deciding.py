@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fulfillment.engine import deciding, rerunning
+from fulfillment.engine.outcomes import storable
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import (
     DecisionMade,
@@ -45,19 +46,9 @@ def decide(
             f"{known.title} has no outcome {outcome!r}; it has: {', '.join(known.outcomes)}."
         )
 
-    unasked = sorted(set(values or {}) - set(known.fields))
-    if unasked:
-        asked = ", ".join(known.fields) or "no values"
-        raise DefinitionInvalid(
-            [
-                Fault(
-                    code="manual.unknown_value",
-                    path=f"values.{name}",
-                    message=f"{known.title} does not ask for {name!r}; it asks for: {asked}.",
-                )
-                for name in unasked
-            ]
-        )
+    faults = list(_faults(known, values or {}))
+    if faults:
+        raise DefinitionInvalid(faults)
 
     def work(unit: Unit) -> ManualTask:
         row = deciding.decide(
@@ -85,6 +76,21 @@ def decide(
         return row
 
     return run_unit(work, fulfillment_ids=[known.fulfillment_id], actor=actor)
+
+
+def _faults(manual: ManualTask, values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Values that the form does not have, or that are no JSON that can be kept."""
+    asked = ", ".join(manual.fields) or "no values"
+    for name, value in values.items():
+        if name not in manual.fields:
+            code = "manual.unknown_value"
+            message = f"{manual.title} does not ask for {name!r}; it asks for: {asked}."
+        elif not storable(value):
+            code = "manual.value_unusable"
+            message = f"{name!r} has something in it that is no valid text or number."
+        else:
+            continue
+        yield Fault(code=code, path=f"values.{name}", message=message)
 
 
 def retry(*, task_id: int, actor: str, reason: str) -> list[str]:

@@ -15,6 +15,7 @@ from fulfillment.admin.picture import Picture, plan_picture, task_address
 from fulfillment.admin.reading import Badge, badge_of, signs_of
 from fulfillment.admin.sending import OUTCOME_SIGNS
 from fulfillment.conditions import KeptBy
+from fulfillment.definitions.graph import NodeKind
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
 from fulfillment.engine import graphs
 from fulfillment.models import FalloutCase, Hold, Plan, Transition
@@ -185,7 +186,9 @@ def _reasons(order: Order, plan: Plan | None) -> list[Reason]:
             why=wait.reason,
             until=wait.until,
             next=_next(wait),
-            address=task_address(wait.task_id),
+            address=task_address(wait.task_id)
+            if wait.manual_id is None
+            else reverse("admin:fulfillment_manualtask_change", args=[wait.manual_id]),
         )
         for wait in waits_of_tasks(order)
     ]
@@ -197,6 +200,10 @@ def _next(wait: Wait) -> str:
         return "held until"
     if wait.kept_by is KeptBy.BREAKER and wait.state in TASK_SENDABLE:
         return "not before"
+    if wait.kind is NodeKind.WAIT:
+        return "ends at"
+    if wait.manual_id is not None:
+        return "until"
     return _NEXT.get(wait.state, "looked at again")
 
 

@@ -19,7 +19,9 @@ from fulfillment.models import (
     Delivery,
     HoldScope,
     InboundEvent,
+    ManualTask,
     OutboxEvent,
+    Signal,
     Subscription,
 )
 from oms.keys import create_key
@@ -88,6 +90,26 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
     hours = {"days": ["mon"], "from": "08:00", "to": "17:00"}
     BusinessCalendar.objects.create(
         name="office", title="Office", spec={"timezone": "Europe/Vienna", "hours": [hours]}
+    )
+    ManualTask.objects.create(
+        task=command.task,
+        fulfillment_id=event.fulfillment_id,
+        queue="approvals",
+        role="manager",
+        title="Approve it",
+        instructions="Look at <b>it</b>.",
+        outcomes={"approved": "proceed"},
+        due_at=event.occurred_at,
+        otherwise="escalate",
+        opened_at=event.occurred_at,
+    )
+    Signal.objects.create(
+        source="client:1",
+        event_id="s-1",
+        name="paid",
+        subject="order:1/SHOP-7",
+        occurred_at=event.occurred_at,
+        received_at=event.occurred_at,
     )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order

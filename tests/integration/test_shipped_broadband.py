@@ -9,7 +9,7 @@ import pytest
 from fulfillment.models import FalloutCase
 from oms import delays
 from oms.models import Asset, Notification, Order, PendingAsset
-from oms.progress import structured
+from oms.progress import Structured, structured
 from tests import desk, shipped
 from tests.desk import ScriptedSystems
 
@@ -37,6 +37,11 @@ def reached(order: Order) -> set[str]:
     return set(order.milestones.values_list("name", flat=True))
 
 
+def progress_of(order: Order) -> Structured:
+    row = Order.objects.prefetch_related("items", "milestones").get(pk=order.pk)
+    return structured(orders=[row], plans={row.fulfillment_id: desk.plan_of(row)})[row.pk]
+
+
 def told(order: Order) -> set[str]:
     return set(Notification.objects.filter(order=order).values_list("occasion", flat=True))
 
@@ -58,6 +63,7 @@ def test_it_is_installed_at_the_agreed_time_and_billed_once_it_works() -> None:
     ]
     assert {"installation_scheduled", "installed", "service_active"} <= reached(order)
     assert "router_shipped" not in reached(order)  # Nothing was shipped.
+    assert progress_of(order).customer_visible.missing == ()
     assert Asset.objects.get().state == "ACTIVE"
     assert {"milestone:installation_scheduled", "milestone:service_active"} <= told(order)
 
@@ -138,8 +144,6 @@ def test_billing_on_milestone_a_line_that_is_not_billed_yet_may_be_used(
     it_is("2030-07-16 07:00:01")
     assert desk.states_of(order)["start_billing@1"] == "FAILED_FINAL"
     assert Asset.objects.get().state == "ACTIVE"
-    order = Order.objects.prefetch_related("items", "milestones").get()
-    found = structured(orders=[order], plans={order.fulfillment_id: desk.plan_of(order)})
-    progress = found[order.pk]
+    progress = progress_of(order)
     assert progress.billing.missing == ("1",)
     assert progress.entitled.there == ("1",)
