@@ -99,7 +99,12 @@ class PythonFunctionAdapter:
         """Raises AdapterMisconfigured: this kind has no settings."""
         refuse_unknown_settings(target=target, settings=settings or {}, known=frozenset())
         self.capabilities = capabilities
+        self._target = target
         self._handlers = HANDLERS if handlers is None else handlers
+
+    def handles(self, *, action: str) -> bool:
+        """Whether a function of this process does it; orders in flight may need an old one."""
+        return self._handlers.sending(self._target, action) is not None
 
     def send(self, *, command: Command) -> Outcome:
         function = self._handlers.sending(command.target, command.action)

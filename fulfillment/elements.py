@@ -62,7 +62,7 @@ def states_of_elements(*, plan: Plan) -> Mapping[int, Counter[TaskState]]:
     if not graphs.by_id(plan.graph_id).groups:
         return found
     rows = (
-        Task.objects.filter(plan=plan, element__gt=0)
+        Task.objects.filter(plan=plan, element__gt=0, round=0)
         .values_list("node", "state")
         .annotate(count=Count("pk"))
         .order_by()

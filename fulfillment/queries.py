@@ -94,7 +94,7 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
     node within a fan-out `elements` counts the states of all its tasks.
     """
     graph = graphs.by_id(plan.graph_id)
-    tasks = {task.node: task for task in Task.objects.filter(plan=plan, element=0)}
+    tasks = {task.node: task for task in Task.objects.filter(plan=plan, element=0, round=0)}
     each = states_of_elements(plan=plan)
     progress = {one.node: one for one in fan_outs(plan=plan)}
     nodes = []

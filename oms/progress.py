@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fulfillment.definitions.customer import Entitlement
-from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.graph import Graph, Node, NodeKind
+from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.engine import graphs
 from fulfillment.models import Plan, Task
 from fulfillment.states import TASK_SUCCESSFUL, PlanState, TaskState
@@ -88,13 +89,16 @@ def progress_of(
     is_complete: bool,
     names: Mapping[int, str],
     reached: Collection[str],
+    gone: Collection[int] = (),
 ) -> Structured:
-    """Pure. `states` are the tasks' by node; a node without a task yet counts as open.
+    """Pure. `states` are the tasks' by node; a node without a task yet counts as open, unless it
+    is `gone`: a branch that was not taken. Elements of a fan-out count with its end.
 
     `names` are the items' own names by position; items without tasks are no part of this.
     `reached` are the names of the milestones that the customer knows to be reached.
     """
-    mandatory = [node for node in graph.nodes if node.required]
+    nodes = [node for node in graph.nodes if node.index not in gone and _is_work(node)]
+    mandatory = [node for node in nodes if node.required]
     done = {node for node, state in states.items() if state in _DONE}
     closed = {node for node, state in states.items() if state in TASK_SUCCESSFUL}
     items = sorted(agreed.planned)
@@ -113,7 +117,7 @@ def progress_of(
         for item in active
         if item not in unbilled or agreed.entitlement.get(item) is Entitlement.BEFORE_BILLING
     }
-    promised = dict.fromkeys(m.name for node in graph.nodes for m in node.milestones)
+    promised = dict.fromkeys(m.name for node in nodes for m in node.milestones)
 
     def of_items(there: Collection[int], among: Iterable[int]) -> Part:
         return _part(there, among, names=names)
@@ -122,8 +126,8 @@ def progress_of(
         tasks=Tasks(mandatory=len(mandatory), done=sum(node.index in closed for node in mandatory)),
         operational=_part(
             closed,
-            (node.index for node in graph.nodes),
-            names={node.index: node.key for node in graph.nodes},
+            (node.index for node in nodes),
+            names={node.index: node.key for node in nodes},
         ),
         commercial=of_items(commercial, items),
         customer_visible=Part(
@@ -137,6 +141,11 @@ def progress_of(
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
         },
     )
+
+
+def _is_work(node: Node) -> bool:
+    """Not the beginning of a fan-out or sub-process, and not a part of each element."""
+    return node.group is None and node.kind not in (NodeKind.SPREAD, NodeKind.ENTER)
 
 
 def _part(there: Collection[int], among: Iterable[int], *, names: Mapping[int, str]) -> Part:
@@ -154,7 +163,8 @@ def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[in
     milestones prefetched.
     """
     states: dict[int, dict[int, TaskState]] = {}
-    tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()])
+    tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()], element=0, round=0)
+    gone = _not_taken(plans.values())
     for plan_id, node, state in tasks.values_list("plan_id", "node", "state"):
         states.setdefault(plan_id, {})[node] = TaskState(state)
     found = {}
@@ -170,5 +180,28 @@ def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[in
             is_complete=plan.state == PlanState.COMPLETED,
             names={item.position: item.item_id for item in order.items.all()},
             reached={milestone.name for milestone in order.milestones.all()},
+            gone=gone.get(plan.pk, ()),
         )
+    return found
+
+
+def _not_taken(plans: Iterable[Plan]) -> dict[int, set[int]]:
+    """By plan the nodes that will never exist, as it was decided; one query, if any decides."""
+    deciding = {plan.pk: plan for plan in plans if graphs.by_id(plan.graph_id).choosers}
+    if not deciding:
+        return {}
+    choices: dict[int, dict[Place, frozenset[str]]] = {plan_id: {} for plan_id in deciding}
+    wanted = {n for plan in deciding.values() for n in graphs.by_id(plan.graph_id).choosers}
+    for task in Task.objects.filter(
+        plan__in=deciding, node__in=wanted, element=0, state=TaskState.SUCCEEDED
+    ):
+        graph = graphs.by_id(deciding[task.plan_id].graph_id)
+        if task.node in graph.choosers:
+            choices[task.plan_id][task.node, 0] = chosen_by(
+                kind=graph.nodes[task.node].kind, outputs=task.outputs or {}
+            )
+    found = {}
+    for plan_id, plan in deciding.items():
+        exist = existence(graph=graphs.by_id(plan.graph_id), element=0, choices=choices[plan_id])
+        found[plan_id] = {node for node, exists in exist.items() if exists is False}
     return found

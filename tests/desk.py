@@ -325,7 +325,7 @@ def now() -> datetime:
 
 def tasks_of(order: Order) -> dict[str, Task]:
     """The order's tasks by key."""
-    return {t.key: t for t in Task.objects.filter(fulfillment_id=order.fulfillment_id)}
+    return {t.key: t for t in Task.objects.filter(fulfillment_id=order.fulfillment_id, round=0)}
 
 
 def states_of(order: Order) -> dict[str, str]:

@@ -63,7 +63,7 @@ def plan_picture(*, plan: Plan, graph: Graph) -> Picture | None:
     """A fixed number of queries. None when the plan is too large for a picture."""
     if len(graph.nodes) > LARGEST:
         return None
-    rows = Task.objects.filter(plan=plan, element=0).only("pk", "node", "state")
+    rows = Task.objects.filter(plan=plan, element=0, round=0).only("pk", "node", "state")
     totals = {one.node: one.total for one in fan_outs(plan=plan)}
     each = states_of_elements(plan=plan)
     return picture(

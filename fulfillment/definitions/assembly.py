@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fulfillment.definitions.dependencies import (
+    Expired,
     HumanDependency,
     MilestoneWait,
     OutputDependency,
@@ -299,7 +300,9 @@ class Assembly:
                     self.edges.append(replace(edge, source=source.end, target=target.element))
         if isinstance(task, DecisionSpec):
             for branch in task.branches:
-                for chosen in _same_item(ends[branch], item):
+                # The waits that are written in a branch come to exist with it.
+                parts = [name for name in ends if name.partition("~")[0] == branch]
+                for chosen in (one for name in parts for one in _same_item(ends[name], item)):
                     self.edges.append(
                         Edge(
                             source=target.end,
@@ -327,7 +330,13 @@ def _edge(dependency: TaskDependency, upstream: AnyStep) -> Edge:
         return replace(bare, type=EdgeType.HUMAN, labels=dependency.outcomes)
     when = dependency.when or ""
     if isinstance(dependency, OutputDependency):
-        return replace(bare, type=EdgeType.OUTPUT, output=dependency.name, when=when)
+        expired = ""
+        spec = upstream.outputs.get(dependency.name)
+        if spec is not None and spec.valid_until is not None:
+            expired = (dependency.expired or Expired.CASE).value
+        return replace(
+            bare, type=EdgeType.OUTPUT, output=dependency.name, when=when, expired=expired
+        )
     if isinstance(upstream, ManualSpec):
         proceeding = tuple(
             name for name, does in upstream.manual.outcomes.items() if does == "proceed"

@@ -45,6 +45,15 @@ class Overdue(enum.StrEnum):
     """As if it had come, with the `default` outputs."""
 
 
+class Expired(enum.StrEnum):
+    """What becomes of a task when a value that it uses is of no use any more."""
+
+    CASE = "case"
+    """A person is told, and decides."""
+    REOBTAIN = "reobtain"
+    """The task that returned the value is asked anew; this one waits for it."""
+
+
 class SuccessDependency(Closed):
     success: Name
     """The upstream task that must be terminal successful."""
@@ -60,6 +69,8 @@ class OutputDependency(Closed):
     output: OutputReference
     """`<task>.<output>`: the upstream value that this task uses."""
     when: Condition | None = None
+    expired: Expired | None = None
+    """What happens after the value's `valid_until`; None means CASE."""
 
     @property
     def task(self) -> str:

@@ -153,6 +153,20 @@ class Graph:
         return frozenset(edge.source for edge in self.edges if self.is_choice(edge))
 
     @cached_property
+    def expiring(self) -> Mapping[int, tuple[Edge, ...]]:
+        """Node -> the edges by which it uses outputs that expire; most graphs have none."""
+        found: dict[int, list[Edge]] = {}
+        for edge in self.edges:
+            if edge.expired:
+                found.setdefault(edge.target, []).append(edge)
+        return {node: tuple(edges) for node, edges in found.items()}
+
+    @cached_property
+    def repeatable(self) -> frozenset[int]:
+        """Nodes whose tasks may begin more than once, because a value expires meanwhile."""
+        return frozenset(edge.target for edge in self.edges if edge.expired == "reobtain")
+
+    @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:
         """SPREAD node -> the nodes that each of its elements has, in topological order."""
         found: dict[int, list[int]] = {}

@@ -71,16 +71,6 @@ def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
 
 
 def _check_command(path: str, task: CommandSpec, report: Report) -> None:
-    for name, output in task.outputs.items():
-        if output.valid_until is None:
-            continue
-        end = task.outputs.get(output.valid_until)
-        if end is None or end.type != "string" or output.valid_until == name:
-            message = (
-                f"{output.valid_until!r} must be another output of the task, of the type string: "
-                "the instant until which this one can be used."
-            )
-            report("valid_until", f"{path}.outputs.{name}.valid_until", message)
     if task.irreversible and task.fallback:
         message = "Nothing may stand in for an irreversible task."
         report("irreversible_with_fallback", f"{path}.fallback", message)

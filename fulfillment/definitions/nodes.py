@@ -54,6 +54,8 @@ class Edge:
     """The edge exists only while this condition is true."""
     labels: tuple[str, ...] = ()
     """HUMAN: outcomes with which the target comes to exist; CHOICE: the branch's name."""
+    expired: str = ""
+    """OUTPUT: what happens when it has expired, `case` or `reobtain`; empty: it never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fulfillment.definitions.nodes import Output
@@ -33,4 +34,18 @@ def output_faults(*, declared: Mapping[str, Output], returned: Mapping[str, Any]
         elif not _CHECKS[output.type](value):
             message = f"{name!r} should be {output.type}, but is {type(value).__name__}."
             faults.append(Fault(code="output.type", path=f"outputs.{name}", message=message))
+    for end in sorted({one.valid_until for one in declared.values() if one.valid_until}):
+        value = returned.get(end)
+        if isinstance(value, str) and instant(value) is None:
+            message = f"{end!r} should be an instant such as 2026-07-05T08:00:00Z, not {value!r}."
+            faults.append(Fault(code="output.instant", path=f"outputs.{end}", message=message))
     return faults
+
+
+def instant(value: Any) -> datetime | None:
+    """An aware time in UTC from RFC 3339 text; None when it is no such text."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found.astimezone(UTC) if found.tzinfo is not None else None

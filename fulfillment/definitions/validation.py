@@ -18,6 +18,7 @@ from fulfillment.definitions.dependencies import (
     TaskDependency,
     TimeDependency,
 )
+from fulfillment.definitions.expiry import check_expiry
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
 from fulfillment.definitions.reading import Readable, Report
@@ -70,6 +71,7 @@ def validate(
         _check_reading(definition, name, task, report)
     _check_results(definition, report)
     check_branches(written_out(definition), report)
+    check_expiry(written_out(definition), report)
     if not any(task.required for task in definition.tasks.values()):
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)

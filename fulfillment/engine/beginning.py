@@ -7,7 +7,7 @@ from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.readiness import Place
 from fulfillment.definitions.references import ValueMissing
-from fulfillment.engine import fanning, graphs, manual, waits
+from fulfillment.engine import expiring, fanning, graphs, manual, waits
 from fulfillment.engine.commanding import command
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import Scope, scope_of
@@ -42,6 +42,9 @@ def begin(unit: Unit, *, plan: Plan, task: Task, cause: str) -> set[Place]:
         if node.only_if and not scope_of(unit, plan=plan, task=task).holds(node.only_if):
             unit.change_task(task, Task.skip, cause=f"it is not the case that {node.only_if}")
             return set()
+        asked_anew = expiring.set_aside(unit, plan=plan, task=task)
+        if asked_anew is not None:
+            return asked_anew
         if not _meets_preconditions(unit, plan, task, node):
             return set()
         return _begin(unit, plan, task, node, cause)

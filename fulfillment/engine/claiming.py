@@ -18,12 +18,22 @@ from django.conf import settings
 
 from adapters.contract import Command
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import admission, cases, graphs, hints, holds, windows
+from fulfillment.definitions.readiness import Place
+from fulfillment.engine import (
+    admission,
+    cases,
+    expiring,
+    graphs,
+    hints,
+    holds,
+    settlement,
+    windows,
+)
 from fulfillment.engine.admission import Look
 from fulfillment.engine.database import Row, clean, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.limits import Allowance
-from fulfillment.engine.rows import TASK_COLUMNS, task_from_row
+from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
@@ -240,7 +250,7 @@ def _take(
     wanted = _wanted(unit, task_ids)
     unit.adopt_tasks(candidate.task for candidate in wanted)
     entry = admission.Admission(unit, target=target)
-    wanted = _without_shut(unit, wanted, entry.look.now)
+    wanted = _without_expired(unit, _without_shut(unit, wanted, entry.look.now))
     wanted = _without_suspects(_without_held(unit, entry.look, wanted), alone)
     taken = _within(entry.allowance(wanted=len(wanted)), wanted)
     entry.spend(calls=len(taken))
@@ -279,6 +289,27 @@ def _without_shut(unit: Unit, wanted: list[_Candidate], now: datetime) -> list[_
         candidate.task.not_before = windows.opening(node=candidate.node, at=now)
         unit.touched_tasks.add(candidate.task.pk)
     return [candidate for candidate in wanted if candidate not in shut]
+
+
+def _without_expired(unit: Unit, wanted: list[_Candidate]) -> list[_Candidate]:
+    """What would be sent with a value that has expired since goes back, or to a person."""
+    using = [
+        candidate
+        for candidate in wanted
+        if not candidate.is_question
+        and candidate.task.node in graphs.by_id(candidate.graph_id).expiring
+    ]
+    if not using:
+        return wanted
+    unit.adopt_plans(plans_by_id(unit.raw, {candidate.task.plan_id for candidate in using}))
+    again: dict[int, set[Place]] = {}
+    for candidate in using:
+        plan = unit.plans[candidate.task.plan_id]
+        found = expiring.set_aside(unit, plan=plan, task=candidate.task)
+        if found is not None:
+            again.setdefault(plan.pk, set()).update(found)
+    settlement.go_on(unit, wanted=again)
+    return [candidate for candidate in wanted if candidate.task.state in TASK_CLAIMABLE]
 
 
 def _without_held(unit: Unit, seen: Look, wanted: Sequence[_Candidate]) -> list[_Candidate]:

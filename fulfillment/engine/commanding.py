@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import windows
+from fulfillment.engine import graphs, windows
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Command, Plan, Task
 
+_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
+
 
 def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
-    """Make a task READY with its first command. Raises ValueUnavailable and NeverOpens."""
+    """Make a task READY with its command. Raises ValueUnavailable and NeverOpens."""
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
+    revision = 1
+    if _may_have_had_one(plan, task):
+        revision += latest_revision(unit, task=task)
     task.not_before = windows.opening(node=node, at=unit.now)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
@@ -25,8 +30,21 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
         target=node.target,
         action=node.action,
         payload=payload,
-        revision=1,
+        revision=revision,
     )
+
+
+def _may_have_had_one(plan: Plan, task: Task) -> bool:
+    return (
+        task.attempts > 0 or plan.version > 1 or task.node in graphs.by_id(plan.graph_id).repeatable
+    )
+
+
+def latest_revision(unit: Unit, *, task: Task) -> int:
+    """Of the commands that the task has had; 0 when there is none."""
+    unit.raw.execute(_LATEST, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def write(

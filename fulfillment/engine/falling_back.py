@@ -11,7 +11,6 @@ from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Task
 from fulfillment.states import TaskState
 
-_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
 _ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
 
@@ -42,9 +41,6 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         cause=f"{before} did not do it; {other.target} is asked instead",
         code=outcome.code,
     )
-    unit.raw.execute(_LATEST, [task.pk], prepare=True)
-    row = unit.raw.fetchone()
-    assert row is not None
     commanding.write(
         unit,
         plan=plan,
@@ -52,6 +48,6 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         target=other.target,
         action=other.action,
         payload=payload,
-        revision=int(row[0]) + 1,
+        revision=commanding.latest_revision(unit, task=task) + 1,
     )
     return True

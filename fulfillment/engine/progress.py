@@ -12,6 +12,8 @@ from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
+_IS_SHARED = "SELECT 1 FROM fulfillment_signal WHERE source = 'engine' AND event_id = %s"
+
 
 def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     """The places that may go on now that this task is terminal."""
@@ -88,12 +90,16 @@ def _is_there(unit: Unit, plan: Plan, place: Place) -> bool:
 
 
 def _share(unit: Unit, plan: Plan, name: str) -> None:
-    """Keep it for other orders that wait for it, or will."""
+    """Keep it for other orders that wait for it, or will; once, also when it is reached anew."""
+    event_id = f"{plan.pk}/{name}"
+    unit.raw.execute(_IS_SHARED, [event_id], prepare=True)
+    if unit.raw.fetchone() is not None:
+        return
     locked = unit.fulfillments[plan.fulfillment_id]
     unit.signals.append(
         Signal(
             source="engine",
-            event_id=f"{plan.pk}/{name}",
+            event_id=event_id,
             name=name,
             subject=of_order(business_key=locked.business_key or locked.order_reference),
             payload={},

@@ -11,8 +11,6 @@ from fulfillment.engine.unit import Unit
 from fulfillment.models import Task
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
-_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
-
 
 def rerun(unit: Unit, *, task_id: int) -> list[str]:
     """Send a failed command anew, with fresh clocks and a key of its own; the tasks' keys.
@@ -58,9 +56,6 @@ def _send_anew(unit: Unit, task: Task) -> None:
     plan = unit.plans[task.plan_id]
     node = graphs.routed(plan.graph_id, task.node, 0)
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
-    unit.raw.execute(_LATEST, [task.pk], prepare=True)
-    row = unit.raw.fetchone()
-    assert row is not None
     task.route = 0
     task.target_id = node.target
     task.sends = 0
@@ -76,7 +71,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
         target=node.target,
         action=node.action,
         payload=payload,
-        revision=int(row[0] or 0) + 1,
+        revision=commanding.latest_revision(unit, task=task) + 1,
     )
     cases.resolve_cases(
         unit, subjects=[cases.of_task(task.pk)], resolution="The task is tried again by hand."

@@ -18,9 +18,9 @@ _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM ful
 _TASKS_AT = (
     _TASKS
     + "JOIN unnest(%s::bigint[], %s::int[], %s::int[]) AS w(plan_id, node, element) "
-    + "ON t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element"
+    + "ON t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element AND t.round = 0"
 )
-_TASKS_BY_PLAN = _TASKS + "WHERE t.plan_id = ANY(%s::bigint[])"
+_TASKS_BY_PLAN = _TASKS + "WHERE t.plan_id = ANY(%s::bigint[]) AND t.round = 0"
 _TASKS_BY_ID = _TASKS + "WHERE t.id = ANY(%s::bigint[])"
 _PLANS = f"SELECT {', '.join(PLAN_COLUMNS)} FROM fulfillment_plan WHERE id = ANY(%s::bigint[])"
 
@@ -55,6 +55,6 @@ def tasks_by_id(raw: psycopg.Cursor[Row], task_ids: Iterable[int]) -> list[Task]
 
 
 def tasks_by_plan(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Task]:
-    """Every task of these plans."""
+    """Every task of these plans that counts."""
     raw.execute(_TASKS_BY_PLAN, [sorted(plan_ids)], prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]

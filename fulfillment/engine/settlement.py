@@ -85,6 +85,8 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
     unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
     results = _where_they_are(unit, results)
     places.load(unit, _needed(unit, results))
+    if retired := {result.task_id for result in results} - unit.tasks.keys():
+        unit.adopt_tasks(tasks_by_id(unit.raw, retired))  # Another stands in their place.
     wanted: dict[int, set[Place]] = {result.plan_id: set() for result in results}
     overcome: list[str] = []
     for result in results:

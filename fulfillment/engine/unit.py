@@ -108,7 +108,8 @@ class Unit:
             if task.pk not in self.tasks:
                 self.tasks[task.pk] = task
                 self._task_states[task.pk] = str(task.state)
-                self.places.setdefault(task.plan_id, {})[task.node, task.element] = task
+                if not task.round:
+                    self.places.setdefault(task.plan_id, {})[task.node, task.element] = task
 
     # --- changing ----------------------------------------------------------------------------
 

@@ -171,6 +171,12 @@ class Task(StatefulModel):
     element = models.PositiveIntegerField(
         default=0, db_default=0, help_text="Within a fan-out the number of its element, from 1."
     )
+    round = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="0: this one counts. From 1: what it returned has expired, and its successor "
+        "at the same place counts.",
+    )
     key = models.CharField(max_length=200)
     state = FSMField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True)
     # Empty, and no row's name, for what the engine or a person does.
@@ -213,7 +219,9 @@ class Task(StatefulModel):
     class Meta:
         constraints = [
             states_constraint(states=TaskState, name="task_state_is_legal"),
-            models.UniqueConstraint(fields=["plan", "node", "element"], name="one_task_per_node"),
+            models.UniqueConstraint(
+                fields=["plan", "node", "element", "round"], name="one_task_per_node"
+            ),
         ]
         indexes = [
             # The claim: deterministic-selection within one target.
@@ -336,6 +344,14 @@ class Task(StatefulModel):
     @transition(field=state, source=TaskState.PENDING, target=TaskState.ACCEPTED)
     def begin_waiting(self) -> None:
         """From now on a report, or its time, ends it."""
+
+    @transition(
+        field=state,
+        source=[TaskState.READY, TaskState.FAILED_RETRYABLE],
+        target=TaskState.PENDING,
+    )
+    def send_back(self) -> None:
+        """A value that it uses has expired before it was sent; it waits for a fresh one."""
 
     @transition(
         field=state,

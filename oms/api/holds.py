@@ -178,8 +178,8 @@ def _named(order: Order, wanted: HoldIn) -> tuple[HoldScope, str]:
                 return HoldScope.ITEM, f"{order.reference}/{found}"
         case "task":
             plan = newest_plan(order)
-            tasks = Task.objects.filter(plan=plan, key=wanted.task) if plan else Task.objects.none()
-            found = tasks.values_list("pk", flat=True).first()
+            tasks = Task.objects.filter(plan=plan, key=wanted.task, round=0)
+            found = tasks.values_list("pk", flat=True).first() if plan else None
             if found is not None:
                 return HoldScope.TASK, str(found)
     raise Problem(

@@ -49,7 +49,7 @@ class TaskRetry(APIView):
         order = found_order(orders_of(request), reference)
         plan = newest_plan(order)
         # No key of a task is that long, and a NUL is in no column.
-        row = None if "\0" in task else Task.objects.filter(plan=plan, key=task).first()
+        row = None if "\0" in task else Task.objects.filter(plan=plan, key=task, round=0).first()
         if plan is None or row is None:
             raise Problem(
                 status=404,

@@ -73,7 +73,9 @@ class Run:
         home = read_environment().home
         self._subscriber = Subscriber(seed=options.seed)
         environment = replace(
-            with_free_ports(read_environment({"OMS_HOME": str(home / "chaos")})),
+            with_free_ports(
+                read_environment({"OMS_HOME": str(home / "chaos"), "OMS_SCHEDULES": "off"})
+            ),
             webhook_allowed_origins=(self._subscriber.origin,),
         )
         self._wire = Path(tempfile.mkdtemp(prefix="oms-wire-"))

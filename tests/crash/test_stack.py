@@ -47,21 +47,21 @@ class Shop:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        key = self._manage("api_key", "create", "--client", "shop", "--quiet")
+        key = self.manage("api_key", "create", "--client", "shop", "--quiet")
         self._api = f"http://127.0.0.1:{stack.environment.web_port}"
         self._headers = {"Authorization": f"Bearer {key}"}
         self._http = urllib3.PoolManager(retries=False, timeout=10)
         self.client = Client(api_url=self._api, sandbox_url=stack.environment.sandbox_url, key=key)
         self.client.script(TROUBLE)
 
-    def _manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, check: bool = True) -> str:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=CHECKOUT,
             env=self.stack.variables(),
             capture_output=True,
             text=True,
-            check=True,
+            check=check,
         ).stdout.strip()
 
     def submit(self, count: int) -> list[str]:

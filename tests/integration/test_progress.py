@@ -166,3 +166,25 @@ def test_the_api_and_the_admin_show_it(systems: ScriptedSystems, boss: Client) -
     page = text_of(boss, address_of(Order, "change", order.pk))
     assert "Active items billed" in page
     assert "unbilled" in page
+
+
+def test_branches_that_were_not_taken_and_elements_are_no_part_of_it(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "route": desk.step(
+                decide=[{"when": "item.quantity > 5", "create": ["big"]}, {"otherwise": ["small"]}]
+            ),
+            "big": desk.task(),
+            "small": desk.task(),
+            "each": desk.task(for_each={"over": "${item.characteristics.parts}"}),
+        }
+    )
+    order = desk.order(desk.item(characteristics={"parts": [1, 2, 3]}))
+    assert (far(order).tasks.mandatory, far(order).tasks.done) == (3, 1)
+    assert "big@1" not in far(order).operational.missing
+    desk.finish()
+    assert (far(order).tasks.mandatory, far(order).tasks.done) == (3, 3)
+    assert set(far(order).operational.there) == {"route@1", "small@1", "each@1"}

@@ -58,6 +58,7 @@ TASK = {
     "skip": ({"PENDING"}, "SKIPPED_BY_POLICY"),
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
+    "send_back": ({"READY", "FAILED_RETRYABLE"}, "PENDING"),
     "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
     "reopen": ({"FAILED_FINAL"}, "PENDING"),

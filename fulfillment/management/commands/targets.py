@@ -1,4 +1,4 @@
-"""`manage.py targets load|list|status|pause|resume`: target systems as rows, and how they do."""
+"""`manage.py targets load|list|status|check|pause|resume`: target systems as rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from adapters.registry import AdapterMisconfigured
-from fulfillment import operations
+from fulfillment import operations, pinned
 from fulfillment.conditions import statuses
 from fulfillment.definitions.target_rows import load_targets
 from fulfillment.engine import targets
@@ -32,6 +32,9 @@ class Command(BaseCommand):
         )
         verbs.add_parser("list", help="show the rows")
         verbs.add_parser("status", help="how each is doing now, and what waits for it")
+        verbs.add_parser(
+            "check", help="whether this release has every handler that active orders still need"
+        )
         pause = verbs.add_parser("pause", help="send nothing and ask nothing until it is resumed")
         pause.add_argument("name")
         add_reason(pause)
@@ -44,6 +47,7 @@ class Command(BaseCommand):
             "load": self._load,
             "list": self._list,
             "status": self._status,
+            "check": self._check,
             "pause": self._pause,
             "resume": self._resume,
         }[verb]
@@ -96,6 +100,16 @@ class Command(BaseCommand):
             self.stdout.write(f"{name:20} {condition:24} {figures}")
             if status.why:
                 self.stdout.write(f"{'':20} {status.why}")
+
+    def _check(self, options: dict[str, Any]) -> None:
+        lacking = pinned.missing()
+        for one in lacking:
+            self.stdout.write(f"{one.target}.{one.action}: {one.why}; {one.orders} active orders")
+        if lacking:
+            raise CommandError(
+                "Keep these handlers until the orders are through, or migrate the orders."
+            )
+        self.stdout.write("Everything that active orders may ask for is there.")
 
     def _pause(self, options: dict[str, Any]) -> None:
         placed = operations.pause_target(
