@@ -117,7 +117,13 @@ def progress_of(
         for item in active
         if item not in unbilled or agreed.entitlement.get(item) is Entitlement.BEFORE_BILLING
     }
-    promised = dict.fromkeys(m.name for node in nodes for m in node.milestones)
+    # What is skipped will not come true, so nobody is waiting for it.
+    promised = dict.fromkeys(
+        milestone.name
+        for node in nodes
+        if states.get(node.index) != TaskState.SKIPPED_BY_POLICY
+        for milestone in node.milestones
+    )
 
     def of_items(there: Collection[int], among: Iterable[int]) -> Part:
         return _part(there, among, names=names)

@@ -12,6 +12,7 @@ from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
+_DONE = TASK_SUCCESSFUL - {TaskState.SKIPPED_BY_POLICY}
 _IS_SHARED = "SELECT 1 FROM fulfillment_signal WHERE source = 'engine' AND event_id = %s"
 
 
@@ -56,7 +57,11 @@ def reach_milestones(unit: Unit, *, plan: Plan, node: int) -> None:
     for milestone in graph.nodes[node].milestones:
         wanted = [(carrier, 0) for carrier in carriers[milestone.name]]
         places.load(unit, {plan.pk: wanted})
-        if all(_is_there(unit, plan, place) for place in wanted):
+        # Skipping is no progress that a customer could be told of.
+        done = (places.at(unit, plan=plan, place=place) for place in wanted)
+        if all(_is_there(unit, plan, place) for place in wanted) and any(
+            task is not None and task.state in _DONE for task in done
+        ):
             _tell(
                 unit,
                 plan,
