@@ -313,9 +313,9 @@ class Plan:
     def _begin(self, place: Place) -> None:
         node = self.nodes[place[0]]
         spec = node.spec
-        if self._is_left_out(place):
-            self._skip(place)
-        elif "only_if" in spec and not self.means(spec["only_if"], place):  # noqa: SIM114
+        if self._is_left_out(place) or (
+            "only_if" in spec and not self.means(spec["only_if"], place)
+        ):
             self._skip(place)
         elif not all(self.means(one["check"], place) for one in spec.get("preconditions", ())):
             self.states[place] = "AWAITING_MANUAL"

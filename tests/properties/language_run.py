@@ -410,7 +410,10 @@ class Run:
 
     def tell(self, step: Tell) -> None:
         if step.name == SIGNAL:
-            about, subject = f"key {KEYS[step.about]}", signals.of_key(owner=self.client, key=KEYS[step.about])
+            about, subject = (
+                f"key {KEYS[step.about]}",
+                signals.of_key(owner=self.client, key=KEYS[step.about]),
+            )
         else:
             about = f"order {step.about}"
             subject = signals.of_order(business_key=f"{self.client}/{step.about}")
