@@ -199,7 +199,7 @@ def _not_taken(plans: Iterable[Plan]) -> dict[int, set[int]]:
     choices: dict[int, dict[Place, frozenset[str]]] = {plan_id: {} for plan_id in deciding}
     wanted = {n for plan in deciding.values() for n in graphs.by_id(plan.graph_id).choosers}
     for task in Task.objects.filter(
-        plan__in=deciding, node__in=wanted, element=0, state=TaskState.SUCCEEDED
+        plan__in=deciding, node__in=wanted, element=0, state__in=TASK_SUCCESSFUL
     ):
         graph = graphs.by_id(deciding[task.plan_id].graph_id)
         if task.node in graph.choosers:

@@ -117,7 +117,7 @@ class _Comparing:
     def _place(self, task: Had) -> None:
         old = self.before.nodes[task.node]
         index = self.new.get(old.key)
-        if not _has_begun(task, old):
+        if not _has_begun(task):
             same = index is not None and (
                 task.state == TaskState.PENDING
                 or not _differing(self.before, old, self.after, self.after.nodes[index])
@@ -145,7 +145,7 @@ class _Comparing:
             self.moved[task.place] = index
 
     def _refuse(self, node: Node, why: str) -> None:
-        self.unsafe[f"{_name(node)} {why}."] = None
+        self.unsafe[f"{node.key} {why}."] = None
 
     def _differs(self, task: Had, old: Node, new: Node) -> list[str]:
         """What would make another task of one that has begun."""
@@ -208,7 +208,7 @@ class _Comparing:
             if place[1] or node.group is not None or exists[index] is True:
                 continue
             task = self.tasks[place]
-            if _has_begun(task, self.before.nodes[task.node]):
+            if _has_begun(task):
                 self._refuse(
                     node,
                     f"is {task.state}, and would exist only with another decision"
@@ -235,10 +235,10 @@ class _Comparing:
                     or states.get((source, 0)) in TASK_SUCCESSFUL
                 ):
                     continue
-                if _has_begun(task, self.before.nodes[task.node]):
+                if _has_begun(task):
                     self._refuse(
                         self.after.nodes[index],
-                        f"is {task.state}, and {_name(first)} would have to run before it",
+                        f"is {task.state}, and {first.key} would have to run before it",
                     )
                 else:
                     self.moved.pop(place, None)
@@ -263,33 +263,39 @@ class _Comparing:
             if output_faults(declared=declared, returned=task.outputs or {}):
                 self._refuse(
                     user,
-                    f"would need the output {edge.output} of {_name(source)}, which has "
+                    f"would need the output {edge.output} of {source.key}, which has "
                     "succeeded without it",
                 )
 
     def _changes(self) -> Iterable[Change]:
         """In the order of the new graph, and then what is not in it."""
-        left = {self.before.nodes[node].key: element for node, element in self.left if not element}
+        left = {
+            self.before.nodes[node].key: self.tasks[node, 0].state
+            for node, element in self.left
+            if not element
+        }
         had = {self.before.nodes[task.node].key for task in self.tasks.values()}
         old = {node.key: node for node in self.before.nodes}
         for node in self.after.nodes:
             known = old.get(node.key)
             if known is None:
-                yield Change(key=_name(node), fate=Fate.ADDED)
+                yield Change(key=node.key, fate=Fate.ADDED)
                 continue
             differing = _differing(self.before, known, self.after, node)
             if differing:
-                yield Change(key=_name(node), fate=Fate.CHANGED, what=tuple(differing))
+                yield Change(key=node.key, fate=Fate.CHANGED, what=tuple(differing))
             elif node.key in left:
-                yield Change(key=_name(node), fate=Fate.CHANGED, what=("begins anew",))
+                waits = left[node.key] == TaskState.PENDING
+                what = "waits for a decision" if waits else "begins anew"
+                yield Change(key=node.key, fate=Fate.CHANGED, what=(what,))
             elif node.key in had:
-                yield Change(key=_name(node), fate=Fate.KEPT)
+                yield Change(key=node.key, fate=Fate.KEPT)
         for key, node in old.items():
             if key not in self.new:
-                yield Change(key=_name(node), fate=Fate.REMOVED)
+                yield Change(key=node.key, fate=Fate.REMOVED)
 
 
-def _has_begun(task: Had, node: Node) -> bool:
+def _has_begun(task: Had) -> bool:
     """Whether anybody outside of the engine may know of it, or anything has been decided."""
     if task.state == TaskState.PENDING:
         return False
@@ -331,10 +337,6 @@ def _edge(graph: Graph, edge: Edge) -> tuple[Any, ...]:
 def _group(graph: Graph, spread: Node) -> dict[str, dict[str, Any]]:
     members = graph.groups.get(spread.index, ())
     return {graph.nodes[one].key: _document(graph, graph.nodes[one]) for one in members}
-
-
-def _name(node: Node) -> str:
-    return node.key
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fulfillment.definitions.readiness import Place, existence, following
+from fulfillment.definitions.readiness import Place, existence, following, place_beside
 from fulfillment.engine import branching, fanning, graphs, places
 from fulfillment.engine.port import Notice, PlanChange, registered
 from fulfillment.engine.subjects import of_order
@@ -27,10 +27,27 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
             _tell(unit, plan, PlanChange.TASK_SUCCEEDED, node=task.node)
         if node.milestones:
             reach_milestones(unit, plan=plan, node=task.node)
-        if task.node in graph.choosers and task.state == TaskState.SUCCEEDED:
+        if task.node in graph.choosers:
             found |= branching.branch(unit, plan=plan, task=task)
+        if task.state != TaskState.SUCCEEDED:
+            found |= beyond(unit, plan=plan, found=_left_out(unit, plan, task))
     if task.element:
         found |= beyond(unit, plan=plan, found=fanning.ended(unit, plan=plan, task=task))
+    return found
+
+
+def _left_out(unit: Unit, plan: Plan, task: Task) -> set[Place]:
+    """What is skipped with the beginning of a sub-process or of a fan-out."""
+    graph = graphs.by_id(plan.graph_id)
+    fan_out = graph.nodes[task.node].fan_out
+    inside = [node.index for node in graph.nodes if node.enter == task.node]
+    found: set[Place] = set()
+    for index in inside if fan_out is None else [fan_out.gather]:
+        place = place_beside(graph=graph, node=index, element=task.element)
+        one = places.at(unit, plan=plan, place=place)
+        if one is not None and one.state == TaskState.PENDING:
+            unit.change_task(one, Task.skip, cause=f"{task.key} is left out")
+            found.add(place)
     return found
 
 

@@ -26,7 +26,8 @@ SELECT o.reference, o.external_id, o.state, o.waiting_reason, p.state AS plan, p
              AND t.state NOT IN ('SUCCEEDED', 'PENDING', 'SKIPPED_BY_POLICY')
        ) AS tasks
 FROM oms_order o
-LEFT JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id
+LEFT JOIN fulfillment_plan p
+    ON p.fulfillment_id = o.fulfillment_id AND p.state <> 'SUPERSEDED'
 WHERE o.state NOT IN ('COMPLETED', 'PARTIALLY_COMPLETED', 'CANCELLED', 'REJECTED', 'FAILED')
   AND NOT {_OPEN_CASE.format("o.fulfillment_id")} AND NOT {_EXPECTED.format("o.fulfillment_id")}
 ORDER BY o.id
@@ -43,7 +44,8 @@ ORDER BY t.id
 """
 _UNPROVEN = """
 SELECT o.reference, o.state, p.state AS plan, t.key, t.state AS task
-FROM oms_order o JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id
+FROM oms_order o JOIN fulfillment_plan p
+    ON p.fulfillment_id = o.fulfillment_id AND p.state <> 'SUPERSEDED'
 JOIN fulfillment_task t ON t.plan_id = p.id AND t.required
 WHERE o.state = 'COMPLETED'
   AND (p.state <> 'COMPLETED'
@@ -65,12 +67,13 @@ JOIN LATERAL (
                'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')) AS really_moving
     FROM fulfillment_task t WHERE t.plan_id = p.id
 ) v ON true
-WHERE (p.tasks_open, p.moving) IS DISTINCT FROM (really_open::int, really_moving::int)
+WHERE p.state <> 'SUPERSEDED' AND (
+   (p.tasks_open, p.moving) IS DISTINCT FROM (really_open::int, really_moving::int)
    -- What a decision has yet to create counts as open, and has no row.
    OR p.mandatory_open < really_mandatory
    OR (p.mandatory_open <> really_mandatory AND NOT EXISTS (
        SELECT 1 FROM fulfillment_plangraph g, jsonb_array_elements(g.document->'edges') e
-       WHERE g.id = p.graph_id AND e->>'type' IN ('CHOICE', 'HUMAN')))
+       WHERE g.id = p.graph_id AND e->>'type' IN ('CHOICE', 'HUMAN'))))
 """
 _UNSENT = """
 SELECT id, event_type, fulfillment_id, occurred_at FROM fulfillment_outboxevent

@@ -20,13 +20,15 @@ _OPEN = {
 }
 _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
     "task": {
+        "PENDING": {"READY", "FAILED_RETRYABLE", "FAILED_FINAL"},
         "READY": {"PENDING", "OUTCOME_UNKNOWN", "AWAITING_MANUAL", "FAILED_FINAL"},
         "DISPATCHED": {"READY", "FAILED_RETRYABLE"},
-        "ACCEPTED": {"DISPATCHED", "OUTCOME_UNKNOWN"},
-        "SUCCEEDED": _OPEN,
+        "ACCEPTED": {"DISPATCHED", "OUTCOME_UNKNOWN", "PENDING"},
+        "SUCCEEDED": _OPEN | {"PENDING"},
         "OUTCOME_UNKNOWN": {"DISPATCHED", "ACCEPTED", "AWAITING_MANUAL"},
         "FAILED_RETRYABLE": {"DISPATCHED", "ACCEPTED", "OUTCOME_UNKNOWN"},
-        "FAILED_FINAL": _OPEN,
+        "FAILED_FINAL": _OPEN | {"PENDING"},
+        "CANCELLED": {"PENDING", "READY", "AWAITING_MANUAL"},
         "AWAITING_MANUAL": _OPEN | {"PENDING"},
         "SKIPPED_BY_POLICY": {"PENDING"},
     },
@@ -36,6 +38,7 @@ _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
         "RUNNING": {"READY", "BLOCKED"},
         "BLOCKED": {"RUNNING"},
         "COMPLETED": {"RUNNING", "BLOCKED"},
+        "SUPERSEDED": {"CREATED", "READY", "RUNNING", "BLOCKED"},
     },
     "order": {
         "SUBMITTED": {""},

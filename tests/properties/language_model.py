@@ -206,7 +206,16 @@ class Plan:
         return bool(ready)
 
     def _can_begin(self, place: Place) -> bool:
-        return self.nodes[place[0]].kind != "gather" and self.waits_for_nothing(place)
+        if self.nodes[place[0]].kind == "gather":
+            return False
+        return self._is_left_out(place) or self.waits_for_nothing(place)
+
+    def _is_left_out(self, place: Place) -> bool:
+        """The sub-process that it belongs to is skipped."""
+        enter = self.nodes[place[0]].enter
+        return bool(enter) and (
+            self.states.get(self.beside(str(enter), place[1])) == "SKIPPED_BY_POLICY"
+        )
 
     def _reach_milestones(self) -> None:
         for name, task in self.shared.items():
@@ -304,9 +313,9 @@ class Plan:
     def _begin(self, place: Place) -> None:
         node = self.nodes[place[0]]
         spec = node.spec
-        around = self.states.get(self.beside(node.enter, place[1])) if node.enter else ""
-        left_out = "only_if" in spec and not self.means(spec["only_if"], place)
-        if around == "SKIPPED_BY_POLICY" or left_out:
+        if self._is_left_out(place) or (
+            "only_if" in spec and not self.means(spec["only_if"], place)
+        ):
             self._skip(place)
         elif not all(self.means(one["check"], place) for one in spec.get("preconditions", ())):
             self.states[place] = "AWAITING_MANUAL"

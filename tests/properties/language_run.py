@@ -15,6 +15,7 @@ from fulfillment import operations
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import audit, callbacks, scanning, signals, sweeping
 from fulfillment.engine.claiming import Claim
+from fulfillment.errors import NothingToRetry
 from fulfillment.models import Fulfillment, ManualTask, Plan, Purpose, Signal, Task
 from fulfillment.publishing import publish
 from oms.intake import workflows
@@ -357,7 +358,7 @@ class Run:
                 plan.hear(place, told, outcome.outputs)
             for plan in self.plans.values():
                 plan.go_on()
-            self.compare()
+        self.compare()
         return len(claims)
 
     def are_the_next(self, target: str, claims: Sequence[Claim], limit: int) -> None:
@@ -409,7 +410,10 @@ class Run:
 
     def tell(self, step: Tell) -> None:
         if step.name == SIGNAL:
-            about, subject = f"key {KEYS[step.about]}", signals.of_key(key=KEYS[step.about])
+            about, subject = (
+                f"key {KEYS[step.about]}",
+                signals.of_key(owner=self.client, key=KEYS[step.about]),
+            )
         else:
             about = f"order {step.about}"
             subject = signals.of_order(business_key=f"{self.client}/{step.about}")
@@ -450,7 +454,7 @@ class Run:
             plan, place = self.place(task.fulfillment_id, task.pk)
             try:
                 again = operations.retry(task_id=task.pk, actor="ann", reason="mended")
-            except operations.NothingToRetry:
+            except NothingToRetry:
                 again = []
             assert set(again) == {_key(one) for one in plan.retry(place)}
 
