@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from oms import assets
-from oms.api import documents, schema
+from oms.api import asset_documents, schema
 from oms.api.authentication import client_of
 from oms.api.orders import Storable, next_page, query_of
 from oms.api.problems import Problem
@@ -32,7 +32,7 @@ class Assets(APIView):
         tags=["Assets"],
         summary="What a customer has, and what orders under way will change",
         parameters=schema.ASSET_FILTERS,
-        responses={200: documents.AssetPage, **schema.problems(400, 401, 403, 503)},
+        responses={200: asset_documents.AssetPage, **schema.problems(400, 401, 403, 503)},
     )
     def get(self, request: Request) -> Response:
         """By id. An asset that is only expected has no state yet."""
@@ -44,8 +44,8 @@ class Assets(APIView):
             limit=query.limit + 1,
         )
         shown = rows[: query.limit]
-        answer = documents.AssetPage(
-            assets=[documents.asset_document(known) for known in shown],
+        answer = asset_documents.AssetPage(
+            assets=[asset_documents.asset_document(known) for known in shown],
             next=next_page(request, after=shown[-1].asset_id) if len(rows) > len(shown) else None,
         )
         return Response(answer.model_dump(mode="json"))
@@ -56,7 +56,7 @@ class AssetDetail(APIView):
         operation_id="read_asset",
         tags=["Assets"],
         summary="Read one asset",
-        responses={200: documents.AssetOut, **schema.problems(401, 403, 404, 503)},
+        responses={200: asset_documents.AssetOut, **schema.problems(401, 403, 404, 503)},
     )
     def get(self, request: Request, asset_id: str) -> Response:
         """As it is, and beside it what orders under way will make of it."""
@@ -71,4 +71,4 @@ class AssetDetail(APIView):
                 detail="None of your customers has an asset of this id, and no order under way "
                 "brings one. The list finds assets by customer.",
             )
-        return Response(documents.asset_document(known).model_dump(mode="json"))
+        return Response(asset_documents.asset_document(known).model_dump(mode="json"))

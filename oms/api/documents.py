@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from fulfillment import queries
 from fulfillment.conditions import KeptBy
-from fulfillment.definitions.customer import Entitlement
 from fulfillment.elements import fan_outs
 from fulfillment.models import (
     CaseCategory,
@@ -24,9 +23,11 @@ from fulfillment.models import (
     Severity,
 )
 from fulfillment.states import PlanState, TaskState
-from oms import assets, progress
+from oms import assets
+from oms.api.asset_documents import AssetOut, asset_document
 from oms.api.manual_documents import FanOutOut, ManualSummary, fan_out_document, manual_summary
-from oms.models import AssetState, Order, OrderItem
+from oms.api.progress_documents import FulfilmentOut, fulfilment_document
+from oms.models import Order, OrderItem
 from oms.queries import (
     active_holds,
     newest_plan,
@@ -53,45 +54,6 @@ class Progress(BaseModel):
     tasks: int
     done: int
     percent: int
-
-
-class PartOut(BaseModel):
-    """What is there, and what is missing; `partial` when both are something."""
-
-    partial: bool
-    there: list[str]
-    missing: list[str]
-
-
-class PartialOut(BaseModel):
-    """The five kinds of partial fulfilment. Tasks by key, items by `item_id`."""
-
-    operational: PartOut = Field(description="Tasks that are done.")
-    commercial: PartOut = Field(description="Items for which every task that they need is done.")
-    customer_visible: PartOut = Field(description="Milestones that are reached.")
-    billing: PartOut = Field(
-        description="Items that are billed; `missing` are active and not billed yet."
-    )
-    asset: PartOut = Field(description="Items that are active in the installed base.")
-
-
-class MandatoryTasks(BaseModel):
-    """Those without which the order can't complete; `share` is 0 to 1."""
-
-    mandatory: int
-    done: int
-    share: float
-
-
-class FulfilmentOut(BaseModel):
-    """How far the order is, computed from its tasks."""
-
-    tasks: MandatoryTasks
-    partial: PartialOut
-    entitled: PartOut = Field(description="Items that the customer may use now.")
-    entitlement: dict[str, Entitlement] = Field(
-        description="By item: whether it may be used before it is billed."
-    )
 
 
 class OrderSummary(BaseModel):
@@ -198,40 +160,6 @@ class HoldList(BaseModel):
     holds: list[HoldOut]
 
 
-class PendingOut(BaseModel):
-    """What an order under way will make of an asset; it is not so yet."""
-
-    order: str
-    item: str
-    change: ItemAction
-    expected_state: AssetState
-    offering: str
-    quantity: int
-    characteristics: dict[str, Any]
-    place: dict[str, Any]
-    since: datetime
-
-
-class AssetOut(BaseModel):
-    """A product instance as it really is. While it is only expected, `state` is null."""
-
-    id: str
-    customer: str
-    state: AssetState | None
-    since: datetime | None
-    offering: str | None
-    quantity: int | None
-    characteristics: dict[str, Any] | None
-    place: dict[str, Any] | None
-    order: str | None = Field(description="The order that changed it last.")
-    pending: list[PendingOut]
-
-
-class AssetPage(BaseModel):
-    assets: list[AssetOut]
-    next: str | None = Field(description="The next page, or null.")
-
-
 class Links(BaseModel):
     self: str
     timeline: str
@@ -333,7 +261,7 @@ def order_document(order: Order) -> OrderOut:
         items=_items(list(order.items.all())),
         faults=[FaultOut(**fault) for fault in order.faults],
         milestones=[MilestoneOut(**asdict(one)) for one in promises(order=order, plan=plan)],
-        fulfilment=_fulfilment(order, plan),
+        fulfilment=fulfilment_document(order, plan),
         assets=[asset_document(known) for known in assets.of_order(order)],
         waiting=_waiting(order, plan),
         manual_tasks=[manual_summary(manual) for manual in open_manual_tasks(order)],
@@ -363,60 +291,6 @@ def hold_document(hold: Hold) -> HoldOut:
         released_by=hold.released_by or None,
         released_at=hold.released_at,
         release_reason=hold.release_reason or None,
-    )
-
-
-def _fulfilment(order: Order, plan: Plan | None) -> FulfilmentOut:
-    plans = {} if plan is None else {order.fulfillment_id: plan}
-    found = progress.structured(orders=[order], plans=plans)[order.pk]
-    return FulfilmentOut(
-        tasks=MandatoryTasks(
-            mandatory=found.tasks.mandatory,
-            done=found.tasks.done,
-            share=round(found.tasks.share, 4),
-        ),
-        partial=PartialOut(
-            operational=_part(found.operational),
-            commercial=_part(found.commercial),
-            customer_visible=_part(found.customer_visible),
-            billing=_part(found.billing),
-            asset=_part(found.asset),
-        ),
-        entitled=_part(found.entitled),
-        entitlement=dict(found.entitlement),
-    )
-
-
-def _part(part: progress.Part) -> PartOut:
-    return PartOut(partial=part.is_partial, there=list(part.there), missing=list(part.missing))
-
-
-def asset_document(known: assets.Known) -> AssetOut:
-    real = known.real
-    return AssetOut(
-        id=known.asset_id,
-        customer=known.customer_id,
-        state=AssetState(real.state) if real else None,
-        since=real.since if real else None,
-        offering=real.offering if real else None,
-        quantity=real.quantity if real else None,
-        characteristics=real.characteristics if real else None,
-        place=real.place if real else None,
-        order=real.order.reference if real else None,
-        pending=[
-            PendingOut(
-                order=one.order.reference,
-                item=one.item.item_id,
-                change=ItemAction(one.change),
-                expected_state=AssetState(one.expected_state),
-                offering=one.offering,
-                quantity=one.quantity,
-                characteristics=one.characteristics,
-                place=one.place,
-                since=one.since,
-            )
-            for one in known.pending
-        ],
     )
 
 
