@@ -75,6 +75,8 @@ class _Place:
     inherited: bool = False
     """In a sub-process: its tasks stand where the task that uses it stands."""
     required: bool = True
+    needed: bool = True
+    """An element fails with it."""
     group: int | None = None
     enter: int | None = None
     depth: int = 0
@@ -128,7 +130,7 @@ class Assembly:
             "input": {},
             "outputs": outputs_of(task.outputs),
             "required": task.required and place.required and not element,
-            "needed": task.required and element,
+            "needed": task.required and place.needed and element,
             "irreversible": False,
             "retry": None,
             "call_timeout_seconds": 0,
@@ -237,6 +239,7 @@ class Assembly:
             item=item,
             inherited=True,
             required=task.required and place.required,
+            needed=place.needed and (task.required or name.endswith("~element")),
             group=place.group,
             enter=enter,
             depth=place.depth + 1,
@@ -269,15 +272,16 @@ class Assembly:
         enter: int,
         leave: int,
     ) -> None:
-        """ENTER before every root of a sub-process, LEAVE behind every end that is required."""
+        """ENTER before every root of a sub-process, LEAVE behind everything that is required.
+
+        Not only behind its last tasks: those may not come to exist.
+        """
         body = [(tasks[name], one) for name, by_item in ends.items() for one in by_item.values()]
-        awaited = {one.start for task, one in body if task.required}
-        entered = {edge.target for edge in self.edges}
-        passed_on = {edge.source for edge in self.edges if edge.target in awaited}
+        entered = {edge.target for edge in self.edges if not edge.when}
         for task, one in body:
             if one.start not in entered:
                 self.edges.append(Edge(source=enter, target=one.start, type=EdgeType.SUCCESS))
-            if task.required and one.end not in passed_on:
+            if task.required:
                 self.edges.append(Edge(source=one.end, target=leave, type=EdgeType.SUCCESS))
 
     # --- edges ---------------------------------------------------------------------------------

@@ -129,8 +129,9 @@ class Graph:
             enter = self.nodes[index].enter
             found[index] = enter is not None and found[enter]
             for edge in self.incoming[index]:
-                behind = found[edge.source] and not self.nodes[index].deferred
-                found[index] |= behind or self.is_choice(edge)
+                # An element stands behind its fan-out, whatever it waits for beside that.
+                loose = self.nodes[index].deferred and edge.type is not EdgeType.ELEMENT
+                found[index] |= self.is_choice(edge) or (found[edge.source] and not loose)
         return tuple(found)
 
     def is_choice(self, edge: Edge) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
-from fulfillment.states import TASK_SUCCESSFUL, TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 Place = tuple[int, int]
 Choices = Mapping[Place, frozenset[str]]
@@ -136,7 +136,7 @@ def runnable(
             exists = exist.get(edge.source, True)
             if exists is False:
                 continue
-            if exists is None:
+            if exists is None and not edge.when:
                 return False
         if edge.when:
             later.append(edge)
@@ -150,6 +150,63 @@ def _is_met(graph: Graph, edge: Edge, element: int, states: Mapping[Place, TaskS
         return states.get((edge.source, 0)) in TASK_SUCCESSFUL
     source = place_beside(graph=graph, node=edge.source, element=element)
     return states.get(source) in TASK_SUCCESSFUL
+
+
+def hopeless(
+    *,
+    graph: Graph,
+    states: Mapping[Place, TaskState],
+    choices: Callable[[int], Choices],
+    holds: Callable[[Place, str], bool],
+) -> set[Place]:
+    """The places that wait, directly or not, for what has failed and will never be there.
+
+    `choices` are those that an element can see. A place that may still come to exist is among
+    them as well, because others may wait for it.
+    """
+    found: set[Place] = set()
+    elements = sorted({element for _, element in states} | {0})
+    known = {element: choices(element) for element in elements}
+    exist = {
+        element: existence(graph=graph, element=element, choices=known[element])
+        for element in elements
+    }
+    for node in graph.nodes:  # In topological order.
+        for element in [0] if node.group is None else elements[1:]:
+            place = (node.index, element)
+            state = states.get(place)
+            if state in TASK_TERMINAL - TASK_SUCCESSFUL:
+                found.add(place)
+            elif state is TaskState.PENDING or (
+                state is None and exist[element][node.index] is None
+            ):
+                before = _still_needed(graph, place, states, exist[element], holds)
+                if not found.isdisjoint(before):
+                    found.add(place)
+    return found
+
+
+def _still_needed(
+    graph: Graph,
+    place: Place,
+    states: Mapping[Place, TaskState],
+    exist: Mapping[int, bool | None],
+    holds: Callable[[Place, str], bool],
+) -> list[Place]:
+    """What a place has to wait for, as far as that can be told by now."""
+    index, element = place
+    node = graph.nodes[index]
+    edges = graph.incoming[index]
+    if node.kind is NodeKind.GATHER:
+        return [(graph.nodes[edge.source].group or 0, 0) for edge in edges]
+    if node.deferred:
+        edges = tuple(edge for edge in edges if exist.get(edge.source, True) is not False)
+    certain = all(_is_met(graph, edge, element, states) for edge in edges if not edge.when)
+    return [
+        place_beside(graph=graph, node=edge.source, element=element)
+        for edge in edges
+        if not edge.when or (certain and place in states and holds(place, edge.when))
+    ]
 
 
 def in_selection_order(*, graph: Graph, places: Iterable[Place]) -> list[Place]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.graph import Graph, Node, NodeKind
 from fulfillment.definitions.names import names_under, output_type, roots_of
 from fulfillment.definitions.paths import MISSING
 
@@ -76,7 +76,7 @@ def node_names(
         every = isinstance(source, tuple)
         first = source[0] if isinstance(source, tuple) else source
         upstream = graph.nodes[first]
-        may_be_missing = node.deferred or bool(upstream.only_if) or first not in certain
+        may_be_missing = node.deferred or _may_be_skipped(graph, upstream) or first not in certain
         for name, output in upstream.outputs.items():
             more[f"tasks.{task}.{name}"] = output_type(
                 type_=output.type,
@@ -84,3 +84,14 @@ def node_names(
                 of_every_item=every,
             )
     return {**names, **more}
+
+
+def _may_be_skipped(graph: Graph, node: Node) -> bool:
+    """A fan-out and a sub-process are skipped with their beginning."""
+    beginning = node
+    if node.kind is NodeKind.LEAVE and node.enter is not None:
+        beginning = graph.nodes[node.enter]
+    elif node.kind is NodeKind.GATHER:
+        spread = graph.nodes[graph.predecessors[node.index][0]].group
+        beginning = node if spread is None else graph.nodes[spread]
+    return bool(beginning.only_if)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fulfillment.definitions.readiness import Place, following
-from fulfillment.engine import graphs
+from fulfillment.definitions.readiness import Place, hopeless
+from fulfillment.engine import graphs, places
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.rows import tasks_by_plan
+from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
+from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
 from fulfillment.states import (
     PLAN_SELECTABLE,
-    TASK_SUCCESSFUL,
-    TASK_TERMINAL,
     PlanState,
     TaskState,
 )
@@ -56,18 +56,22 @@ def _skip_unreachable(unit: Unit, plan: Plan) -> None:
 
     What waits for a task that a person has in hand may still come.
     """
-    graph = graphs.by_id(plan.graph_id)
-    tasks = _tasks(unit, plan)
-    ahead = [
-        (task.node, task.element) for task in tasks if task.state in TASK_TERMINAL - TASK_SUCCESSFUL
-    ]
-    unreachable: set[Place] = set()
-    while ahead:
-        behind = following(graph=graph, place=ahead.pop())
-        ahead.extend(place for place in behind if place not in unreachable)
-        unreachable.update(behind)
-    for task in tasks:
-        if task.state == TaskState.PENDING and (task.node, task.element) in unreachable:
+    tasks = {(task.node, task.element): task for task in _tasks(unit, plan)}
+
+    def holds(place: Place, condition: str) -> bool:
+        try:
+            return scope_of(unit, plan=plan, task=tasks[place]).holds(condition)
+        except ValueUnavailable:
+            return False
+
+    unreachable = hopeless(
+        graph=graphs.by_id(plan.graph_id),
+        states={place: TaskState(task.state) for place, task in tasks.items()},
+        choices=lambda element: places.choices(unit, plan=plan, element=element),
+        holds=holds,
+    )
+    for place, task in tasks.items():
+        if task.state == TaskState.PENDING and place in unreachable:
             unit.change_task(
                 task, Task.skip, cause="optional, and a task that it depends on did not succeed"
             )

@@ -8,7 +8,7 @@ from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.settlement import go_on
 from fulfillment.engine.unit import Unit
-from fulfillment.models import Task
+from fulfillment.models import FanOut, Task
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
 
@@ -43,12 +43,16 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
             and graph.nodes[one.node].group == spread
         ]
     again = [one for one in failed if graph.nodes[one.node].is_command]
+    reopened = {}
     for one in again:
         _send_anew(unit, one)
         if one.element:
-            _reopen(unit, one)
+            fan_out = _reopen(unit, one)
+            reopened[fan_out.node] = fan_out
     if again:
-        go_on(unit, wanted={plan.pk: []})
+        # Those that had not been begun when too many had failed may follow at once.
+        next_ones = [fanning.go_on(unit, plan=plan, fan_out=one) for one in reopened.values()]
+        go_on(unit, wanted={plan.pk: set().union(*next_ones)})
     return [one.key for one in again]
 
 
@@ -78,14 +82,15 @@ def _send_anew(unit: Unit, task: Task) -> None:
     )
 
 
-def _reopen(unit: Unit, task: Task) -> None:
+def _reopen(unit: Unit, task: Task) -> FanOut:
     """Its element counts as under way again, and the fan-out as open."""
     plan = unit.plans[task.plan_id]
     graph = graphs.by_id(plan.graph_id)
     spread = graph.nodes[task.node].group
     assert spread is not None
     fan_out = fanning.of(unit, plan=plan, node=spread)
-    fan_out.failed = [number for number in fan_out.failed if number != task.element]
+    if not _has_failed(unit, task):
+        fan_out.failed = [number for number in fan_out.failed if number != task.element]
     declared = graph.nodes[spread].fan_out
     assert declared is not None
     gather = places.at(unit, plan=plan, place=(declared.gather, 0))
@@ -95,3 +100,16 @@ def _reopen(unit: Unit, task: Task) -> None:
         cases.resolve_cases(
             unit, subjects=[cases.of_task(gather.pk)], resolution="Its elements are tried again."
         )
+    return fan_out
+
+
+def _has_failed(unit: Unit, task: Task) -> bool:
+    """Whether another task that its element needs has failed as well."""
+    plan = unit.plans[task.plan_id]
+    graph = graphs.by_id(plan.graph_id)
+    mine = graph.groups[graph.nodes[task.node].group or 0]
+    beside = [places.at(unit, plan=plan, place=(node, task.element)) for node in mine]
+    return any(
+        one is not None and one.state == TaskState.FAILED_FINAL and graph.nodes[one.node].needed
+        for one in beside
+    )

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
+from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import audit
 from fulfillment.errors import NothingToRetry
 from fulfillment.models import Command, FalloutCase, FanOut, Task
+from fulfillment.publishing import publish
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -196,3 +198,48 @@ def test_an_optional_fan_out_that_fails_does_not_keep_the_order(systems: Scripte
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     assert desk.states_of(order)["behind@1"] == "SKIPPED_BY_POLICY"
+
+
+def test_elements_that_were_not_begun_follow_as_soon_as_the_failed_ones_are_tried_again(
+    systems: ScriptedSystems,
+) -> None:
+    order = start(systems, list("abcd"), at_once=2)
+    systems.sends["enrich"] = [desk.rejected(), desk.succeeded(rows=2)]
+    desk.finish()
+    failed = desk.tasks_of(order)["enrich@1[1]"]
+    operations.retry(task_id=failed.pk, actor="ann", reason="the file was mended")
+    assert desk.states_of(order)["enrich@1[3]"] == "READY"
+    assert "enrich@1[4]" not in desk.states_of(order)
+
+
+def test_an_element_has_failed_until_all_that_it_needs_is_tried_again(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    publish(
+        definition=WorkflowDefinition.model_validate(
+            {
+                "workflow": "pair",
+                "version": 1,
+                "title": "Two tasks",
+                "subprocess": {},
+                "tasks": {name: desk.task(action=name) for name in ("left", "right")},
+            }
+        ),
+        published_by="a test",
+    )
+    desk.workflow(
+        {"each": desk.step(use="pair", for_each={"over": "${item.characteristics.list}"})}
+    )
+    systems.sends["left"] = [desk.rejected()]
+    systems.sends["right"] = [desk.rejected()]
+    order = desk.order(desk.item(characteristics={"list": [1]}))
+    desk.finish()
+    assert desk.states_of(order)["each@1"] == "FAILED_FINAL"
+    for name in ("left", "right"):
+        task = desk.tasks_of(order)[f"each/{name}@1[1]"]
+        operations.retry(task_id=task.pk, actor="ann", reason="mended")
+        desk.finish()
+        assert desk.states_of(order)["each@1"] == (
+            "FAILED_FINAL" if name == "left" else "SUCCEEDED"
+        )

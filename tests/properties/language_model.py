@@ -71,6 +71,8 @@ class Plan:
     """What people have to decide."""
     doubted: set[Place] = field(default_factory=set)
     """Sent again although nobody knows what became of an earlier send."""
+    given_up: set[Place] = field(default_factory=set)
+    """Skipped because of what has failed."""
     now: float = 0.0
     is_over: bool = False
 
@@ -146,7 +148,8 @@ class Plan:
         select = self.fast_path if select is None else select
         while self._come_to_exist() or self._fan_out() or (select and self._begin_all()):
             pass
-        self._reach_milestones()
+        if select is not False or not self.fast_path:
+            self._reach_milestones()
 
     def settle_down(self) -> None:
         """Nothing is left to be selected: it may be over, or wait for help."""
@@ -155,6 +158,7 @@ class Plan:
         if not self.mandatory_open:
             hopeless = [place for place in self._pending() if self.is_hopeless(place)]
             self.states.update(dict.fromkeys(hopeless, "SKIPPED_BY_POLICY"))
+            self.given_up.update(hopeless)
         self.is_over = not self.tasks_open and not self.mandatory_open
 
     @property
@@ -224,7 +228,11 @@ class Plan:
                 for key, node in self.nodes.items()
                 if key in (f"{task}@{node.item}", f"thing/{task}")
             ]
-            there = [key for key in carriers if self.states.get((key, 0)) in SUCCESSFUL]
+            there = [
+                key
+                for key in carriers
+                if self.states.get((key, 0)) in SUCCESSFUL and (key, 0) not in self.given_up
+            ]
             never = [key for key in carriers if self.exists(key, 0) is False]
             report = (self.subject, name, {})
             if there and len(there) + len(never) == len(carriers) and report not in self.reported:
@@ -405,6 +413,7 @@ class Plan:
         for place, awaited in self.awaits.items():
             if awaited == (subject, name) and self.states[place] in ("ACCEPTED", "AWAITING_MANUAL"):
                 self._told(place, values)
+                self.go_on(select=False)
         self.go_on()
 
     def decide(self, place: Place, outcome: str) -> None:
@@ -419,13 +428,14 @@ class Plan:
     def sweep(self) -> None:
         """What nobody has reported or decided in time."""
         due = [place for place, at in self.due.items() if at <= self.now]
-        for place in due:
+        for place in sorted(due, key=self.due.__getitem__):
             if self.states[place] == "ACCEPTED":
                 del self.due[place]
                 if self.nodes[place[0]].kind == "command":
                     self.hear(place, "lost")
                 else:
                     self._wait_is_over(place, self.nodes[place[0]].spec["wait"])
+                self.go_on(select=False)
         self.go_on()
         for place in set(due) & self.asked:
             otherwise = self.nodes[place[0]].spec["manual"]["otherwise"]

@@ -141,7 +141,7 @@ class Expansion:
         written = waits_written_out(used["tasks"])
         for task, by_item in body.items():
             for start, end, _ in by_item.values():
-                if not self.nodes[start].needs:
+                if all(need.when for need in self.nodes[start].needs):
                     self.nodes[start].needs.append(Need(enter.key))
                 if written[task].get("required", True):
                     leave.needs.append(Need(end))

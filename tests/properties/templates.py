@@ -224,7 +224,9 @@ class _Author:
         for need in needs:
             certain = not self.named(_of(need)).needs or task.spec.get("join") == "deferred"
             if "human" not in need and certain and self.maybe(20):
-                need["when"] = "not by what it brings itself"
+                need["when"] = "something"
+        for need in needs:
+            if "when" in need:
                 need["when"] = self.condition(task, certain=True)
         if self.maybe(10):
             otherwise = self.one_of("escalate", "fail", "continue")
@@ -245,27 +247,40 @@ class _Author:
 
     def settle_join(self, task: _Task) -> None:
         """It waits for all only if all of that can come to exist together."""
-        for one in task.spec["depends_on"]:
-            if "human" in one:
-                chosen = frozenset(one["outcomes"])
-                if chosen != frozenset(_proceeding(self.named(one["human"]))):
-                    task.needs[one["human"]] = chosen
-        together = dict(task.needs)
-        upstream = [self.named(_of(one)) for one in task.spec["depends_on"] if _of(one)]
-        if task.needs:
-            upstream += [self.named(name) for name in task.needs]
-        for source in upstream:
-            for chooser, labels in source.needs.items():
-                if self.named(chooser).kind == "manual":
-                    together[chooser] = together.get(chooser, labels) & labels
-                else:
-                    together[chooser] = together.get(chooser, frozenset()) | labels
+        creators = [self.named(name) for name in task.needs]
+        task.needs |= self.outcomes_for(task)
+        if not self.can_be(self.together(task, creators)):
+            task.spec["depends_on"] = [one for one in task.spec["depends_on"] if "human" not in one]
+            task.needs = {one.name: task.needs[one.name] for one in creators}
         if task.spec.get("join") == "deferred":
             return
-        if all(self.can_choose(chooser, labels) for chooser, labels in together.items()):
+        upstream = [self.named(_of(one)) for one in task.spec["depends_on"] if _of(one)]
+        together = self.together(task, creators + upstream)
+        if self.can_be(together):
             task.needs = together
         else:
             task.spec["join"] = "deferred"
+
+    def outcomes_for(self, task: _Task) -> dict[str, frozenset[str]]:
+        return {
+            one["human"]: frozenset(one["outcomes"])
+            for one in task.spec["depends_on"]
+            if "human" in one and set(one["outcomes"]) != set(_proceeding(self.named(one["human"])))
+        }
+
+    def together(self, task: _Task, upstream: list[_Task]) -> dict[str, frozenset[str]]:
+        """What has to be chosen so that all of them exist."""
+        found = dict(task.needs)
+        for source in upstream:
+            for chooser, labels in source.needs.items():
+                if self.named(chooser).kind == "manual":
+                    found[chooser] = found.get(chooser, labels) & labels
+                else:
+                    found[chooser] = found.get(chooser, frozenset()) | labels
+        return found
+
+    def can_be(self, choices: dict[str, frozenset[str]]) -> bool:
+        return all(self.can_choose(name, labels) for name, labels in choices.items())
 
     def can_choose(self, name: str, labels: frozenset[str]) -> bool:
         chooser = self.named(name)

@@ -135,6 +135,7 @@ def test_a_sub_process_stands_where_it_is_used() -> None:
         ("account/create@2", "SUCCESS", "account/check@2"),
         ("account/create@2", "SUCCESS", "account/extra@2"),
         ("account/create@2", "OUTPUT", "account@2"),
+        ("account/create@2", "SUCCESS", "account@2"),
         ("account/check@2", "SUCCESS", "account@2"),
         ("account@2", "OUTPUT", "two@2"),
     }
