@@ -235,7 +235,8 @@ class Plan:
             ]
             never = [key for key in carriers if self.exists(key, 0) is False]
             report = (self.subject, name, {})
-            if there and len(there) + len(never) == len(carriers) and report not in self.reported:
+            done = any(self.states[key, 0] != "SKIPPED_BY_POLICY" for key in there)
+            if done and len(there) + len(never) == len(carriers) and report not in self.reported:
                 self.reported.append(report)
 
     @property
