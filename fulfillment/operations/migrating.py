@@ -109,14 +109,15 @@ def _chosen(wanted: WorkflowDefinition, orders: Collection[str] | None) -> list[
                 f"There is no order {', '.join(missing[:10])}; nothing was changed. Orders are "
                 "named by their reference, such as O-17."
             )
-        return list(found.values())
+        return [found[reference] for reference in dict.fromkeys(orders)]
     active = Plan.objects.exclude(state__in=PLAN_TERMINAL)
     concerned = [
         graph_id
         for graph_id in active.values_list("graph_id", flat=True).distinct()
         if _versions(graphs.by_id(graph_id)).get(wanted.name, wanted.version) != wanted.version
     ]
-    return list(Fulfillment.objects.filter(plans__in=active.filter(graph__in=concerned)))
+    chosen = Fulfillment.objects.filter(plans__in=active.filter(graph__in=concerned))
+    return list(chosen.order_by("pk"))
 
 
 def _move(
