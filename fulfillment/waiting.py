@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
 from fulfillment import sentences
 from fulfillment.conditions import Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
-from fulfillment.definitions.graph import Node, NodeKind
+from fulfillment.definitions.graph import Node
 from fulfillment.engine import graphs, holds, targets
-from fulfillment.models import FanOut, Hold, HoldScope, ManualState, ManualTask, Plan, Task
+from fulfillment.inner_waits import Wait as Wait
+from fulfillment.inner_waits import asked, inner_wait, of_elements, under_way
+from fulfillment.models import Hold, HoldScope, Plan, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
 
 _WAITS: Mapping[TaskState, str] = {
@@ -42,29 +42,6 @@ _ELEMENTS_AT_MOST = 20
 """Tasks of one fan-out; what the others wait for reads alike."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Why one task has not succeeded yet."""
-
-    task_id: int
-    task: str
-    title: str
-    target: str
-    state: TaskState
-    reason: str
-    until: datetime | None
-    """When the engine looks at it again by itself; None when it is for somebody to go on."""
-    sends: int
-    """How often it has been sent."""
-    maximum_attempts: int
-    """How often it is at the most; 0 for what is sent to nobody."""
-    kept_by: KeptBy | None = None
-    """What keeps it back although, or even when, its time has come."""
-    kind: NodeKind = NodeKind.COMMAND
-    manual_id: int | None = None
-    """The manual task that somebody has to decide."""
-
-
 def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
     """Per fulfillment what its active plan waits for, the most pressing first.
 
@@ -80,54 +57,25 @@ def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
         .defer("outputs", "plan__context")
         .order_by("fulfillment_id", "node", "element")
     )
-    fan_outs = _under_way(fulfillment_ids)
+    fan_outs = under_way(fulfillment_ids=fulfillment_ids)
     tasks = _few_of_each_fan_out(tasks)
     fit = fitness(names={task.target_id for task in tasks if task.target_id})
     kept = holds_on([task for task in tasks if task.state in TASK_SENDABLE])
-    asked = _asked(tasks)
+    manual = asked(tasks)
     found: dict[int, list[Wait]] = {}
     for task in tasks:
         node = graphs.routed(task.plan.graph_id, task.node, task.route)
         wait = (
             _wait(task, node, fit.get(task.target_id), kept.get(task.pk, ()))
             if node.is_command
-            else _inner_wait(task, node, asked.get(task.pk))
+            else inner_wait(task=task, node=node, manual=manual.get(task.pk))
         )
         found.setdefault(task.fulfillment_id, []).append(wait)
     for task, fan_out in fan_outs:
-        found.setdefault(task.fulfillment_id, []).append(_elements(task, fan_out))
+        found.setdefault(task.fulfillment_id, []).append(of_elements(task=task, fan_out=fan_out))
     for waits in found.values():
         waits.sort(key=lambda wait: _LOOK_FIRST.index(wait.state))
     return found
-
-
-def _under_way(fulfillment_ids: Collection[int]) -> list[tuple[Task, FanOut]]:
-    """Fan-outs that have not ended, each with the task that ends with it."""
-    rows = (
-        FanOut.objects.filter(
-            plan__fulfillment_id__in=fulfillment_ids, plan__state__in=PLAN_SELECTABLE
-        )
-        .select_related("plan")
-        .defer("elements", "plan__context")
-    )
-    by_end = {}
-    for row in rows:
-        declared = graphs.by_id(row.plan.graph_id).nodes[row.node].fan_out
-        assert declared is not None
-        by_end[row.plan_id, declared.gather] = row
-    if not by_end:
-        return []
-    ends = Task.objects.filter(
-        plan_id__in={plan for plan, _ in by_end},
-        node__in={node for _, node in by_end},
-        element=0,
-        state=TaskState.PENDING,
-    ).select_related("plan")
-    return [
-        (task, by_end[task.plan_id, task.node])
-        for task in ends.defer("outputs", "plan__context").order_by("plan_id", "node")
-        if (task.plan_id, task.node) in by_end
-    ]
 
 
 def _few_of_each_fan_out(tasks: Sequence[Task]) -> list[Task]:
@@ -142,20 +90,6 @@ def _few_of_each_fan_out(tasks: Sequence[Task]) -> list[Task]:
                 continue
         kept.append(task)
     return sorted(kept, key=lambda task: (task.fulfillment_id, task.node, task.element))
-
-
-def _asked(tasks: Sequence[Task]) -> dict[int, ManualTask]:
-    """By task, what people have been asked and not decided."""
-    waiting = [
-        task.pk
-        for task in tasks
-        if task.state == TaskState.AWAITING_MANUAL
-        and graphs.by_id(task.plan.graph_id).nodes[task.node].kind is NodeKind.MANUAL
-    ]
-    if not waiting:
-        return {}
-    rows = ManualTask.objects.filter(task_id__in=waiting, state=ManualState.OPEN)
-    return {row.task_id: row for row in rows.defer("context", "instructions")}
 
 
 def holds_of(*, plan: Plan | None, order_reference: str, customer: str) -> list[Hold]:
@@ -204,58 +138,6 @@ def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
     }
 
 
-def _inner_wait(task: Task, node: Node, manual: ManualTask | None) -> Wait:
-    """The wait of what no target system does."""
-    state = TaskState(task.state)
-    before = task.blocked_reason
-    until: datetime | None = None
-    if manual is not None:
-        # The reason of the task says the same, without the time.
-        reason, until = sentences.of_manual(manual), manual.due_at
-    elif node.kind is NodeKind.WAIT and task.awaits and state is not TaskState.FAILED_FINAL:
-        reason = f"{sentences.of_wait(task, node)} {before}"
-        until = task.not_before if state is TaskState.ACCEPTED else None
-    elif node.kind is NodeKind.WAIT and state is TaskState.ACCEPTED:
-        reason, until = sentences.of_wait(task, node), task.not_before
-    elif node.kind is NodeKind.GATHER and state is TaskState.FAILED_FINAL:
-        reason = f"{before} Those that failed can be tried again."
-    elif state is TaskState.FAILED_FINAL:
-        reason = f"It is over, and not begun again by itself. {before}"
-    else:
-        reason = f"A person has to decide. {before}"
-    return Wait(
-        task_id=task.pk,
-        task=task.key,
-        title=node.title,
-        target="",
-        state=state,
-        reason=reason.strip(),
-        until=until,
-        sends=0,
-        maximum_attempts=0,
-        kind=node.kind,
-        manual_id=None if manual is None else manual.pk,
-    )
-
-
-def _elements(task: Task, fan_out: FanOut) -> Wait:
-    node = graphs.by_id(task.plan.graph_id).nodes[task.node]
-    under_way = fan_out.started - fan_out.done - len(fan_out.failed)
-    return Wait(
-        task_id=task.pk,
-        task=task.key,
-        title=node.title,
-        target="",
-        state=TaskState.PENDING,
-        reason=f"{sentences.of_fan_out(fan_out)}; {under_way} under way, of at most "
-        f"{fan_out.at_once} at once.",
-        until=None,
-        sends=0,
-        maximum_attempts=0,
-        kind=node.kind,
-    )
-
-
 def _wait(task: Task, node: Node, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
     state = TaskState(task.state)
     policy = targets.retry_policy(node, row=fit.row if fit else None)
@@ -266,6 +148,8 @@ def _wait(task: Task, node: Node, fit: Fitness | None, kept: Sequence[Hold]) -> 
         next=task.sends + 1,
         maximum=policy.maximum_attempts,
     )
+    if state is TaskState.READY and node.window is not None and task.not_before > task.changed_at:
+        sentence = f"Its window opens at {sentences.moment(task.not_before)}; it is sent then."
     if obstacle is not None:
         # What is only READY waits for nothing else.
         sentence = (

@@ -50,6 +50,8 @@ class Environment:
     public_url: str
     fast_path: bool
     scanner: bool
+    schedules: Path | None
+    """The file of scheduled jobs; None: there are none."""
     flower_password: str = field(repr=False)
     callback_secrets: CallbackSecrets
     webhook_allowed_origins: tuple[str, ...]
@@ -110,6 +112,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         ),
         fast_path=_flag(given, "OMS_FAST_PATH", default=True),
         scanner=_flag(given, "OMS_SCANNER", default=True),
+        schedules=_schedules(given),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
         callback_secrets=_callback_secrets(given),
         webhook_allowed_origins=_origins(given, "OMS_WEBHOOK_ALLOWED_ORIGINS"),
@@ -263,6 +266,11 @@ def _sender(given: Mapping[str, str]) -> str:
         raise EnvironmentInvalid(
             f"OMS_EMAIL_FROM is {given['OMS_EMAIL_FROM']!r}; {error}."
         ) from None
+
+
+def _schedules(given: Mapping[str, str]) -> Path | None:
+    value = given.get("OMS_SCHEDULES") or str(CHECKOUT / "templates" / "schedules.yaml")
+    return None if value == "off" else Path(value).expanduser().absolute()
 
 
 def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:

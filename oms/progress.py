@@ -117,7 +117,13 @@ def progress_of(
         for item in active
         if item not in unbilled or agreed.entitlement.get(item) is Entitlement.BEFORE_BILLING
     }
-    promised = dict.fromkeys(m.name for node in nodes for m in node.milestones)
+    # What is skipped will not come true, so nobody is waiting for it.
+    promised = dict.fromkeys(
+        milestone.name
+        for node in nodes
+        if states.get(node.index) != TaskState.SKIPPED_BY_POLICY
+        for milestone in node.milestones
+    )
 
     def of_items(there: Collection[int], among: Iterable[int]) -> Part:
         return _part(there, among, names=names)
@@ -193,7 +199,7 @@ def _not_taken(plans: Iterable[Plan]) -> dict[int, set[int]]:
     choices: dict[int, dict[Place, frozenset[str]]] = {plan_id: {} for plan_id in deciding}
     wanted = {n for plan in deciding.values() for n in graphs.by_id(plan.graph_id).choosers}
     for task in Task.objects.filter(
-        plan__in=deciding, node__in=wanted, element=0, state=TaskState.SUCCEEDED
+        plan__in=deciding, node__in=wanted, element=0, state__in=TASK_SUCCESSFUL
     ):
         graph = graphs.by_id(deciding[task.plan_id].graph_id)
         if task.node in graph.choosers:

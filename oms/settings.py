@@ -24,6 +24,7 @@ OMS_FAST_PATH = ENVIRONMENT.fast_path
 OMS_PUBLIC_URL = ENVIRONMENT.public_url
 OMS_SANDBOX_URL = ENVIRONMENT.sandbox_url
 OMS_WORKFLOWS = CHECKOUT / "templates" / "workflows"
+OMS_SCHEDULES = ENVIRONMENT.schedules
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
 OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
@@ -177,6 +178,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),
+    "submit-scheduled": _every(15, "oms.tasks.submit_scheduled"),
 }
 if ENVIRONMENT.scanner:
     CELERY_BEAT_SCHEDULE["scan-runnable"] = _every(2, "fulfillment.tasks.scan_runnable")

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from oms import delays, mailing
+from oms import delays, mailing, schedules
 from oms.intake import feasibility
 
 
@@ -26,3 +26,9 @@ def send_mail(**_: Any) -> int:
 def tell_delays(**_: Any) -> int:
     """Tell the customers of late orders, once."""
     return delays.tell_delays()
+
+
+@shared_task(name="oms.tasks.submit_scheduled")
+def submit_scheduled(**_: Any) -> int:
+    """Submit the orders of schedules that are due."""
+    return len(schedules.submit_due())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from django.core.management import call_command
 
 from adapters.contract import Capabilities, Command, Outcome
 from adapters.registry import register_adapter
@@ -22,7 +23,7 @@ from fulfillment.models import Fulfillment, ManualTask
 from fulfillment.publishing import publish
 from oms.api.requests import OrdersIn
 from oms.environment import CHECKOUT
-from oms.intake import workflows
+from oms.intake import feasibility, workflows
 from oms.intake.submission import submit
 from oms.models import Order
 from tests import desk
@@ -74,6 +75,7 @@ def open_shop(*names: str) -> None:
             idempotent=row["idempotent"],
             status_query=row["status_query"],
         )
+    call_command("calendars", "load", str(CHECKOUT / "templates" / "calendars.yaml"), verbosity=0)
     for name in names:
         for path in sorted((TEMPLATES / name).glob("v*.yaml"), key=_version):
             publish(definition=load_workflow(path=path), published_by="a test")
@@ -96,6 +98,7 @@ def order(name: str, **changes: Any) -> Order:
     (body,) = OrdersIn.model_validate({"orders": [sample(name, **changes)]}).orders
     (answer,) = submit(client=desk.client(), requests=[body.request()], actor="a test")
     assert not answer.faults, answer.faults
+    feasibility.assess()
     desk.finish()
     return Order.objects.get(reference=answer.reference)
 

@@ -78,9 +78,9 @@ class DecisionForm(ReasonForm):
     def __init__(self, manual: ManualTask, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.values = {f"{_VALUE}{name}": name for name in manual.fields}
-        for name, spec in manual.fields.items():
+        for name, spec in sorted(manual.fields.items(), key=lambda one: one[1]["optional"]):
             self.fields[f"{_VALUE}{name}"] = _field(name, spec)
-        self.order_fields([*self.values, "reason"])
+        self.order_fields([*(name for name in self.fields if name in self.values), "reason"])
 
     def entered(self) -> dict[str, Any]:
         """Values that were given, by their declared names."""
@@ -219,7 +219,11 @@ class ManualTaskAdmin(ReadOnlyAdmin):
             "original": manual,
             "badges": _badges(manual),
             "form": form,
-            "outcomes": [(name, in_words(name).capitalize()) for name in manual.outcomes],
+            # The database does not keep the order in which they were declared.
+            "outcomes": [
+                (name, in_words(name).capitalize())
+                for name in sorted(manual.outcomes, key=lambda name: (manual.outcomes[name], name))
+            ],
             "refusing": ", ".join(
                 in_words(name) for name, does in manual.outcomes.items() if does == "refuse"
             ),

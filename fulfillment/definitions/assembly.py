@@ -300,7 +300,9 @@ class Assembly:
                     self.edges.append(replace(edge, source=source.end, target=target.element))
         if isinstance(task, DecisionSpec):
             for branch in task.branches:
-                for chosen in _same_item(ends[branch], item):
+                # The waits that are written in a branch come to exist with it.
+                parts = [name for name in ends if name.partition("~")[0] == branch]
+                for chosen in (one for name in parts for one in _same_item(ends[name], item)):
                     self.edges.append(
                         Edge(
                             source=target.end,

@@ -161,5 +161,5 @@ def _arrow(
         label=", ".join(labels),
         condition=conditions.get((source, target), ""),
         x=points[route[-1]][0] - 10,
-        y=points[route[-1]][1] + BOX_HEIGHT / 2 - 5,
+        y=points[route[-1]][1] + BOX_HEIGHT / 2 - 9,
     )

@@ -69,10 +69,10 @@ def condition(graph: Graph, edge: Edge) -> str:
     """When the target of an edge comes to exist, or the edge does; empty for always."""
     if edge.when:
         return f"if {edge.when}"
+    if not graph.is_choice(edge):
+        return ""
     if edge.type is EdgeType.HUMAN:
         return " or ".join(edge.labels)
-    if edge.type is not EdgeType.CHOICE:
-        return ""
     decision = graph.nodes[edge.source].decision
     rules = [
         rule.when or "otherwise"

@@ -9,7 +9,7 @@ from fulfillment.engine import graphs
 from fulfillment.engine.rows import tasks_at
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 
 def load(unit: Unit, wanted: Mapping[int, Iterable[Place]]) -> None:
@@ -48,7 +48,7 @@ def choices(unit: Unit, *, plan: Plan, element: int) -> Choices:
     found = {}
     for place in wanted:
         task = at(unit, plan=plan, place=place)
-        if task is not None and task.state == TaskState.SUCCEEDED:
+        if task is not None and task.state in TASK_SUCCESSFUL:  # Skipped, it has chosen nothing.
             kind = graph.nodes[task.node].kind
             found[place] = chosen_by(kind=kind, outputs=task.outputs or {})
     return found

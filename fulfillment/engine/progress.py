@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fulfillment.definitions.readiness import Place, existence, following
+from fulfillment.definitions.readiness import Place, existence, following, place_beside
 from fulfillment.engine import branching, fanning, graphs, places
 from fulfillment.engine.port import Notice, PlanChange, registered
 from fulfillment.engine.subjects import of_order
@@ -12,6 +12,7 @@ from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Signal, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
+_DONE = TASK_SUCCESSFUL - {TaskState.SKIPPED_BY_POLICY}
 _IS_SHARED = "SELECT 1 FROM fulfillment_signal WHERE source = 'engine' AND event_id = %s"
 
 
@@ -26,10 +27,27 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
             _tell(unit, plan, PlanChange.TASK_SUCCEEDED, node=task.node)
         if node.milestones:
             reach_milestones(unit, plan=plan, node=task.node)
-        if task.node in graph.choosers and task.state == TaskState.SUCCEEDED:
+        if task.node in graph.choosers:
             found |= branching.branch(unit, plan=plan, task=task)
+        if task.state != TaskState.SUCCEEDED:
+            found |= beyond(unit, plan=plan, found=_left_out(unit, plan, task))
     if task.element:
         found |= beyond(unit, plan=plan, found=fanning.ended(unit, plan=plan, task=task))
+    return found
+
+
+def _left_out(unit: Unit, plan: Plan, task: Task) -> set[Place]:
+    """What is skipped with the beginning of a sub-process or of a fan-out."""
+    graph = graphs.by_id(plan.graph_id)
+    fan_out = graph.nodes[task.node].fan_out
+    inside = [node.index for node in graph.nodes if node.enter == task.node]
+    found: set[Place] = set()
+    for index in inside if fan_out is None else [fan_out.gather]:
+        place = place_beside(graph=graph, node=index, element=task.element)
+        one = places.at(unit, plan=plan, place=place)
+        if one is not None and one.state == TaskState.PENDING:
+            unit.change_task(one, Task.skip, cause=f"{task.key} is left out")
+            found.add(place)
     return found
 
 
@@ -56,7 +74,11 @@ def reach_milestones(unit: Unit, *, plan: Plan, node: int) -> None:
     for milestone in graph.nodes[node].milestones:
         wanted = [(carrier, 0) for carrier in carriers[milestone.name]]
         places.load(unit, {plan.pk: wanted})
-        if all(_is_there(unit, plan, place) for place in wanted):
+        # Skipping is no progress that a customer could be told of.
+        done = (places.at(unit, plan=plan, place=place) for place in wanted)
+        if all(_is_there(unit, plan, place) for place in wanted) and any(
+            task is not None and task.state in _DONE for task in done
+        ):
             _tell(
                 unit,
                 plan,

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # that time passes, which takes the sweeper a moment.
 _IN_TIME = """
 (t.target_id = '' AND t.state = 'ACCEPTED' AND t.not_before > fulfillment_now() - interval '1 min'
- OR t.state = 'READY' AND t.sends = 0 AND t.attempts = 0
+ OR t.state = 'READY' AND t.sends = 0
     AND t.not_before > t.changed_at AND t.not_before + c.stalls_after > fulfillment_now()
  OR t.state = 'AWAITING_MANUAL' AND EXISTS (
     SELECT 1 FROM fulfillment_manualtask m WHERE m.task_id = t.id AND m.state = 'OPEN'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -27,9 +28,13 @@ BEHAVIOURS: list[dict[str, Any]] = [
 ] + [{"match": {}, "behaviour": {"kind": "latency", "latency_ms": 80}}]
 
 
-def batch(*, count: int, run: str) -> list[dict[str, Any]]:
-    """`count` order bodies, the samples in turn, with external ids of this run's own."""
-    samples = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+def batch(*, count: int, run: str, more: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """`count` order bodies, the samples in turn, with external ids of this run's own.
+
+    `more` names folders of samples beside those of the demo.
+    """
+    paths = [path for folder in (".", *more) for path in sorted((FOLDER / folder).glob("*.json"))]
+    samples = [json.loads(path.read_text()) for path in paths]
     return [
         {**sample, "external_id": f"{sample['external_id']}-{run}-{number}"}
         for number, sample in enumerate(islice(cycle(samples), count), 1)

@@ -41,6 +41,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "OMS_FAST_PATH": "on" if environment.fast_path else "off",
         "OMS_WEBHOOK_ALLOWED_ORIGINS": ",".join(environment.webhook_allowed_origins),
         "OMS_SCANNER": "on" if environment.scanner else "off",
+        "OMS_SCHEDULES": str(environment.schedules or "off"),
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
     }

@@ -31,6 +31,7 @@ from rich.text import Text
 from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.stack import with_free_ports
 from tests.chaos import checker, misbehaviour
+from tests.chaos.decider import Decider
 from tests.chaos.evidence import Violation, collected
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.proxy import Proxy
@@ -73,7 +74,9 @@ class Run:
         home = read_environment().home
         self._subscriber = Subscriber(seed=options.seed)
         environment = replace(
-            with_free_ports(read_environment({"OMS_HOME": str(home / "chaos")})),
+            with_free_ports(
+                read_environment({"OMS_HOME": str(home / "chaos"), "OMS_SCHEDULES": "off"})
+            ),
             webhook_allowed_origins=(self._subscriber.origin,),
         )
         self._wire = Path(tempfile.mkdtemp(prefix="oms-wire-"))
@@ -123,6 +126,12 @@ class Run:
                 orders=options.orders,
                 seconds=options.seconds,
                 log=self._log,
+                everything=options.workflows == "all",
+            )
+            self._decider = Decider(
+                url=f"http://127.0.0.1:{self.stack.environment.web_port}",
+                key=key,
+                seed=options.seed,
             )
             world = World(stack=self.stack, proxy=self._proxy, script=self._script)
             self._nemesis = Nemesis(
@@ -133,10 +142,13 @@ class Run:
                 say=self._say,
             )
             self._submitter.start()
+            self._decider.start()
             with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
                 self._strike(world)
                 self._come_to_rest(world)
             self._submitter.stop()
+            self._decider.stop()
+            self._submitter.wrong.extend(self._decider.wrong)
             return self._verdict()
         finally:
             self.stack.stop()
@@ -382,6 +394,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="boundary")
+    parser.add_argument(
+        "--workflows",
+        choices=("all", "demo"),
+        default="all",
+        help="orders of every workflow, with people who decide, or those of the demo (default all)",
+    )
     parser.add_argument(
         "--failpoints",
         type=float,

@@ -90,9 +90,12 @@ def test_percentiles(values: list[float], half: float, most: float) -> None:
 def test_the_workflows_of_a_run_are_the_shipped_ones_in_a_hurry(tmp_path: Path) -> None:
     from fulfillment.definitions.loading import load_workflow
 
+    calls: set[float] = set()
     for path in _shipped():
         shipped, hurried = load_workflow(path=path), load_workflow(path=_in_a_hurry(path, tmp_path))
         tasks: Any = hurried.tasks
         assert set(tasks) == set(shipped.tasks)
         assert hurried.version > shipped.version
-        assert {task.timeouts.call.total_seconds() for task in tasks.values()} == {5}
+        commands = [task for task in tasks.values() if hasattr(task, "timeouts")]
+        calls |= {task.timeouts.call.total_seconds() for task in commands}
+    assert calls == {5}

@@ -154,5 +154,6 @@ def published() -> list[str]:
 def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> Desk:
     settings.OMS_SANDBOX_URL = sandbox.url
     call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
+    call_command("calendars", "load", "templates/calendars.yaml", verbosity=0)
     call_command("workflows", "publish", verbosity=0)
     return Desk(committed_db, sandbox)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from adapters.sandbox.systems import SYSTEMS
 from fulfillment import subscribers
 from fulfillment.engine import audit, deliveries, outbox
 from fulfillment.models import (
@@ -20,6 +19,7 @@ from fulfillment.models import (
     Purpose,
     Task,
 )
+from oms.demo import samples
 from oms.intake import feasibility
 from tests import desk
 from tests.crash import desk_worker
@@ -61,7 +61,11 @@ def test_one_crash_after_another(shop: Desk) -> None:
     shop.nothing_is_lost_or_done_twice()
 
 
-@pytest.mark.parametrize("target", [name for name in SYSTEMS if name != "blackbox"])
+ASKED = sorted({one["match"]["target"] for one in samples.BEHAVIOURS if "target" in one["match"]})
+"""The systems that the samples need: every kind of them is among these."""
+
+
+@pytest.mark.parametrize("target", ASKED)
 def test_a_system_that_did_it_for_a_worker_that_died_does_it_once(shop: Desk, target: str) -> None:
     """Whether it deduplicates, answers questions, both, or reports later."""
     desk_worker.submit()

@@ -30,6 +30,7 @@ from tests import desk
 from tests.desk import ScriptedSystems
 
 pytestmark = pytest.mark.django_db
+_CALENDARS = "templates/calendars.yaml"
 _TARGETS = str(CHECKOUT / "examples" / "targets" / "sandbox.yaml")
 _SHIPPED = list((CHECKOUT / "templates" / "workflows").glob("*/v*.yaml"))
 _SHOP = CHECKOUT / "templates" / "workflows" / "ecommerce-order" / "v1.yaml"
@@ -47,6 +48,7 @@ def test_the_shipped_workflows_have_no_faults() -> None:
 
 def test_publishing_twice_changes_nothing() -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     assert run("workflows", "publish").count("published\n") == len(_SHIPPED)
     before = list(WorkflowVersion.objects.values())
     assert run("workflows", "publish").count("unchanged") == len(_SHIPPED)
@@ -55,6 +57,7 @@ def test_publishing_twice_changes_nothing() -> None:
 
 def test_the_same_version_with_other_content_is_refused(tmp_path: Path) -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     run("workflows", "publish")
     changed = tmp_path / "v1.yaml"
     changed.write_text(_SHOP.read_text().replace("title: Ship the goods", "title: Send the goods"))
@@ -66,6 +69,7 @@ def test_the_same_version_with_other_content_is_refused(tmp_path: Path) -> None:
 
 def test_comments_and_formatting_are_not_content(tmp_path: Path) -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     run("workflows", "publish")
     same = tmp_path / "v1.yaml"
     same.write_text(_SHOP.read_text() + "\n# A remark.\n")
@@ -74,6 +78,7 @@ def test_comments_and_formatting_are_not_content(tmp_path: Path) -> None:
 
 def test_a_fault_names_file_line_and_path_and_nothing_is_published(tmp_path: Path) -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     broken = tmp_path / "broken.yaml"
     broken.write_text(
         _SHOP.read_text().replace("success: validate_order", "success: validate_odre")
@@ -93,6 +98,7 @@ def test_a_workflow_for_a_target_that_no_row_describes_is_refused() -> None:
 
 def test_published_versions_are_listed_shown_and_drawn() -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     run("workflows", "publish")
     assert "ecommerce-order v1" in run("workflows", "list")
     document = json.loads(run("workflows", "show", "ecommerce-order@1"))
@@ -114,8 +120,10 @@ def test_the_schema_for_editors_is_the_one_that_is_shipped() -> None:
 
 def test_loading_targets_keeps_what_an_operator_has_edited() -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     TargetSystem.objects.filter(pk="crm").update(sender_slots=3)
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     assert TargetSystem.objects.get(pk="crm").sender_slots == 3
     assert "crm updated" in run("targets", "load", _TARGETS, "--overwrite")
     assert TargetSystem.objects.get(pk="crm").sender_slots == 16
@@ -150,6 +158,7 @@ def test_a_target_on_an_undeclared_queue_fails_loudly() -> None:
 
 def test_where_the_sandbox_listens_is_not_written_into_the_row(settings: Any) -> None:
     run("targets", "load", _TARGETS)
+    run("calendars", "load", _CALENDARS)
     row = TargetSystem.objects.get(pk="crm")
     assert row.settings == {"base_url": "${sandbox_url}"}
     targets.check(row)

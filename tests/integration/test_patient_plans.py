@@ -156,3 +156,26 @@ def test_what_can_t_begin_is_stuck_although_a_person_has_it(
 ) -> None:
     run(rest=desk.step(wait={"until": "${order.requested_at}"}))
     assert len(flagged()) == 1
+
+
+def test_what_waits_for_its_window_has_its_time_once_that_is_open(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    hours = [(desk.now().hour + ahead) % 24 for ahead in (3, 5)]
+    window = {
+        "days": days,
+        "from": f"{hours[0]:02d}:00",
+        "to": f"{hours[1]:02d}:00",
+        "timezone": "UTC",
+    }
+    desk.target("alpha")
+    desk.workflow({"install": desk.task(window=window)}, stalls_after="PT15M")
+    order = desk.order()
+    clock(HOUR)
+    assert stuck.detect_stuck() == 0
+    opening = desk.tasks_of(order)["install@1"].not_before
+    clock((opening - desk.now()).total_seconds() + 5)
+    assert stuck.detect_stuck() == 0
+    clock(16 * 60)
+    assert stuck.detect_stuck() == 1

@@ -235,3 +235,16 @@ def test_the_order_document_and_its_graph_show_people_elements_and_branches(
     assert sum(each["elements"]["states"].values()) == each["elements"]["started"]
     labels = {tuple(edge["labels"]) for edge in graph["edges"] if edge["type"] == "choice"}
     assert labels == {("big",), ("small",)}
+
+
+def test_what_waits_for_its_window_says_when_that_opens(systems: ScriptedSystems) -> None:
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    opens = f"{(desk.now().hour + 3) % 24:02d}:00"
+    closes = f"{(desk.now().hour + 5) % 24:02d}:00"
+    window = {"days": days, "from": opens, "to": closes, "timezone": "UTC"}
+    desk.target("alpha")
+    desk.workflow({"install": desk.task(window=window)})
+    wait = the_wait(desk.order())
+    assert wait.reason.startswith("Its window opens at ")
+    assert wait.reason.endswith(f"{opens}:00 UTC; it is sent then.")
+    assert wait.until == Task.objects.get().not_before

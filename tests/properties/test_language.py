@@ -1,0 +1,35 @@
+"""The whole language against its model: any template, in whatever order things may happen."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.test import override_settings
+from hypothesis import given
+from pytest_django import DjangoDbBlocker
+
+from fulfillment.engine import sending
+from tests.properties.language_run import Run, Scenario, scenarios
+from tests.properties.search import search
+
+
+def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
+    with (
+        blocker.unblock(),
+        override_settings(OMS_FAST_PATH=scenario.fast_path),
+        transaction.atomic(),
+    ):
+        sending._drains.clear()
+        run = Run(scenario)
+        for step in scenario.steps:
+            run.take(step)
+        run.finish()
+        run.everything_ended()
+        transaction.set_rollback(True)
+
+
+@search(quick=150)
+@given(scenario=scenarios())
+def test_every_template_runs_as_it_says(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario
+) -> None:
+    play(scenario, django_db_blocker)
