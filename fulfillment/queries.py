@@ -87,6 +87,20 @@ def open_manual_tasks(*, fulfillment_ids: Collection[int]) -> dict[int, list[Man
     return found
 
 
+def how_it_stood(*, plan: Plan) -> dict[str, Any]:
+    """The tasks of a plan when another took its place, and which: empty while none has.
+
+    {"successor": plan id, "tasks": {key: state}, "elements": {node: {state: count}}}
+    """
+    row = Transition.objects.filter(
+        fulfillment_id=plan.fulfillment_id,
+        entity="plan",
+        entity_id=str(plan.pk),
+        name="supersede",
+    ).first()
+    return dict(row.details) if row is not None else {}
+
+
 def graph_document(*, plan: Plan) -> dict[str, Any]:
     """A plan's graph with the state of every task: {"nodes": […], "edges": […]}.
 

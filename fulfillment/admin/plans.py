@@ -41,8 +41,8 @@ from fulfillment.models import (
     Task,
     WorkflowVersion,
 )
-from fulfillment.queries import progress_of
-from fulfillment.states import TASK_TERMINAL, TaskState
+from fulfillment.queries import how_it_stood, progress_of
+from fulfillment.states import TASK_TERMINAL, PlanState, TaskState
 
 
 class TaskInline(ReadOnlyInline):
@@ -82,6 +82,7 @@ class PlanAdmin(Holdable, ReadOnlyAdmin):
         ("order_version", "version"),
         ("graph_link", "selection_due_at"),
         "transitions",
+        "before_it_was_replaced",
         "order_snapshot",
     )
     readonly_fields = (
@@ -90,6 +91,7 @@ class PlanAdmin(Holdable, ReadOnlyAdmin):
         "progress",
         "graph_link",
         "transitions",
+        "before_it_was_replaced",
         "order_snapshot",
     )
     inlines = (TaskInline,)
@@ -132,6 +134,10 @@ class PlanAdmin(Holdable, ReadOnlyAdmin):
             entity="plan",
             entity_id=plan.pk,
         )
+
+    @display(description="how it stood when another plan took its place")
+    def before_it_was_replaced(self, plan: Plan) -> str:
+        return pretty(how_it_stood(plan=plan)) if plan.state == PlanState.SUPERSEDED else "–"
 
     @display(description="the order when the plan was made")
     def order_snapshot(self, plan: Plan) -> str:

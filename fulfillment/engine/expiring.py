@@ -12,7 +12,7 @@ from fulfillment.definitions.readiness import Place, place_beside
 from fulfillment.engine import graphs, places
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.instantiation import instantiate
-from fulfillment.engine.reconciling import lost_track_before
+from fulfillment.engine.reconciling import has_lost_track
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Task
@@ -47,7 +47,7 @@ def set_aside(unit: Unit, *, plan: Plan, task: Task) -> set[Place] | None:
     if not found:
         return None
     too_often = [use for use in found if use.until and not _may_be_renewed(unit, use)]
-    if too_often or (task.attempts and lost_track_before(unit, task)):
+    if too_often or (task.attempts and has_lost_track(unit, task)):
         _give_to_a_person(unit, plan, task, too_often or found)
         return set()
     told = ", ".join(map(_told, found))

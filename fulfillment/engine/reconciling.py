@@ -27,8 +27,11 @@ SELECT EXISTS (
 
 def lost_track_before(unit: Unit, task: Task) -> bool:
     """Whether a send's outcome is still unknown; a target that can be asked has told it."""
-    if targets.get(task.target_id).status_query:
-        return False
+    return not targets.get(task.target_id).status_query and has_lost_track(unit, task)
+
+
+def has_lost_track(unit: Unit, task: Task) -> bool:
+    """Whether a send of it may still arrive: asking tells what is so far, not what is to come."""
     unit.raw.execute(_LOST_TRACK, [task.fulfillment_id, str(task.pk)], prepare=True)
     row = unit.raw.fetchone()
     return bool(row and row[0])

@@ -177,14 +177,19 @@ def test_a_retry_without_effect_takes_the_fresh_value(
     assert shipped(systems) == [{"slot": "A"}, {"slot": "B"}]
 
 
-def test_after_a_lost_answer_a_person_decides(systems: ScriptedSystems, clock: Clock) -> None:
+@pytest.mark.parametrize("queryable", [True, False])
+def test_after_a_lost_answer_a_person_decides(
+    systems: ScriptedSystems, clock: Clock, queryable: bool
+) -> None:
     order = start(systems, "reobtain", reserved("A", seconds=60), reserved("B", seconds=600))
-    desk.target("gamma", status_query=False)
+    desk.target("gamma", status_query=queryable, reconcile_after=timedelta(seconds=80))
     systems.sends["ship"] = [desk.unknown()]
+    systems.queries["ship"] = [desk.not_found()]
     desk.drain()
-    assert desk.states_of(order)["ship@1"] in ("READY", "OUTCOME_UNKNOWN")
-    clock(90)
-    desk.drain()
+    for _ in range(2):
+        clock(90)
+        desk.drain()
+    assert len(systems.queried) == int(queryable)
     assert len(shipped(systems)) == 1
     assert desk.states_of(order)["ship@1"] == "AWAITING_MANUAL"
     assert desk.states_of(order)["reserve@1"] == "SUCCEEDED"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from fulfillment import operations
+from fulfillment import operations, queries
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import audit, scanning, sweeping
 from fulfillment.errors import OrderUnknown, ReasonMissing, WorkflowUnknown
@@ -139,6 +139,10 @@ def test_the_old_plan_keeps_a_record_of_how_it_stood(systems: ScriptedSystems) -
         "tasks": {"one@1": "SUCCEEDED", "two@1": "READY", "three@1": "PENDING"},
     }
     assert of_plan(first) == {"three@1": "CANCELLED"}
+    assert (queries.how_it_stood(plan=first), queries.how_it_stood(plan=second)) == (
+        row.details,
+        {},
+    )
     operation = Operation.objects.get(kind="migrate_order")
     assert (operation.subject, operation.actor) == (f"order:{order.reference}", "an operator")
     assert operation.before == {"plan": first.pk, "workflows": {"thing": 1}}
