@@ -332,7 +332,8 @@ def sent_twice(systems: ScriptedSystems, clock: Callable[[float], None]) -> Clai
     desk.target("alpha", idempotent=False, asynchronous=True)
     desk.workflow({"one": desk.task(timeouts={"callback": "PT45S"})})
     systems.sends["one"] = [desk.accepted()]
-    systems.queries["one"] = [desk.failed("job_failed")]
+    later = timedelta(seconds=30)  # Not in the same breath, wherever the jitter falls.
+    systems.queries["one"] = [desk.failed("job_failed", retry_after=later)]
     desk.order()
     desk.drain()
     clock(60)

@@ -39,7 +39,9 @@ def test_orders_in_flight_survive_the_migration(
     committed_db: str, systems: ScriptedSystems
 ) -> None:
     desk.target("alpha")
-    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
+    # Its lease has to outlast the migrations.
+    one = desk.task(timeouts={"call": "PT5M"})
+    desk.workflow({"one": one, "two": desk.task(after=["one"])})
     orders = [desk.order(customer_id="C-9") for _ in range(6)]
     systems.sends["one"] = [desk.succeeded()]
     claims = desk.claim(limit=5)

@@ -60,7 +60,7 @@ def test_an_open_window_holds_nobody(systems: ScriptedSystems) -> None:
 
 def test_a_retry_waits_for_the_window_as_well(systems: ScriptedSystems, clock: Any) -> None:
     order = order_with(window=window(0, 1))
-    systems.sends["one"] = [desk.failed()]
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(hours=1))]
     desk.finish()
     task = desk.tasks_of(order)["one@1"]
     assert task.state == "FAILED_RETRYABLE"
