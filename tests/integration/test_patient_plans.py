@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fulfillment import operations
+from fulfillment import operations, sentences
 from fulfillment.engine import stuck, sweeping
 from fulfillment.models import FalloutCase, ManualTask, Plan
 from oms.models import Order
+from oms.queries import waits_as_a_whole
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -51,15 +52,21 @@ def test_a_plan_whose_manual_task_has_time_left_is_blocked_and_not_stuck(
     order = run(approve=desk.step(title="Approve it", manual=APPROVAL))
     plan = desk.plan_of(order)
     assert plan.state == "BLOCKED"
-    assert plan.blocked_reason == (
-        "approve@1: manager has to decide: Approve it (queue approvals)."
-    )
+    due = sentences.moment(ManualTask.objects.get().due_at)
+    asked = f"manager has to decide: Approve it (queue approvals), until {due}; then "
+    assert plan.blocked_reason == f"approve@1: {asked}somebody is told."
+    (whole,) = waits_as_a_whole(order=order, plan=plan)
+    assert whole.reason.startswith(f"It waits for people, who have time left. approve@1: {asked}")
+    assert whole.until == ManualTask.objects.get().due_at
     clock(4 * HOUR)
     assert flagged() == []
     assert not FalloutCase.objects.exists()
     clock(HOUR + 120)
     (reason,) = flagged()
     assert "manager should have decided by now" in reason
+    (whole,) = waits_as_a_whole(order=order, plan=desk.plan_of(order))
+    assert whole.reason == reason
+    assert reason.startswith("Nothing can move without help. approve@1: manager should have")
     # The overdue decision has a case of its own; one is enough.
     assert FalloutCase.objects.get().reason_code == "decision_overdue"
 
