@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from fulfillment import sentences
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine import events, graphs
@@ -44,7 +45,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
         opened_at=unit.now,
     )
     unit.new_manual.append(manual)
-    task.blocked_reason = f"{work.role} has to decide: {node.title} (queue {work.queue})."
+    task.blocked_reason = sentences.of_manual(manual)
     unit.change_task(task, Task.await_manual, cause="a person decides")
     _tell(unit, events.MANUAL_OPENED, manual, task)
 
@@ -114,9 +115,7 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
         return
     manual.due_at = None
     unit.decided.append(manual)
-    task.blocked_reason = (
-        f"{manual.role} should have decided by now: {manual.title} (queue {manual.queue})."
-    )
+    task.blocked_reason = sentences.of_manual(manual)
     unit.touched_tasks.add(task.pk)
     open_for_task(
         unit,

@@ -190,6 +190,7 @@ def _successor(
         mandatory_open=0,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
+        patient_until=unit.now + graph.stalls_after,
         created_at=unit.now,
     )
     unit.new_plans.append(successor)
