@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from django.db import transaction
 
 from fulfillment.definitions.calendars import window_fault
+from fulfillment.definitions.locking import resources_of
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
 from fulfillment.definitions.validation import validate
 from fulfillment.engine import calendars
 from fulfillment.engine.database import cursor
 from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
-from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
+from fulfillment.models import Resource, TargetSystem, WorkflowSelector, WorkflowVersion
 from fulfillment.published import definitions_in, library_of
 
 
@@ -38,6 +39,7 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
         definitions_in(library_of([definition])),
     )
     faults += _window_faults(definition)
+    faults += _lock_faults(definition)
     if faults:
         raise DefinitionInvalid(faults)
     with transaction.atomic(), cursor() as raw:
@@ -70,11 +72,31 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
             published_at=row[1],
             published_by=published_by,
         )
+        for resource, kept_by in resources_of(definition).items():
+            Resource.objects.get_or_create(name=resource, defaults={"kept_by": kept_by})
         WorkflowSelector.objects.bulk_create(
             WorkflowSelector(workflow=workflow, offering=offering, action=action)
             for offering, action in definition.selectors
         )
     return Publication(workflow=workflow, is_new=True)
+
+
+def _lock_faults(definition: WorkflowDefinition) -> list[Fault]:
+    """Resources that other workflows keep for longer, or for a shorter time."""
+    wanted = resources_of(definition)
+    known = dict(Resource.objects.filter(pk__in=wanted).values_list("name", "kept_by"))
+    words = {"PLAN": "for the whole order", "TASK": "for a task"}
+    return [
+        Fault(
+            code="definition.locked_in_both_ways",
+            path="locks" if kept_by == "PLAN" else "tasks",
+            message=f"Other workflows lock {name} {words[known[name]]}, this one {words[kept_by]}. "
+            "Two orders could wait for each other for ever: lock it in the same way, or call it "
+            "differently.",
+        )
+        for name, kept_by in wanted.items()
+        if known.get(name, kept_by) != kept_by
+    ]
 
 
 def _window_faults(definition: WorkflowDefinition) -> list[Fault]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from fulfillment.definitions import graph as g
 from fulfillment.definitions.assembly import Assembly, Used
 from fulfillment.definitions.durations import plain_seconds
+from fulfillment.definitions.node_kinds import locks_of
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault
 
@@ -63,8 +64,10 @@ def _decomposed(
             title=definition.title,
             billing_trigger=definition.billing_trigger.value if definition.billing_trigger else "",
             stalls_after_seconds=plain_seconds(definition.stalls_after),
+            locks=locks_of(definition.locks),
+            items=tuple(served),
         )
-        for definition in positions
+        for definition, served in positions.items()
     ]
     return g.arrange(workflows=workflows, nodes=assembly.nodes, edges=assembly.edges)
 

@@ -26,6 +26,7 @@ from fulfillment.definitions.nodes import (
     edge_from_document,
     node_document,
     node_from_document,
+    workflow_from_document,
 )
 from fulfillment.errors import DefinitionInvalid, Fault
 
@@ -222,7 +223,7 @@ class Graph:
             )
             raise DefinitionInvalid([Fault(code="graph.format", message=message, path="format")])
         return cls(
-            workflows=tuple(PlannedWorkflow(**workflow) for workflow in document["workflows"]),
+            workflows=tuple(map(workflow_from_document, document["workflows"])),
             nodes=tuple(node_from_document(node) for node in document["nodes"]),
             edges=tuple(edge_from_document(edge) for edge in document["edges"]),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fulfillment.definitions.calendar_specs import window_document
@@ -12,6 +12,7 @@ from fulfillment.definitions.nodes import (
     Compensation,
     Decision,
     Fallback,
+    Lock,
     Manual,
     Milestone,
     NodeKind,
@@ -26,6 +27,7 @@ from fulfillment.definitions.steps import (
     CommandSpec,
     CompensationSpec,
     DecisionSpec,
+    LockSpec,
     ManualSpec,
     NamedBranches,
     NoCompensation,
@@ -70,6 +72,7 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "retry": _retry(definition.retry_policy(task)),
         "call_timeout_seconds": plain_seconds(task.timeouts.call),
         "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
+        "locks": locks_of(task.locks),
         "window": None if task.window is None else window_document(task.window.window()),
         "fallbacks": tuple(
             Fallback(target=one.target, action=one.action, input=one.input, unless=one.unless)
@@ -82,6 +85,10 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         ),
         "no_compensation": undo.none if isinstance(undo, NoCompensation) else "",
     }
+
+
+def locks_of(declared: Sequence[LockSpec]) -> tuple[Lock, ...]:
+    return tuple(Lock(resource=one.resource, key=one.key, units=one.units) for one in declared)
 
 
 def _decision(task: DecisionSpec) -> Decision:

@@ -151,6 +151,16 @@ class Manual:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """What nobody else may use meanwhile (reference §9.1): `<resource>:<value of the key>`."""
+
+    resource: str
+    key: str
+    """Mapping text; without a value there is nothing to lock."""
+    units: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FanOut:
     over: str
     at_once: int
@@ -207,6 +217,8 @@ class Node:
     """An element fails when this task of it does."""
     enter: int | None = None
     """The ENTER node of the sub-process that it belongs to."""
+    locks: tuple[Lock, ...] = ()
+    """Taken before it is sent, kept until it has ended."""
     window: Mapping[str, Any] | None = None
     """When it may be sent (definitions.calendars); None: at any time."""
 
@@ -222,6 +234,21 @@ class PlannedWorkflow:
     title: str
     billing_trigger: str
     stalls_after_seconds: float
+    locks: tuple[Lock, ...] = ()
+    """Taken before the plan's first command, kept until the plan has ended."""
+    items: tuple[int, ...] = ()
+    """Positions of the items that it serves."""
+
+
+def workflow_from_document(document: Mapping[str, Any]) -> PlannedWorkflow:
+    """Also of a document that an older release wrote."""
+    return PlannedWorkflow(
+        **{
+            **document,
+            "locks": tuple(Lock(**entry) for entry in document.get("locks", ())),
+            "items": tuple(document.get("items", ())),
+        }
+    )
 
 
 def node_document(node: Node) -> dict[str, Any]:
@@ -256,6 +283,7 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
                 Fallback(**{**entry, "unless": tuple(entry.get("unless", ()))})
                 for entry in document.get("fallbacks", ())
             ),
+            "locks": tuple(Lock(**entry) for entry in document.get("locks", ())),
             "preconditions": tuple(
                 Precondition(**entry) for entry in document.get("preconditions", ())
             ),

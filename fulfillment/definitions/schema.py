@@ -21,6 +21,7 @@ from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.steps import (
     CommandSpec,
     JsonType,
+    Locks,
     Output,
     RetryPolicySpec,
     Scope,
@@ -105,6 +106,8 @@ class WorkflowDefinition(Closed):
     activation: Name | None = None
     messages: MessagesSpec = MessagesSpec()
     tell_delay_after: Duration = timedelta(hours=1)
+    locks: Locks = ()
+    """Taken before the first command, kept until the order's plan has ended."""
     feasibility: tuple[FeasibilityCheck, ...] = ()
     retry_policies: dict[Name, RetryPolicySpec] = {}
     milestones: dict[Name, MilestoneSpec] = {}

@@ -167,6 +167,20 @@ class Fallback(Closed):
     """Codes of refusals and failures that another way would not change."""
 
 
+class LockSpec(Closed):
+    """Something that nobody else may use meanwhile (reference §9.1)."""
+
+    resource: DashedName
+    """What kind of thing it is: customer, asset, location, phone-numbers."""
+    key: Text
+    """A mapping; which one of its kind. Without a value there is nothing to lock."""
+    units: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
+    """How much of it, where the resource has a capacity."""
+
+
+Locks = Annotated[tuple[LockSpec, ...], Field(max_length=10)]
+
+
 class CommandSpec(Step):
     target: DashedName
     action: Name
@@ -175,6 +189,8 @@ class CommandSpec(Step):
     irreversible: StrictBool = False
     retry: Retry = "standard"
     timeouts: TimeoutSpec = TimeoutSpec()
+    locks: Locks = ()
+    """Taken before it is sent, kept until it has ended."""
     window: WindowSpec | None = None
     """When it may be sent; otherwise it waits for the window to open."""
     fallback: tuple[Fallback, ...] = ()

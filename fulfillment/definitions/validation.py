@@ -21,6 +21,7 @@ from fulfillment.definitions.dependencies import (
 from fulfillment.definitions.expiry import check_expiry
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
+from fulfillment.definitions.locking import check_locks
 from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
@@ -75,6 +76,7 @@ def validate(
     if not any(task.required for task in definition.tasks.values()):
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)
+    check_locks(definition, report)
     _check_feasibility(definition, report)
     faults.extend(customer_faults(definition))
     faults.extend(billing_faults(definition))
@@ -179,6 +181,8 @@ def _check_reading(
     match task:
         case CommandSpec():
             inside.check_mapping(task.input, f"{path}.input")
+            for position, lock in enumerate(task.locks):
+                inside.check_mapping(lock.key, f"{path}.locks[{position}].key")
             for position, other in enumerate(task.fallback):
                 inside.check_mapping(other.input, f"{path}.fallback[{position}].input")
             _check_undo(definition, name, task, report)

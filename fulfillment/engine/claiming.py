@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,6 +26,7 @@ from fulfillment.engine import (
     graphs,
     hints,
     holds,
+    locking,
     settlement,
     windows,
 )
@@ -64,26 +65,27 @@ ORDER BY t.not_before LIMIT %s
 _RUNNABLE = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
 WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
-  AND t.not_before <= %s
+  AND t.waits_for_lock = '' AND t.not_before <= %s
   AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_sql(PLAN_SELECTABLE)}
-ORDER BY t.priority DESC, t.depth, t.id LIMIT %s
+ORDER BY t.priority DESC, t.rank, t.depth, t.id LIMIT %s
 """
 # Each row with a number for its attempt, given after the sort; one that is not used is a gap.
 _CLAIM = f"""
 SELECT {", ".join(f"t.{column}" for column in TASK_COLUMNS)},
-       p.graph_id, nextval('fulfillment_attempt_id_seq'), c.id, c.idempotency_key, c.action,
-       c.payload
+       p.graph_id, CASE WHEN NOT p.is_locked THEN p.locks END,
+       nextval('fulfillment_attempt_id_seq'), c.id, c.idempotency_key, c.action, c.payload
 FROM fulfillment_task t
 JOIN LATERAL (
-    SELECT p.state, p.graph_id FROM fulfillment_plan p WHERE p.id = t.plan_id LIMIT 1
+    SELECT p.state, p.graph_id, p.locks, p.is_locked
+    FROM fulfillment_plan p WHERE p.id = t.plan_id LIMIT 1
 ) p ON true
 JOIN LATERAL (
     SELECT * FROM fulfillment_command c WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
 ) c ON true
 WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
   AND (t.state = 'OUTCOME_UNKNOWN'
-       OR t.held_by_id IS NULL AND p.state IN {_sql(PLAN_SELECTABLE)})
-ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.depth, t.id
+       OR t.held_by_id IS NULL AND t.waits_for_lock = '' AND p.state IN {_sql(PLAN_SELECTABLE)})
+ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.rank, t.depth, t.id
 """
 # Without the ORM's view of its plan: that may be what can't be read.
 _PUT_OFF = f"""
@@ -132,7 +134,10 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
         if claims:
             return claims
         looks += 1
-        if seen.narrower_holds and _park_held(target, seen):
+        # Whoever makes way does so once, so this ends.
+        if locking.have_lined_up(task_ids=[row[1] for row in candidates]) or (
+            seen.narrower_holds and _park_held(target, seen)
+        ):
             looks = 0
     return []
 
@@ -228,6 +233,8 @@ class _Candidate:
 
     task: Task
     graph_id: int
+    plan_locks: Mapping[str, int]
+    """What its plan has still to lock before anything of it is sent."""
     attempt_id: int
     command_id: int
     idempotency_key: str
@@ -249,12 +256,40 @@ def _take(
     began = time.monotonic()
     wanted = _wanted(unit, task_ids)
     unit.adopt_tasks(candidate.task for candidate in wanted)
+    locksmith = _locksmith(unit, wanted)
     entry = admission.Admission(unit, target=target)
     wanted = _without_expired(unit, _without_shut(unit, wanted, entry.look.now))
     wanted = _without_suspects(_without_held(unit, entry.look, wanted), alone)
+    wanted = _without_locked(locksmith, wanted)
     taken = _within(entry.allowance(wanted=len(wanted)), wanted)
+    locksmith.write([candidate.task.pk for candidate in taken])
     entry.spend(calls=len(taken))
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
+
+
+def _locksmith(unit: Unit, wanted: Sequence[_Candidate]) -> locking.Locksmith:
+    """What is in doubt keeps its locks, and needs none to be asked for."""
+    return locking.Locksmith(
+        raw=unit.raw,
+        needs={
+            candidate.task.pk: locking.Need(
+                task_id=candidate.task.pk,
+                plan_id=candidate.task.plan_id,
+                fulfillment_id=candidate.task.fulfillment_id,
+                own=candidate.task.locks or {},
+                of_plan=candidate.plan_locks,
+            )
+            for candidate in wanted
+            if (candidate.task.locks or candidate.plan_locks) and not candidate.is_question
+        },
+        now=unit.now,
+    )
+
+
+def _without_locked(locksmith: locking.Locksmith, wanted: Sequence[_Candidate]) -> list[_Candidate]:
+    """What has to wait for a lock lines up for it, out of the way of everybody else."""
+    given = set(locksmith.give([candidate.task.pk for candidate in wanted]))
+    return [candidate for candidate in wanted if candidate.task.pk in given]
 
 
 def _wanted(unit: Unit, task_ids: list[int]) -> list[_Candidate]:
@@ -263,11 +298,12 @@ def _wanted(unit: Unit, task_ids: list[int]) -> list[_Candidate]:
     width = len(TASK_COLUMNS)
     candidates = []
     for row in unit.raw.fetchall():
-        graph_id, attempt_id, command_id, key, action, payload = row[width:]
+        graph_id, plan_locks, attempt_id, command_id, key, action, payload = row[width:]
         candidates.append(
             _Candidate(
                 task=task_from_row(row[:width]),
                 graph_id=graph_id,
+                plan_locks=locking.parsed(plan_locks),
                 attempt_id=attempt_id,
                 command_id=command_id,
                 idempotency_key=key,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fulfillment.definitions import locking
 from fulfillment.definitions.graph import Node
 from fulfillment.engine import graphs, windows
 from fulfillment.engine.idempotency import idempotency_key
-from fulfillment.engine.scope import scope_of
+from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Command, Plan, Task
 
@@ -17,7 +18,9 @@ _LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
 
 def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
     """Make a task READY with its command. Raises ValueUnavailable and NeverOpens."""
-    payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
+    scope = scope_of(unit, plan=plan, task=task) if node.input or node.locks else None
+    payload = scope.value(node.input) if scope is not None else {}
+    _name_locks(unit, plan, task, node, scope)
     revision = 1
     if _may_have_had_one(plan, task):
         revision += latest_revision(unit, task=task)
@@ -32,6 +35,30 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
         payload=payload,
         revision=revision,
     )
+
+
+def _name_locks(unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None) -> None:
+    """What the task, and with the first command its plan, has to lock before it is sent."""
+    if scope is not None and node.locks:
+        found = locking.named(node.locks, values=scope.values, names=scope.names)
+        task.locks = found or None
+    if plan.locks is None and plan.pk in unit.plans:
+        plan.locks = _of_plan(plan)
+        if plan.locks:
+            unit.touched_plans.add(plan.pk)
+
+
+def _of_plan(plan: Plan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for workflow in graphs.by_id(plan.graph_id).workflows:
+        if not workflow.locks:
+            continue
+        context = graphs.context_of(plan)
+        for position in workflow.items:
+            values = {"order": context["order"], "item": context["items"][str(position)]}
+            for name, units in locking.named(workflow.locks, values=values, names=None).items():
+                found[name] = max(found.get(name, 0), units)
+    return found
 
 
 def _may_have_had_one(plan: Plan, task: Task) -> bool:

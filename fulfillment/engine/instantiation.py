@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import graphs
+from fulfillment.engine import fairness, graphs
 from fulfillment.engine.database import allocate
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
@@ -49,6 +49,7 @@ def new_tasks(
                 state=TaskState.PENDING,
                 target_id=node.target,
                 priority=fulfillment.priority,
+                rank=fulfillment.rank + fairness.within(element=element, item=node.item),
                 depth=graph.depth[index],
                 required=node.required,
                 not_before=unit.now,

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import graphs
+from fulfillment.engine import fairness, graphs
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.instantiation import at_first, new_tasks
@@ -28,6 +28,7 @@ _FULFILLMENTS = Table(
     order_reference="text",
     correlation_id="text",
     priority="smallint",
+    rank="bigint",
     customer="text",
     business_key="text",
     audit_sequence="int",
@@ -63,18 +64,22 @@ class PlanRequest:
 def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -> list[int]:
     """Insert one row per order, owned by this unit until it commits. Ids in request order."""
     fresh = allocate(unit.raw, "fulfillment_fulfillment", len(requests))
+    ranks = fairness.ranks(
+        unit.raw, customers=[request.customer for request in requests], now=unit.now
+    )
     created = [
         LockedFulfillment(
             id=next(fresh),
             order_reference=request.order_reference,
             correlation_id=request.correlation_id,
             priority=request.priority,
+            rank=rank,
             customer=request.customer,
             business_key=request.business_key,
             audit_sequence=0,
             audit_head="",
         )
-        for request in requests
+        for request, rank in zip(requests, ranks, strict=True)
     ]
     _FULFILLMENTS.insert(
         unit.raw,
@@ -84,6 +89,7 @@ def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -
                 f.order_reference,
                 f.correlation_id,
                 f.priority,
+                f.rank,
                 f.customer,
                 f.business_key,
                 0,

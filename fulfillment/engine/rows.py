@@ -14,6 +14,8 @@ from fulfillment.models import Plan, Task
 TASK_COLUMNS = tuple(field.attname for field in Task._meta.concrete_fields)
 PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _OUTPUTS = TASK_COLUMNS.index("outputs")
+_LOCKS = TASK_COLUMNS.index("locks")
+_PLAN_LOCKS = PLAN_COLUMNS.index("locks")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 _TASKS_AT = (
     _TASKS
@@ -30,13 +32,22 @@ def task_from_row(row: Sequence[Any]) -> Task:
     values = list(row)
     if values[_OUTPUTS] is not None:
         values[_OUTPUTS] = json.loads(values[_OUTPUTS])
+    if values[_LOCKS] is not None:
+        values[_LOCKS] = json.loads(values[_LOCKS])
     return Task.from_db("default", TASK_COLUMNS, values)
 
 
 def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]:
     """Plans with `context` left as JSON text: most units never look into it."""
     raw.execute(_PLANS, [sorted(plan_ids)], prepare=True)
-    return [Plan.from_db("default", PLAN_COLUMNS, row) for row in raw.fetchall()]
+    return [_plan_from_row(row) for row in raw.fetchall()]
+
+
+def _plan_from_row(row: Sequence[Any]) -> Plan:
+    values = list(row)
+    if values[_PLAN_LOCKS] is not None:
+        values[_PLAN_LOCKS] = json.loads(values[_PLAN_LOCKS])
+    return Plan.from_db("default", PLAN_COLUMNS, values)
 
 
 def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -> list[Task]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import cases, failpoints, hints, holds
+from fulfillment.engine import cases, failpoints, hints, holds, locking
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
@@ -30,7 +30,8 @@ JOIN fulfillment_targetcondition k ON k.target_id = s.name AND k.paused_at IS NU
 WHERE EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'READY')
-      AND t.held_by_id IS NULL AND t.not_before <= (SELECT fulfillment_now())
+      AND t.held_by_id IS NULL AND t.waits_for_lock = ''
+      AND t.not_before <= (SELECT fulfillment_now())
 ) OR EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state = 'OUTCOME_UNKNOWN'
@@ -66,7 +67,7 @@ def scan() -> int:
     random.shuffle(names)
     targets = dict.fromkeys(names, 1)
     # Left behind when whoever released a hold has died before it let the tasks go.
-    targets.update(dict.fromkeys(holds.unpark(), 1))
+    targets.update(dict.fromkeys(holds.unpark() | locking.wake(), 1))
     hints.publish(targets=targets, wake_ups={})
     return selected
 

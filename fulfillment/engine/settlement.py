@@ -46,6 +46,7 @@ def settle(
 
     def work(unit: Unit, batch: Sequence[Result]) -> None:
         apply(unit, still_true(unit, batch))
+        unit.let_go()
         if called:
             admission.note_answers(
                 unit,

@@ -21,12 +21,19 @@ import psycopg
 from django.db import connection, transaction
 
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import chain, events, failpoints, flushing, hints
+from fulfillment.engine import chain, events, failpoints, flushing, hints, locking
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
-from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import (
+    PLAN_TERMINAL,
+    TASK_MOVING,
+    TASK_SUCCESSFUL,
+    TASK_TERMINAL,
+    PlanState,
+    TaskState,
+)
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,12 +41,14 @@ T = TypeVar("T")
 # The time is asked row by row, each when it has been locked: the latest comes after every lock.
 _LOCK = """
 SELECT locked.*, fulfillment_now() FROM (
-    SELECT id, order_reference, correlation_id, priority, customer, business_key,
+    SELECT id, order_reference, correlation_id, priority, rank, customer, business_key,
            audit_sequence, audit_head
     FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 ) locked
 """
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
+# A superseded plan leaves its locks to its successor.
+_LETS_GO = PLAN_TERMINAL - {PlanState.SUPERSEDED}
 _RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
 
 
@@ -51,6 +60,7 @@ class LockedFulfillment:
     order_reference: str
     correlation_id: str
     priority: int
+    rank: int
     customer: str
     business_key: str
     audit_sequence: int
@@ -92,6 +102,11 @@ class Unit:
     unstuck: set[int] = field(default_factory=set)
     """Plans that the detector had flagged, and that have moved in this unit."""
     touched_tasks: set[int] = field(default_factory=set)
+    letting_go: set[str] = field(default_factory=set)
+    """Locks that tasks and plans that have ended in this unit may keep."""
+    _freed_tasks: set[int] = field(default_factory=set)
+    _freed_plans: set[int] = field(default_factory=set)
+    _passed_on: bool = False
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -142,6 +157,9 @@ class Unit:
             )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
+        if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
+            self.letting_go.update(task.locks)
+            self._freed_tasks.add(task.pk)
         plan = self.plans[task.plan_id]
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
@@ -164,6 +182,9 @@ class Unit:
         before = str(plan.state)
         transition(plan)
         self.touched_plans.add(plan.pk)
+        if plan.is_locked and plan.state in _LETS_GO:
+            self.letting_go.update(plan.locks or ())
+            self._freed_plans.add(plan.pk)
         self.record(
             fulfillment_id=plan.fulfillment_id,
             entity="plan",
@@ -266,6 +287,23 @@ class Unit:
         self.wake_ups[target] = min(delay, self.wake_ups.get(target, delay))
 
     # --- the end -----------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """Release the locks of what has ended; before the condition of a target is locked."""
+        if not self.letting_go:
+            return
+        self._passed_on |= locking.release(
+            self.raw,
+            names=self.letting_go,
+            task_ids=self._freed_tasks,
+            plan_ids=self._freed_plans,
+        )
+        self.letting_go, self._freed_tasks, self._freed_plans = set(), set(), set()
+
+    @property
+    def passed_on(self) -> bool:
+        """Whether somebody may have a turn at a lock that this unit has released."""
+        return self._passed_on
 
     def notify_orders(self) -> None:
         """Hand the notices to the order desk; its transitions join the audit chain."""
@@ -373,6 +411,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
+        unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
         failpoints.reach("unit.before_commit")
@@ -381,11 +420,17 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit.hinted.pop(drained, None)
         if unit.heard:
             transaction.on_commit(hints.announce_events, robust=True)
+        if unit.passed_on:
+            transaction.on_commit(_call_up, robust=True)
         # What fails after the commit must not make the unit fail, or run again.
         transaction.on_commit(
             lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups), robust=True
         )
     return result
+
+
+def _call_up() -> None:
+    hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
 
 
 def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:

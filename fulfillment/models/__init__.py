@@ -5,6 +5,7 @@ from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severi
 from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.fan_out import FanOut
 from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
+from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
 from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
@@ -31,6 +32,8 @@ __all__ = [
     "Hold",
     "HoldScope",
     "InboundEvent",
+    "KeptBy",
+    "LockRelease",
     "ManualState",
     "ManualTask",
     "Operation",
@@ -38,6 +41,8 @@ __all__ = [
     "Plan",
     "PlanGraph",
     "Purpose",
+    "Resource",
+    "ResourceLock",
     "Severity",
     "Signal",
     "Subscription",

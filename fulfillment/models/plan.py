@@ -48,9 +48,18 @@ class Fulfillment(models.Model):
         db_default="",
         help_text="By which other orders may name it; opaque.",
     )
+    rank = models.BigIntegerField(
+        default=0, db_default=0, help_text="Its customer's fair share: the lower goes first."
+    )
     audit_sequence = models.IntegerField(default=0)
     audit_head = models.CharField(max_length=64, default="")
     created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            # The next order of a customer: behind those that it has already.
+            models.Index(fields=["customer", "-rank"], name="fulfillment_fair_share"),
+        ]
 
     def __str__(self) -> str:
         return self.order_reference
@@ -76,6 +85,10 @@ class Plan(StatefulModel):
     moving = models.PositiveIntegerField(
         default=0, help_text="Tasks in a state that the engine will leave by itself."
     )
+    locks = models.JSONField(
+        null=True, blank=True, help_text="What it keeps locked from its first command on."
+    )
+    is_locked = models.BooleanField(default=False, db_default=False)
     selection_due_at = models.DateTimeField(null=True, blank=True)
     blocked_reason = models.TextField(blank=True, default="")
     stalls_after = models.DurationField(default=timedelta(minutes=15))
@@ -198,6 +211,7 @@ class Task(StatefulModel):
         help_text="What has to be reported: the name and the subject of a signal.",
     )
     priority = models.SmallIntegerField(default=0)
+    rank = models.BigIntegerField(default=0, db_default=0)
     depth = models.PositiveIntegerField()
     required = models.BooleanField()
     not_before = models.DateTimeField()
@@ -217,6 +231,16 @@ class Task(StatefulModel):
         db_index=False,
         help_text="The hold that a claim has met; it is out of the workers' way until then.",
     )
+    locks = models.JSONField(
+        null=True, blank=True, help_text="What it has to lock before it is sent: name, units."
+    )
+    waits_for_lock = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The lock that a claim has met; it is out of the workers' way until then.",
+    )
     outputs = models.JSONField(null=True, blank=True)
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
@@ -234,10 +258,24 @@ class Task(StatefulModel):
             models.Index(
                 "target",
                 models.F("priority").desc(),
+                "rank",
                 "depth",
                 "id",
-                condition=models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True),
+                condition=models.Q(
+                    state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock=""
+                ),
                 name="task_claim_order",
+            ),
+            # A lock that is free again: whose turn it is.
+            models.Index(
+                "waits_for_lock",
+                "target",
+                models.F("priority").desc(),
+                "rank",
+                "depth",
+                "id",
+                condition=~models.Q(waits_for_lock=""),
+                name="task_lock_order",
             ),
             # The reconciliation: whoever has waited longest is asked for first.
             models.Index(

@@ -1,0 +1,237 @@
+"""Resource locks: taken in the claim, all or nothing; kept through unknown outcomes (§9.1).
+
+Whoever takes or releases a lock, or lines up for it, first holds a lock of the database on its
+name, in the order of names, after the fulfillments and before the target's condition. So a task
+that lines up is seen by whoever releases. Rows go with what their holder does, in the same
+transaction: a crash leaks none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from django.db import transaction
+
+from fulfillment.engine.database import Row, Table, cursor
+
+_ENTER = """
+SELECT pg_advisory_xact_lock(hashtextextended('fulfillment.lock:' || v.name, 0))
+FROM (SELECT unnest(%s::text[]) AS name ORDER BY 1) v
+"""
+_TAKEN = """
+SELECT name, units, plan_id, task_id FROM fulfillment_resourcelock WHERE name = ANY(%s::text[])
+"""
+_CAPACITY = "SELECT name, capacity FROM fulfillment_resource WHERE name = ANY(%s::text[])"
+_LOCKS = Table(
+    "fulfillment_resourcelock",
+    name="text",
+    units="int",
+    fulfillment_id="bigint",
+    plan_id="bigint",
+    task_id="bigint",
+    taken_at="timestamptz",
+)
+_LOCKED = "UPDATE fulfillment_plan SET is_locked = true WHERE id = ANY(%s::bigint[])"
+_LINE_UP = """
+UPDATE fulfillment_task t SET waits_for_lock = v.name
+FROM unnest(%s::bigint[], %s::text[]) AS v(id, name) WHERE t.id = v.id
+"""
+_LINED_UP = """
+SELECT 1 FROM fulfillment_task WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> '' LIMIT 1
+"""
+_RELEASE = """
+DELETE FROM fulfillment_resourcelock
+WHERE task_id = ANY(%s::bigint[]) OR plan_id = ANY(%s::bigint[]) AND task_id IS NULL
+"""
+_NEXT_TURN = """
+INSERT INTO fulfillment_lockrelease (name)
+SELECT v.name FROM unnest(%s::text[]) AS v(name)
+WHERE EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name)
+ON CONFLICT DO NOTHING
+"""
+_RELEASED = "SELECT name FROM fulfillment_lockrelease WHERE name > %s ORDER BY name LIMIT %s"
+# Of each target system the first in line: a lock must not lie idle because the first of all can't
+# be sent. What does not get it lines up again. Never waits for a row: without the fulfillment's
+# lock that could be a deadlock.
+_WAKE = """
+UPDATE fulfillment_task SET waits_for_lock = '' WHERE id IN (
+    SELECT t.id FROM fulfillment_task t WHERE t.id IN (
+        SELECT first.id FROM unnest(%s::text[]) AS v(name)
+        LEFT JOIN fulfillment_resource r ON r.name = split_part(v.name, ':', 1)
+        CROSS JOIN fulfillment_targetsystem s
+        CROSS JOIN LATERAL (
+            SELECT w.id FROM fulfillment_task w
+            WHERE w.waits_for_lock = v.name AND w.target_id = s.name
+            ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT coalesce(r.capacity, 1)
+        ) first
+    ) FOR NO KEY UPDATE OF t SKIP LOCKED
+) RETURNING target_id
+"""
+# What could not be woken because its row was in use is tried again.
+_DONE = """
+DELETE FROM fulfillment_lockrelease l
+WHERE l.name = ANY(%s::text[]) AND (
+    EXISTS (
+        SELECT 1 FROM fulfillment_resourcelock k WHERE k.name = l.name
+    ) OR NOT EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name)
+)
+"""
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """The locks that one task has to have before it is sent."""
+
+    task_id: int
+    plan_id: int
+    fulfillment_id: int
+    own: Mapping[str, int]
+    """Name -> units, kept until the task has ended."""
+    of_plan: Mapping[str, int]
+    """The same, kept until the plan has ended; empty when the plan has them already."""
+
+
+def parsed(document: Any) -> Mapping[str, int]:
+    """Locks as a row has them: JSON text from a raw cursor, or the value; none is {}."""
+    found: Mapping[str, int] = json.loads(document) if isinstance(document, str) else document or {}
+    return found
+
+
+@dataclass
+class Locksmith:
+    """Gives out locks within one claim, to whoever comes first in the selection order."""
+
+    raw: psycopg.Cursor[Row]
+    needs: Mapping[int, Need]
+    """By task; a task without locks is none of them."""
+    now: datetime
+    _free: dict[str, int] = field(default_factory=dict)
+    _had: dict[int, set[str]] = field(default_factory=dict)
+    _plans: dict[int, Need] = field(default_factory=dict)
+    """Whose locks of their own have been given to them now."""
+
+    def __post_init__(self) -> None:
+        """Waits for others who take or release the same; before the target's condition."""
+        names = {name for need in self.needs.values() for name in (*need.own, *need.of_plan)}
+        if not names:
+            return
+        wanted = sorted(names)
+        self.raw.execute(_ENTER, [wanted], prepare=True)
+        self.raw.execute(
+            _CAPACITY, [sorted({name.partition(":")[0] for name in names})], prepare=True
+        )
+        capacity: dict[str, int] = dict(self.raw.fetchall())
+        self._free = {name: capacity.get(name.partition(":")[0], 1) for name in names}
+        self.raw.execute(_TAKEN, [wanted], prepare=True)
+        for name, units, _, task_id in self.raw.fetchall():
+            self._free[name] -= units
+            if task_id in self.needs:
+                self._had.setdefault(task_id, set()).add(name)
+
+    def give(self, task_ids: Iterable[int]) -> list[int]:
+        """Those of the tasks, in their order, that may be sent; the others line up."""
+        given: list[int] = []
+        lining_up: dict[int, str] = {}
+        for task_id in task_ids:
+            need = self.needs.get(task_id)
+            lacking = "" if need is None else self._lacking(need)
+            if lacking:
+                lining_up[task_id] = lacking
+                continue
+            given.append(task_id)
+            if need is not None:
+                for name, units in self._new(need).items():
+                    self._free[name] -= units
+                if need.of_plan:
+                    self._plans.setdefault(need.plan_id, need)
+        if lining_up:
+            self.raw.execute(_LINE_UP, [list(lining_up), list(lining_up.values())], prepare=True)
+        return given
+
+    def write(self, task_ids: Collection[int]) -> None:
+        """The locks of those that are really sent; nobody has asked for another's meanwhile."""
+        rows: list[tuple[Any, ...]] = []
+        plans: dict[int, Need] = {}
+        for task_id in task_ids:
+            need = self.needs.get(task_id)
+            if need is None:
+                continue
+            had = self._had.get(task_id, set())
+            rows += [
+                (name, units, need.fulfillment_id, need.plan_id, task_id, self.now)
+                for name, units in need.own.items()
+                if name not in had
+            ]
+            if need.of_plan:
+                plans[need.plan_id] = need
+        rows += [
+            (name, units, need.fulfillment_id, need.plan_id, None, self.now)
+            for need in plans.values()
+            for name, units in need.of_plan.items()
+        ]
+        _LOCKS.insert(self.raw, rows)
+        if plans:
+            self.raw.execute(_LOCKED, [sorted(plans)], prepare=True)
+
+    def _new(self, need: Need) -> Counter[str]:
+        """What it still has to be given, by name."""
+        had = self._had.get(need.task_id, set())
+        wanted = Counter({name: units for name, units in need.own.items() if name not in had})
+        if need.plan_id not in self._plans:
+            wanted.update(need.of_plan)
+        return wanted
+
+    def _lacking(self, need: Need) -> str:
+        """The first lock that is not free; empty when all are."""
+        lacking = [name for name, units in self._new(need).items() if units > self._free[name]]
+        return min(lacking, default="")
+
+
+def have_lined_up(*, task_ids: Collection[int]) -> bool:
+    """Whether any of these is out of the claim's way now."""
+    with cursor() as raw:
+        raw.execute(_LINED_UP, [list(task_ids)], prepare=True)
+        return raw.fetchone() is not None
+
+
+def release(
+    raw: psycopg.Cursor[Row],
+    *,
+    names: Collection[str],
+    task_ids: Collection[int],
+    plan_ids: Collection[int],
+) -> bool:
+    """Let go of what these tasks and plans keep; `names` are all locks that they may have.
+
+    Returns whether others wait for them. Whose turn it is next is told after the commit
+    (`wake`), or by the scanner if this process dies.
+    """
+    raw.execute(_ENTER, [sorted(names)], prepare=True)
+    raw.execute(_RELEASE, [sorted(task_ids), sorted(plan_ids)], prepare=True)
+    raw.execute(_NEXT_TURN, [sorted(names)], prepare=True)
+    return raw.rowcount > 0
+
+
+def wake() -> set[str]:
+    """Call up those who are next in line for what is free. Returns the targets with work again."""
+    targets: set[str] = set()
+    last = ""
+    while True:
+        with transaction.atomic(), cursor() as raw:
+            raw.execute(_RELEASED, [last, _BATCH], prepare=True)
+            names = [row[0] for row in raw.fetchall()]
+            if not names:
+                return targets
+            # Before the rows are read again: nobody releases or lines up meanwhile.
+            raw.execute(_ENTER, [names], prepare=True)
+            raw.execute(_WAKE, [names], prepare=True)
+            targets.update(row[0] for row in raw.fetchall())
+            raw.execute(_DONE, [names], prepare=True)
+        last = names[-1]
