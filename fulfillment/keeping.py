@@ -68,7 +68,7 @@ def promising(tasks: Iterable[Task]) -> dict[int, list[int]]:
     wanted = {
         task.pk: task.awaits.partition(" ")[2].removeprefix(_ORDER)
         for task in tasks
-        if task.waits_for == Cause.MILESTONE
+        if task.waits_for == Cause.OTHER_ORDER
     }
     if not wanted:
         return {}
@@ -77,9 +77,4 @@ def promising(tasks: Iterable[Task]) -> dict[int, list[int]]:
             "business_key", "id"
         )
     )
-    own = {task.pk: task.fulfillment_id for task in tasks}
-    return {
-        task_id: [known[key]]
-        for task_id, key in wanted.items()
-        if key in known and known[key] != own[task_id]
-    }
+    return {task_id: [known[key]] for task_id, key in wanted.items() if key in known}

@@ -38,15 +38,15 @@ def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
                 command=f"manual decide {wait.manual_id} OUTCOME --reason REASON",
                 call=f"POST /api/v1/manual-tasks/{wait.manual_id}/decision",
             )
-        case Cause.MILESTONE | Cause.SIGNAL:
+        case Cause.MILESTONE | Cause.OTHER_ORDER | Cause.SIGNAL:
             yield Remedy(
                 action="report",
                 words="Ask whoever should report it; or report it, when it has happened.",
                 command=f"signals send NAME {order_reference}"
-                if wait.cause is Cause.MILESTONE
+                if wait.cause is not Cause.SIGNAL
                 else "signals send NAME --key KEY",
                 call=f"POST /api/v1/orders/{order_reference}/milestones"
-                if wait.cause is Cause.MILESTONE
+                if wait.cause is not Cause.SIGNAL
                 else "POST /api/v1/signals",
             )
         case Cause.REPAIR:

@@ -46,6 +46,8 @@ class Cause(enum.StrEnum):
     WINDOW = "WINDOW"
     """It may be sent at other hours."""
     MILESTONE = "MILESTONE"
+    OTHER_ORDER = "OTHER_ORDER"
+    """A milestone of another order."""
     SIGNAL = "SIGNAL"
     TARGET = "TARGET"
     """Its target system takes no more at the moment, or it is about to be sent."""

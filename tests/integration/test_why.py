@@ -194,6 +194,12 @@ EVERY_WAIT: dict[str, tuple[Callable[[], Order], Cause]] = {
         waiting_for({"milestone": "paid", "within": "P1D", "otherwise": "escalate"}),
         Cause.MILESTONE,
     ),
+    "milestone of another order": (
+        waiting_for(
+            {"milestone": "paid", "order": "NO-1", "within": "P1D", "otherwise": "escalate"}
+        ),
+        Cause.OTHER_ORDER,
+    ),
     "signal": (
         waiting_for({"signal": "paid", "key": "K", "within": "P1D", "otherwise": "escalate"}),
         Cause.SIGNAL,
@@ -285,7 +291,7 @@ def test_a_milestone_of_another_order_leads_to_that_order(systems: ScriptedSyste
     operations.pause_target(target="alpha", reason="They move house.", actor="anna")
     found = why_of(second)
     assert [(link.order_reference, str(link.wait.cause)) for link in found.chain] == [
-        (second.reference, "MILESTONE"),
+        (second.reference, "OTHER_ORDER"),
         (first.reference, "PAUSED"),
     ]
     assert found.remedies[0].command == "targets resume alpha --reason REASON"
