@@ -9,7 +9,7 @@ from dataclasses import replace
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Place, following, preceding
-from fulfillment.engine import admission, cases, failpoints, graphs, places, targets
+from fulfillment.engine import admission, cases, failpoints, graphs, overtaking, places, targets
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
@@ -80,8 +80,11 @@ def settle(
         raise failures[0]
 
 
-def apply(unit: Unit, results: Sequence[Result]) -> None:
-    """Apply outcomes to their tasks, select what became runnable, update the plans."""
+def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
+    """Apply outcomes to their tasks, select what became runnable, update the plans.
+
+    Returns them as they were understood: where the tasks are now, and which were overtaken.
+    """
     unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
     results = _where_they_are(unit, results)
     places.load(unit, _needed(unit, results))
@@ -89,7 +92,11 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
         unit.adopt_tasks(tasks_by_id(unit.raw, retired))  # Another stands in their place.
     wanted: dict[int, set[Place]] = {result.plan_id: set() for result in results}
     overcome: list[str] = []
+    commands = overtaking.look_up(unit, results)
+    understood: list[Result] = []
     for result in results:
+        result = replace(result, overtaken=overtaking.overtaken(unit, result, commands))
+        understood.append(result)
         task = unit.tasks[result.task_id]
         plan = unit.plans[task.plan_id]
         before = task.state
@@ -106,6 +113,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
     go_on(unit, wanted=wanted)
     cases.resolve_cases(unit, subjects=overcome, resolution="The task has succeeded since.")
     failpoints.reach("settlement.inside")
+    return understood
 
 
 def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:

@@ -1,0 +1,72 @@
+"""Commands that another of their task has taken the place of, and what is still told of them.
+
+Another way, a retry by hand and fresh values each make a new command, and only once the one
+before is known to have had no effect. What is told of that one afterwards does not settle the
+new one, whichever door it comes by: the answer to a call, a report, or a lease that ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fulfillment.engine.contradicting import Overtaken
+from fulfillment.engine.outcomes import Result
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Purpose, Task
+from fulfillment.states import TaskState
+
+_COMMANDS = """
+SELECT c.id, c.revision, c.target_id, c.action, c.idempotency_key,
+       EXISTS (
+           SELECT 1 FROM fulfillment_command n
+           WHERE n.task_id = c.task_id AND n.revision > c.revision)
+FROM fulfillment_command c WHERE c.id = ANY(%s::bigint[])
+"""
+Commands = Mapping[int, tuple[Overtaken, bool]]
+
+
+def look_up(unit: Unit, results: Sequence[Result]) -> Commands:
+    """The commands, by id, that may have been overtaken, and whether they have been by now.
+
+    Of the usual batch, answers to calls that their tasks still wait for, none: no statement.
+    """
+    several = {task_id for task_id, count in _per_task(results).items() if count > 1}
+    doubtful = {
+        result.command_id
+        for result in results
+        if result.command_id is not None
+        and (result.task_id in several or not _is_awaited(unit.tasks[result.task_id], result))
+    }
+    if not doubtful:
+        return {}
+    unit.raw.execute(_COMMANDS, [sorted(doubtful)], prepare=True)
+    return {
+        command_id: (
+            Overtaken(revision=revision, target=target, action=action, idempotency_key=key),
+            is_overtaken,
+        )
+        for command_id, revision, target, action, key, is_overtaken in unit.raw.fetchall()
+    }
+
+
+def overtaken(unit: Unit, result: Result, known: Commands) -> Overtaken | None:
+    """The command that a result is about, if it has been overtaken; also within this unit."""
+    if result.command_id is None or result.command_id not in known:
+        return None
+    command, is_overtaken = known[result.command_id]
+    if is_overtaken or any(new.task_id == result.task_id for new in unit.new_commands):
+        return command
+    return None
+
+
+def _per_task(results: Sequence[Result]) -> Counter[int]:
+    return Counter(result.task_id for result in results)
+
+
+def _is_awaited(task: Task, result: Result) -> bool:
+    """Whether it answers the very call that the task is in: nothing can have come between."""
+    if result.attempt_id is None or result.attempt_number != task.attempts:
+        return False
+    in_call = TaskState.DISPATCHED if result.purpose is Purpose.SEND else TaskState.OUTCOME_UNKNOWN
+    return bool(task.state == in_call)
