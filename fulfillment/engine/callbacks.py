@@ -166,7 +166,8 @@ def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
         return Receipt(disposition=Disposition.UNMATCHED, duplicate=False)
     disposition = _apply(unit, report, command)
     _dispose(unit, event_id, disposition, command.task_id, [])
-    if is_parked and unit.tasks[command.task_id].state in TASK_SUCCESSFUL:
+    task = unit.tasks.get(command.task_id)
+    if is_parked and task is not None and task.state in TASK_SUCCESSFUL:
         resolve_cases(
             unit,
             subjects=[_subject(command)],
@@ -223,7 +224,7 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         attempt_number=_attempt_number(unit, report, command, attempts),
     )
     (result,) = apply(unit, [result])
-    return _disposition(unit.tasks[command.task_id], before, result)
+    return _disposition(unit.tasks[result.task_id], before, result)
 
 
 def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:

@@ -86,7 +86,7 @@ def done_after_all(
     """
     explanation = (
         f"{command.target} did {command.action} after all, although that had been given up and "
-        f"another command had taken its place. {_advice(unit, task, command)}"
+        f"another command had taken its place. {_advice(unit, task, node, command)}"
     )
     tell(unit, task=task, news=explanation)
     if task.state not in TASK_TERMINAL:
@@ -134,8 +134,8 @@ def tell(unit: Unit, *, task: Task, news: str) -> None:
         unit.touched_tasks.add(task.pk)
 
 
-def _advice(unit: Unit, task: Task, given_up: Overtaken) -> str:
-    target, action, is_sent = _newest(unit, task)
+def _advice(unit: Unit, task: Task, node: Node, given_up: Overtaken) -> str:
+    target, action, is_sent = _newest(unit, task, node)
     if task.state in TASK_SUCCESSFUL:
         return f"{target} has done {action} meanwhile: it has been done twice. Undo one of them."
     if task.state in TASK_TERMINAL:
@@ -154,15 +154,14 @@ def _advice(unit: Unit, task: Task, given_up: Overtaken) -> str:
     )
 
 
-def _newest(unit: Unit, task: Task) -> tuple[str, str, bool]:
+def _newest(unit: Unit, task: Task, node: Node) -> tuple[str, str, bool]:
     """Target and action of the task's newest command, and whether it may have been sent."""
     for command in unit.new_commands:
         if command.task_id == task.pk:
             return command.target_id, command.action, False
     unit.raw.execute(_NEWEST, [task.pk], prepare=True)
     row = unit.raw.fetchone()
-    assert row is not None
-    return row[0], row[1], row[2]
+    return (row[0], row[1], row[2]) if row else (node.target, node.action, False)
 
 
 def _kept(node: Node, outcome: Outcome) -> dict[str, Any]:

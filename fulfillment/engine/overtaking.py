@@ -8,22 +8,41 @@ new one, whichever door it comes by: the answer to a call, a report, or a lease 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fulfillment.engine.contradicting import Overtaken
 from fulfillment.engine.outcomes import Result
+from fulfillment.engine.rows import tasks_by_id
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose, Task
 from fulfillment.states import TaskState
 
 _COMMANDS = """
-SELECT c.id, c.revision, c.target_id, c.action, c.idempotency_key,
+SELECT c.id, c.task_id, c.revision, c.target_id, c.action, c.idempotency_key,
        EXISTS (
            SELECT 1 FROM fulfillment_command n
            WHERE n.task_id = c.task_id AND n.revision > c.revision)
 FROM fulfillment_command c WHERE c.id = ANY(%s::bigint[])
 """
-Commands = Mapping[int, tuple[Overtaken, bool]]
+_ANEW = """
+SELECT o.id, n.id FROM fulfillment_task o
+JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id AND p.id > o.plan_id
+JOIN fulfillment_task n ON n.plan_id = p.id AND n.key = o.key AND n.round = 0
+WHERE o.id = ANY(%s::bigint[]) ORDER BY o.id, n.id
+"""
+Commands = Mapping[int, tuple[int, Overtaken, bool]]
+"""By id: its task, itself, and whether it has been overtaken."""
+
+
+def begun_anew(unit: Unit, tasks: Iterable[Task]) -> dict[int, Task]:
+    """By the id of a task that failed in a plan that was replaced: the one in its place now."""
+    failed = [task.pk for task in tasks if task.state == TaskState.FAILED_FINAL and not task.round]
+    if not failed:
+        return {}
+    unit.raw.execute(_ANEW, [failed], prepare=True)
+    found: dict[int, int] = dict(unit.raw.fetchall())
+    unit.adopt_tasks(tasks_by_id(unit.raw, set(found.values()) - unit.tasks.keys()))
+    return {old: unit.tasks[new] for old, new in found.items()}
 
 
 def look_up(unit: Unit, results: Sequence[Result]) -> Commands:
@@ -43,10 +62,11 @@ def look_up(unit: Unit, results: Sequence[Result]) -> Commands:
     unit.raw.execute(_COMMANDS, [sorted(doubtful)], prepare=True)
     return {
         command_id: (
+            task_id,
             Overtaken(revision=revision, target=target, action=action, idempotency_key=key),
             is_overtaken,
         )
-        for command_id, revision, target, action, key, is_overtaken in unit.raw.fetchall()
+        for command_id, task_id, revision, target, action, key, is_overtaken in unit.raw.fetchall()
     }
 
 
@@ -54,8 +74,12 @@ def overtaken(unit: Unit, result: Result, known: Commands) -> Overtaken | None:
     """The command that a result is about, if it has been overtaken; also within this unit."""
     if result.command_id is None or result.command_id not in known:
         return None
-    command, is_overtaken = known[result.command_id]
-    if is_overtaken or any(new.task_id == result.task_id for new in unit.new_commands):
+    task_id, command, is_overtaken = known[result.command_id]
+    if (
+        task_id != result.task_id
+        or is_overtaken
+        or any(new.task_id == result.task_id for new in unit.new_commands)
+    ):
         return command
     return None
 

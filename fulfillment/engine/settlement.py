@@ -117,7 +117,10 @@ def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
 
 
 def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
-    """A task that was under way when its plan was replaced belongs to the plan that took over."""
+    """A task that was under way when its plan was replaced belongs to the plan that took over.
+
+    One that had failed stayed behind, and what is told of it is about the one that began anew.
+    """
     astray = {
         result.task_id
         for result in results
@@ -126,13 +129,17 @@ def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
     if not astray:
         return list(results)
     tasks = {task.pk: task for task in tasks_by_id(unit.raw, astray)}
+    anew = overtaking.begun_anew(unit, tasks.values())
+    tasks |= anew
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks.values()}))
     return [
         replace(
             result,
+            task_id=tasks[result.task_id].pk,
             plan_id=tasks[result.task_id].plan_id,
             node=tasks[result.task_id].node,
             element=tasks[result.task_id].element,
+            attempt_number=None if result.task_id in anew else result.attempt_number,
         )
         if result.task_id in tasks
         else result

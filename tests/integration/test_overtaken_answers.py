@@ -10,7 +10,7 @@ import pytest
 
 from adapters.contract import Outcome
 from fulfillment import operations
-from fulfillment.engine import callbacks, sweeping
+from fulfillment.engine import callbacks, stuck, sweeping
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Attempt, Command, Disposition, FalloutCase, Task, Transition
 from oms.models import Order
@@ -354,3 +354,88 @@ def test_a_fallback_begins_with_clean_counts(systems: ScriptedSystems) -> None:
     task = Task.objects.get()
     assert (task.target_id, task.lost_leases, task.unanswered_queries) == ("beta", 0, 0)
     assert task.reference == ""
+
+
+def test_the_case_of_what_was_done_after_all_is_the_reason_why_nothing_moves(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    _, claim = overtaken_on_the_wire()
+    desk.settle(desk.result(claim, desk.succeeded(receipt="A")))
+    clock(3600)
+    stuck.detect_stuck()
+    assert [case.reason_code for case in FalloutCase.objects.all()] == ["done_after_all"]
+
+
+def test_an_answer_that_was_lost_of_the_way_before_is_no_doubt_about_this_one(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    desk.target("alpha")
+    desk.target("beta", status_query=False)
+    desk.target("gamma")
+    desk.workflow(
+        {
+            "one": desk.task(
+                fallback=[
+                    {"target": "beta", "action": "two"},
+                    {"target": "gamma", "action": "three"},
+                ]
+            )
+        }
+    )
+    order = desk.order()
+    systems.sends["one"] = [desk.unknown()]
+    systems.queries["one"] = [desk.rejected()]
+    systems.sends["two"] = [desk.failed(retryable=False)]
+    desk.finish()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert systems.actions() == ["one", "two", "three"]
+
+
+def test_what_never_arrived_is_tried_by_hand_as_often_as_at_first(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    """The calls of the command before do not count."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(retry={"maximum_attempts": 1})})
+    order = desk.order()
+    systems.sends["one"] = [desk.unknown()] * 100
+    systems.queries["one"] = [desk.not_found()] * 100
+    for _ in range(8):
+        desk.drain()
+        clock(600)
+    assert desk.states_of(order) == {"one@1": "FAILED_FINAL"}
+    sends = len(systems.sent)
+    operations.retry(task_id=Task.objects.get().pk, actor="a person", reason="mended")
+    for _ in range(8):
+        desk.drain()
+        clock(600)
+    assert len(systems.sent) == 2 * sends
+
+
+@pytest.mark.parametrize("door", ["call", "report"])
+def test_what_began_anew_under_another_plan_is_not_done_a_second_time(
+    systems: ScriptedSystems, door: str
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(input={"amount": 1})})
+    order = desk.order()
+    (claim,) = desk.claim("alpha")
+    report(desk.rejected(), event="no")
+    desk.workflow({"one": desk.task(input={"amount": 2})}, version=2)
+    (moved,) = operations.migrate_orders(
+        workflow="thing", version=None, orders=[order.reference], reason="mended", actor="a person"
+    )
+    assert moved.verdict is operations.Verdict.MOVED
+    if door == "call":
+        desk.settle(desk.result(claim, desk.succeeded()))
+    else:
+        key = claim.command.idempotency_key
+        late = callbacks.Report(
+            source="alpha", event_id="E", idempotency_key=key, outcome=desk.succeeded(), body={}
+        )
+        assert callbacks.receive(report=late).disposition is Disposition.CONFLICTING
+    desk.finish()
+    states = dict(Task.objects.values_list("plan__version", "state"))
+    assert (states, systems.sent) == ({1: "FAILED_FINAL", 2: "AWAITING_MANUAL"}, [])
+    assert conflict().facts["done_after_all_1"]["idempotency_key"] == claim.command.idempotency_key
