@@ -197,6 +197,9 @@ def _had_no_effect(
         )
         task.not_before = windows.opening(node=node, at=unit.now + delay)
         task.blocked_reason = describe(outcome)
+        if task.not_before > unit.now + delay:
+            opens = f"{task.not_before:%Y-%m-%d %H:%M:%S} UTC"
+            task.blocked_reason += f" Its window is shut then, and opens at {opens}."
         unit.change_task(
             task,
             Task.retry_later,
