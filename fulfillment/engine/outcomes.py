@@ -70,9 +70,6 @@ class Result:
 def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     """Move the task as far as this outcome allows; the caller has locked and read everything."""
     outcome = result.outcome
-    if node.wait is not None:
-        _end_wait(unit, task, node, outcome)
-        return
     if result.overtaken is not None:
         # A refusal was known before; an ACCEPTED may be the answer to the call of a report that
         # was quicker. Should it come to anything, that is reported.
@@ -80,6 +77,9 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
             contradicting.done_after_all(
                 unit, task=task, node=node, command=result.overtaken, outcome=outcome
             )
+        return
+    if node.wait is not None:
+        _end_wait(unit, task, node, outcome)
         return
     if task.state in TASK_TERMINAL:
         contradicting.compare_with_what_is_settled(unit, task=task, node=node, outcome=outcome)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from fulfillment.engine import graphs
 from fulfillment.engine.contradicting import Overtaken
 from fulfillment.engine.outcomes import Result
 from fulfillment.engine.rows import tasks_by_id
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Purpose, Task
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 _COMMANDS = """
 SELECT c.id, c.task_id, c.revision, c.target_id, c.action, c.idempotency_key,
@@ -30,16 +31,17 @@ JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id AND p.id > o.plan
 JOIN fulfillment_task n ON n.plan_id = p.id AND n.key = o.key AND n.round = 0
 WHERE o.id = ANY(%s::bigint[]) ORDER BY o.id, n.id
 """
+_UNDONE = TASK_TERMINAL - TASK_SUCCESSFUL
 Commands = Mapping[int, tuple[int, Overtaken, bool]]
 """By id: its task, itself, and whether it has been overtaken."""
 
 
 def begun_anew(unit: Unit, tasks: Iterable[Task]) -> dict[int, Task]:
-    """By the id of a task that failed in a plan that was replaced: the one in its place now."""
-    failed = [task.pk for task in tasks if task.state == TaskState.FAILED_FINAL and not task.round]
-    if not failed:
+    """By the id of a task that a replaced plan has kept, undone: the one in its place now."""
+    undone = [task.pk for task in tasks if task.state in _UNDONE and not task.round]
+    if not undone:
         return {}
-    unit.raw.execute(_ANEW, [failed], prepare=True)
+    unit.raw.execute(_ANEW, [undone], prepare=True)
     found: dict[int, int] = dict(unit.raw.fetchall())
     unit.adopt_tasks(tasks_by_id(unit.raw, set(found.values()) - unit.tasks.keys()))
     return {old: unit.tasks[new] for old, new in found.items()}
@@ -79,9 +81,19 @@ def overtaken(unit: Unit, result: Result, known: Commands) -> Overtaken | None:
         task_id != result.task_id
         or is_overtaken
         or any(new.task_id == result.task_id for new in unit.new_commands)
+        or _asks_for_something_else(unit, unit.tasks[result.task_id], command)
     ):
         return command
     return None
+
+
+def _asks_for_something_else(unit: Unit, task: Task, command: Overtaken) -> bool:
+    """What was sent back has begun anew under another plan, as another task."""
+    if task.state != TaskState.PENDING:
+        return False
+    node = graphs.by_id(unit.plans[task.plan_id].graph_id).nodes[task.node]
+    ways = {(node.target, node.action)} | {(one.target, one.action) for one in node.fallbacks}
+    return (command.target, command.action) not in ways
 
 
 def _per_task(results: Sequence[Result]) -> Counter[int]:

@@ -439,3 +439,26 @@ def test_what_began_anew_under_another_plan_is_not_done_a_second_time(
     states = dict(Task.objects.values_list("plan__version", "state"))
     assert (states, systems.sent) == ({1: "FAILED_FINAL", 2: "AWAITING_MANUAL"}, [])
     assert conflict().facts["done_after_all_1"]["idempotency_key"] == claim.command.idempotency_key
+
+
+def test_what_was_sent_back_and_became_another_task_is_not_settled_by_it(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    order = expiring()
+    (claim,) = desk.claim("alpha")
+    desk.settle(desk.result(claim, desk.failed()))
+    clock(61)
+    assert desk.claim("alpha") == []
+    reserve = desk.task(
+        "beta",
+        outputs={"slot": {"type": "string", "valid_until": "until"}, "until": "string"},
+    )
+    ship = desk.step(decide=[{"otherwise": []}], depends_on=[{"output": "reserve.slot"}])
+    desk.workflow({"reserve": reserve, "ship": ship}, version=2)
+    (moved,) = operations.migrate_orders(
+        workflow="thing", version=None, orders=[order.reference], reason="other", actor="a person"
+    )
+    assert (moved.verdict, moved.reasons) == (operations.Verdict.MOVED, ())
+    desk.settle(desk.result(claim, desk.succeeded()))
+    assert Task.objects.get(key="ship@1").state == "AWAITING_MANUAL"
+    assert "alpha did ship after all" in conflict().explanation
