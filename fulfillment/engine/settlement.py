@@ -95,7 +95,8 @@ def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
     commands = overtaking.look_up(unit, results)
     understood: list[Result] = []
     for result in results:
-        result = replace(result, overtaken=overtaking.overtaken(unit, result, commands))
+        if (given_up := overtaking.overtaken(unit, result, commands)) is not None:
+            result = replace(result, overtaken=given_up)
         understood.append(result)
         task = unit.tasks[result.task_id]
         plan = unit.plans[task.plan_id]
