@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db import transaction
 
@@ -86,9 +86,19 @@ def _window_faults(definition: WorkflowDefinition) -> list[Fault]:
     }
     if not windows:
         return []
-    known, now = calendars.every(), datetime.now(UTC)
+    known, now = calendars.every(), _now()
     found = (
         window_fault(window=window, calendars=known, now=now, path=path)
         for path, window in windows.items()
     )
     return [fault for fault in found if fault is not None]
+
+
+def _now() -> datetime:
+    """By the clock that the engine sends by."""
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        row = raw.fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now

@@ -28,6 +28,7 @@ from fulfillment.definitions.steps import (
     CommandSpec,
     CompensationSpec,
     DecisionSpec,
+    Fallback,
     NamedBranches,
     RetryPolicySpec,
     Rule,
@@ -201,9 +202,10 @@ def _check_reading(
 def _check_undo(
     definition: WorkflowDefinition, name: str, task: CommandSpec, report: Report
 ) -> None:
-    if not isinstance(task.compensation, CompensationSpec):
-        return
-    path = f"tasks.{name}.compensation"
+    undone = {f"tasks.{name}.compensation": task.compensation} | {
+        f"tasks.{name}.fallback[{position}].compensation": other.compensation
+        for position, other in enumerate(task.fallback)
+    }
     # Undo runs after the task itself, so what it returned is known by then.
     undo = Readable.for_task(
         definition=definition,
@@ -212,10 +214,13 @@ def _check_undo(
         own_outputs=True,
         element=task.for_each is not None,
     )
-    undo.check_mapping(task.compensation.input, f"{path}.input")
-    if task.irreversible:
-        message = "An irreversible task can't be undone: write {none: <the reason>}."
-        report("irreversible_with_compensation", path, message)
+    for path, declared in undone.items():
+        if not isinstance(declared, CompensationSpec):
+            continue
+        undo.check_mapping(declared.input, f"{path}.input")
+        if task.irreversible:
+            message = "An irreversible task can't be undone: write {none: <the reason>}."
+            report("irreversible_with_compensation", path, message)
 
 
 def _check_results(definition: WorkflowDefinition, report: Report) -> None:
@@ -275,14 +280,13 @@ def _check_targets(definition: WorkflowDefinition, targets: Targets, report: Rep
     for name, task in definition.tasks.items():
         if not isinstance(task, CommandSpec):
             continue
-        asked.append((f"tasks.{name}", task.target, task.action))
-        asked.extend(
-            (f"tasks.{name}.fallback[{position}]", other.target, other.action)
-            for position, other in enumerate(task.fallback)
-        )
-        undo = task.compensation
-        if isinstance(undo, CompensationSpec):
-            asked.append((f"tasks.{name}.compensation", undo.target or task.target, undo.action))
+        ways: list[tuple[str, CommandSpec | Fallback]] = [(f"tasks.{name}", task)]
+        ways += [(f"tasks.{name}.fallback[{at}]", other) for at, other in enumerate(task.fallback)]
+        for path, way in ways:
+            asked.append((path, way.target, way.action))
+            undo = way.compensation or task.compensation
+            if isinstance(undo, CompensationSpec):
+                asked.append((f"{path}.compensation", undo.target or way.target, undo.action))
     for path, target, action in asked:
         message = unknown_target(target=target, action=action, targets=targets)
         if message:

@@ -12,8 +12,8 @@ from typing import Any
 from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.database import Row, clean, cursor
-from fulfillment.engine.outcomes import Result, storable
+from fulfillment.engine.database import Row, clean, cursor, storable
+from fulfillment.engine.outcomes import Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.subjects import of_key as of_key
 from fulfillment.engine.subjects import of_order as of_order

@@ -22,11 +22,16 @@ logger = logging.getLogger(__name__)
 
 # What something or somebody ends in time: a wait, a person until the deadline, an execution
 # window that opens and has since had as long as any task. Each has an alarm of its own when
-# that time passes, which takes the sweeper a moment.
+# that time passes, which takes the sweeper a moment. What has been sent before also pauses
+# between its attempts: only a pause that is longer than the plan's patience is the window's.
 _IN_TIME = """
 (t.target_id = '' AND t.state = 'ACCEPTED' AND t.not_before > fulfillment_now() - interval '1 min'
  OR t.state = 'READY' AND t.sends = 0
     AND t.not_before > t.changed_at AND t.not_before + c.stalls_after > fulfillment_now()
+ OR t.state IN ('READY', 'FAILED_RETRYABLE') AND t.not_before > t.changed_at + c.stalls_after
+    AND t.not_before + c.stalls_after > fulfillment_now()
+    AND (SELECT g.document -> 'nodes' -> t.node ->> 'window' FROM fulfillment_plangraph g
+         WHERE g.id = c.graph_id) IS NOT NULL
  OR t.state = 'AWAITING_MANUAL' AND EXISTS (
     SELECT 1 FROM fulfillment_manualtask m WHERE m.task_id = t.id AND m.state = 'OPEN'
       AND m.due_at > fulfillment_now() - interval '1 min'))
@@ -66,7 +71,8 @@ FROM (
 ) v WHERE p.id = v.id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, or an answer that contradicts a success, is no such reason.
+# A dead letter, or an answer that contradicts a success, is no such reason; one that stops what
+# is still to be done is.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
@@ -74,7 +80,10 @@ WHERE p.stuck_at IS NOT NULL
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
-        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
+        AND c.category <> 'UNDELIVERED'
+        AND (NOT starts_with(c.subject, 'conflict:') OR EXISTS (
+            SELECT 1 FROM fulfillment_task t
+            WHERE t.id = c.task_id AND t.state = 'AWAITING_MANUAL')))
   AND (
       NOT EXISTS (
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
