@@ -209,6 +209,7 @@ _SIGNALS = Table(
     occurred_at="timestamptz",
     received_at="timestamptz",
     applied="boolean",
+    will_not_come="boolean",
 )
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 

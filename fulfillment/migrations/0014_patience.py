@@ -1,5 +1,5 @@
-"""Until when the stuck-order detector leaves a plan alone, so that it looks at no other; and what
-people are shown keeps the order in which a template declares it."""
+"""Until when the stuck-order detector leaves a plan alone; the order in which templates declare
+what people are shown; shared milestones that will not come."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ class Migration(migrations.Migration):
                 & models.Q(stuck_at__isnull=True),
                 fields=["patient_until"],
                 name="plan_patience",
+            ),
+        ),
+        migrations.AddField(
+            model_name="signal",
+            name="will_not_come",
+            field=models.BooleanField(
+                db_default=False,
+                default=False,
+                help_text="A milestone that the order goes on without; the payload says why.",
             ),
         ),
         migrations.AddField(model_name="plangraph", name="written", field=written()),
