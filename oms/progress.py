@@ -141,8 +141,8 @@ def progress_of(
             missing=tuple(name for name in promised if name not in reached),
         ),
         billing=of_items(billed, sorted(billed | unbilled)),
-        asset=of_items(active, items),
-        entitled=of_items(usable, items),
+        asset=of_items(active, sorted(agreed.providing)),
+        entitled=of_items(usable, sorted(agreed.providing)),
         entitlement={
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
         },

@@ -58,9 +58,6 @@ def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
         if not definition.fulfils:
             message = "It must say what it `fulfils`, or be a `subprocess`."
             report("fulfils_nothing", "", message)
-        if definition.billing_trigger is None:
-            message = "'billing_trigger' is required here."
-            report("billing_trigger", "", message)
         return
     if definition.fulfils:
         report("fulfils_something", "fulfils", "A sub-process fulfils nothing by itself.")
