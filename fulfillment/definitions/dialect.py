@@ -210,7 +210,7 @@ def _sum(members: Sequence[Any]) -> int | float:
             what = "null" if one is None else f"what is no number ({type(one).__name__})"
             raise ValueError(f"sum() can't take {what}")
     if all(isinstance(one, int) for one in members):
-        whole = sum(members)
+        whole = int(sum(members))
         if whole not in _WHOLE:
             raise ValueError("the sum is a whole number beyond 64 bits")
         return whole
