@@ -16,7 +16,7 @@ Library = tuple[tuple[Used, int], ...]
 @lru_cache(maxsize=1024)
 def definition_of(workflow_id: int) -> WorkflowDefinition:
     """A published version; it never changes, so it is parsed once per process."""
-    return WorkflowDefinition.from_document(WorkflowVersion.objects.get(pk=workflow_id).document)
+    return WorkflowDefinition.from_document(WorkflowVersion.objects.get(pk=workflow_id).as_written)
 
 
 def library_of(definitions: Iterable[WorkflowDefinition]) -> Library:

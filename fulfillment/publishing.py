@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,12 +62,14 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
                     "publish that."
                 )
             return Publication(workflow=known, is_new=False)
+        document = definition_document(definition)
         workflow = WorkflowVersion.objects.create(
             name=definition.name,
             version=definition.version,
             title=definition.title,
             content_hash=definition.content_hash,
-            document=definition_document(definition),
+            document=document,
+            written=json.dumps(document),
             published_at=row[1],
             published_by=published_by,
         )

@@ -67,6 +67,14 @@ def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
         found.append(Whole(of=order, reason=order.waiting_reason, until=order.feasibility_due_at))
     if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
         found.append(Whole(of=plan, reason=plan.stuck_reason))
+    elif plan and (until := waiting.decided_by(plan=plan)):
+        found.append(
+            Whole(
+                of=plan,
+                reason=f"It waits for people, who have time left. {plan.blocked_reason}",
+                until=until,
+            )
+        )
     elif plan and plan.state == PlanState.BLOCKED:
         # The detector comes round every few seconds, and says the same.
         found.append(

@@ -30,6 +30,43 @@ def check_branches(tasks: Mapping[str, AnyStep], report: Report) -> None:
     _check_joins(tasks, known, report)
 
 
+def uncertain_tasks(tasks: Mapping[str, AnyStep]) -> frozenset[str]:
+    """Those that come to exist only by somebody's decision, or behind such a task."""
+    found: set[str] = {
+        branch
+        for task in tasks.values()
+        if isinstance(task, DecisionSpec)
+        for branch in task.branches
+    }
+    found.update(
+        name
+        for name, task in tasks.items()
+        for one in task.depends_on
+        if isinstance(one, HumanDependency) and set(one.outcomes) != _proceeding(tasks, one.human)
+    )
+    while True:
+        behind = {
+            name
+            for name, task in tasks.items()
+            if task.join is Join.ALL
+            and any(
+                isinstance(one, TaskDependency) and one.task in found for one in task.depends_on
+            )
+        }
+        if behind <= found:
+            return frozenset(found)
+        found |= behind
+
+
+def _proceeding(tasks: Mapping[str, AnyStep], name: str) -> set[str]:
+    asked = tasks.get(name)
+    if not isinstance(asked, ManualSpec):
+        return set()
+    return {
+        outcome for outcome, effect in asked.manual.outcomes.items() if effect is Effect.PROCEED
+    }
+
+
 def _check_decisions(tasks: Mapping[str, AnyStep], report: Report) -> dict[str, str]:
     created_by: dict[str, str] = {}
     for name, task in tasks.items():

@@ -134,6 +134,21 @@ class Graph:
                 found[index] |= self.is_choice(edge) or (found[edge.source] and not loose)
         return tuple(found)
 
+    @cached_property
+    def uncertain(self) -> tuple[bool, ...]:
+        """Whether a node may be missing although the sub-process that it stands in is there."""
+        found: list[bool] = [False] * len(self.nodes)
+        for index in sorted(range(len(self.nodes)), key=lambda one: self.depth[one]):
+            node = self.nodes[index]
+            if node.kind is NodeKind.LEAVE and node.enter is not None:
+                found[index] = found[node.enter]
+                continue
+            for edge in self.incoming[index]:
+                loose = node.deferred and edge.type is not EdgeType.ELEMENT
+                inherited = found[edge.source] and not loose and edge.source != node.enter
+                found[index] |= self.is_choice(edge) or inherited
+        return tuple(found)
+
     def is_choice(self, edge: Edge) -> bool:
         """Whether the edge's target exists only with certain decisions of its source."""
         return edge.type is EdgeType.CHOICE or (

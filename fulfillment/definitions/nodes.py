@@ -144,6 +144,7 @@ class Wait:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manual:
     queue: str
+    """Like `role` a name, or mapping text that gives one."""
     role: str
     instructions: str
     outcomes: Mapping[str, str]

@@ -22,6 +22,7 @@ from fulfillment.definitions.closed import (
     Input,
     Instructions,
     Name,
+    NameOrMapping,
     Text,
 )
 from fulfillment.definitions.dependencies import Dependency, Wait, by_key, tagged
@@ -255,8 +256,8 @@ class Effect(enum.StrEnum):
 
 
 class ManualWork(Closed):
-    queue: Name
-    role: Name
+    queue: NameOrMapping
+    role: NameOrMapping
     instructions: Instructions
     outcomes: Annotated[dict[Name, Effect], Field(min_length=1, max_length=20)]
     within: Duration

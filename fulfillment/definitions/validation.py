@@ -29,6 +29,7 @@ from fulfillment.definitions.steps import (
     CompensationSpec,
     DecisionSpec,
     Fallback,
+    ManualSpec,
     NamedBranches,
     RetryPolicySpec,
     Rule,
@@ -191,6 +192,9 @@ def _check_reading(
             for position, rule in enumerate(rules):
                 if isinstance(rule, Rule):
                     outside.check_condition(rule.when, f"{path}.decide[{position}].when")
+        case ManualSpec(manual=work):
+            outside.check_mapping(work.queue, f"{path}.manual.queue")
+            outside.check_mapping(work.role, f"{path}.manual.role")
         case WaitSpec(wait=MilestoneWait(order=str() as order)):
             outside.check_mapping(order, f"{path}.wait.order")
         case WaitSpec(wait=SignalWait() as wait):

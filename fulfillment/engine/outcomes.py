@@ -133,6 +133,9 @@ def _end_wait(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     if outcome is TIME_IS_UP:
         if task.state == TaskState.ACCEPTED and task.not_before <= unit.now:
             waits.fall_due(unit, task=task, node=node)
+    elif outcome.kind is OutcomeKind.REJECTED:
+        if task.state == TaskState.ACCEPTED:
+            waits.will_not_come(unit, task=task, node=node, reason=outcome.message)
     elif task.state in (TaskState.ACCEPTED, TaskState.AWAITING_MANUAL):
         waits.report(unit, task=task, node=node, payload=dict(outcome.outputs))
 

@@ -82,14 +82,14 @@ class Command(BaseCommand):
             )
 
     def _show(self, options: dict[str, Any]) -> None:
-        self.stdout.write(json.dumps(_published(options["workflow"]).document, indent=2))
+        self.stdout.write(json.dumps(_published(options["workflow"]).as_written, indent=2))
 
     def _graph(self, options: dict[str, Any]) -> None:
         name = options["workflow"]
         definition = (
             load_workflow(path=Path(name))
             if name.endswith((".yaml", ".yml"))
-            else WorkflowDefinition.from_document(_published(name).document)
+            else WorkflowDefinition.from_document(_published(name).as_written)
         )
         self.stdout.write(mermaid(definition))
 
