@@ -31,9 +31,9 @@ from rich.text import Text
 from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.stack import with_free_ports
 from tests.chaos import checker, misbehaviour
-from tests.chaos.decider import Decider
 from tests.chaos.evidence import Violation, collected
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.people import Decider, Reporter
 from tests.chaos.proxy import Proxy
 from tests.chaos.recovery import percentile, recoveries
 from tests.chaos.shop import CALL_SECONDS, ChaosStack, Submitter, clear, furnish
@@ -57,7 +57,8 @@ SELECT (SELECT count(*) FROM oms_order) AS orders,
           AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k
                           WHERE k.fulfillment_id = o.fulfillment_id AND k.state = 'OPEN')
        ) AS moving,
-       (SELECT count(*) FROM fulfillment_task WHERE state IN
+       -- Of commands only: what waits for its time or for a person is nothing under way.
+       (SELECT count(*) FROM fulfillment_task WHERE target_id <> '' AND state IN
         ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')) AS tasks,
        (SELECT count(*) FROM fulfillment_attempt WHERE finished_at IS NULL) AS calls,
        (SELECT count(*) FROM fulfillment_outboxevent WHERE published_at IS NULL) AS unsent,
@@ -128,10 +129,14 @@ class Run:
                 log=self._log,
                 everything=options.workflows == "all",
             )
-            self._decider = Decider(
-                url=f"http://127.0.0.1:{self.stack.environment.web_port}",
-                key=key,
-                seed=options.seed,
+            person = {
+                "url": f"http://127.0.0.1:{self.stack.environment.web_port}",
+                "key": key,
+                "seed": options.seed,
+            }
+            self._people = (
+                Decider(**person, log=self._folder / "decisions.jsonl"),
+                Reporter(**person, log=self._folder / "reports.jsonl", rows=self.stack.rows),
             )
             world = World(stack=self.stack, proxy=self._proxy, script=self._script)
             self._nemesis = Nemesis(
@@ -142,13 +147,15 @@ class Run:
                 say=self._say,
             )
             self._submitter.start()
-            self._decider.start()
+            for one in self._people:
+                one.start()
             with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
                 self._strike(world)
                 self._come_to_rest(world)
             self._submitter.stop()
-            self._decider.stop()
-            self._submitter.wrong.extend(self._decider.wrong)
+            for one in self._people:
+                one.stop()
+                self._submitter.wrong.extend(one.wrong)
             return self._verdict()
         finally:
             self.stack.stop()
