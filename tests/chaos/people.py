@@ -31,7 +31,8 @@ _REPORTED: Mapping[str, Sequence[Any]] = {
 }
 """What reports bring along, where the workflow makes something of it."""
 _AWAITED = """
-SELECT t.id AS task, t.state, t.awaits, f.order_reference AS reference, n.node->'outputs' AS outputs,
+SELECT t.id AS task, t.state, t.awaits, f.order_reference AS reference,
+       n.node->'outputs' AS outputs,
        n.node->'wait'->>'name' AS name, n.node->'wait'->>'kind' AS kind
 FROM fulfillment_task t
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id

@@ -100,6 +100,7 @@ class Run:
         )
         self._folder = self.stack.layout.home / "chaos"
         self._log = self._folder / "client.jsonl"
+        self._people_logs = [self._folder / name for name in ("decisions.jsonl", "reports.jsonl")]
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(5))
         self._checking: subprocess.Popen[str] | None = None
         self._next_check = time.monotonic() + _CHECK_SECONDS
@@ -135,13 +136,17 @@ class Run:
                 "seed": options.seed,
             }
             self._people = (
-                Decider(**person, log=self._folder / "decisions.jsonl"),
-                Reporter(**person, log=self._folder / "reports.jsonl", rows=self.stack.rows),
+                Decider(**person, log=self._people_logs[0]),
+                Reporter(**person, log=self._people_logs[1], rows=self.stack.rows),
             )
-            world = World(stack=self.stack, proxy=self._proxy, script=self._script)
+            self._world = world = World(stack=self.stack, proxy=self._proxy, script=self._script)
             self._nemesis = Nemesis(
                 world=world,
-                strikes=PROFILES[options.profile],
+                strikes={
+                    name: strike
+                    for name, strike in PROFILES[options.profile].items()
+                    if not options.only or name in options.only
+                },
                 pauses=tuple(options.every),
                 seed=options.seed,
                 say=self._say,
@@ -243,6 +248,7 @@ class Run:
                     *(sys.executable, "-m", "tests.chaos.checker", "--during"),
                     *("--database", self.stack.layout.database_url(user="postgres")),
                     *("--ledger", str(self.stack.ledger), "--log", str(self._log)),
+                    *("--people", *map(str, self._people_logs)),
                 ],
                 cwd=CHECKOUT,
                 stdout=subprocess.PIPE,
@@ -267,6 +273,7 @@ class Run:
             database_url=self.stack.layout.database_url(user="postgres"),
             ledger=self.stack.ledger,
             client_log=self._log,
+            people_logs=self._people_logs,
         ) as evidence:
             violations = checker.check(evidence) + list(self._subscriber.violations(evidence))
             times = recoveries(
@@ -320,6 +327,10 @@ class Run:
         lines = [
             f"orders in the engine {counts['orders']}, finished {counts['finished']}, in "
             f"somebody's hands {counts['in_hand']}; still moving {counts['moving']}",
+            "decided and reported: "
+            + ", ".join(str(one.done) for one in self._people)
+            + "; migrated: "
+            + (", ".join(f"{v} {n}" for v, n in sorted(self._world.migrations.items())) or "none"),
             f"sent again by the client {self._submitter.repeated}; commits cut {self._proxy.cuts}; "
             f"looks of the checker on the way {self.checks}",
             "cases: "
@@ -406,6 +417,13 @@ def main() -> None:
         choices=("all", "demo"),
         default="all",
         help="orders of every workflow, with people who decide, or those of the demo (default all)",
+    )
+    parser.add_argument(
+        "--only",
+        choices=sorted(PROFILES["boundary"]),
+        nargs="+",
+        metavar="STRIKE",
+        help="these strikes and no others",
     )
     parser.add_argument(
         "--failpoints",

@@ -99,7 +99,7 @@ def furnish(stack: ChaosStack) -> str:
     prepare(_Straight(stack), say=lambda _: None)
     folder = stack.layout.home / "chaos"
     folder.mkdir(exist_ok=True)
-    files = [str(_in_a_hurry(path, folder)) for path in sorted(_shipped())]
+    files = [str(in_a_hurry(path, folder)) for path in sorted(shipped())]
     manage(stack, "workflows", "--verbosity", "0", "publish", *files)
     with stack.superuser() as connection:
         for statement in _LIMITS.strip().split(";\n"):
@@ -127,17 +127,19 @@ def manage(stack: ChaosStack, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def _shipped() -> list[Path]:
+def shipped() -> list[Path]:
+    """The workflows' first versions; what is migrated to is made of them."""
     return list((CHECKOUT / "templates" / "workflows").glob("*/v1.yaml"))
 
 
-def _in_a_hurry(path: Path, folder: Path) -> Path:
-    """Version 1000 of a shipped workflow, which waits seconds where that one waits minutes.
+def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
+    """An edition of a shipped workflow that waits seconds where that one waits minutes.
 
-    Its windows are open at any time: a run may be on a Sunday, and it lasts minutes.
+    Its windows are open at any time: a run may be on a Sunday, and it lasts minutes. Odd versions
+    have one more task, so that orders gain it and lose it again when they are migrated.
     """
     document = yaml.safe_load(path.read_text())
-    document["version"] = 1000
+    document["version"] = version
     tasks = document["tasks"].values()
     # Where there is another way, it shall be taken now and then.
     short = {task["retry"] for task in tasks if "fallback" in task and "retry" in task}
@@ -152,7 +154,18 @@ def _in_a_hurry(path: Path, folder: Path) -> Path:
         if "target" not in task:
             continue  # A decision, a wait or a person makes no call.
         task["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
-    written = folder / document["workflow"] / "v1000.yaml"
+    if version % 2 and "subprocess" not in document:
+        first = next(name for name, task in document["tasks"].items() if "for_each" not in task)
+        document["tasks"]["note"] = {
+            "title": "Make a note of it",
+            "target": "crm",
+            "action": "record_approval",
+            "depends_on": [{"success": first}],
+            "required": False,
+            "timeouts": {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"},
+            "compensation": {"none": "A note stays as evidence."},
+        }
+    written = folder / document["workflow"] / f"v{version}.yaml"
     written.parent.mkdir(exist_ok=True)
     written.write_text(yaml.safe_dump(document, sort_keys=False))
     return written
