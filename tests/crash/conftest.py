@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,16 +165,23 @@ def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> 
 class Nursery:
     """The desk's processes by the hundred: forks of one that has read all the code."""
 
-    def __init__(self, shop: Desk) -> None:
+    def __init__(self, shop: Desk, log: Path) -> None:
         self._shop = shop
+        self._log = log
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.desk_worker", "serve"],
             cwd=CHECKOUT,
             env={**os.environ, **shop.variables, "OMS_FAILPOINTS": ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=log.open("w"),
             text=True,
         )
+
+    @property
+    def deaths(self) -> Counter[str]:
+        """How many have died, by failpoint."""
+        return Counter(re.findall(r"dies at the failpoint (\S+)", self._log.read_text()))
 
     def child(self, verb: str, *arguments: str, failpoint: str = "") -> bool:
         """Whether it died at the failpoint; an error of its own fails the test."""
@@ -187,7 +196,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        assert code in (0, -signal.SIGKILL), f"{verb} at {failpoint or 'no failpoint'} failed"
+        assert code in (0, -signal.SIGKILL), self._log.read_text()[-4000:]
         return code != 0
 
     def close(self) -> None:
@@ -196,7 +205,7 @@ class Nursery:
 
 
 @pytest.fixture
-def nursery(shop: Desk) -> Iterator[Nursery]:
-    made = Nursery(shop)
+def nursery(shop: Desk, tmp_path: Path) -> Iterator[Nursery]:
+    made = Nursery(shop, tmp_path / "nursery.log")
     yield made
     made.close()

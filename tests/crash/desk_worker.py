@@ -1,7 +1,7 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
-python -m tests.crash.desk_worker submit [SAMPLE …] | work [TARGET …] | live | migrate WORKFLOW …
-                                | report JSON | publish | deliver | mail
+python -m tests.crash.desk_worker submit [SAMPLE …] | work [TARGET …] | live CLOCK | hear
+                                | migrate WORKFLOW … | report JSON | publish | deliver | mail
 python -m tests.crash.desk_worker serve
 
 With `serve` it performs one job after another, a JSON line each, in forks of itself: what a process
@@ -16,13 +16,16 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import django
 
 django.setup()
 
-from adapters.contract import Outcome, OutcomeKind, Reply, ReplySource  # noqa: E402
+from django.db import connection  # noqa: E402
+
+from adapters.contract import Outcome, OutcomeKind, Reply  # noqa: E402
 from adapters.strict_json import dumps  # noqa: E402
 from fulfillment import operations  # noqa: E402
 from fulfillment.engine import (  # noqa: E402
@@ -75,8 +78,55 @@ def work(*targets: str) -> None:
         sending.drain(target=target)
 
 
-def live() -> None:
-    """A moment with people in it: they decide and report, then everything goes on that can."""
+def live(clock: str) -> None:
+    """The life of the shop from here to its end: whenever nothing moves, time passes.
+
+    `clock` is the file that says how many seconds it is ahead, for whoever comes next.
+    """
+    idle, before = 0, None
+    while unfinished() and idle < _MOST_IDLE:
+        _moment()
+        now = progress()
+        idle = idle + 1 if now == before else 0
+        if idle:
+            seconds = _until_something_is_due()
+            Path(clock).write_text(str(float(Path(clock).read_text()) + seconds))
+            desk.advance(seconds)
+        before = now
+
+
+_MOST_IDLE = 60
+"""Moments in a row in which nothing changes; what is done in real time takes fewer."""
+_PROGRESS = """
+SELECT (SELECT sum(audit_sequence) FROM fulfillment_fulfillment),
+       (SELECT count(*) + count(finished_at) FROM fulfillment_attempt),
+       (SELECT count(*) + count(*) FILTER (WHERE applied) FROM fulfillment_signal)
+"""
+_NEXT = """
+SELECT extract(epoch FROM min(due) - fulfillment_now())::float8 FROM (
+    SELECT not_before AS due FROM fulfillment_task
+    WHERE state IN ('READY', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')
+    UNION ALL SELECT lease_expires_at FROM fulfillment_attempt WHERE finished_at IS NULL
+) v WHERE due > fulfillment_now()
+"""
+
+
+def progress() -> Any:
+    """Something else whenever anything has changed."""
+    with connection.cursor() as raw:
+        raw.execute(_PROGRESS)
+        return raw.fetchone()
+
+
+def _until_something_is_due() -> float:
+    with connection.cursor() as raw:
+        raw.execute(_NEXT)
+        (seconds,) = raw.fetchone()
+    return max(1.0, (seconds or 0.0) + 0.01)
+
+
+def _moment() -> None:
+    """People decide and report, then everything goes on that can."""
     for manual in ManualTask.objects.filter(state="OPEN").order_by("pk"):
         operations.decide(
             manual_id=manual.pk,
@@ -97,20 +147,24 @@ def live() -> None:
             )
     signals.apply_new()
     work()
-    for name, source in replies._sources().items():
-        if Task.objects.filter(target_id=name, state="ACCEPTED").exists():
-            _hear(name, source)
+    outbox.publish_events()
+    if Task.objects.filter(target_id=BY_MESSAGE, state="ACCEPTED").exists():
+        hear()
 
 
-def _hear(target: str, source: ReplySource) -> None:
-    """One reply of a system that is reached by messages, if there is one."""
-    stop = threading.Event()
+BY_MESSAGE = "fieldwork"
+"""The target system that is reached by messages."""
+
+
+def hear() -> None:
+    """One reply of it, if there is one."""
+    source, stop = replies._sources()[BY_MESSAGE], threading.Event()
     patience = threading.Timer(2, stop.set)
     patience.daemon = True
     patience.start()
 
     def record(reply: Reply) -> None:
-        replies.record(reply, target=target, stop=stop)
+        replies.record(reply, target=BY_MESSAGE, stop=stop)
         stop.set()
 
     source.receive_replies(record=record, stop=stop)
@@ -164,6 +218,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "submit": submit,
     "work": work,
     "live": live,
+    "hear": hear,
     "migrate": migrate,
     "report": report,
     "publish": outbox.publish_events,
