@@ -155,16 +155,8 @@ def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
             continue  # A decision, a wait or a person makes no call.
         task["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
     if version % 2 and "subprocess" not in document:
-        first = next(name for name, task in document["tasks"].items() if "for_each" not in task)
-        document["tasks"]["note"] = {
-            "title": "Make a note of it",
-            "target": "crm",
-            "action": "record_approval",
-            "depends_on": [{"success": first}],
-            "required": False,
-            "timeouts": {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"},
-            "compensation": {"none": "A note stays as evidence."},
-        }
+        timeouts = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
+        with_a_note(document, timeouts=timeouts)
     written = folder / document["workflow"] / f"v{version}.yaml"
     written.parent.mkdir(exist_ok=True)
     written.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -196,6 +188,20 @@ def batch(*, orders: int, more: Sequence[str]) -> list[dict[str, Any]]:
 
 def _offering(body: Mapping[str, Any]) -> str:
     return str(body["items"][0]["offering"])
+
+
+def with_a_note(document: dict[str, Any], **more: Any) -> None:
+    """One more task for a workflow, which nothing else needs."""
+    first = next(name for name, task in document["tasks"].items() if "for_each" not in task)
+    document["tasks"]["note"] = {
+        "title": "Make a note of it",
+        "target": "crm",
+        "action": "record_approval",
+        "depends_on": [{"success": first}],
+        "required": False,
+        "compensation": {"none": "A note stays as evidence."},
+        **more,
+    }
 
 
 class Submitter:

@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from django.conf import settings
+from django.core.management import call_command
 
-from fulfillment.models import FalloutCase, TargetSystem, Task
+from fulfillment.models import FalloutCase, Plan, TargetSystem, Task
 from oms.models import Order
 from tests.chaos import checker
 from tests.chaos.evidence import Violation, collected
+from tests.chaos.shop import with_a_note
 from tests.crash import desk_worker
 from tests.crash.conftest import Desk, Nursery
 from tests.sandbox import Sandbox
@@ -136,6 +140,12 @@ class Life:
         self._shop.later(float(self._clock.read_text()) - self._shop.clock_seconds)
         return died
 
+    def dies(self, verb: str, *arguments: str, at: str) -> None:
+        if verb == "live":
+            assert self._child(at), f"{at} was never reached"
+        else:
+            assert self._nursery.child(verb, *arguments, failpoint=at), f"{at} was never reached"
+
     def child(self, verb: str, *arguments: str) -> None:
         assert not self._nursery.child(verb, *arguments)
 
@@ -228,3 +238,35 @@ def test_whoever_dies_wherever_it_comes_to_the_same_end(
     assert life.died_at >= {*often, *once}
     assert life.ends() == ENDS
     life.promises_are_kept(committed_db)
+
+
+@pytest.mark.parametrize("point", ["unit.before_commit", "unit.after_commit"])
+def test_whoever_dies_while_orders_are_migrated_leaves_each_here_or_there(
+    life: Life, committed_db: str, tmp_path: Path, point: str
+) -> None:
+    life.child("submit", *SAMPLES)
+    life.dies("live", at="unit.after_commit@60")  # In the middle of it, with calls on the wire.
+    under_way = Plan.objects.exclude(state="COMPLETED").count()
+    workflows = sorted({sample.partition("/")[0] for sample in SAMPLES})
+    call_command("workflows", "publish", *_with_a_note(workflows, tmp_path), verbosity=0)
+    life.dies("migrate", *workflows, at=f"{point}@3")
+    assert Plan.objects.exclude(state__in=["COMPLETED", "SUPERSEDED"]).count() == under_way
+    life.child("migrate", *workflows)
+    life.lead()
+    assert {name: re.sub(r" ?\bnote\b", "", end) for name, end in life.ends().items()} == ENDS
+    assert Plan.objects.filter(state="SUPERSEDED").count() == under_way
+    assert Task.objects.filter(key="note@1", state="SUCCEEDED").count() == under_way
+    life.promises_are_kept(committed_db)
+
+
+def _with_a_note(workflows: Sequence[str], folder: Path) -> list[str]:
+    """Files of their next versions, which have one more task."""
+    files = []
+    for name in workflows:
+        document = yaml.safe_load((settings.OMS_WORKFLOWS / name / "v1.yaml").read_text())
+        document["version"] = 2
+        with_a_note(document)
+        files.append(folder / name / "v2.yaml")
+        files[-1].parent.mkdir()
+        files[-1].write_text(yaml.safe_dump(document, sort_keys=False))
+    return [str(file) for file in files]
