@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine import failpoints
 from fulfillment.engine.database import Row, clean, cursor, storable
 from fulfillment.engine.outcomes import Result
 from fulfillment.engine.settlement import settle
@@ -95,6 +96,7 @@ def receive(
                     "an id of its own."
                 )
             return Received(signal_id=known[0], duplicate=True)
+    failpoints.reach("signal.stored_not_applied")
     _apply((row[0], name, subject, json.dumps(payload), source, False))
     return Received(signal_id=row[0], duplicate=False)
 
@@ -143,5 +145,6 @@ def _apply(signal: Row) -> None:
             ],
             actor=clean(f"{_ACTOR}: {source}", 150),
         )
+    failpoints.reach("signal.applied_not_marked")
     with cursor() as raw:
         raw.execute(_APPLIED, [signal_id], prepare=True)
