@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,55 @@ _KEYS = sorted(
     }
 )
 
+_SHOWN = 80
+_PLAIN: Mapping[str, str] = {
+    "string_type": "A text is expected here, in quotes if need be, not {given}.",
+    "int_type": "A whole number is expected here, not {given}.",
+    "int_from_float": "A whole number is expected here, not {given}.",
+    "float_type": "A number is expected here, not {given}.",
+    "bool_type": "true or false is expected here, not {given}.",
+    "tuple_type": "A list is expected here, not {given}.",
+    "list_type": "A list is expected here, not {given}.",
+    "dict_type": "A mapping of names to values is expected here, not {given}.",
+    "model_type": "A mapping of names to values is expected here, not {given}.",
+    "enum": "{given} is not one of {expected}.",
+    "literal_error": "{given} is not one of {expected}.",
+    "too_short": "At least {min_length} is needed here.",
+    "too_long": "There may be at most {max_length} here.",
+    "string_too_short": "A text of at least {min_length} character is needed here.",
+    "string_too_long": "A text may have at most {max_length} characters here.",
+    "greater_than": "It must be more than {gt}, not {given}.",
+    "greater_than_equal": "It must be at least {ge}, not {given}.",
+    "less_than": "It must be less than {lt}, not {given}.",
+    "less_than_equal": "It must be at most {le}, not {given}.",
+    "string_pattern_mismatch": "{given} is not allowed here; it takes {letters}.",
+}
+"""What is wrong with a shape, by pydantic's name for it."""
+_LETTERS: Mapping[str, str] = {
+    r"^[a-z][a-z0-9_]{0,62}$": "up to 63 of a-z, 0-9 and _, a letter first",
+    r"^[a-z][a-z0-9_-]{0,62}$": "up to 63 of a-z, 0-9, _ and -, a letter first",
+    r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$": (
+        "up to 200 of A-Z, a-z, 0-9 and . _ : -, a letter or digit first"
+    ),
+    r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$": "<task>.<output>",
+    r"^[A-Za-z0-9_.:-]{1,100}$": "up to 100 of A-Z, a-z, 0-9 and . _ : -",
+}
+"""The patterns of `closed` in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A file as it was read. Without a definition its text or its shape is at fault."""
+
+    file: str
+    source: Source
+    definition: WorkflowDefinition | None
+    faults: Sequence[Fault] = ()
+
+    def located(self, faults: Iterable[Fault]) -> list[Fault]:
+        """The same, with the file and the lines that they are about."""
+        return [_located(fault, source=self.source, file=self.file) for fault in faults]
+
 
 def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefinition:
     """Read, shape-check and validate one file. Raises DefinitionInvalid with every fault.
@@ -38,6 +87,17 @@ def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefi
     Faults of the shape hide faults of the meaning: those need a well-shaped definition.
     """
     return parse_workflow(text=read_text(path=path), file=str(path), targets=targets)
+
+
+def read_template(*, path: Path) -> Template:
+    """Read and shape-check one file. Raises DefinitionInvalid when it can't be read at all."""
+    return _template(text=read_text(path=path), file=str(path))
+
+
+def _template(*, text: str, file: str) -> Template:
+    source = read_source(text=text, file=file)
+    definition, faults = shaped(model=WorkflowDefinition, source=source, file=file)
+    return Template(file=file, source=source, definition=definition, faults=faults)
 
 
 def read_text(*, path: Path) -> str:
@@ -64,14 +124,13 @@ def read_text(*, path: Path) -> str:
 
 def parse_workflow(*, text: str, file: str, targets: Targets | None = None) -> WorkflowDefinition:
     """The same for a text; `file` is only named in faults."""
-    source = read_source(text=text, file=file)
-    definition, faults = shaped(model=WorkflowDefinition, source=source, file=file)
-    if definition is not None:
-        meaning = validate(definition, targets)
-        faults.extend(_located(fault, source=source, file=file) for fault in meaning)
-    if definition is None or faults:
+    template = _template(text=text, file=file)
+    faults = list(template.faults)
+    if template.definition is not None:
+        faults += template.located(validate(template.definition, targets))
+    if template.definition is None or faults:
         raise DefinitionInvalid(sorted(faults, key=lambda fault: fault.line or 0))
-    return definition
+    return template.definition
 
 
 def shaped(*, model: type[Model], source: Source, file: str) -> tuple[Model | None, list[Fault]]:
@@ -113,12 +172,20 @@ def _shape_fault(error: ErrorDetails, source: Source) -> Fault:
     if kind == "missing":
         message = f"{last!r} is required here."
     elif kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(last), _KEYS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = [one for one in difflib.get_close_matches(str(last), _KEYS) if one != last]
+        hint = f" Did you mean {close[0]!r}?" if close and last not in _KEYS else ""
         message = f"{last!r} is not known here.{hint}"
-    elif kind == "string_pattern_mismatch":
-        message = f"{error['input']!r} is not a name that is allowed here ({error['msg']})."
+    elif kind in _PLAIN:
+        given = _shortened(error["input"])
+        about = error.get("ctx", {})
+        letters = _LETTERS.get(about.get("pattern", ""), about.get("pattern", ""))
+        message = _PLAIN[kind].format(given=given, letters=letters, **about)
     return Fault(code=f"shape.{kind}", path=path, message=message)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _path_in(data: Any, location: Sequence[int | str], *, missing: bool) -> tuple[str, int | str]:
