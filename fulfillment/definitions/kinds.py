@@ -97,9 +97,7 @@ def _check_wait(path: str, task: WaitSpec, report: Report) -> None:
         return
     if wait.otherwise is Overdue.CONTINUE:
         for fault in output_faults(declared=outputs_of(task.outputs), returned=wait.default):
-            name = fault.path.removeprefix("outputs.")
-            what = f"{name!r} is missing." if fault.code == "output.missing" else fault.message
-            message = f"Continuing without the report needs its outputs: {what}"
+            message = f"Continuing without the report needs its outputs: {fault.message}"
             report("default_outputs", f"{path}.wait.default", message)
         for name in wait.default.keys() - task.outputs.keys():
             known = ", ".join(task.outputs) or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from fulfillment.definitions.graph import Targets
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.source import MAXIMUM_BYTES, Source, join_path, read_source, too_large
 from fulfillment.definitions.validation import validate
+from fulfillment.definitions.wording import in_words
 from fulfillment.errors import DefinitionInvalid, Fault
 
 Model = TypeVar("Model", bound=Closed)
@@ -30,41 +31,6 @@ _KEYS = sorted(
         for name in model.model_fields
     }
 )
-
-_SHOWN = 80
-_PLAIN: Mapping[str, str] = {
-    "string_type": "A text is expected here, in quotes if need be, not {given}.",
-    "int_type": "A whole number is expected here, not {given}.",
-    "int_from_float": "A whole number is expected here, not {given}.",
-    "float_type": "A number is expected here, not {given}.",
-    "bool_type": "true or false is expected here, not {given}.",
-    "tuple_type": "A list is expected here, not {given}.",
-    "list_type": "A list is expected here, not {given}.",
-    "dict_type": "A mapping of names to values is expected here, not {given}.",
-    "model_type": "A mapping of names to values is expected here, not {given}.",
-    "enum": "{given} is not one of {expected}.",
-    "literal_error": "{given} is not one of {expected}.",
-    "too_short": "At least {min_length} is needed here.",
-    "too_long": "There may be at most {max_length} here.",
-    "string_too_short": "A text of at least {min_length} character is needed here.",
-    "string_too_long": "A text may have at most {max_length} characters here.",
-    "greater_than": "It must be more than {gt}, not {given}.",
-    "greater_than_equal": "It must be at least {ge}, not {given}.",
-    "less_than": "It must be less than {lt}, not {given}.",
-    "less_than_equal": "It must be at most {le}, not {given}.",
-    "string_pattern_mismatch": "{given} is not allowed here; it takes {letters}.",
-}
-"""What is wrong with a shape, by pydantic's name for it."""
-_LETTERS: Mapping[str, str] = {
-    r"^[a-z][a-z0-9_]{0,62}$": "up to 63 of a-z, 0-9 and _, a letter first",
-    r"^[a-z][a-z0-9_-]{0,62}$": "up to 63 of a-z, 0-9, _ and -, a letter first",
-    r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$": (
-        "up to 200 of A-Z, a-z, 0-9 and . _ : -, a letter or digit first"
-    ),
-    r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$": "<task>.<output>",
-    r"^[A-Za-z0-9_.:-]{1,100}$": "up to 100 of A-Z, a-z, 0-9 and . _ : -",
-}
-"""The patterns of `closed` in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,24 +134,14 @@ def _shape_fault(error: ErrorDetails, source: Source) -> Fault:
     # The chosen member of a union is named in an error's location, though the file does not.
     location = [part for part in error["loc"] if not str(part).startswith("~")]
     path, last = _path_in(source.data, location, missing=kind == "missing")
-    message = error["msg"].removeprefix("Value error, ")
+    message = in_words(error)
     if kind == "missing":
         message = f"{last!r} is required here."
     elif kind == "extra_forbidden":
         close = [one for one in difflib.get_close_matches(str(last), _KEYS) if one != last]
         hint = f" Did you mean {close[0]!r}?" if close and last not in _KEYS else ""
         message = f"{last!r} is not known here.{hint}"
-    elif kind in _PLAIN:
-        given = _shortened(error["input"])
-        about = error.get("ctx", {})
-        letters = _LETTERS.get(about.get("pattern", ""), about.get("pattern", ""))
-        message = _PLAIN[kind].format(given=given, letters=letters, **about)
     return Fault(code=f"shape.{kind}", path=path, message=message)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _path_in(data: Any, location: Sequence[int | str], *, missing: bool) -> tuple[str, int | str]:

@@ -37,7 +37,7 @@ def output_faults(*, declared: Mapping[str, Output], returned: Mapping[str, Any]
         value = returned.get(name)
         if value is None:
             if not output.optional:
-                message = f"The target did not return {name!r}, which the task declares."
+                message = f"{name!r} is missing, which the task declares."
                 faults.append(Fault(code="output.missing", path=f"outputs.{name}", message=message))
         elif not _CHECKS[output.type](value):
             message = f"{name!r} should be {output.type}, but is {kind_of(value)}."
