@@ -46,6 +46,15 @@ def definitions_in(library: Library) -> Mapping[Used, WorkflowDefinition]:
     return {used: definition_of(workflow_id) for used, workflow_id in library}
 
 
+def newest_definitions() -> list[WorkflowDefinition]:
+    """The newest published version of every workflow."""
+    rows = WorkflowVersion.objects.order_by("name", "-version").values_list("name", "pk")
+    newest: dict[str, int] = {}
+    for name, workflow_id in rows:
+        newest.setdefault(name, workflow_id)
+    return [definition_of(workflow_id) for workflow_id in newest.values()]
+
+
 def library_after(definitions: Iterable[WorkflowDefinition]) -> dict[Used, WorkflowDefinition]:
     """What these would find if they were published together, now."""
     together = tuple(definitions)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from django.db import transaction
 
 from fulfillment.definitions.calendars import window_fault
+from fulfillment.definitions.kinds import check_library
 from fulfillment.definitions.loading import Template
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
@@ -17,7 +19,7 @@ from fulfillment.engine import calendars
 from fulfillment.engine.database import cursor
 from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
 from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
-from fulfillment.published import definition_of, library_after
+from fulfillment.published import library_after, newest_definitions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinitio
         ),
         *_window_faults(definition),
         *_selector_faults(definition, together),
+        *_user_faults(definition, together),
     ]
 
 
@@ -122,15 +125,9 @@ def _selector_faults(
         for selector in one.selectors
         if name != definition.name
     }
-    offerings = {offering for offering, _ in definition.selectors}
-    rows = (
-        WorkflowVersion.objects.filter(selectors__offering__in=offerings)
-        .exclude(name__in=newest)
-        .values_list("name", flat=True)
-    )
-    for name in rows.distinct():
-        row = WorkflowVersion.objects.filter(name=name).order_by("-version")[0]
-        taken.update(dict.fromkeys(definition_of(row.pk).selectors, name))
+    for other in newest_definitions():
+        if other.name not in newest:
+            taken.update(dict.fromkeys(other.selectors, other.name))
     return [
         Fault(
             code="definition.fulfilled_already",
@@ -144,6 +141,41 @@ def _selector_faults(
         for place, action in enumerate(one.actions)
         if (one.offering, action.value) in taken
     ]
+
+
+def _user_faults(
+    definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]
+) -> list[Fault]:
+    """The published workflows that could no longer be planned with this as a part of them.
+
+    Those that name a version go on with that.
+    """
+    names = {one.name for one in together}
+    faults: list[Fault] = []
+    for user in newest_definitions():
+        if user.name in names:
+            continue
+        library = library_after([*together, user])
+        if library.get((definition.name, None)) != definition:
+            continue
+        lost: list[str] = []
+        check_library(user, library, partial(_noted, lost))
+        faults += [
+            Fault(
+                code="definition.breaks_user",
+                path="workflow",
+                message=(
+                    f"{user.name} uses it, and could no longer be planned. {one} "
+                    "Publish a version of that together with this."
+                ),
+            )
+            for one in lost
+        ]
+    return faults
+
+
+def _noted(lost: list[str], code: str, path: str, message: str) -> None:
+    lost.append(f"{path}: {message}")
 
 
 def _window_faults(definition: WorkflowDefinition) -> list[Fault]:

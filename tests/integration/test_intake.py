@@ -11,7 +11,7 @@ import celery
 import pytest
 
 from fulfillment.engine import scanning
-from fulfillment.models import Fulfillment, OutboxEvent, Plan, Task, Transition
+from fulfillment.models import Fulfillment, OutboxEvent, Plan, Task, Transition, WorkflowVersion
 from oms.intake.submission import MAXIMUM_BATCH, Disposition, submit
 from oms.models import Order, OrderItem
 from tests import desk
@@ -233,7 +233,11 @@ def test_an_order_that_can_t_be_planned_fails_alone(systems: ScriptedSystems) ->
         {"one": desk.task()}, offering="inner", subprocess={}, fulfils=[], billing_trigger=None
     )
     desk.workflow({"all": desk.step(use="inner")}, offering="part")
-    desk.workflow({"one": desk.task()}, offering="inner", version=2)
+    # An older release published this without asking who uses it.
+    changed = WorkflowVersion.objects.get(name="inner")
+    changed.pk, changed.version = None, 2
+    changed.document = {**changed.document, "subprocess": None}
+    changed.save(force_insert=True)
     mixed = desk.request(desk.item("thing"), desk.item("part", item_id="2"))
     answers = desk.submit_all(desk.request(), mixed, desk.request())
     assert [answer.state for answer in answers] == ["IN_PROGRESS", "REJECTED", "IN_PROGRESS"]

@@ -155,3 +155,28 @@ def test_what_another_workflow_fulfils_is_refused_until_that_lets_go_of_it(tmp_p
 def test_two_files_at_once_can_t_fulfil_the_same(tmp_path: Path) -> None:
     told = refused(a_file(tmp_path, SOUND), a_file(tmp_path, SOUND, name="bulb", offering="lamp"))
     assert told.count("[definition.fulfilled_already]") == 2
+
+
+def test_a_sub_process_does_not_change_under_those_that_use_it(tmp_path: Path) -> None:
+    face = INNER.replace("{{}}", "{{inputs: {{size: integer}}}}")
+    user = "  all: {title: All, use: inner, input: {size: 3}}\n"
+    published(a_file(tmp_path, SOUND, name="inner", head=face), a_file(tmp_path, user))
+    wider = face.replace("size: integer", "size: integer, colour: string")
+    second = a_file(tmp_path, SOUND, name="inner", head=wider, version="2")
+    told = refused(second)
+    assert "[definition.breaks_user]" in told
+    assert "lamp uses it" in told
+    assert "needs the input 'colour'" in told
+    fitting = a_file(
+        tmp_path, user.replace("size: 3", "size: 3, colour: red"), version="2", offering="lamp"
+    )
+    assert {"inner v2", "lamp v2"} <= published(second, fitting)
+
+
+def test_who_names_a_version_of_a_sub_process_keeps_it(tmp_path: Path) -> None:
+    published(
+        a_file(tmp_path, SOUND, name="inner", head=INNER),
+        a_file(tmp_path, uses("inner", ", version: 1")),
+    )
+    wider = INNER.replace("{{}}", "{{inputs: {{colour: string}}}}")
+    assert "inner v2" in published(a_file(tmp_path, SOUND, name="inner", head=wider, version="2"))
