@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 from django.db import transaction
 
 from fulfillment.definitions.calendars import window_fault
-from fulfillment.definitions.kinds import check_library
 from fulfillment.definitions.loading import Template
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
@@ -19,7 +17,8 @@ from fulfillment.engine import calendars
 from fulfillment.engine.database import cursor
 from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
 from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
-from fulfillment.published import library_after, newest_definitions
+from fulfillment.neighbours import neighbour_faults
+from fulfillment.published import library_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +70,7 @@ def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinitio
             library_after(together),
         ),
         *_window_faults(definition),
-        *_selector_faults(definition, together),
-        *_user_faults(definition, together),
+        *neighbour_faults(definition=definition, together=together),
     ]
 
 
@@ -112,70 +110,6 @@ def _stored(definition: WorkflowDefinition, published_by: str) -> Publication:
             for offering, action in definition.selectors
         )
     return Publication(workflow=workflow, is_new=True)
-
-
-def _selector_faults(
-    definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]
-) -> list[Fault]:
-    """What the newest version of another workflow fulfils; an order needs one answer."""
-    newest = {one.name: one for one in sorted(together, key=lambda one: one.version)}
-    taken = {
-        selector: name
-        for name, one in newest.items()
-        for selector in one.selectors
-        if name != definition.name
-    }
-    for other in newest_definitions():
-        if other.name not in newest:
-            taken.update(dict.fromkeys(other.selectors, other.name))
-    return [
-        Fault(
-            code="definition.fulfilled_already",
-            path=f"fulfils[{position}].actions[{place}]",
-            message=(
-                f"{action.value} {one.offering} is fulfilled by {taken[one.offering, action.value]}"
-                " already. Publish a version of that without it first, or together with this."
-            ),
-        )
-        for position, one in enumerate(definition.fulfils)
-        for place, action in enumerate(one.actions)
-        if (one.offering, action.value) in taken
-    ]
-
-
-def _user_faults(
-    definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]
-) -> list[Fault]:
-    """The published workflows that could no longer be planned with this as a part of them.
-
-    Those that name a version go on with that.
-    """
-    names = {one.name for one in together}
-    faults: list[Fault] = []
-    for user in newest_definitions():
-        if user.name in names:
-            continue
-        library = library_after([*together, user])
-        if library.get((definition.name, None)) != definition:
-            continue
-        lost: list[str] = []
-        check_library(user, library, partial(_noted, lost))
-        faults += [
-            Fault(
-                code="definition.breaks_user",
-                path="workflow",
-                message=(
-                    f"{user.name} uses it, and could no longer be planned. {one} "
-                    "Publish a version of that together with this."
-                ),
-            )
-            for one in lost
-        ]
-    return faults
-
-
-def _noted(lost: list[str], code: str, path: str, message: str) -> None:
-    lost.append(f"{path}: {message}")
 
 
 def _window_faults(definition: WorkflowDefinition) -> list[Fault]:

@@ -180,3 +180,25 @@ def test_who_names_a_version_of_a_sub_process_keeps_it(tmp_path: Path) -> None:
     )
     wider = INNER.replace("{{}}", "{{inputs: {{colour: string}}}}")
     assert "inner v2" in published(a_file(tmp_path, SOUND, name="inner", head=wider, version="2"))
+
+
+def test_an_older_file_may_be_published_again_after_another_took_what_it_fulfilled(
+    tmp_path: Path,
+) -> None:
+    first = a_file(tmp_path, SOUND)
+    published(first)
+    second = a_file(tmp_path, SOUND, version="2", offering="old-lamp")
+    taker = a_file(tmp_path, SOUND, name="bulb", offering="lamp")
+    every = published(second, taker)
+    assert published(first, second, taker) == every
+
+
+def test_what_is_broken_already_does_not_stop_the_others(tmp_path: Path) -> None:
+    published(a_file(tmp_path, SOUND, name="inner", head=INNER), a_file(tmp_path, uses("inner")))
+    # An older release published this without asking who uses it.
+    row = WorkflowVersion.objects.get(name="inner")
+    row.pk, row.version = None, 2
+    row.document = {**row.document, "version": 2, "subprocess": {"inputs": {"x": "string"}}}
+    row.save(force_insert=True)
+    assert "shade v1" in published(a_file(tmp_path, SOUND, name="shade"))
+    assert "stand v1" in published(a_file(tmp_path, SOUND, name="stand", head=INNER))
