@@ -70,8 +70,7 @@ def open_for_task(
             category=category,
             severity=_severity(node, category),
             reason_code=reason_code,
-            title=f"{locked.order_reference} · "
-            + (title or _TITLES[category].format(title=node.title, target=node.target)),
+            title=f"{locked.order_reference} · " + (title or _title(node, category)),
             explanation=explanation,
             facts={
                 "target": node.target,
@@ -93,6 +92,12 @@ def open_for_task(
             revenue_impact=_revenue_impact(plan, node),
         ),
     )
+
+
+def _title(node: Node, category: CaseCategory) -> str:
+    if not node.target and category is CaseCategory.REFUSED:
+        return f"{node.title}: it has failed for good"
+    return _TITLES[category].format(title=node.title, target=node.target)
 
 
 def _severity(node: Node, category: CaseCategory) -> Severity:
