@@ -174,8 +174,8 @@ _MANUAL = Table(
     role="text",
     title="text",
     instructions="text",
-    outcomes="jsonb",
-    fields="jsonb",
+    outcomes="json",
+    fields="json",
     context="jsonb",
     due_at="timestamptz",
     otherwise="text",
@@ -217,6 +217,7 @@ _SIGNALS = Table(
     occurred_at="timestamptz",
     received_at="timestamptz",
     applied="boolean",
+    will_not_come="boolean",
 )
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 

@@ -99,6 +99,17 @@ def test_whoever_waits_in_time_is_not_even_looked_at() -> None:
             assert not [node for node in found if node["Node Type"] == "Seq Scan"], name
 
 
+@pytest.mark.usefixtures("many_who_wait")
+def test_the_look_at_one_plan_reads_that_plan() -> None:
+    plan = Plan.objects.latest("pk")
+    for pinned in (False, True):
+        if pinned:
+            pin_plans()
+        found = list(nodes(explained(stuck._LOOK, [[plan.pk]])))
+        assert {node["Node Type"] for node in found}.isdisjoint({"Seq Scan", "Hash Join"})
+        assert sum(node["Actual Rows"] for node in found) < 50
+
+
 def explained(statement: str, values: list[Any]) -> dict[str, Any]:
     with cursor() as raw:
         raw.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)

@@ -52,7 +52,7 @@ class Plan:
     order: Mapping[str, Any]
     items: list[Mapping[str, Any]]
     meanings: Meanings
-    reported: list[tuple[str, str, Mapping[str, Any]]]
+    reported: list[tuple[str, str, Mapping[str, Any] | None]]
     """(subject, name, values) of every milestone and signal that anybody has reported."""
     fast_path: bool
     shared: Mapping[str, str] = field(default_factory=dict)
@@ -148,8 +148,6 @@ class Plan:
         select = self.fast_path if select is None else select
         while self._come_to_exist() or self._fan_out() or (select and self._begin_all()):
             pass
-        if select is not False or not self.fast_path:
-            self._reach_milestones()
 
     def settle_down(self) -> None:
         """Nothing is left to be selected: it may be over, or wait for help."""
@@ -221,7 +219,8 @@ class Plan:
             self.states.get(self.beside(str(enter), place[1])) == "SKIPPED_BY_POLICY"
         )
 
-    def _reach_milestones(self) -> None:
+    def reach_milestones(self) -> None:
+        """Others hear of them once everything that belongs together has happened."""
         for name, task in self.shared.items():
             carriers = [
                 key
@@ -236,8 +235,12 @@ class Plan:
             never = [key for key in carriers if self.exists(key, 0) is False]
             report = (self.subject, name, {})
             done = any(self.states[key, 0] != "SKIPPED_BY_POLICY" for key in there)
-            if done and len(there) + len(never) == len(carriers) and report not in self.reported:
+            complete = len(there) + len(never) == len(carriers)
+            if done and complete and report not in self.reported:
                 self.reported.append(report)
+            known = any(one[:2] == report[:2] for one in self.reported)
+            if not known and (complete or self.is_over):
+                self.reported.append((self.subject, name, None))
 
     @property
     def subject(self) -> str:
@@ -401,15 +404,19 @@ class Plan:
 
     # --- what happens to it ---------------------------------------------------------------------
 
-    def _told(self, place: Place, values: Mapping[str, Any]) -> None:
-        """What it waits for has been reported."""
+    def _told(self, place: Place, values: Mapping[str, Any] | None) -> None:
+        """What it waits for has been reported; None: it will not come."""
+        if values is None:
+            if self.states[place] == "ACCEPTED":
+                self._wait_is_over(place, self.nodes[place[0]].spec["wait"])
+            return
         declared = self.nodes[place[0]].spec.get("outputs", {})
         if declared.keys() <= values.keys():
             self._succeed(place, **{name: values[name] for name in declared})
         else:
             self.states[place] = "AWAITING_MANUAL"
 
-    def tell(self, subject: str, name: str, values: Mapping[str, Any]) -> None:
+    def tell(self, subject: str, name: str, values: Mapping[str, Any] | None) -> None:
         """A milestone or a signal comes in; it is in `reported` already."""
         for place, awaited in self.awaits.items():
             if awaited == (subject, name) and self.states[place] in ("ACCEPTED", "AWAITING_MANUAL"):

@@ -265,7 +265,7 @@ class Run:
             )
         )
         self.orders = [Order.objects.get(reference=one.reference) for one in submitted]
-        reported: list[tuple[str, str, Mapping[str, Any]]] = []
+        reported: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.plans = {
             order.fulfillment_id: model.Plan(
                 nodes=_expanded(scenario.template, len(items)),
@@ -288,6 +288,10 @@ class Run:
         for plan in self.plans.values():
             plan.go_on()
         self.compare()
+
+    def reached(self) -> None:
+        for plan in self.plans.values():
+            plan.reach_milestones()
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -333,10 +337,12 @@ class Run:
         scanning.scan()
         for fulfillment_id in due:
             self.plans[fulfillment_id].go_on(select=True)
+        self.reached()
         for signal in Signal.objects.filter(applied=False).order_by("pk"):
             about = self.subject_of(signal)
             for plan in self.plans.values():
-                plan.tell(about, signal.name, signal.payload)
+                plan.tell(about, signal.name, None if signal.will_not_come else signal.payload)
+            self.reached()
         signals.apply_new()
 
     def work(self, target: str, fates: Sequence[tuple[str, int]], *, together: bool = True) -> int:
@@ -359,6 +365,7 @@ class Run:
                 plan.go_on(select=False)
             for plan in self.plans.values():
                 plan.go_on()
+            self.reached()
         self.compare()
         return len(claims)
 
@@ -487,12 +494,14 @@ class Run:
         return plan, next(place for place in plan.states if _key(place) == key)
 
     def compare(self) -> None:
+        self.reached()
         rows = list(Task.objects.all())
         for row in Plan.objects.all():
             plan = self.plans[row.fulfillment_id]
             tasks = {task.key: task for task in rows if task.plan_id == row.pk}
             if row.selection_due_at is None:
                 plan.settle_down()
+                plan.reach_milestones()
                 assert not plan.lags, f"{plan.lags} could begin, and nobody looks"
             _same(
                 {key: str(task.state) for key, task in tasks.items()},
@@ -530,11 +539,14 @@ class Run:
                 stuck = plan.tasks.filter(state__in=["FAILED_FINAL", "AWAITING_MANUAL"])
                 assert stuck.exists(), "nothing moves, and nobody can tell why"
             assert audit.verify(fulfillment_id=order.fulfillment_id) == []
-        shared = Signal.objects.filter(name=SHARED)
-        reached = {(about, name) for about, name, _ in self.reported if name == SHARED}
+        shared = Signal.objects.filter(name=SHARED).order_by("pk")
         _same(
-            {str((self.subject_of(one), one.name)): "reached" for one in shared},
-            {str(one): "reached" for one in reached},
+            {str((self.subject_of(one), one.name)): one.will_not_come for one in shared},
+            {
+                str((about, name)): values is None
+                for about, name, values in self.reported
+                if name == SHARED
+            },
         )
 
 
