@@ -21,7 +21,7 @@ from fulfillment.engine.halving import in_halves
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PlanState, TaskState
-from oms import terms, worth
+from oms import leaks, terms
 from oms.models import BillingMatch, Leak
 from oms.states import ItemAction
 from oms.terms import Terms
@@ -116,11 +116,6 @@ def find_leaks() -> int:
     )
 
 
-def subject(item_id: int, leak: Leak) -> str:
-    """What the case of a leak is about."""
-    return f"leakage:{item_id}:{leak.value}"
-
-
 def _pages() -> Iterator[list[Row]]:
     last: tuple[datetime | str, int] = ("-infinity", 0)
     while True:
@@ -156,6 +151,7 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
     )
     plans = queries.newest_plans(fulfillment_ids=[m.item.order.fulfillment_id for m in matches])
     tasks = _tasks_of(plans.values())
+    sums = leaks.worth_of(matches, plans=plans)
     opened, over = 0, []
     for match in matches:
         plan = plans[match.item.order.fulfillment_id]
@@ -174,13 +170,14 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
             match.due_at = match.since + within
         else:
             if not match.filed:
-                cases.open_case(unit, fallout=_fallout(match, leak, plan, agreed, missing))
+                worth = sums[match.item_id]
+                cases.open_case(unit, fallout=_fallout(match, leak, plan, missing, worth))
                 opened += 1
             match.filed, match.due_at = True, unit.now + _LOOK_AGAIN
         match.save(update_fields=["service_at", "billed_at", "due_at", "filed"])
     cases.resolve_cases(
         unit,
-        subjects=[subject(match.item_id, leak) for match in over if match.filed for leak in Leak],
+        subjects=[leaks.subject(m.item_id, leak) for m in over if m.filed for leak in Leak],
         resolution="Service and billing agree by now, or nothing is to be billed any more.",
     )
     return opened
@@ -224,10 +221,9 @@ def _complete(
 
 
 def _fallout(
-    match: BillingMatch, leak: Leak, plan: Plan, agreed: Terms, missing: Task | None
+    match: BillingMatch, leak: Leak, plan: Plan, missing: Task | None, worth: leaks.Sums
 ) -> cases.Fallout:
     item = match.item
-    sums = worth.of_item(item, planned=agreed.planned)
     active, ends = leak is Leak.ACTIVE_WITHOUT_BILLING, item.action == ItemAction.DISCONNECT
     what = f"Item {item.item_id} ({item.offering})"
     state = "Its order is not complete."
@@ -236,9 +232,9 @@ def _fallout(
         if missing.blocked_reason:
             state += f" {missing.blocked_reason}"
     return cases.Fallout(
-        subject=subject(item.pk, leak),
+        subject=leaks.subject(item.pk, leak),
         category=CaseCategory.LEAKAGE,
-        severity=Severity.HIGH if sums or not active else Severity.MEDIUM,
+        severity=Severity.HIGH if worth or not active else Severity.MEDIUM,
         reason_code=leak.value.lower(),
         title=f"{item.order.reference} · item {item.item_id} is {_TITLES[leak]}",
         explanation=f"{what} {_SINCE[leak, ends]} {match.since:%Y-%m-%d %H:%M} UTC, "
@@ -250,12 +246,12 @@ def _fallout(
             "since": match.since.isoformat(),
             "missing_task": missing.key if missing else None,
             "missing_task_state": str(missing.state) if missing else None,
-            "worth": worth.in_words(sums),
+            "worth": leaks.in_words(worth),
         },
         repair_options=("bill it", "deactivate it") if active else ("activate it", "refund"),
         fulfillment_id=item.order.fulfillment_id,
         plan_id=plan.pk,
         task_id=missing.pk if missing else None,
         customer_impact="" if active else "The customer pays for what is not there.",
-        revenue_impact=worth.in_words(sums) if active else "",
+        revenue_impact=leaks.in_words(worth) if active else "",
     )
