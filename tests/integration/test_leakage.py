@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -15,12 +15,12 @@ from fulfillment import operations
 from fulfillment.engine import audit, stuck
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.models import FalloutCase
-from oms import leakage
+from oms import leakage, tasks
 from oms import leaks as leaks_of
 from oms.intake.requests import ItemRequest
 from oms.lifecycle import OrderLifecycle
 from oms.models import Asset, BillingMatch, Leak, Order
-from tests import desk
+from tests import desk, shipped
 from tests.api import Api
 from tests.desk import ScriptedSystems
 from tests.pages import address_of, text_of
@@ -75,6 +75,15 @@ def look_after(hours: float) -> int:
     return leakage.find_leaks()
 
 
+def retried(order: Order, task: str) -> Order:
+    """Tried again by hand, and worked off."""
+    failed = desk.tasks_of(order)[task]
+    operations.retry(task_id=failed.pk, reason="again", actor="an operator")
+    desk.finish()
+    order.refresh_from_db()
+    return order
+
+
 def test_what_is_active_and_not_billed_in_time_has_a_case(systems: ScriptedSystems) -> None:
     a_service()
     systems.sends["bill"] = [desk.rejected()]
@@ -112,8 +121,7 @@ def test_the_case_closes_by_itself_when_the_other_follows(
     systems.sends[late] = [desk.rejected()]
     order = an_order()
     assert look_after(5) == 1
-    operations.retry(task_id=desk.tasks_of(order)[f"{late}@1"].pk, reason="again", actor="me")
-    desk.drain()
+    assert retried(order, f"{late}@1").state == "COMPLETED"
     assert leakage.find_leaks() == 0
     assert (leaks(), gaps()) == ([], [])
     assert FalloutCase.objects.get(category="LEAKAGE").resolved_by == "leakage detector"
@@ -279,8 +287,7 @@ def test_without_an_activation_the_complete_order_is_the_service(
     assert gaps() == [("1", BILLED)]
     assert look_after(5) == 1
     assert "Its order is not complete." in FalloutCase.objects.get(category="LEAKAGE").explanation
-    operations.retry(task_id=desk.tasks_of(order)["deliver@1"].pk, reason="again", actor="me")
-    desk.drain()
+    assert retried(order, "deliver@1").state == "COMPLETED"
     leakage.find_leaks()
     assert (leaks(), gaps()) == ([], [])
 
@@ -485,3 +492,59 @@ def test_the_order_shows_its_gaps(systems: ScriptedSystems, boss: Client) -> Non
     assert "Service and billing" in page
     assert "active, not billed" in page
     assert "98.00 EUR recurring" in page
+
+
+def test_a_sub_process_activates_with_its_end(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {"inner": desk.task()},
+        offering="part",
+        subprocess={},
+        fulfils=[],
+        billing_trigger=None,
+    )
+    a_service(tasks={"activate": desk.step(use="part"), "bill": desk.task(after=["activate"])})
+    systems.sends["inner"] = [desk.rejected()]
+    order = an_order()
+    desk.finish()
+    assert (Asset.objects.count(), BillingMatch.objects.count()) == (0, 0)
+    assert retried(order, "activate/inner@1").state == "COMPLETED"
+    assert BillingMatch.objects.get().leak is None
+
+
+def test_a_line_that_works_and_is_not_billed_is_found_and_billed(
+    systems: ScriptedSystems,
+) -> None:
+    """The shipped workflow, from the order to the case and to its end."""
+    shipped.open_shop("broadband")
+    shipped.later((datetime(2030, 7, 10, 8, tzinfo=UTC) - desk.now()).total_seconds())
+    systems.sends["create_subscription"] = [desk.rejected("account_closed")]
+    order = shipped.order("broadband/own-device")
+    shipped.report(order, "appointment_confirmed", slot="2030-07-16T09:00:00+02:00")
+    shipped.later(6 * 24 * HOURS)
+    tasks.find_leaks()
+    assert leaks() == []
+    shipped.later(4 * HOURS)
+    tasks.find_leaks()
+    (case,) = FalloutCase.objects.filter(category="LEAKAGE")
+    assert case.revenue_impact
+    assert "start_billing@1 is FAILED_FINAL" in case.explanation
+    assert retried(order, "start_billing@1").state == "COMPLETED"
+    tasks.find_leaks()
+    assert (leaks(), gaps()) == ([], [])
+    assert audit.verify(fulfillment_id=order.fulfillment_id) == []
+
+
+def test_goods_that_are_paid_and_do_not_leave_are_found(systems: ScriptedSystems) -> None:
+    shipped.open_shop("ecommerce-order")
+    systems.sends["ship"] = [desk.rejected("no_carrier")]
+    order = shipped.order("webshop-single")
+    shipped.later(47 * HOURS)
+    tasks.find_leaks()
+    assert leaks() == []
+    shipped.later(2 * HOURS)
+    tasks.find_leaks()
+    assert set(leaks()) == {"billed_without_service"}
+    assert retried(order, "ecommerce-order/ship_order").state == "COMPLETED"
+    tasks.find_leaks()
+    assert leaks() == []
