@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from datetime import timedelta
 
 import psycopg
@@ -16,6 +18,7 @@ from tests import desk
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems
 from tests.integration.test_flat_detectors import explained, nodes
+from tests.integration.test_plans_by_index import plan_of
 
 COPIES = 5000
 
@@ -66,5 +69,10 @@ def test_whoever_is_in_time_or_billed_is_not_even_looked_at() -> None:
         read = sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in found)
         assert read < 20, (pinned, json.dumps(found[0], indent=1))
         assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+    with cursor() as raw:
+        numbers = itertools.count(1)
+        noting = plan_of(raw, re.sub("%s", lambda _: f"${next(numbers)}", leakage._NOTE))
+    assert "Seq Scan" not in noting
+    assert "Hash" not in noting
     assert leakage.find_leaks() == 1
     assert leakage.find_leaks() == 0
