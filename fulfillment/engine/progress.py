@@ -20,7 +20,7 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     if task.state in TASK_SUCCESSFUL:
         found.update(following(graph=graph, place=(task.node, task.element)))
         if not task.element and task.node in registered().watched(graph_id=plan.graph_id):
-            _tell(unit, plan, PlanChange.TASK_SUCCEEDED, node=task.node)
+            tell_success(unit, plan=plan, task=task)
         if node.milestones:
             milestones.settle(unit, plan=plan, nodes=[task.node])
         if task.node in graph.choosers:
@@ -57,6 +57,18 @@ def beyond(unit: Unit, *, plan: Plan, found: set[Place]) -> set[Place]:
         else:
             still.add(place)
     return still
+
+
+def tell_success(unit: Unit, *, plan: Plan, task: Task) -> None:
+    """Tell the order desk that a task that it watches is done; what is skipped is not."""
+    if task.state in TASK_SUCCESSFUL and task.state != TaskState.SKIPPED_BY_POLICY:
+        _tell(
+            unit,
+            plan,
+            PlanChange.TASK_SUCCEEDED,
+            node=task.node,
+            waived=task.state == TaskState.WAIVED_BY_AUTHORIZED_USER,
+        )
 
 
 def _tell(unit: Unit, plan: Plan, change: PlanChange, **what: Any) -> None:

@@ -35,6 +35,8 @@ class CaseCategory(enum.StrEnum):
     """The engine itself fails with it, or it takes its workers down."""
     UNDELIVERED = "UNDELIVERED"
     """A subscriber did not get an event."""
+    LEAKAGE = "LEAKAGE"
+    """Something is active and not billed, or billed and not there."""
 
 
 class Severity(enum.StrEnum):
