@@ -66,6 +66,7 @@ def _decomposed(
             stalls_after_seconds=plain_seconds(definition.stalls_after),
             locks=locks_of(definition.locks),
             items=tuple(served),
+            priority=definition.priority or "",
         )
         for definition, served in positions.items()
     ]

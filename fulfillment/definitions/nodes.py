@@ -261,6 +261,8 @@ class PlannedWorkflow:
     """Taken before the plan's first command, kept until the plan has ended."""
     items: tuple[int, ...] = ()
     """Positions of the items that it serves."""
+    priority: str = ""
+    """Mapping text of a whole number; empty: as the order asks."""
 
 
 def workflow_from_document(document: Mapping[str, Any]) -> PlannedWorkflow:

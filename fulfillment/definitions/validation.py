@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from fulfillment.definitions import topology
@@ -19,11 +20,13 @@ from fulfillment.definitions.dependencies import (
     TimeDependency,
 )
 from fulfillment.definitions.expiry import check_expiry
+from fulfillment.definitions.expressions import ExpressionInvalid, compile_expression
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
 from fulfillment.definitions.locking import check_locks
 from fulfillment.definitions.outputs import instant
 from fulfillment.definitions.reading import Readable, Report
+from fulfillment.definitions.references import Computed, ReferenceMalformed, parse
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
@@ -35,6 +38,7 @@ from fulfillment.definitions.steps import (
     NamedBranches,
     RetryPolicySpec,
     Rule,
+    Scope,
     SubProcessSpec,
     WaitSpec,
 )
@@ -80,6 +84,7 @@ def validate(
         report("nothing_required", "tasks", "At least one task must be required.")
     _check_order_of_tasks(definition, report)
     check_locks(definition, report)
+    _check_priority(definition, report)
     _check_feasibility(definition, report)
     faults.extend(customer_faults(definition))
     faults.extend(billing_faults(definition))
@@ -250,6 +255,31 @@ def _check_results(definition: WorkflowDefinition, report: Report) -> None:
     readable = Readable.for_results(definition=definition, report=report)
     for name, result in definition.subprocess.outputs.items():
         readable.check_mapping(result.value, f"subprocess.outputs.{name}.value")
+
+
+def _check_priority(definition: WorkflowDefinition, report: Report) -> None:
+    """One expression, or one path, with a whole number for its value."""
+    text = definition.priority
+    if text is None:
+        return
+    if definition.subprocess is not None:
+        report("priority", "priority", "A sub-process has the priority of whoever uses it.")
+        return
+    readable = Readable(definition=definition, scope=Scope.ORDER, report=report, outputs=None)
+    readable.check_mapping(text, "priority")
+    try:
+        parts = parse(text)
+    except ReferenceMalformed:
+        return
+    if len(parts) != 1 or isinstance(parts[0], str):
+        report("priority", "priority", "Write one ${…} whose value is a whole number.")
+    elif isinstance(parts[0], Computed):
+        expression = None
+        with contextlib.suppress(ExpressionInvalid):
+            expression = compile_expression(text=parts[0].text, names=readable.names)
+        if expression is not None and expression.returns not in ("integer", "any"):
+            message = f"It has to be a whole number, and is {expression.returns}."
+            report("priority", "priority", message)
 
 
 def _check_feasibility(definition: WorkflowDefinition, report: Report) -> None:

@@ -49,6 +49,7 @@ _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.RETRYING: ("integration", timedelta(hours=2)),
     CaseCategory.STUCK: ("operations", timedelta(hours=2)),
     CaseCategory.POISON: ("engine", timedelta(hours=1)),
+    CaseCategory.JEOPARDY: ("operations", timedelta(hours=2)),
     CaseCategory.UNDELIVERED: ("integration", timedelta(hours=8)),
     CaseCategory.LEAKAGE: ("billing", timedelta(hours=4)),
 }

@@ -33,6 +33,8 @@ class CaseCategory(enum.StrEnum):
     """Nothing has moved for too long."""
     POISON = "POISON"
     """The engine itself fails with it, or it takes its workers down."""
+    JEOPARDY = "JEOPARDY"
+    """It will be done later than was promised."""
     UNDELIVERED = "UNDELIVERED"
     """A subscriber did not get an event."""
     LEAKAGE = "LEAKAGE"

@@ -97,6 +97,14 @@ class Plan(StatefulModel):
     is_locked = models.BooleanField(default=False, db_default=False)
     selection_due_at = models.DateTimeField(null=True, blank=True)
     blocked_reason = models.TextField(blank=True, default="")
+    due_at = models.DateTimeField(null=True, blank=True, help_text="As the customer was promised.")
+    look_at = models.DateTimeField(
+        null=True, blank=True, help_text="Before then it can't be in jeopardy."
+    )
+    at_risk_since = models.DateTimeField(null=True, blank=True)
+    estimated_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it will be done, as estimated last."
+    )
     stalls_after = models.DurationField(default=timedelta(minutes=15))
     last_progress_at = models.DateTimeField()
     patient_until = models.DateTimeField(
@@ -131,6 +139,15 @@ class Plan(StatefulModel):
                 fields=["selection_due_at"],
                 condition=models.Q(selection_due_at__isnull=False),
                 name="plan_selection_due",
+            ),
+            # Jeopardy: plans whose estimate may have become later than what was promised.
+            models.Index(
+                fields=["look_at"], condition=models.Q(look_at__isnull=False), name="plan_look"
+            ),
+            models.Index(
+                fields=["at_risk_since"],
+                condition=models.Q(at_risk_since__isnull=False),
+                name="plan_in_jeopardy",
             ),
             # What the detector has flagged: a handful among all plans.
             models.Index(
@@ -257,6 +274,9 @@ class Task(StatefulModel):
     outputs = models.JSONField(null=True, blank=True)
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
+    began_at = models.DateTimeField(
+        null=True, blank=True, help_text="When nothing before it was missing any more."
+    )
     changed_at = models.DateTimeField()
 
     class Meta:

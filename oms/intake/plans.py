@@ -65,6 +65,7 @@ def plan_request(
         graph=graph,
         context=snapshot(order, request),
         stalls_after=graph.stalls_after,
+        due_at=order.promised_at,
     )
 
 
