@@ -179,6 +179,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         **_every(3600, "fulfillment.tasks.break_circles"),
         "kwargs": {"all_of_them": True},
     },
+    "look-for-jeopardy": _every(10, "fulfillment.tasks.look_for_jeopardy"),
+    "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),

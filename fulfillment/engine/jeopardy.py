@@ -27,11 +27,14 @@ logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(minutes=1)
 """At the earliest: what is in jeopardy is estimated anew that often."""
+AT_THE_LATEST = timedelta(hours=1)
+"""However late it is."""
 _DUE = """
 SELECT id, fulfillment_id FROM fulfillment_plan
 WHERE look_at <= (SELECT fulfillment_now()) ORDER BY look_at LIMIT %s
 """
 _BATCH = 100
+_AT_WORK = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED})
 _ACTOR = "jeopardy"
 
 
@@ -39,7 +42,10 @@ def first_look(*, graph_id: int, due_at: datetime | None, now: datetime) -> date
     """When a new plan is to be looked at, by how long such plans usually take."""
     if due_at is None:
         return None
-    return max(now, due_at - critical_path(graph=graphs.by_id(graph_id), usual=durations.usual()))
+    graph = graphs.by_id(graph_id)
+    if any(node.wait is not None and node.wait.kind == "until" for node in graph.nodes):
+        return now  # The times that it waits for are the order's own.
+    return max(now, due_at - critical_path(graph=graph, usual=durations.usual()))
 
 
 def look() -> int:
@@ -104,7 +110,7 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
         if plan.at_risk_since is not None:
             _clear(unit, plan)
         return
-    plan.look_at = unit.now + max(LOOK_AGAIN, -slack / 10)
+    plan.look_at = unit.now + min(max(LOOK_AGAIN, -slack / 10), AT_THE_LATEST)
     if plan.at_risk_since is None:
         plan.at_risk_since = unit.now
         _raise(unit, plan, done)
@@ -119,13 +125,14 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
         timed = task.state == TaskState.ACCEPTED and not task.target_id and not task.awaits
         found[task.node] = Standing(
             is_over=task.state in TASK_TERMINAL,
-            began_at=task.began_at if task.state != TaskState.PENDING else None,
+            # Whoever waits to be sent, or for help, is no further than at the beginning.
+            began_at=task.began_at if task.state in _AT_WORK else None,
             until=task.not_before if timed else None,
         )
     # Before its decision a branch counts; a branch that was not taken does not.
     choices = places.choices(unit, plan=plan, element=0)
     exists = existence(graph=graph, element=0, choices=choices)
-    for index, there in enumerate(exists):
+    for index, there in exists.items():
         if there is False:
             found[index] = Standing(is_over=True)
     return found
