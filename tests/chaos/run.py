@@ -195,12 +195,16 @@ class Run:
     def _come_to_rest(self, world: World) -> None:
         """No more faults, until nothing moves; but not for ever."""
         self._say("no more faults; everything may come to rest now")
-        before, gives_up_at = (-1, -1), math.inf
+        before, gives_up_at = (-1, -1, -1), math.inf
 
         def settled() -> bool:
             nonlocal before, gives_up_at
             self._look(world)
-            progress = (self._submitter.acknowledged, self._counts.get("finished", before[1]))
+            progress = (
+                self._submitter.acknowledged,
+                self._counts.get("finished", before[1]),
+                self._counts.get("undelivered", before[2]),
+            )
             if progress != before:
                 before, gives_up_at = progress, time.monotonic() + self._options.patience
             return self._at_rest() or time.monotonic() > gives_up_at
@@ -370,7 +374,8 @@ class Run:
         self._submitter.held_back = counts.get("moving", 0) >= _MOST_MOVING
         where = (
             f"finished {counts['finished']}, with a case {counts['in_hand']}, moving "
-            f"{counts['moving']}, tasks under way {counts['tasks']}"
+            f"{counts['moving']}, tasks under way {counts['tasks']}, events to deliver "
+            f"{counts['undelivered']}"
             if counts
             else "no database"
         )
