@@ -108,6 +108,7 @@ class Run:
         self.during: list[str] = []
         """What the checker said while the run went on."""
         self.checks = 0
+        self._rested = False
 
     # --- the parts of a run ------------------------------------------------------------------
 
@@ -207,7 +208,8 @@ class Run:
             )
             if progress != before:
                 before, gives_up_at = progress, time.monotonic() + self._options.patience
-            return self._at_rest() or time.monotonic() > gives_up_at
+            self._rested = self._at_rest()
+            return self._rested or time.monotonic() > gives_up_at
 
         until(settled, seconds=math.inf, pause_seconds=_LOOK_SECONDS)
         if self._checking is not None:
@@ -304,6 +306,10 @@ class Run:
             for strike in self._nemesis.struck
             if strike.trouble.startswith("AssertionError")
         ]
+        if not self._rested:
+            told = ", ".join(f"{name} {n}" for name, n in self._counts.items())
+            text = f"It never came to rest: {told}."
+            violations.append(Violation(rule="restless", text=text))
         for violation in violations:
             self._console.print(str(violation), markup=False, highlight=False, soft_wrap=True)
         self._tell(times)
