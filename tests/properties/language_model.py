@@ -148,8 +148,6 @@ class Plan:
         select = self.fast_path if select is None else select
         while self._come_to_exist() or self._fan_out() or (select and self._begin_all()):
             pass
-        if select is not False or not self.fast_path:
-            self._reach_milestones()
 
     def settle_down(self) -> None:
         """Nothing is left to be selected: it may be over, or wait for help."""
@@ -221,7 +219,8 @@ class Plan:
             self.states.get(self.beside(str(enter), place[1])) == "SKIPPED_BY_POLICY"
         )
 
-    def _reach_milestones(self) -> None:
+    def reach_milestones(self) -> None:
+        """Others hear of them once everything that belongs together has happened."""
         for name, task in self.shared.items():
             carriers = [
                 key

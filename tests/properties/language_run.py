@@ -289,6 +289,10 @@ class Run:
             plan.go_on()
         self.compare()
 
+    def reached(self) -> None:
+        for plan in self.plans.values():
+            plan.reach_milestones()
+
     # --- steps ----------------------------------------------------------------------------------
 
     def take(self, step: Step) -> None:
@@ -333,10 +337,12 @@ class Run:
         scanning.scan()
         for fulfillment_id in due:
             self.plans[fulfillment_id].go_on(select=True)
+        self.reached()
         for signal in Signal.objects.filter(applied=False).order_by("pk"):
             about = self.subject_of(signal)
             for plan in self.plans.values():
                 plan.tell(about, signal.name, signal.payload)
+            self.reached()
         signals.apply_new()
 
     def work(self, target: str, fates: Sequence[tuple[str, int]], *, together: bool = True) -> int:
@@ -359,6 +365,7 @@ class Run:
                 plan.go_on(select=False)
             for plan in self.plans.values():
                 plan.go_on()
+            self.reached()
         self.compare()
         return len(claims)
 
@@ -487,6 +494,7 @@ class Run:
         return plan, next(place for place in plan.states if _key(place) == key)
 
     def compare(self) -> None:
+        self.reached()
         rows = list(Task.objects.all())
         for row in Plan.objects.all():
             plan = self.plans[row.fulfillment_id]
