@@ -173,7 +173,7 @@ class Commands(State):
 
 
 def opening(window: Document, at: float) -> float:
-    """The first moment from then on at which a window is open (see `templates.in_full`)."""
+    """The first moment from then on at which a window is open (`language_documents.in_full`)."""
     for day in itertools.count(-2):
         opens = float(window["opens"] + 24 * day)
         shut = (day % 7 if window["weekly"] else day) in window["but"]

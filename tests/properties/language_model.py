@@ -113,7 +113,7 @@ class Plan(Commands):
                 if self.states.get((key, 0)) in SUCCESSFUL and (key, 0) not in self.given_up
             ]
             never = [key for key in carriers if self.exists(key, 0) is False]
-            report = (self.subject, name, {})
+            report: tuple[str, str, dict[str, Any]] = (self.subject, name, {})
             done = any(self.states[key, 0] != "SKIPPED_BY_POLICY" for key in there)
             if done and len(there) + len(never) == len(carriers) and report not in self.reported:
                 self.reported.append(report)

@@ -10,7 +10,8 @@ from pytest_django import DjangoDbBlocker
 
 from fulfillment.engine import sending
 from tests.properties.census import Census, census
-from tests.properties.language_run import Run, Scenario, scenarios
+from tests.properties.language_run import Run
+from tests.properties.language_scenarios import Scenario, scenarios
 from tests.properties.search import search
 
 

@@ -40,7 +40,7 @@ from fulfillment.engine import (
 )
 from fulfillment.states import TaskState
 from tests.properties.census import WRITTEN
-from tests.properties.language_run import Scenario, any_scenario
+from tests.properties.language_scenarios import Scenario, any_scenario
 from tests.properties.search import AT_RANDOM, FOUND
 from tests.properties.test_language import play
 
