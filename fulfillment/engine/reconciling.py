@@ -25,9 +25,31 @@ SELECT EXISTS (
 """
 
 
+_LOST_TRACK_OF_COMMAND = """
+SELECT EXISTS (
+    SELECT 1 FROM fulfillment_transition
+    WHERE fulfillment_id = %(order)s AND entity = 'task' AND entity_id = %(task)s
+      AND name = 'lose_track' AND sequence > coalesce((
+        SELECT max(sequence) FROM fulfillment_transition
+        WHERE fulfillment_id = %(order)s AND entity = 'task' AND entity_id = %(task)s
+          AND (name = 'try_again' OR details ? 'way')
+      ), 0)
+)
+"""
+
+
 def lost_track_before(unit: Unit, task: Task) -> bool:
-    """Whether a send's outcome is still unknown; a target that can be asked has told it."""
-    return not targets.get(task.target_id).status_query and has_lost_track(unit, task)
+    """Whether the outcome of a send of its command is still unknown.
+
+    A target that can be asked has told it; so had that of a command before, or there would be
+    no other.
+    """
+    if targets.get(task.target_id).status_query:
+        return False
+    ids = {"order": task.fulfillment_id, "task": str(task.pk)}
+    unit.raw.execute(_LOST_TRACK_OF_COMMAND, ids, prepare=True)
+    row = unit.raw.fetchone()
+    return bool(row and row[0])
 
 
 def has_lost_track(unit: Unit, task: Task) -> bool:
