@@ -179,9 +179,11 @@ def _gathered(
     for (node, element), task in unit.places[plan.pk].items():
         if node == declared.last and task is not None and task.state in TASK_SUCCESSFUL:
             found[element] = task.outputs or {}
+    # Of a failed element the last task may have been given up, and skipped.
+    succeeded = sorted(found.keys() - set(fan_out.failed))
     names = graphs.by_id(plan.graph_id).nodes[declared.last].outputs
     return {
-        **{name: [found[element].get(name) for element in sorted(found)] for name in names},
+        **{name: [found[element].get(name) for element in succeeded] for name in names},
         "succeeded": fan_out.done,
         "failed": len(fan_out.failed),
     }

@@ -140,7 +140,8 @@ class Plan(Commands):
 
     def done(self, spread: str) -> list[int]:
         last, elements = self.nodes[spread].last, range(1, self.started[spread] + 1)
-        return [one for one in elements if self.states.get((last, one)) in SUCCESSFUL]
+        ended = [one for one in elements if self.states.get((last, one)) in SUCCESSFUL]
+        return [one for one in ended if (last, one) not in self.given_up]
 
     def _fan_out(self) -> bool:
         gone_on = [self._go_on_with(spread) for spread in self.lists]

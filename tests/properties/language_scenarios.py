@@ -95,7 +95,7 @@ class Item:
         return self.list if isinstance(self.list, int) else list(self.list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scenario:
     seed: int
     template: Template
@@ -107,6 +107,11 @@ class Scenario:
     steps: tuple[Step, ...]
     retries: int = 0
     """How often somebody tries again what has failed, at the end."""
+
+    def __repr__(self) -> str:
+        """What makes it anew."""
+        tasks, orders, steps = len(self.template.tasks), len(self.orders), len(self.steps)
+        return f"scenario(seed={self.seed}, tasks={tasks}, orders={orders}, steps={steps})"
 
 
 def scenario(*, seed: int, tasks: int, orders: int, steps: int) -> Scenario:
@@ -167,7 +172,7 @@ def _step(dice: Dice) -> Step:
         Scan: 2,
         Report: 1,
         Again: 1,
-        Tell: 1,
+        Tell: 2,
         Retry: 1,
     }
     match dice.random.choices([*likely], [*likely.values()])[0].__name__:
@@ -183,7 +188,7 @@ def _step(dice: Dice) -> Step:
             return Again(which, dice.maybe(50))
         case "Tell":
             name = dice.one_of(*MILESTONES, SIGNAL)
-            return Tell(name, dice.one_of(0, 1), dice.one_of(*range(5)), dice.one_of(number, None))
+            return Tell(name, dice.one_of(0, 1), dice.one_of(0, 1, 2), dice.one_of(number, None))
         case "Retry":
             return Retry(which)
         case "Sweep":
