@@ -35,6 +35,7 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         Task.fall_back,
         cause=f"{before} did not do it; {other.target} is asked instead",
         code=outcome.code,
+        way=task.route,
     )
     commanding.write(
         unit,

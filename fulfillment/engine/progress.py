@@ -26,14 +26,14 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         if task.node in graph.choosers:
             found |= branching.branch(unit, plan=plan, task=task)
         if task.state != TaskState.SUCCEEDED:
-            found |= beyond(unit, plan=plan, found=_left_out(unit, plan, task))
+            found |= _left_out(unit, plan, task)
     if task.element:
         found |= beyond(unit, plan=plan, found=fanning.ended(unit, plan=plan, task=task))
     return found
 
 
 def _left_out(unit: Unit, plan: Plan, task: Task) -> set[Place]:
-    """What is skipped with the beginning of a sub-process or of a fan-out."""
+    """Skip what belongs to a sub-process or a fan-out that is; the places that may go on."""
     graph = graphs.by_id(plan.graph_id)
     fan_out = graph.nodes[task.node].fan_out
     inside = [node.index for node in graph.nodes if node.enter == task.node]
@@ -43,7 +43,8 @@ def _left_out(unit: Unit, plan: Plan, task: Task) -> set[Place]:
         one = places.at(unit, plan=plan, place=place)
         if one is not None and one.state == TaskState.PENDING:
             unit.change_task(one, Task.skip, cause=f"{task.key} is left out")
-            found.add(place)
+            # Before the next is skipped: what hangs on both must not be counted by each.
+            found |= after(unit, plan=plan, task=one)
     return found
 
 

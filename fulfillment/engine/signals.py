@@ -13,7 +13,7 @@ from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
-from fulfillment.engine.database import Row, clean, cursor, storable
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor, storable
 from fulfillment.engine.outcomes import Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.subjects import of_key as of_key
@@ -74,8 +74,8 @@ def receive(
 ) -> Received:
     """Keep what has happened, and tell everybody who waits for it.
 
-    Whoever begins to wait for it later finds it. Raises SignalReused and SignalUnusable; a
-    database error means that nothing was received.
+    Whoever begins to wait for it later finds it; whom it can't be told now is told by the
+    scanner. Raises SignalReused and SignalUnusable; after a database error it is to be sent again.
     """
     if not storable(payload):
         raise SignalUnusable("Its payload has something in it that is no valid text or number.")
@@ -97,7 +97,7 @@ def receive(
                 )
             return Received(signal_id=known[0], duplicate=True)
     failpoints.reach("signal.stored_not_applied")
-    _apply((row[0], name, subject, json.dumps(payload), source, False))
+    _apply_or_leave((row[0], name, subject, json.dumps(payload), source, False))
     return Received(signal_id=row[0], duplicate=False)
 
 
@@ -110,11 +110,18 @@ def apply_new(*, limit: int = 200) -> int:
         raw.execute(_NEW, [limit], prepare=True)
         found = raw.fetchall()
     for row in found:
-        try:
-            _apply(row)
-        except FulfillmentError:
-            logger.exception("a signal could not be applied", extra={"signal": row[0]})
+        _apply_or_leave(row)
     return len(found)
+
+
+def _apply_or_leave(signal: Row) -> None:
+    """What the engine fails with has its case; neither its sender nor the others are to suffer."""
+    try:
+        _apply(signal)
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:
+        logger.exception("a signal could not be applied", extra={"signal": signal[0]})
 
 
 def _apply(signal: Row) -> None:

@@ -47,6 +47,10 @@ ORDER BY t.id
 Rows = Callable[[str], Sequence[Mapping[str, Any]]]
 
 
+class NotAnswered(Exception):
+    """The desk can't at the moment; it is asked again."""
+
+
 class Person:
     """Does its work once a second until it is stopped, whatever the weather."""
 
@@ -78,8 +82,16 @@ class Person:
         while not self._stopped.wait(_LOOK_SECONDS):
             try:
                 self.work()
-            except (urllib3.exceptions.HTTPError, psycopg.Error, ValueError):
+            except (urllib3.exceptions.HTTPError, psycopg.Error, NotAnswered):
                 continue  # The desk is down, or answers half of what it should.
+            except Exception as error:  # It goes on, and the run has failed.
+                self.wrong.append(f"{type(self).__name__}: {type(error).__name__}: {error}")
+
+    def _get(self, path: str) -> Any:
+        answer = self._http.request("GET", f"{self._url}{path}", headers=self._headers)
+        if answer.status != 200:
+            raise NotAnswered(f"{path}: {answer.status}")
+        return answer.json()
 
     def _post(self, path: str, body: Any, **headers: str) -> urllib3.BaseHTTPResponse:
         return self._http.request(
@@ -97,16 +109,9 @@ class Decider(Person):
     """Decides at random, some tasks twice: the second answer must be that it was decided."""
 
     def work(self) -> None:
-        listed = self._http.request(
-            "GET", f"{self._url}/manual-tasks?state=OPEN&limit=200", headers=self._headers
-        )
-        if listed.status != 200:
-            return
-        for summary in listed.json()["manual_tasks"]:
+        for summary in self._get("/manual-tasks?state=OPEN&limit=200")["manual_tasks"]:
             number = summary["id"]
-            task = self._http.request(
-                "GET", f"{self._url}/manual-tasks/{number}", headers=self._headers
-            ).json()
+            task = self._get(f"/manual-tasks/{number}")
             body = self._decision(task)
             for _ in range(1 + (self._dice.random() < 0.2)):
                 key = f"decision-{number}-{self._dice.random()}"
@@ -182,4 +187,4 @@ class Reporter(Person):
         elif answer.status < 500 and answer.status != 429:
             self.wrong.append(f"{body['event_id']}: {answer.status} {answer.data[:200]!r}")
         else:
-            raise ValueError("Not answered; it is sent again.")
+            raise NotAnswered(f"{path}: {answer.status}")

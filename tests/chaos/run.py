@@ -108,6 +108,7 @@ class Run:
         self.during: list[str] = []
         """What the checker said while the run went on."""
         self.checks = 0
+        self._rested = False
 
     # --- the parts of a run ------------------------------------------------------------------
 
@@ -195,15 +196,20 @@ class Run:
     def _come_to_rest(self, world: World) -> None:
         """No more faults, until nothing moves; but not for ever."""
         self._say("no more faults; everything may come to rest now")
-        before, gives_up_at = (-1, -1), math.inf
+        before, gives_up_at = (-1, -1, -1), math.inf
 
         def settled() -> bool:
             nonlocal before, gives_up_at
             self._look(world)
-            progress = (self._submitter.acknowledged, self._counts.get("finished", before[1]))
+            progress = (
+                self._submitter.acknowledged,
+                self._counts.get("finished", before[1]),
+                self._counts.get("undelivered", before[2]),
+            )
             if progress != before:
                 before, gives_up_at = progress, time.monotonic() + self._options.patience
-            return self._at_rest() or time.monotonic() > gives_up_at
+            self._rested = self._at_rest()
+            return self._rested or time.monotonic() > gives_up_at
 
         until(settled, seconds=math.inf, pause_seconds=_LOOK_SECONDS)
         if self._checking is not None:
@@ -300,6 +306,10 @@ class Run:
             for strike in self._nemesis.struck
             if strike.trouble.startswith("AssertionError")
         ]
+        if not self._rested:
+            told = ", ".join(f"{name} {n}" for name, n in self._counts.items())
+            text = f"It never came to rest: {told}."
+            violations.append(Violation(rule="restless", text=text))
         for violation in violations:
             self._console.print(str(violation), markup=False, highlight=False, soft_wrap=True)
         self._tell(times)
@@ -370,7 +380,8 @@ class Run:
         self._submitter.held_back = counts.get("moving", 0) >= _MOST_MOVING
         where = (
             f"finished {counts['finished']}, with a case {counts['in_hand']}, moving "
-            f"{counts['moving']}, tasks under way {counts['tasks']}"
+            f"{counts['moving']}, tasks under way {counts['tasks']}, events to deliver "
+            f"{counts['undelivered']}"
             if counts
             else "no database"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -186,3 +187,28 @@ def test_the_graph_shows_who_did_it_and_who_undoes_it(systems: ScriptedSystems) 
         ("alpha", "two", {"target": "alpha", "action": "undo"}),
     ]
     assert graph["undo_edges"] == [{"from": 1, "to": 0}]
+
+
+def test_a_doubt_about_the_first_way_that_was_cleared_is_none_about_the_second(
+    systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    desk.target("alpha")
+    desk.target("beta", status_query=False)
+    desk.workflow(
+        {
+            "pay": desk.task(
+                retry={"maximum_attempts": 2},
+                fallback=[{"target": "beta", "action": "pay_there", "input": {}}],
+            )
+        }
+    )
+    systems.sends["pay"] = [desk.unknown(), desk.rejected()]
+    systems.queries["pay"] = [desk.not_found()]
+    systems.sends["pay_there"] = [desk.failed("bad_request", retryable=False)]
+    order = desk.order()
+    for _ in range(3):
+        desk.finish()
+        clock(60)
+    assert systems.actions() == ["pay", "pay", "pay_there"]
+    assert desk.states_of(order)["pay@1"] == "FAILED_FINAL"
+    assert {case.reason_code for case in FalloutCase.objects.all()} == {"bad_request"}
