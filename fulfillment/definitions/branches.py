@@ -152,7 +152,7 @@ def _check_joins(
             mine[creator] = frozenset({name})
             upstream.append(creator)
         for one in task.depends_on:
-            if isinstance(one, HumanDependency):
+            if isinstance(one, HumanDependency) and isinstance(tasks.get(one.human), ManualSpec):
                 allowed = mine.get(one.human, frozenset(one.outcomes))
                 mine[one.human] = allowed & frozenset(one.outcomes)
         for other in upstream:
@@ -170,7 +170,7 @@ def _check_joins(
             report("nesting", f"tasks.{name}", message)
         for chooser, labels in mine.items():
             if not _can_be(tasks[chooser], labels):
-                together = ", ".join(sorted(labels)) or "no outcome at all"
+                together = ", ".join(sorted(labels)) or "several outcomes of one question"
                 message = (
                     f"{name} can never run: it needs what {chooser} never chooses together "
                     f"({together}). Write `join: deferred`, or depend on one branch only."

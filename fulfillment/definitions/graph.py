@@ -195,11 +195,13 @@ class Graph:
     def undo_edges(self) -> tuple[Edge, ...]:
         """Compensation dependencies: the undo of `target` waits for that of `source` (§8, §14).
 
-        Reverse dependency order over what can be undone, across what can't.
+        Reverse dependency order over what can be undone, by one of its ways at least, and across
+        what can't. Which way a task went, and so how it is undone, says its route (`Node.by`); one
+        that went a way without undo keeps its place in this order, with nothing to do.
         """
         found: list[Edge] = []
         for node in self.nodes:
-            if node.compensation is None:
+            if not node.compensations:
                 continue
             seen: set[int] = set()
             ahead = list(self.predecessors[node.index])
@@ -208,7 +210,7 @@ class Graph:
                 if index in seen:
                     continue
                 seen.add(index)
-                if self.nodes[index].compensation is None:
+                if not self.nodes[index].compensations:
                     ahead.extend(self.predecessors[index])
                 else:
                     found.append(Edge(source=node.index, target=index, type=EdgeType.COMPENSATION))
@@ -327,8 +329,7 @@ def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
         if targets is not None:
             asked = [(node.target, node.action)] if node.is_command else []
             asked += [(other.target, other.action) for other in node.fallbacks]
-            if node.compensation is not None:
-                asked.append((node.compensation.target, node.compensation.action))
+            asked += [(undo.target, undo.action) for undo in node.compensations]
             for target, action in asked:
                 message = unknown_target(target=target, action=action, targets=targets)
                 if message:

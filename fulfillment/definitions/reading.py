@@ -183,6 +183,9 @@ class Readable:
             picked = rest[1:] if root == "items" and rest and rest[0].isdecimal() else rest
             return _field_fault(picked, members_of(root))
         item_root = "item" if self._scope is Scope.ITEM else "items"
+        if root in ("item", "items") and self._inputs is not None:
+            message = "a sub-process reads its inputs and the order, not the items of its user."
+            return "reference_scope", message
         if root in ("item", "items"):
             message = (
                 f"{self._scope.value}-level, so write {item_root}. (order-level tasks serve all "

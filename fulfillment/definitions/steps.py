@@ -166,6 +166,8 @@ class Fallback(Closed):
     input: Input = {}
     unless: tuple[ErrorCode, ...] = ()
     """Codes of refusals and failures that another way would not change."""
+    compensation: Compensation | None = None
+    """How it is undone; default: as the task says, and at the target that did it."""
 
 
 class CommandSpec(Step):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,11 +33,7 @@ def by_id(graph_id: int) -> Graph:
 @lru_cache(maxsize=8192)
 def routed(graph_id: int, index: int, route: int) -> Node:
     """A node as its task goes about it now: as planned, or by one of its fallbacks."""
-    node = by_id(graph_id).nodes[index]
-    if not route:
-        return node
-    other = node.fallbacks[route - 1]
-    return replace(node, target=other.target, action=other.action, input=other.input)
+    return by_id(graph_id).nodes[index].by(route)
 
 
 def known_id(*, graph: Graph) -> int | None:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _LOST_LEASES = """
 SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, t.element, a.id, a.number, a.purpose,
-       a.lease_expires_at
+       a.command_id, a.lease_expires_at
 FROM fulfillment_attempt a JOIN fulfillment_task t ON t.id = a.task_id
 WHERE a.finished_at IS NULL AND a.lease_expires_at < (SELECT fulfillment_now())
   AND (a.lease_expires_at, a.id) > (%s::timestamptz, %s)
@@ -114,14 +114,24 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
             fulfillment_id=fulfillment_id,
             node=node,
             element=element,
+            command_id=command_id,
             attempt_id=attempt_id,
             attempt_number=number,
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in (
-            leases
-        )
+        for (
+            task_id,
+            plan_id,
+            fulfillment_id,
+            node,
+            element,
+            attempt_id,
+            number,
+            purpose,
+            command_id,
+            _,
+        ) in leases
     ] + [
         Result(
             task_id=task_id,

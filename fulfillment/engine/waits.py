@@ -123,7 +123,8 @@ def instant(value: Any) -> datetime:
     try:
         found = datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
-        raise NoInstant(f"{value!r} is not an instant such as 2026-07-05T08:00:00Z.") from error
+        what = "It has no value" if value is None else f"{value!r} is not an instant"
+        raise NoInstant(f"{what}; write one such as 2026-07-05T08:00:00Z.") from error
     if found.tzinfo is None:
         raise NoInstant(f"{value!r} names no time zone; write 2026-07-05T08:00:00Z.")
     return found.astimezone(UTC)

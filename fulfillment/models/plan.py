@@ -295,9 +295,13 @@ class Task(StatefulModel):
     def accept(self) -> None:
         """The target has it and will report."""
 
-    @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.SUCCEEDED)
+    @transition(
+        field=state,
+        source=[*_OPEN_AFTER_DISPATCH, TaskState.PENDING],
+        target=TaskState.SUCCEEDED,
+    )
     def succeed(self) -> None:
-        """The target confirmed the effect."""
+        """The target confirmed the effect; also of what was sent back meanwhile."""
 
     @transition(
         field=state,
@@ -318,6 +322,20 @@ class Task(StatefulModel):
     )
     def retry_later(self) -> None:
         """Known to have had no effect; waits for its next attempt."""
+
+    @transition(
+        field=state,
+        source=[
+            TaskState.READY,
+            TaskState.DISPATCHED,
+            TaskState.ACCEPTED,
+            TaskState.FAILED_RETRYABLE,
+            TaskState.OUTCOME_UNKNOWN,
+        ],
+        target=TaskState.FAILED_RETRYABLE,
+    )
+    def fall_back(self) -> None:
+        """Known to have had no effect, and never to have one: another way is tried."""
 
     @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.FAILED_FINAL)
     def fail(self) -> None:

@@ -127,7 +127,7 @@ def test_it_is_decided_with_typed_values(boss: Client, order: Order) -> None:
         ({}, "has to be entered"),
         ({"value-limit": "many"}, "Enter a whole number."),
         ({"value-limit": "1", "value-rate": "nan"}, "Enter a number."),
-        ({"value-limit": "1", "value-lines": "{}"}, "should be list, but is dict"),
+        ({"value-limit": "1", "value-lines": "{}"}, "should be list, but is object"),
         ({"value-limit": "1", "value-lines": "[1"}, "This is not JSON"),
         ({"value-limit": "1", "value-lines": "[NaN]"}, "no valid text or number"),
         ({"value-limit": "1", "value-extra": '{"a": "\\u0000"}'}, "no valid text or number"),

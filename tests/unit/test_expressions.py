@@ -438,3 +438,29 @@ def test_any_text_compiles_or_is_refused_in_a_known_way(text: str) -> None:
         json.dumps(expression.evaluate(VALUES), allow_nan=False)
     except ExpressionFailed as failed:
         assert failed.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order.region.matches('((((')",
+        "['A'].exists(one, order.region == one && one.matches('[z-a]'))",
+        "timestamp(order.promised_at) < timestamp('2026-02-30T08:00:00Z')",
+        "timestamp(order.promised_at) < timestamp(plan.created_at) + duration('2 days')",
+    ],
+)
+def test_a_pattern_or_a_time_that_can_never_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ExpressionInvalid, match="whatever the values are, it fails"):
+        compile_expression(text=text, names=NAMES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order.region.matches('^[A-Z]+\\\\d{2,3}\"😀$')",
+        "timestamp(order.promised_at) < timestamp('2026-02-28T08:00:00+01:00')",
+        "timestamp(order.promised_at) < timestamp(plan.created_at) + duration('48h')",
+    ],
+)
+def test_patterns_and_times_that_can_be_read_are_taken(text: str) -> None:
+    assert compile_expression(text=text, names=NAMES).returns == "boolean"
