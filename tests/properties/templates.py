@@ -133,7 +133,7 @@ class _Author:
             if source.outputs[name] != "integer" or (task.of_order and not source.of_order):
                 continue
             may_be_missing = (
-                task.spec.get("join") == "deferred"
+                (task.spec.get("join") == "deferred" and bool(source.needs))
                 or bool(one.get("when"))
                 or source.may_be_skipped
             )
