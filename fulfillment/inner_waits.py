@@ -38,6 +38,8 @@ class Wait:
     cause: Cause = Cause.NONE
     hold_id: int | None = None
     """The oldest of the holds that keep it."""
+    is_of_target: bool = False
+    """That hold is on the whole target system."""
     others: tuple[int, ...] = ()
     """Fulfillments that it waits for: those that keep a lock, or are to reach a milestone."""
     names: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from fulfillment import operations
+from fulfillment import operations, stuck
 from fulfillment.engine import (
     circles,
     deliveries,
@@ -21,7 +21,6 @@ from fulfillment.engine import (
     scanning,
     sending,
     signals,
-    stuck,
     sweeping,
 )
 

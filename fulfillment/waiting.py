@@ -217,6 +217,7 @@ def _wait(
         kept_by=obstacle.kept_by if obstacle else None,
         cause=_cause(task, fit, obstacle),
         hold_id=kept[0].pk if kept else None,
+        is_of_target=bool(kept) and kept[0].scope == HoldScope.TARGET,
         others=tuple(one.fulfillment_id for one in keepers),
         names=tuple(one.name for one in keepers),
     )

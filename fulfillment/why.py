@@ -117,12 +117,19 @@ def why(*, fulfillment_id: int) -> Why:
 
 
 def _first(fulfillment_id: int, waits: Sequence[Wait]) -> tuple[Link, list[Wait]]:
-    """The wait that counts: of what the order needs before what it can do without."""
+    """The wait that counts: of what the order needs before what it can do without.
+
+    What somebody holds on purpose comes last: the other branches were to go on.
+    """
     plan = queries.newest_plans(fulfillment_ids=[fulfillment_id])[fulfillment_id]
     graph = graphs.by_id(plan.graph_id)
     nodes = {node.key: node for node in graph.nodes}
     ordered = sorted(
-        waits, key=lambda wait: not (node.required if (node := nodes.get(wait.task)) else True)
+        waits,
+        key=lambda wait: (
+            not (node.required if (node := nodes.get(wait.task)) else True),
+            wait.cause is Cause.HOLD,
+        ),
     )
     first = ordered[0]
     reference = Fulfillment.objects.values_list("order_reference", flat=True).get(pk=fulfillment_id)

@@ -9,8 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils.html import escape
 
-from fulfillment import operations
-from fulfillment.engine import audit, stuck
+from fulfillment import operations, stuck
+from fulfillment.engine import audit
 from fulfillment.errors import CaseUnknown, ReasonMissing
 from fulfillment.models import CaseState, Command, FalloutCase, Operation, Task, Transition
 from oms.models import Order

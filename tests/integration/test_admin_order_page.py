@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 
-from fulfillment.engine import stuck
+from fulfillment import stuck
 from fulfillment.models import Plan, Task
 from oms.models import Order
 from tests import desk

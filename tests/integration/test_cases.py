@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment import operations
-from fulfillment.engine import audit, claiming, outcomes, scanning, stuck, sweeping
+from fulfillment import operations, stuck
+from fulfillment.engine import audit, claiming, outcomes, scanning, sweeping
 from fulfillment.models import CaseState, FalloutCase, HoldScope, Task, Transition
 from oms.models import Order
 from tests import desk

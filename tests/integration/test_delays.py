@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from fulfillment.engine import stuck
+from fulfillment import stuck
 from fulfillment.models import OutboxEvent
 from oms import delays
 from oms.models import Notification, Order

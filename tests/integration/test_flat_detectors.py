@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from django.db import connection
 
-from fulfillment.engine import scanning, stuck, sweeping
+from fulfillment import stuck
+from fulfillment.engine import scanning, sweeping
 from fulfillment.engine.database import cursor, pin_plans
 from fulfillment.models import FalloutCase, Fulfillment, ManualTask, Plan, Task
 from tests import desk

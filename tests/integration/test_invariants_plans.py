@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
+from fulfillment import stuck
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.nodes import Edge, EdgeType
-from fulfillment.engine import scanning, stuck, sweeping
+from fulfillment.engine import scanning, sweeping
 from fulfillment.engine.planning import PlanRequest, create_plans
 from fulfillment.engine.unit import run_unit
 from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers

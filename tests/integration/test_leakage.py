@@ -11,8 +11,8 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from fulfillment import operations
-from fulfillment.engine import audit, stuck
+from fulfillment import operations, stuck
+from fulfillment.engine import audit
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.models import FalloutCase
 from oms import leakage, tasks

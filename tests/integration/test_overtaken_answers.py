@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
-from fulfillment import operations
-from fulfillment.engine import callbacks, stuck, sweeping
+from fulfillment import operations, stuck
+from fulfillment.engine import callbacks, sweeping
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Attempt, Command, Disposition, FalloutCase, Task, Transition
 from oms.models import Order

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from fulfillment import operations, sentences
-from fulfillment.engine import stuck, sweeping
+from fulfillment import operations, sentences, stuck
+from fulfillment.engine import sweeping
 from fulfillment.models import FalloutCase, Hold, HoldScope, ManualTask, Plan
 from oms.models import Order
 from oms.queries import waits_as_a_whole

@@ -9,8 +9,9 @@ from typing import Any
 import celery
 import pytest
 
+from fulfillment import stuck
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import graphs, scanning, stuck, sweeping
+from fulfillment.engine import graphs, scanning, sweeping
 from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import Command, Plan, Task, Transition
 from oms.models import Order

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fulfillment import operations
-from fulfillment.engine import cases, stuck
+from fulfillment import operations, stuck
+from fulfillment.engine import cases
 from fulfillment.engine.unit import run_unit
 from fulfillment.models import CaseCategory, FalloutCase, HoldScope
 from tests import desk

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import operations
+from fulfillment import operations, stuck
 from fulfillment.engine import scanning, sweeping
-from fulfillment.models import HoldScope, Resource, Task
+from fulfillment.models import FalloutCase, HoldScope, Plan, Resource, Task
 from fulfillment.states import Cause
 from fulfillment.why import Why, why
 from oms.models import Order
@@ -376,3 +376,22 @@ def test_it_costs_the_same_for_many_tasks(systems: ScriptedSystems) -> None:
     # Whoever waits for a lock takes one order more to look at.
     assert counts[1] <= 2 * counts[0] + 2
     scanning.scan()
+
+
+def test_a_case_of_a_stuck_order_says_the_same(systems: ScriptedSystems) -> None:
+    """Whatever it waits for: `why`, and then what to do about it."""
+    for name, (prepare, cause) in EVERY_WAIT.items():
+        with transaction.atomic():
+            order = prepare()
+            Plan.objects.filter(fulfillment_id=order.fulfillment_id).update(
+                stuck_at=desk.now(), stuck_reason="Nothing has happened for long."
+            )
+            stuck.detect_stuck()
+            told = why_of(order)
+            cases = FalloutCase.objects.filter(fulfillment_id=order.fulfillment_id)
+            for case in cases.filter(category="STUCK", subject=f"plan:{desk.plan_of(order).pk}"):
+                assert case.explanation.startswith(told.sentence), name
+                assert case.facts["cause"] == told.cause, name
+            assert cases.exists() or cause in (Cause.HOLD,), name
+            transaction.set_rollback(True)
+        desk.fresh_systems()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import calendars, stuck
+from fulfillment import stuck
+from fulfillment.engine import calendars
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
 from oms.models import Order

@@ -10,7 +10,8 @@ from django.test import override_settings
 from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
-from fulfillment.engine import audit, sending, stuck
+from fulfillment import stuck
+from fulfillment.engine import audit, sending
 from fulfillment.models import Transition
 from tests import desk
 from tests.properties.scenarios import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from django.db import transaction
@@ -20,6 +20,8 @@ from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Severity
+from fulfillment.states import Cause, TaskState
+from fulfillment.why import Why, why
 
 logger = logging.getLogger(__name__)
 
@@ -88,38 +90,46 @@ WHERE p.stuck_at IS NOT NULL
                             'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')))
 ORDER BY p.stuck_at LIMIT %s
 """
-_CAUSES = """
+_STILL_FLAGGED = """
 SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference,
-       CASE
-           WHEN bool_or(t.state = 'AWAITING_MANUAL') THEN 'manual_unattended'
-           WHEN bool_or(t.state = 'OUTCOME_UNKNOWN') THEN 'outcome_unknown'
-           WHEN bool_or(t.state = 'FAILED_RETRYABLE') THEN 'keeps_failing'
-           WHEN bool_or(t.state = 'ACCEPTED') THEN 'event_never_arrived'
-           WHEN bool_or(t.state = 'READY' AND EXISTS (
-               SELECT 1 FROM fulfillment_hold h WHERE h.released_at IS NULL
-                 AND h.subject = 'target:' || t.target_id)) THEN 'target_held'
-           WHEN bool_or(t.state = 'READY' AND k.paused_at IS NOT NULL) THEN 'target_paused'
-           WHEN bool_or(t.state = 'READY' AND k.breaker <> 'CLOSED') THEN 'target_down'
-           WHEN bool_or(t.state IN ('READY', 'DISPATCHED')) THEN 'not_sent'
-           ELSE 'dependency_blocked'
-       END,
        jsonb_object_agg(t.key, t.state) FILTER (
            WHERE t.state NOT IN ('SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER'))
 FROM fulfillment_plan p
 JOIN fulfillment_fulfillment f ON f.id = p.fulfillment_id
 JOIN fulfillment_task t ON t.plan_id = p.id
-LEFT JOIN fulfillment_targetcondition k ON k.target_id = t.target_id
 WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
 GROUP BY p.id, f.order_reference
 """
 _ACTOR = "stuck-order detector"
 _REPAIRS = ("retry", "release the hold", "resume the target system", "waive", "cancel the order")
+_TOGETHER = 20
+"""Cases in one unit: each is told by a dozen queries."""
+_CODES: Mapping[Cause, str] = {
+    Cause.HUMAN: "manual_unattended",
+    Cause.REPAIR: "manual_unattended",
+    Cause.UNKNOWN_OUTCOME: "outcome_unknown",
+    Cause.RETRY: "keeps_failing",
+    Cause.REPORT: "event_never_arrived",
+    Cause.HOLD: "held",
+    Cause.PAUSED: "target_paused",
+    Cause.BREAKER: "target_down",
+    Cause.LOCK: "lock_kept",
+    Cause.MILESTONE: "not_reported",
+    Cause.OTHER_ORDER: "not_reported",
+    Cause.SIGNAL: "not_reported",
+    Cause.NONE: "dependency_blocked",
+    Cause.DEPENDENCY: "dependency_blocked",
+}
+"""By the cause that `why` names; everything else waits to be sent."""
 _ADVICE = {
     "manual_unattended": "A person has to decide, and nobody has.",
     "outcome_unknown": "It is being asked for; look whether the target system answers questions.",
     "keeps_failing": "It goes on being tried; look at what the target system answers.",
     "event_never_arrived": "The target system took it and has not reported; ask its owner.",
     "target_held": "Its target system is on hold; release the hold when nothing speaks against it.",
+    "held": "It is on hold; release the hold when nothing speaks against it.",
+    "lock_kept": "Somebody else keeps what it needs; look what that one waits for.",
+    "not_reported": "What it waits for has not been reported; ask whoever should.",
     "target_paused": "Its target system is paused; resume it when it is well.",
     "target_down": "Its target system does not answer properly; tell its owner.",
     "not_sent": "It may be sent and is not: look whether its worker runs, and at its limits.",
@@ -141,8 +151,8 @@ def detect_stuck(*, limit: int = 1000) -> int:
     with cursor() as raw:
         raw.execute(_WITHOUT_CASE, [limit], prepare=True)
         unfiled = raw.fetchall()
-    for first in range(0, len(unfiled), 100):
-        _file_or_split(unfiled[first : first + 100])
+    for first in range(0, len(unfiled), _TOGETHER):
+        _file_or_split(unfiled[first : first + _TOGETHER])
     return flagged
 
 
@@ -177,26 +187,34 @@ def _file_or_split(rows: Sequence[Row]) -> None:
 
 def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
     # Read under the locks: what has moved meanwhile is no longer flagged.
-    unit.raw.execute(_CAUSES, [list(plan_ids)], prepare=True)
-    for plan_id, fulfillment_id, reason, reference, code, states in unit.raw.fetchall():
+    unit.raw.execute(_STILL_FLAGGED, [list(plan_ids)], prepare=True)
+    for plan_id, fulfillment_id, reason, reference, states in unit.raw.fetchall():
+        told = why(fulfillment_id=fulfillment_id)
+        code = _code(told)
         cases.open_case(
-            unit, fallout=_fallout(plan_id, fulfillment_id, reason, reference, code, states)
+            unit,
+            fallout=cases.Fallout(
+                subject=cases.of_plan(plan_id),
+                category=CaseCategory.STUCK,
+                severity=Severity.MEDIUM,
+                reason_code=code,
+                title=f"{reference} · nothing moves",
+                explanation=f"{told.sentence or reason} {_ADVICE[code]}",
+                facts={"open_tasks": json.loads(states or "{}"), "cause": str(told.cause)},
+                repair_options=tuple(one.words for one in told.remedies) or _REPAIRS,
+                fulfillment_id=fulfillment_id,
+                plan_id=plan_id,
+                customer_impact="The order is late, or will be.",
+            ),
         )
 
 
-def _fallout(
-    plan_id: int, fulfillment_id: int, reason: str, reference: str, code: str, states: str | None
-) -> cases.Fallout:
-    return cases.Fallout(
-        subject=cases.of_plan(plan_id),
-        category=CaseCategory.STUCK,
-        severity=Severity.MEDIUM,
-        reason_code=code,
-        title=f"{reference} · nothing moves",
-        explanation=f"{_ADVICE[code]} {reason}",
-        facts={"open_tasks": json.loads(states or "{}")},
-        repair_options=_REPAIRS,
-        fulfillment_id=fulfillment_id,
-        plan_id=plan_id,
-        customer_impact="The order is late, or will be.",
-    )
+def _code(told: Why) -> str:
+    if not told.chain:
+        return _CODES[Cause.NONE]
+    wait = told.chain[0].wait
+    if wait.state is TaskState.FAILED_FINAL:
+        return "dependency_blocked"
+    if wait.cause is Cause.HOLD and wait.is_of_target:
+        return "target_held"
+    return _CODES.get(wait.cause, "not_sent")
