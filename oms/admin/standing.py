@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,8 +19,10 @@ from fulfillment.definitions.graph import NodeKind
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
 from fulfillment.engine import graphs
 from fulfillment.models import FalloutCase, Hold, Plan, Transition
-from fulfillment.states import TASK_SENDABLE, TaskState
+from fulfillment.remedies import Remedy
+from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, TaskState
 from fulfillment.waiting import Wait
+from fulfillment.why import why
 from oms import leaks
 from oms.models import Leak, Order
 from oms.progress import structured
@@ -62,6 +64,7 @@ _GAPS: Mapping[Leak, Badge] = {
     Leak.ACTIVE_WITHOUT_BILLING: Badge(sign="⚠", tone="trouble", words="active, not billed"),
     Leak.BILLED_WITHOUT_SERVICE: Badge(sign="⚠", tone="trouble", words="billed, not active"),
 }
+_LATE = Badge(sign="⏲", tone="trouble", words="will be late")
 _SHOWN = 300
 """The newest transitions; the audit trail has them all."""
 
@@ -109,6 +112,15 @@ class ShownGap:
     worth: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """One order on the way to the root cause."""
+
+    reference: str
+    what: str
+    why: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Standing:
     badge: Badge
@@ -122,6 +134,12 @@ class Standing:
     parts: list[ShownPart] = field(default_factory=list)
     gaps: list[ShownGap] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
+    root: list[Root] = field(default_factory=list)
+    """From the order down to the root cause, when that lies in another order."""
+    remedies: Sequence[Remedy] = ()
+    """What may be done about the root."""
+    late: Badge | None = None
+    """In jeopardy: the plan says when it will be done."""
     cases: list[ShownCase] = field(default_factory=list)
     all_cases: str = ""
     holds: list[Hold] = field(default_factory=list)
@@ -163,6 +181,7 @@ def standing(order: Order) -> Standing:
         for gap in leaks.gaps(order=order)
     ]
     found.reasons = _reasons(order, plan)
+    _dig(found, order, plan)
     found.cases = [
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
         for case in open_cases(order)
@@ -171,6 +190,25 @@ def standing(order: Order) -> Standing:
     found.holds = active_holds(order=order, plan=plan)
     _recall(found, order)
     return found
+
+
+def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
+    """To the root of it, and what helps."""
+    if plan is None or plan.state not in PLAN_SELECTABLE:
+        return
+    told = why(fulfillment_id=order.fulfillment_id)
+    found.remedies = told.remedies
+    if len(told.chain) > 1:
+        found.root = [
+            Root(
+                reference=link.order_reference,
+                what=f"{link.wait.title} ({link.wait.task})",
+                why=link.wait.reason,
+            )
+            for link in told.chain
+        ]
+    if plan.at_risk_since is not None:
+        found.late = _LATE
 
 
 def _parts(order: Order, plan: Plan | None) -> list[ShownPart]:
