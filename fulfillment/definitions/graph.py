@@ -170,6 +170,11 @@ class Graph:
         return {node: tuple(edges) for node, edges in found.items()}
 
     @cached_property
+    def clock_stopping(self) -> frozenset[int]:
+        """Nodes while whose tasks wait the plan's deadline stands still."""
+        return frozenset(node.index for node in self.nodes if node.stops_clock)
+
+    @cached_property
     def repeatable(self) -> frozenset[int]:
         """Nodes whose tasks may begin more than once, because a value expires meanwhile."""
         return frozenset(edge.target for edge in self.edges if edge.expired == "reobtain")

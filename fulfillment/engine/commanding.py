@@ -7,7 +7,7 @@ from typing import Any
 
 from fulfillment.definitions import locking
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, windows
+from fulfillment.engine import clocks, graphs, windows
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
@@ -25,6 +25,7 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
     if _may_have_had_one(plan, task):
         revision += latest_revision(unit, task=task)
     task.not_before = windows.opening(node=node, at=unit.now)
+    clocks.begin(unit, task=task, node=node)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
         unit,

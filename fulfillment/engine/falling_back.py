@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import commanding, windows
+from fulfillment.engine import clocks, commanding, windows
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Task
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_SENDABLE, TaskState
 
 _ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
+_OPEN = _ON_THE_WAY | TASK_SENDABLE
 
 
 def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
@@ -19,7 +20,7 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
 
     Only ever after a known no-effect outcome: the command before can't happen any more.
     """
-    if task.route >= len(node.fallbacks) or task.state not in _ON_THE_WAY:
+    if task.route >= len(node.fallbacks) or task.state not in _OPEN:
         return False
     plan = unit.plans[task.plan_id]
     other = node.fallbacks[task.route]
@@ -35,9 +36,10 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
     task.sends = 0
     task.not_before = windows.opening(node=node, at=unit.now)
     task.blocked_reason = ""
+    clocks.begin(unit, task=task, node=node)
     unit.change_task(
         task,
-        Task.retry_later,
+        Task.retry_later if task.state in _ON_THE_WAY else Task.turn_elsewhere,
         cause=f"{before} did not do it; {other.target} is asked instead",
         code=outcome.code,
     )

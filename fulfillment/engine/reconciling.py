@@ -6,8 +6,9 @@ What a target system can do about an unknown outcome decides (docs/states.md has
 from __future__ import annotations
 
 from adapters.contract import Outcome
+from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import targets, windows
+from fulfillment.engine import clocks, targets, windows
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.retry import backoff, query_delay
@@ -25,9 +26,10 @@ SELECT EXISTS (
 """
 
 
-def lost_track_before(unit: Unit, task: Task) -> bool:
-    """Whether a send's outcome is still unknown; a target that can be asked has told it."""
-    return not targets.get(task.target_id).status_query and has_lost_track(unit, task)
+def lost_track_before(unit: Unit, task: Task, node: Node) -> bool:
+    """Whether a send's outcome is still unknown; a target that was asked has told it."""
+    unasked = clocks.of(task=task, node=node).when_sent is WhenSent.RETRY
+    return (unasked or not targets.get(task.target_id).status_query) and has_lost_track(unit, task)
 
 
 def has_lost_track(unit: Unit, task: Task) -> bool:
@@ -47,10 +49,18 @@ def lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     unit.change_task(
         task, Task.lose_track, cause="whether it happened is not known", code=code_of(outcome)
     )
-    if target.status_query:
+    when_sent = clocks.of(task=task, node=node).when_sent
+    if not clocks.is_timeout(outcome):
+        when_sent = WhenSent.RESOLVE
+    may_send = target.idempotent and task.sends < targets.retry_policy(node).maximum_attempts
+    if when_sent is WhenSent.ESCALATE:
+        to_a_person(unit, task, node, "because its time was up", outcome)
+    elif when_sent is WhenSent.RETRY and may_send:
+        _send_again(unit, task, node, "its time was up, and the target deduplicates by key")
+    elif target.status_query:
         task.not_before = unit.now + target.reconcile_after
         unit.wake_up(target=target.pk, at=task.not_before)
-    elif target.idempotent and task.sends < targets.retry_policy(node).maximum_attempts:
+    elif may_send:
         _send_again(unit, task, node, "the target deduplicates by key and has no status query")
     elif target.idempotent:
         to_a_person(unit, task, node, "and every attempt is used up", outcome)

@@ -65,7 +65,7 @@ FROM (
 RETURNING p.stuck_at IS NOT NULL
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, or an answer that contradicts a success, is no such reason.
+# A dead letter, an answer that contradicts a success, or that it is late is no such reason.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
@@ -73,7 +73,8 @@ WHERE p.stuck_at IS NOT NULL
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
-        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
+        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:')
+        AND NOT starts_with(c.subject, 'deadline:'))
   AND (
       NOT EXISTS (
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL

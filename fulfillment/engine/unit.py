@@ -102,6 +102,9 @@ class Unit:
     unstuck: set[int] = field(default_factory=set)
     """Plans that the detector had flagged, and that have moved in this unit."""
     touched_tasks: set[int] = field(default_factory=set)
+    clocked_plans: set[int] = field(default_factory=set)
+    clocked_tasks: set[int] = field(default_factory=set)
+    """Whose clocks have changed; most have none, and nothing is written for them."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
     _freed_tasks: set[int] = field(default_factory=set)
@@ -360,6 +363,11 @@ class Unit:
                 (self.plans[pk], self._plan_states[pk])
                 for pk in sorted(self.touched_plans - new_plans)
             ],
+        )
+        flushing.write_clocks(
+            self.raw,
+            tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
+            plans=[self.plans[pk] for pk in sorted(self.clocked_plans)],
         )
         written, self.heard = events.wanted(self.raw, self.outbox)
         flushing.write_log(

@@ -15,19 +15,23 @@ def _moment(what: str) -> models.DateTimeField[Any, Any]:
     return models.DateTimeField(blank=True, help_text=what, null=True)
 
 
+def _hold(what: str) -> models.ForeignKey[Any, Any]:
+    return models.ForeignKey(
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        help_text=what,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        to="fulfillment.hold",
+    )
+
+
 class Migration(migrations.Migration):
     dependencies = [("fulfillment", "0015_locks_and_fair_shares")]
 
     operations = [
-        migrations.AddField(
-            model_name="hold",
-            name="clocks_from",
-            field=models.BigIntegerField(
-                blank=True,
-                help_text="Released, and the clocks of orders from this number on still stand.",
-                null=True,
-            ),
-        ),
         migrations.AddField(
             model_name="plan",
             name="finish_by",
@@ -42,6 +46,11 @@ class Migration(migrations.Migration):
             model_name="plan",
             name="stopped_at",
             field=_moment("Since when its deadline stands still."),
+        ),
+        migrations.AddField(
+            model_name="plan",
+            name="stopped_by",
+            field=_hold("The hold that stops it; empty: a wait for the customer."),
         ),
         migrations.AddField(
             model_name="task",
@@ -62,6 +71,11 @@ class Migration(migrations.Migration):
             model_name="task",
             name="stopped_at",
             field=_moment("Since when these clocks stand still."),
+        ),
+        migrations.AddField(
+            model_name="task",
+            name="stopped_by",
+            field=_hold("The hold that stops them."),
         ),
         migrations.AddField(
             model_name="task",
@@ -93,11 +107,19 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="hold",
+            model_name="plan",
             index=models.Index(
-                condition=models.Q(clocks_from__isnull=False),
-                fields=["subject"],
-                name="hold_clocks",
+                condition=models.Q(stopped_by__isnull=False),
+                fields=["stopped_by"],
+                name="plan_stopped",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(stopped_by__isnull=False),
+                fields=["stopped_by"],
+                name="task_stopped",
             ),
         ),
         migrations.AddIndex(

@@ -44,11 +44,6 @@ class Hold(models.Model):
     released_by = models.CharField(max_length=150, blank=True, default="")
     released_at = models.DateTimeField(null=True, blank=True)
     release_reason = models.TextField(blank=True, default="")
-    clocks_from = models.BigIntegerField(
-        null=True,
-        blank=True,
-        help_text="Released, and the clocks of orders from this number on still stand.",
-    )
 
     class Meta:
         constraints = [
@@ -70,12 +65,6 @@ class Hold(models.Model):
                 fields=["until"],
                 condition=models.Q(released_at__isnull=True, until__isnull=False),
                 name="hold_ending",
-            ),
-            # Released, with clocks that are still to be set going.
-            models.Index(
-                fields=["subject"],
-                condition=models.Q(clocks_from__isnull=False),
-                name="hold_clocks",
             ),
         ]
 

@@ -109,6 +109,16 @@ class Plan(StatefulModel):
     stopped_at = models.DateTimeField(
         null=True, blank=True, help_text="Since when its deadline stands still."
     )
+    stopped_by = models.ForeignKey(
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        help_text="The hold that stops it; empty: a wait for the customer.",
+    )
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -152,6 +162,12 @@ class Plan(StatefulModel):
                 condition=models.Q(finish_by__isnull=False, stopped_at__isnull=True)
                 & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
                 name="plan_deadline",
+            ),
+            # A released hold: the deadlines that it has stopped.
+            models.Index(
+                fields=["stopped_by"],
+                condition=models.Q(stopped_by__isnull=False),
+                name="plan_stopped",
             ),
         ]
 
@@ -269,6 +285,16 @@ class Task(StatefulModel):
     stopped_at = models.DateTimeField(
         null=True, blank=True, help_text="Since when these clocks stand still."
     )
+    stopped_by = models.ForeignKey(
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        help_text="The hold that stops them.",
+    )
     report_by = models.DateTimeField(
         null=True, blank=True, help_text="By when its last send has to have a result."
     )
@@ -364,6 +390,12 @@ class Task(StatefulModel):
                     state__in=sorted(TASK_TIMED), close_by__isnull=False, stopped_at__isnull=True
                 ),
                 name="task_close_due",
+            ),
+            # A released hold: the clocks that it has stopped.
+            models.Index(
+                fields=["stopped_by"],
+                condition=models.Q(stopped_by__isnull=False),
+                name="task_stopped",
             ),
         ]
 
