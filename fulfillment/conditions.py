@@ -25,7 +25,7 @@ from fulfillment.engine.limits import (
     ramp_share,
 )
 from fulfillment.models import Hold, HoldScope, TargetSystem
-from fulfillment.states import Breaker
+from fulfillment.states import Breaker, Cause
 
 MOST = 10_000
 """Rows of a target's queue that are counted; `TargetStatus.waiting` is never more."""
@@ -66,6 +66,7 @@ class KeptBy(enum.StrEnum):
     """What keeps work that is due from being sent."""
 
     HOLD = "hold"
+    LOCK = "lock"
     PAUSE = "pause"
     BREAKER = "breaker"
     LIMIT = "limit"
@@ -76,6 +77,7 @@ class Obstacle:
     """Why nothing is sent now, as a sentence; `until` is None when that is for somebody to end."""
 
     kept_by: KeptBy
+    cause: Cause
     sentence: str
     until: datetime | None = None
 
@@ -118,12 +120,14 @@ class Fitness:
                 paused = row.condition
                 return Obstacle(
                     kept_by=KeptBy.PAUSE,
+                    cause=Cause.PAUSED,
                     sentence=f"{row.pk} is paused by {paused.paused_by} since "
                     f"{instant(paused.paused_at)}: {quoted(paused.pause_reason)}",
                 )
             case "breaker" if self.is_left_alone:
                 return Obstacle(
                     kept_by=KeptBy.BREAKER,
+                    cause=Cause.BREAKER,
                     sentence=f"{row.pk} does not answer properly{self.trouble}; it is left alone "
                     f"until {instant(self.condition.breaker_until)}.",
                     until=self.condition.breaker_until,
@@ -131,6 +135,7 @@ class Fitness:
             case "breaker":
                 return Obstacle(
                     kept_by=KeptBy.BREAKER,
+                    cause=Cause.BREAKER,
                     sentence=f"{row.pk} has not answered properly{self.trouble}; one call at a "
                     "time finds out whether it does again.",
                 )
@@ -138,6 +143,7 @@ class Fitness:
                 growing = " while its limits grow" if self.ramp < 1 else ""
                 return Obstacle(
                     kept_by=KeptBy.LIMIT,
+                    cause=Cause.CAPACITY,
                     sentence=f"{row.pk} has as many calls under way as it may have{growing}: "
                     f"{self.under_way.calls}.",
                     until=self.allowance.again_at,
@@ -145,6 +151,7 @@ class Fitness:
             case "rate":
                 return Obstacle(
                     kept_by=KeptBy.LIMIT,
+                    cause=Cause.RATE,
                     sentence=f"The rate limit of {row.pk}, {row.rate_per_second:g} per second, is "
                     "used up for the moment.",
                     until=self.allowance.again_at,

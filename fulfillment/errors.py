@@ -127,6 +127,12 @@ class HoldWouldBeOver(FulfillmentError):
     code = "fulfillment.hold_would_be_over"
 
 
+class ResourceUnknown(FulfillmentError):
+    """No published workflow locks this kind of resource, or not in this way."""
+
+    code = "fulfillment.resource_unknown"
+
+
 class CaseUnknown(FulfillmentError):
     """There is no fallout case of this number."""
 

@@ -11,7 +11,7 @@ from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.engine import graphs
 from fulfillment.models import FanOut, ManualState, ManualTask, Task
-from fulfillment.states import PLAN_SELECTABLE, TaskState
+from fulfillment.states import PLAN_SELECTABLE, Cause, TaskState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,13 @@ class Wait:
     kind: NodeKind = NodeKind.COMMAND
     manual_id: int | None = None
     """The manual task that somebody has to decide."""
+    cause: Cause = Cause.NONE
+    hold_id: int | None = None
+    """The oldest of the holds that keep it."""
+    others: tuple[int, ...] = ()
+    """Fulfillments that it waits for: those that keep a lock, or are to reach a milestone."""
+    names: tuple[str, ...] = ()
+    """How the reason names orders other than its own."""
 
 
 def under_way(*, fulfillment_ids: Collection[int]) -> list[tuple[Task, FanOut]]:
@@ -80,7 +87,9 @@ def asked(tasks: Sequence[Task]) -> dict[int, ManualTask]:
     return {row.task_id: row for row in rows.defer("context", "instructions")}
 
 
-def inner_wait(*, task: Task, node: Node, manual: ManualTask | None) -> Wait:
+def inner_wait(
+    *, task: Task, node: Node, manual: ManualTask | None, others: Collection[int] = ()
+) -> Wait:
     """The wait of what no target system does."""
     state = TaskState(task.state)
     before = task.blocked_reason
@@ -111,6 +120,8 @@ def inner_wait(*, task: Task, node: Node, manual: ManualTask | None) -> Wait:
         maximum_attempts=0,
         kind=node.kind,
         manual_id=None if manual is None else manual.pk,
+        cause=Cause(task.waits_for),
+        others=tuple(others),
     )
 
 
@@ -130,4 +141,5 @@ def of_elements(*, task: Task, fan_out: FanOut) -> Wait:
         sends=0,
         maximum_attempts=0,
         kind=node.kind,
+        cause=Cause.DEPENDENCY,
     )

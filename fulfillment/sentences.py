@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from fulfillment.definitions.graph import Node
+from fulfillment.keeping import Keeper
 from fulfillment.models import FanOut, ManualTask, Task
 from fulfillment.states import TaskState
 
@@ -37,6 +38,18 @@ def of_manual(manual: ManualTask) -> str:
         return f"{manual.role} should have decided by now: {what}."
     then = "somebody is told" if manual.otherwise == ESCALATE else f"it is {manual.otherwise!r}"
     return f"{manual.role} has to decide: {what}, until {moment(manual.due_at)}; then {then}."
+
+
+def of_lock(name: str, keepers: Sequence[Keeper]) -> str:
+    """Who has what it has to lock; nobody, when it is its turn in a moment."""
+    resource, _, key = name.partition(":")
+    what = f"It waits for {resource} {key}"
+    if not keepers:
+        return f"{what}, which is free: it has its turn in a moment."
+    first = keepers[0]
+    more = f" and {len(keepers) - 1} more" if len(keepers) > 1 else ""
+    end = "" if first.task else ", until that is complete"
+    return f"{what}, which {first.name}{more} has since {moment(first.since)}{end}."
 
 
 def of_fan_out(fan_out: FanOut) -> str:

@@ -35,6 +35,41 @@ class TaskState(enum.StrEnum):
     FAILED_FINAL = "FAILED_FINAL"
 
 
+class Cause(enum.StrEnum):
+    """Why a task waits; one at a time, stored by the code that decides it."""
+
+    NONE = ""
+    """It has ended."""
+    DEPENDENCY = "DEPENDENCY"
+    """Other tasks of its plan come first."""
+    TIME = "TIME"
+    WINDOW = "WINDOW"
+    """It may be sent at other hours."""
+    MILESTONE = "MILESTONE"
+    OTHER_ORDER = "OTHER_ORDER"
+    """A milestone of another order."""
+    SIGNAL = "SIGNAL"
+    TARGET = "TARGET"
+    """Its target system takes no more at the moment, or it is about to be sent."""
+    PAUSED = "PAUSED"
+    """Its target system is: told from the target's own row, as the three below."""
+    BREAKER = "BREAKER"
+    RATE = "RATE"
+    CAPACITY = "CAPACITY"
+    LOCK = "LOCK"
+    HOLD = "HOLD"
+    CALL = "CALL"
+    """It is on the wire."""
+    REPORT = "REPORT"
+    """The target system works on it and will report."""
+    RETRY = "RETRY"
+    UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
+    HUMAN = "HUMAN"
+    """Somebody has to decide, as its workflow says."""
+    REPAIR = "REPAIR"
+    """It can't go on by itself."""
+
+
 class Breaker(enum.StrEnum):
     """The circuit breaker of a target system (reference §12.2)."""
 

@@ -12,7 +12,16 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from fulfillment import operations
-from fulfillment.engine import deliveries, outbox, scanning, sending, signals, stuck, sweeping
+from fulfillment.engine import (
+    circles,
+    deliveries,
+    outbox,
+    scanning,
+    sending,
+    signals,
+    stuck,
+    sweeping,
+)
 
 
 @worker_shutting_down.connect
@@ -46,6 +55,12 @@ def sweep_leases(**_: Any) -> int:
 def detect_stuck_orders(**_: Any) -> int:
     """Flag plans that can't move, or have not moved for too long."""
     return stuck.detect_stuck()
+
+
+@shared_task(name="fulfillment.tasks.break_circles")
+def break_circles(*, all_of_them: bool = False, **_: Any) -> int:
+    """End one wait of every circle of orders that wait for each other."""
+    return circles.break_circles(lately=None if all_of_them else circles.LATELY)
 
 
 @shared_task(name="fulfillment.tasks.publish_events")

@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from fulfillment import sentences
+from fulfillment import keeping, sentences
 from fulfillment.conditions import NOW, Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
 from fulfillment.definitions.graph import Node
 from fulfillment.engine import graphs, holds, patience, targets
 from fulfillment.inner_waits import Wait as Wait
 from fulfillment.inner_waits import asked, inner_wait, of_elements, under_way
+from fulfillment.keeping import Keeper
 from fulfillment.models import Hold, HoldScope, Plan, Task
 from fulfillment.states import (
     PLAN_SELECTABLE,
     TASK_CLAIMABLE,
     TASK_SENDABLE,
+    Cause,
     PlanState,
     TaskState,
 )
@@ -69,13 +71,26 @@ def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
     fit = fitness(names={task.target_id for task in tasks if task.target_id})
     kept = holds_on([task for task in tasks if task.state in TASK_SENDABLE])
     manual = asked(tasks)
+    keepers = keeping.keepers(names={task.waits_for_lock for task in tasks if task.waits_for_lock})
+    promising = keeping.promising(tasks)
     found: dict[int, list[Wait]] = {}
     for task in tasks:
         node = graphs.routed(task.plan.graph_id, task.node, task.route)
         wait = (
-            _wait(task, node, fit.get(task.target_id), kept.get(task.pk, ()))
+            _wait(
+                task,
+                node,
+                fit.get(task.target_id),
+                kept.get(task.pk, ()),
+                keepers.get(task.waits_for_lock, ()),
+            )
             if node.is_command
-            else inner_wait(task=task, node=node, manual=manual.get(task.pk))
+            else inner_wait(
+                task=task,
+                node=node,
+                manual=manual.get(task.pk),
+                others=promising.get(task.pk, ()),
+            )
         )
         found.setdefault(task.fulfillment_id, []).append(wait)
     for task, fan_out in fan_outs:
@@ -154,10 +169,16 @@ def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
     }
 
 
-def _wait(task: Task, node: Node, fit: Fitness | None, kept: Sequence[Hold]) -> Wait:
+def _wait(
+    task: Task,
+    node: Node,
+    fit: Fitness | None,
+    kept: Sequence[Hold],
+    keepers: Sequence[Keeper],
+) -> Wait:
     state = TaskState(task.state)
     policy = targets.retry_policy(node, row=fit.row if fit else None)
-    obstacle = _obstacle(task, fit, kept)
+    obstacle = _obstacle(task, fit, kept, keepers)
     sentence = _WAITS[state].format(
         target=task.target_id,
         sends=task.sends,
@@ -194,10 +215,27 @@ def _wait(task: Task, node: Node, fit: Fitness | None, kept: Sequence[Hold]) -> 
         sends=task.sends,
         maximum_attempts=policy.maximum_attempts,
         kept_by=obstacle.kept_by if obstacle else None,
+        cause=_cause(task, fit, obstacle),
+        hold_id=kept[0].pk if kept else None,
+        others=tuple(one.fulfillment_id for one in keepers),
+        names=tuple(one.name for one in keepers),
     )
 
 
-def _obstacle(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Obstacle | None:
+def _cause(task: Task, fit: Fitness | None, obstacle: Obstacle | None) -> Cause:
+    """What is stored, unless it has come to an end since, or somebody keeps it back besides."""
+    if obstacle is not None:
+        return obstacle.cause
+    stored = Cause(task.waits_for)
+    its_time = fit is not None and task.not_before <= fit.now
+    if stored in (Cause.RETRY, Cause.WINDOW, Cause.HOLD, Cause.LOCK) and its_time:
+        return Cause.TARGET
+    return stored
+
+
+def _obstacle(
+    task: Task, fit: Fitness | None, kept: Sequence[Hold], keepers: Sequence[Keeper]
+) -> Obstacle | None:
     """What keeps the task from being sent, or asked for; somebody's fit goes first."""
     if kept:
         others = len(kept) - 1
@@ -205,8 +243,15 @@ def _obstacle(task: Task, fit: Fitness | None, kept: Sequence[Hold]) -> Obstacle
         endless = any(hold.until is None for hold in kept)
         return Obstacle(
             kept_by=KeptBy.HOLD,
+            cause=Cause.HOLD,
             sentence=held_by(kept[0]) + more,
             until=None if endless else max(hold.until for hold in kept if hold.until),
+        )
+    if task.waits_for_lock and task.state in TASK_SENDABLE:
+        return Obstacle(
+            kept_by=KeptBy.LOCK,
+            cause=Cause.LOCK,
+            sentence=sentences.of_lock(task.waits_for_lock, keepers),
         )
     found = fit.obstacle if fit and task.state in TASK_CLAIMABLE else None
     if fit is None or found is None or found.kept_by is KeptBy.PAUSE:

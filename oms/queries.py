@@ -5,6 +5,7 @@ The API and the admin show the same; neither works it out by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from fulfillment import queries, waiting
 from fulfillment.engine import graphs
 from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
+from fulfillment.why import hidden
 from oms.models import Order
 
 
@@ -87,6 +89,16 @@ def waits_of_tasks(order: Order) -> list[waiting.Wait]:
     """What the order's tasks wait for, the most pressing first."""
     found = waiting.waiting(fulfillment_ids=[order.fulfillment_id])
     return found.get(order.fulfillment_id, [])
+
+
+def told_to_its_client(*, order: Order, waits: Sequence[waiting.Wait]) -> list[waiting.Wait]:
+    """The same waits, without the names of orders that belong to somebody else."""
+    named = {name.partition(" ")[0] for wait in waits for name in wait.names}
+    if not named:
+        return list(waits)
+    own = Order.objects.filter(client_id=order.client_id, reference__in=named)
+    owned = set(own.values_list("reference", flat=True))
+    return [hidden(wait, owner_of=owned) for wait in waits]
 
 
 def open_cases(order: Order) -> list[FalloutCase]:

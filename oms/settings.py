@@ -167,13 +167,18 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
     return {
         "task": task,
         "schedule": schedule(seconds),
-        "options": {"queue": ORCHESTRATION_QUEUE, "expires": max(5.0, 3 * seconds)},
+        "options": {"queue": ORCHESTRATION_QUEUE, "expires": min(60.0, max(5.0, 3 * seconds))},
     }
 
 
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep-leases": _every(2, "fulfillment.tasks.sweep_leases"),
     "detect-stuck-orders": _every(15, "fulfillment.tasks.detect_stuck_orders"),
+    "break-circles": _every(30, "fulfillment.tasks.break_circles"),
+    "break-all-circles": {
+        **_every(3600, "fulfillment.tasks.break_circles"),
+        "kwargs": {"all_of_them": True},
+    },
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),

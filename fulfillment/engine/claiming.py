@@ -38,7 +38,7 @@ from fulfillment.engine.limits import Allowance
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
+from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, Cause, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -324,6 +324,7 @@ def _without_shut(unit: Unit, wanted: list[_Candidate], now: datetime) -> list[_
     ]
     for candidate in shut:
         candidate.task.not_before = windows.opening(node=candidate.node, at=now)
+        candidate.task.waits_for = Cause.WINDOW
         unit.touched_tasks.add(candidate.task.pk)
     return [candidate for candidate in wanted if candidate not in shut]
 

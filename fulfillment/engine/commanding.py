@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fulfillment.definitions import locking
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import clocks, graphs, windows
+from fulfillment.engine import clocks, graphs, lock_names, windows
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
@@ -41,25 +40,11 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
 def _name_locks(unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None) -> None:
     """What the task, and with the first command its plan, has to lock before it is sent."""
     if scope is not None and node.locks:
-        found = locking.named(node.locks, values=scope.values, names=scope.names)
-        task.locks = found or None
-    if plan.locks is None and plan.pk in unit.plans:
-        plan.locks = _of_plan(plan)
+        task.locks = lock_names.of_task(node, scope=scope)
+    if plan.locks is None:
+        plan.locks = lock_names.of_plan(plan)
         if plan.locks:
             unit.touched_plans.add(plan.pk)
-
-
-def _of_plan(plan: Plan) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for workflow in graphs.by_id(plan.graph_id).workflows:
-        if not workflow.locks:
-            continue
-        context = graphs.context_of(plan)
-        for position in workflow.items:
-            values = {"order": context["order"], "item": context["items"][str(position)]}
-            for name, units in locking.named(workflow.locks, values=values, names=None).items():
-                found[name] = max(found.get(name, 0), units)
-    return found
 
 
 def _may_have_had_one(plan: Plan, task: Task) -> bool:

@@ -27,6 +27,7 @@ _PLANS = Table(
     mandatory_open="int",
     moving="int",
     locks="jsonb",
+    is_locked="boolean",
     selection_due_at="timestamptz",
     blocked_reason="text",
     stalls_after="interval",
@@ -49,6 +50,7 @@ _TASKS = Table(
     target_id="text",
     route="smallint",
     awaits="text",
+    waits_for="text",
     priority="smallint",
     rank="bigint",
     depth="int",
@@ -123,6 +125,7 @@ _CHANGED_TASKS = Update(
     target_id="text",
     route="smallint",
     awaits="text",
+    waits_for="text",
     not_before="timestamptz",
     attempts="int",
     sends="int",
@@ -321,7 +324,7 @@ _JSON = frozenset(
         "progress",
     }
 )
-_TEXT = frozenset({"state", "purpose", "outcome"})
+_TEXT = frozenset({"state", "purpose", "outcome", "waits_for"})
 
 
 def _values(row: Any, columns: Sequence[str]) -> list[Any]:

@@ -29,7 +29,7 @@ WHERE released_at IS NULL AND (until IS NULL OR until > fulfillment_now())
   AND subject = ANY(%s::text[]) ORDER BY id
 """
 _PARK = """
-UPDATE fulfillment_task t SET held_by_id = v.hold_id
+UPDATE fulfillment_task t SET held_by_id = v.hold_id, waits_for = 'HOLD'
 FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
 """
 # Without the fulfillments' locks, so it must never wait for a row: that could be a deadlock.
@@ -42,7 +42,7 @@ WHERE t.id = ANY(%s::bigint[]) AND t.held_by_id IS NULL
 ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 """
 _UNPARK = """
-UPDATE fulfillment_task SET held_by_id = NULL WHERE id IN (
+UPDATE fulfillment_task SET held_by_id = NULL, waits_for = 'TARGET' WHERE id IN (
     SELECT t.id FROM fulfillment_task t JOIN fulfillment_hold h ON h.id = t.held_by_id
     WHERE h.released_at IS NOT NULL LIMIT %s FOR NO KEY UPDATE OF t SKIP LOCKED
 ) RETURNING target_id

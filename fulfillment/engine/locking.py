@@ -39,8 +39,15 @@ _LOCKS = Table(
 )
 _LOCKED = "UPDATE fulfillment_plan SET is_locked = true WHERE id = ANY(%s::bigint[])"
 _LINE_UP = """
-UPDATE fulfillment_task t SET waits_for_lock = v.name
+UPDATE fulfillment_task t SET waits_for_lock = v.name, waits_for = 'LOCK'
 FROM unnest(%s::bigint[], %s::text[]) AS v(id, name) WHERE t.id = v.id
+"""
+_TAKE_OVER = "UPDATE fulfillment_resourcelock SET plan_id = %s WHERE plan_id = %s"
+_MORE_ROOM = """
+INSERT INTO fulfillment_lockrelease (name)
+SELECT DISTINCT waits_for_lock FROM fulfillment_task
+WHERE waits_for_lock >= %s AND waits_for_lock < %s AND waits_for_lock <> ''
+ON CONFLICT DO NOTHING
 """
 _LINED_UP = """
 SELECT 1 FROM fulfillment_task WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> '' LIMIT 1
@@ -63,7 +70,7 @@ _RELEASED = "SELECT name FROM fulfillment_lockrelease WHERE name > %s ORDER BY n
 # be sent. What does not get it lines up again. Never waits for a row: without the fulfillment's
 # lock that could be a deadlock.
 _WAKE = """
-UPDATE fulfillment_task SET waits_for_lock = '' WHERE id IN (
+UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET' WHERE id IN (
     SELECT t.id FROM fulfillment_task t WHERE t.id IN (
         SELECT first.id FROM unnest(%s::text[]) AS v(name)
         LEFT JOIN fulfillment_resource r ON r.name = split_part(v.name, ':', 1)
@@ -117,7 +124,8 @@ class Locksmith:
     now: datetime
     _free: dict[str, int] = field(default_factory=dict)
     _had: dict[int, set[str]] = field(default_factory=dict)
-    _plans: dict[int, Need] = field(default_factory=dict)
+    _had_by_plan: dict[int, set[str]] = field(default_factory=dict)
+    _plans: set[int] = field(default_factory=set)
     """Whose locks of their own have been given to them now."""
 
     def __post_init__(self) -> None:
@@ -133,9 +141,12 @@ class Locksmith:
         capacity: dict[str, int] = dict(self.raw.fetchall())
         self._free = {name: capacity.get(name.partition(":")[0], 1) for name in names}
         self.raw.execute(_TAKEN, [wanted], prepare=True)
-        for name, units, _, task_id in self.raw.fetchall():
+        for name, units, plan_id, task_id in self.raw.fetchall():
             self._free[name] -= units
-            if task_id in self.needs:
+            if task_id is None:
+                # A plan that has taken over from another may have some of its locks already.
+                self._had_by_plan.setdefault(plan_id, set()).add(name)
+            else:
                 self._had.setdefault(task_id, set()).add(name)
 
     def give(self, task_ids: Iterable[int]) -> list[int]:
@@ -153,7 +164,7 @@ class Locksmith:
                 for name, units in self._new(need).items():
                     self._free[name] -= units
                 if need.of_plan:
-                    self._plans.setdefault(need.plan_id, need)
+                    self._plans.add(need.plan_id)
         if lining_up:
             self.raw.execute(_LINE_UP, [list(lining_up), list(lining_up.values())], prepare=True)
         return given
@@ -178,6 +189,7 @@ class Locksmith:
             (name, units, need.fulfillment_id, need.plan_id, None, self.now)
             for need in plans.values()
             for name, units in need.of_plan.items()
+            if name not in self._had_by_plan.get(need.plan_id, ())
         ]
         _LOCKS.insert(self.raw, rows)
         if plans:
@@ -188,7 +200,8 @@ class Locksmith:
         had = self._had.get(need.task_id, set())
         wanted = Counter({name: units for name, units in need.own.items() if name not in had})
         if need.plan_id not in self._plans:
-            wanted.update(need.of_plan)
+            had = self._had_by_plan.get(need.plan_id, set())
+            wanted.update({name: n for name, n in need.of_plan.items() if name not in had})
         return wanted
 
     def _lacking(self, need: Need) -> str:
@@ -225,6 +238,16 @@ def release(
     raw.execute(_RELEASE, [sorted(task_ids), sorted(plan_ids)], prepare=True)
     raw.execute(_NEXT_TURN, [sorted(names)], prepare=True)
     return raw.rowcount > 0
+
+
+def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None:
+    """What one plan and its tasks keep, another keeps from now on."""
+    raw.execute(_TAKE_OVER, [successor, plan_id], prepare=True)
+
+
+def call_up_for(raw: psycopg.Cursor[Row], *, resource: str) -> None:
+    """Whoever waits for one of these may have a turn: there is more room."""
+    raw.execute(_MORE_ROOM, [f"{resource}:", f"{resource};"], prepare=True)
 
 
 def wake() -> set[str]:

@@ -17,6 +17,7 @@ from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import CaseCategory, ManualTask, Plan, Task
+from fulfillment.states import Cause
 
 ESCALATE = "escalate"
 
@@ -49,6 +50,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
         standing.stop(unit, plan=plan)
     task.blocked_reason = sentences.of_manual(manual)
     unit.change_task(task, Task.await_manual, cause="a person decides")
+    task.waits_for = Cause.HUMAN
     _tell(unit, events.MANUAL_OPENED, manual, task)
 
 

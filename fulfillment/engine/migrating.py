@@ -14,7 +14,7 @@ from typing import Any
 from fulfillment.definitions.graph import Graph, NodeKind
 from fulfillment.definitions.migration import Comparison, Had, compare
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import cases, graphs, holds, places
+from fulfillment.engine import cases, graphs, holds, lock_names, locking, places
 from fulfillment.engine.database import Update, allocate
 from fulfillment.engine.instantiation import new_tasks
 from fulfillment.engine.planning import start, stored_graph
@@ -81,6 +81,7 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
     successor = _successor(unit, plan, graph, comparison, plan_id=plan_id, graph_id=graph_id)
     moved = [task for task in tasks if (task.node, task.element) in comparison.moved]
     _move(unit, moved, plan, successor, graph, comparison)
+    _take_over_locks(unit, plan, successor)
     new_tasks(
         unit,
         plan=successor,
@@ -196,6 +197,16 @@ def _successor(
     unit.new_plans.append(successor)
     unit.adopt_plans([successor])
     return successor
+
+
+def _take_over_locks(unit: Unit, plan: Plan, successor: Plan) -> None:
+    """What the order keeps stays kept; what the new version locks besides comes in time."""
+    if plan.locks is None:
+        return
+    found = lock_names.of_plan(successor)
+    successor.locks = {**plan.locks, **found}
+    successor.is_locked = plan.is_locked and found.keys() <= plan.locks.keys()
+    locking.take_over(unit.raw, plan_id=plan.pk, successor=successor.pk)
 
 
 def _move(

@@ -22,6 +22,7 @@ from django.db import connection, transaction
 
 from fulfillment.definitions.readiness import Place
 from fulfillment.engine import chain, events, failpoints, flushing, hints, locking
+from fulfillment.engine.causes import cause_of
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor, ids
 from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, registered
 from fulfillment.errors import ConcurrentChange
@@ -139,6 +140,7 @@ class Unit:
         transition(task)
         after = TaskState(task.state)
         task.changed_at = self.now
+        task.waits_for = cause_of(task, now=self.now)
         self.touched_tasks.add(task.pk)
         self.record(
             fulfillment_id=task.fulfillment_id,

@@ -16,6 +16,7 @@ from fulfillment.engine.subjects import of_key, of_order, owner_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import CaseCategory, Plan, Task
+from fulfillment.states import Cause
 
 _LATEST = """
 SELECT payload FROM fulfillment_signal
@@ -58,6 +59,8 @@ def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     task.awaits = awaits(name=wait.name, subject=subject)
     task.not_before = unit.now + timedelta(seconds=wait.within_seconds)
     unit.change_task(task, Task.begin_waiting, cause=f"for {wait.name} of {subject}")
+    if wait.kind == "milestone" and subject != _own_subject(unit, plan):
+        task.waits_for = Cause.OTHER_ORDER
     unit.raw.execute(_LOCK, [task.awaits], prepare=True)
     unit.raw.execute(_LATEST, [subject, wait.name], prepare=True)
     row = unit.raw.fetchone()
@@ -118,10 +121,9 @@ def instant(value: Any) -> datetime:
 
 
 def _subject(unit: Unit, plan: Plan, task: Task, wait: Wait) -> str:
-    locked = unit.fulfillments[plan.fulfillment_id]
-    own = locked.business_key or locked.order_reference
     if wait.kind == "milestone" and not wait.key:
-        return of_order(business_key=own)
+        return _own_subject(unit, plan)
+    own = _own_key(unit, plan)
     key = scope_of(unit, plan=plan, task=task).value(wait.key)
     if not isinstance(key, str | int) or isinstance(key, bool) or key == "":
         raise NoInstant(f"{wait.key} is no business key but {key!r}.")
@@ -129,6 +131,15 @@ def _subject(unit: Unit, plan: Plan, task: Task, wait: Wait) -> str:
     if wait.kind == "signal":
         return of_key(owner=owner, key=str(key))
     return of_order(business_key=f"{owner}/{key}")
+
+
+def _own_key(unit: Unit, plan: Plan) -> str:
+    locked = unit.fulfillments[plan.fulfillment_id]
+    return locked.business_key or locked.order_reference
+
+
+def _own_subject(unit: Unit, plan: Plan) -> str:
+    return of_order(business_key=_own_key(unit, plan))
 
 
 def _open_case(unit: Unit, task: Task, node: Node, code: str) -> None:

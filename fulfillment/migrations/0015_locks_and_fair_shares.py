@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                     "capacity",
                     models.PositiveIntegerField(
                         default=1,
-                        help_text="Units that may be in use at once, of each single one of its kind.",
+                        help_text="Units in use at once, of each single one of its kind.",
                     ),
                 ),
             ],
@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default="",
                 default="",
-                help_text="The lock that a claim has met; it is out of the workers' way until then.",
+                help_text="The lock that a claim has met; until then it is out of the way.",
                 max_length=200,
             ),
         ),

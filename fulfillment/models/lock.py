@@ -18,7 +18,7 @@ class Resource(models.Model):
     name = models.CharField(max_length=64, primary_key=True)
     kept_by = models.CharField(max_length=10, choices=KeptBy.choices)
     capacity = models.PositiveIntegerField(
-        default=1, help_text="Units that may be in use at once, of each single one of its kind."
+        default=1, help_text="Units in use at once, of each single one of its kind."
     )
 
     class Meta:

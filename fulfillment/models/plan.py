@@ -12,7 +12,14 @@ from fulfillment.models.base import StatefulModel, states_constraint
 from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
-from fulfillment.states import PLAN_TERMINAL, TASK_SENDABLE, TASK_TIMED, PlanState, TaskState
+from fulfillment.states import (
+    PLAN_TERMINAL,
+    TASK_SENDABLE,
+    TASK_TIMED,
+    Cause,
+    PlanState,
+    TaskState,
+)
 
 # Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
 _OPEN_AFTER_DISPATCH = [
@@ -59,6 +66,12 @@ class Fulfillment(models.Model):
         indexes = [
             # The next order of a customer: behind those that it has already.
             models.Index(fields=["customer", "-rank"], name="fulfillment_fair_share"),
+            # Whose milestone another order waits for.
+            models.Index(
+                fields=["business_key"],
+                condition=~models.Q(business_key=""),
+                name="fulfillment_by_business_key",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -266,12 +279,19 @@ class Task(StatefulModel):
     locks = models.JSONField(
         null=True, blank=True, help_text="What it has to lock before it is sent: name, units."
     )
+    waits_for = models.CharField(
+        max_length=20,
+        blank=True,
+        default=Cause.DEPENDENCY,
+        db_default="",
+        help_text="The one reason why it waits, as decided last.",
+    )
     waits_for_lock = models.CharField(
         max_length=200,
         blank=True,
         default="",
         db_default="",
-        help_text="The lock that a claim has met; it is out of the workers' way until then.",
+        help_text="The lock that a claim has met; until then it is out of the way.",
     )
     start_by = models.DateTimeField(
         null=True, blank=True, help_text="By when its first send has to begin."
@@ -350,6 +370,12 @@ class Task(StatefulModel):
                 fields=["target", "not_before"],
                 condition=models.Q(state=TaskState.OUTCOME_UNKNOWN),
                 name="task_reconcile_order",
+            ),
+            # What waits for what. Those before their turn are found by their plans.
+            models.Index(
+                fields=["waits_for", "changed_at"],
+                condition=~models.Q(waits_for__in=["", Cause.DEPENDENCY]),
+                name="task_by_cause",
             ),
             # A released hold: the tasks that waited for it.
             models.Index(

@@ -20,6 +20,7 @@ from fulfillment.operations.holding import (
 from fulfillment.operations.in_flight import BRIEFLY, Placed
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
+from fulfillment.operations.resources import set_capacity
 from fulfillment.operations.signalling import send_signal
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "resume_target",
     "retry",
     "send_signal",
+    "set_capacity",
     "wanted_hold",
 ]

@@ -22,7 +22,7 @@ from fulfillment.models import (
     Plan,
     Severity,
 )
-from fulfillment.states import PlanState, TaskState
+from fulfillment.states import Cause, PlanState, TaskState
 from oms import assets
 from oms.api.asset_documents import AssetOut, asset_document
 from oms.api.manual_documents import FanOutOut, ManualSummary, fan_out_document, manual_summary
@@ -34,6 +34,7 @@ from oms.queries import (
     open_cases,
     open_manual_tasks,
     promises,
+    told_to_its_client,
     waits_as_a_whole,
     waits_of_tasks,
 )
@@ -120,6 +121,7 @@ class WaitOut(BaseModel):
     until: datetime | None = Field(description="When the engine looks at it again by itself.")
     sends: int | None = Field(description="How often it has been sent; null without a target.")
     maximum_attempts: int | None = Field(description="How often it is sent at the most.")
+    cause: Cause | None = Field(description="In one word; null for the order or plan as a whole.")
     kept_by: KeptBy | None = Field(description="What keeps it back although it could go.")
     manual_task: int | None = Field(description="The manual task that somebody has to decide.")
 
@@ -371,6 +373,7 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             sends=None,
             maximum_attempts=None,
             kept_by=None,
+            cause=None,
             manual_task=None,
         )
         for whole in waits_as_a_whole(order=order, plan=plan)
@@ -386,7 +389,8 @@ def _waiting(order: Order, plan: Plan | None) -> list[WaitOut]:
             sends=wait.sends if wait.target else None,
             maximum_attempts=wait.maximum_attempts if wait.target else None,
             kept_by=wait.kept_by,
+            cause=wait.cause,
             manual_task=wait.manual_id,
         )
-        for wait in waits_of_tasks(order)
+        for wait in told_to_its_client(order=order, waits=waits_of_tasks(order))
     ]

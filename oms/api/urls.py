@@ -14,6 +14,7 @@ from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 from oms.api.signals import OrderMilestones, Signals
 from oms.api.tasks import TaskRetry
+from oms.api.why import OrderWhy
 
 _ORDER = r"^v1/orders/(?P<reference>O-[0-9]{1,18})"
 _MANUAL = r"^v1/manual-tasks/(?P<manual_id>[0-9]{1,18})"
@@ -25,6 +26,7 @@ urlpatterns = [
     re_path(rf"{_ORDER}$", OrderDetail.as_view()),
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
+    re_path(rf"{_ORDER}/why$", OrderWhy.as_view()),
     re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),

@@ -272,7 +272,7 @@ def test_deterministic_selection(systems: ScriptedSystems) -> None:
         desk.settle(desk.result(claim, desk.succeeded()))
     expected = list(
         Task.objects.filter(state="READY")
-        .order_by("-priority", "depth", "id")
+        .order_by("-priority", "rank", "depth", "id")
         .values_list("id", flat=True)
     )
     one_by_one = [desk.claim(limit=1)[0].task_id for _ in range(4)]
@@ -281,8 +281,8 @@ def test_deterministic_selection(systems: ScriptedSystems) -> None:
     # And what the rule means for these four orders, spelled out.
     tasks = {task.pk: task for task in Task.objects.all()}
     assert [(tasks[pk].fulfillment_id, tasks[pk].key.removesuffix("@1")) for pk in expected] == [
-        (also_high.fulfillment_id, "second"),
         (high.fulfillment_id, "late"),
+        (also_high.fulfillment_id, "second"),
         (also_high.fulfillment_id, "late"),
         (middle.fulfillment_id, "first"),
         (middle.fulfillment_id, "second"),

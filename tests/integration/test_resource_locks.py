@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from fulfillment import operations
 from fulfillment.engine import locking, scanning
 from fulfillment.engine.claiming import Claim
 from fulfillment.errors import DefinitionInvalid
-from fulfillment.models import LockRelease, Resource, ResourceLock, Task
+from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, Task
 from oms.intake.requests import ItemRequest
 from oms.models import Order
 from tests import desk
@@ -253,3 +255,44 @@ def test_a_key_that_is_no_name_is_for_a_person(systems: ScriptedSystems) -> None
     order = desk.order(ItemRequest(item_id="1", action="add", offering="thing", place={"id": "x"}))
     assert state(order) == "AWAITING_MANUAL"
     assert "place" in desk.tasks_of(order)["change@1"].blocked_reason
+
+
+def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
+    a_shop({"resource": "numbers", "key": "${order.region}"})
+    orders = [changing(region="AT") for _ in range(3)]
+    assert len(claim()) == 1
+    operations.set_capacity(resource="numbers", capacity=3, actor="anna", reason="Bought some.")
+    assert len(claim()) == 2
+    assert {state(order) for order in orders} == {"DISPATCHED"}
+    assert Operation.objects.get().after == {"capacity": 3}
+    printed = io.StringIO()
+    call_command("resources", "list", stdout=printed)
+    assert "3 at once, kept by the task, to its end; 3 locked" in printed.getvalue()
+
+
+def test_a_new_version_takes_over_what_its_order_keeps(systems: ScriptedSystems) -> None:
+    a_shop(of_plan=(CUSTOMER,))
+    order, second = changing("A-1"), changing("A-2")
+    (taken,) = claim()
+    ended(taken)
+    fulfils = [{"offering": "thing", "actions": ["add", "modify"]}]
+    tasks = {"change": desk.task(), "bill": desk.task("beta", after=["change"])}
+    desk.workflow(
+        {**tasks, "tell": desk.task("beta", after=["bill"])},
+        fulfils=fulfils,
+        locks=[CUSTOMER, {"resource": "region", "key": "${order.region}"}],
+        version=2,
+    )
+    moved = operations.migrate_orders(
+        workflow="thing", version=2, orders=[order.reference], actor="anna", reason="The new one."
+    )
+    assert [str(one.verdict) for one in moved] == ["moved"]
+    assert kept() == {"customer:C-1"}
+    assert claim() == []
+    ended(*claim("beta"))
+    ended(*claim("beta"))
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert kept() == set()
+    desk.drain()
+    assert state(second) == "SUCCEEDED"

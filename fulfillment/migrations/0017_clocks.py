@@ -29,7 +29,7 @@ def _hold(what: str) -> models.ForeignKey[Any, Any]:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fulfillment", "0015_locks_and_fair_shares")]
+    dependencies = [("fulfillment", "0016_causes")]
 
     operations = [
         migrations.AddField(

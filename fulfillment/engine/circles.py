@@ -1,0 +1,249 @@
+"""Orders that wait for each other in a circle are found, and the circle is broken.
+
+Locks alone form none (`definitions.locking`). A milestone of another order may be part of one:
+A waits for a milestone of B, which can't come before B gets what A keeps, or before a milestone
+of A. Only waits that began lately are looked at, since the last of them closes a circle; now and
+then all of them are, for a lock that a task lines up for long after it became runnable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+
+from fulfillment.definitions.graph import Graph
+from fulfillment.engine import cases, graphs, settlement
+from fulfillment.engine.database import Row, cursor
+from fulfillment.engine.outcomes import TIME_IS_UP, Result
+from fulfillment.engine.rows import tasks_by_id
+from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.models import CaseCategory, Severity
+from fulfillment.states import TaskState
+
+logger = logging.getLogger(__name__)
+
+LATELY = timedelta(minutes=10)
+_MOST = 20
+"""Orders in one circle; whoever waits in a longer one has a deadline, as every wait."""
+# A wait for a milestone of another order that itself waits for another one in some way.
+_BEGUN = """
+SELECT t.fulfillment_id FROM fulfillment_task t
+JOIN fulfillment_fulfillment f ON f.business_key = substr(t.awaits, strpos(t.awaits, ' order:') + 7)
+    AND f.business_key <> ''
+WHERE t.waits_for = 'OTHER_ORDER' AND t.changed_at > %s AND t.state = 'ACCEPTED'
+  AND EXISTS (
+      SELECT 1 FROM fulfillment_plan p JOIN fulfillment_task w ON w.plan_id = p.id
+      WHERE p.fulfillment_id = f.id AND w.waits_for IN ('OTHER_ORDER', 'LOCK'))
+UNION
+SELECT t.fulfillment_id FROM fulfillment_task t
+JOIN fulfillment_plan p ON p.id = t.plan_id AND p.is_locked
+WHERE t.waits_for = 'LOCK' AND t.changed_at > %s
+LIMIT %s
+"""
+_EDGES = """
+SELECT t.fulfillment_id, t.id, t.plan_id, p.graph_id, t.node, t.priority,
+       split_part(t.awaits, ' ', 1), f.id
+FROM fulfillment_plan p
+JOIN fulfillment_task t ON t.plan_id = p.id AND t.waits_for = 'OTHER_ORDER'
+    AND t.state = 'ACCEPTED'
+JOIN fulfillment_fulfillment f ON f.business_key = substr(t.awaits, strpos(t.awaits, ' order:') + 7)
+    AND f.business_key <> '' AND f.id <> t.fulfillment_id
+WHERE p.fulfillment_id = ANY(%s::bigint[])
+UNION ALL
+SELECT t.fulfillment_id, t.id, t.plan_id, p.graph_id, t.node, t.priority, '', l.fulfillment_id
+FROM fulfillment_plan p
+JOIN fulfillment_task t ON t.plan_id = p.id AND t.waits_for = 'LOCK'
+JOIN fulfillment_resourcelock l ON l.name = t.waits_for_lock AND l.task_id IS NULL
+    AND l.fulfillment_id <> t.fulfillment_id
+WHERE p.fulfillment_id = ANY(%s::bigint[])
+  AND NOT EXISTS (
+      SELECT 1 FROM fulfillment_resource r
+      WHERE r.name = split_part(l.name, ':', 1) AND r.capacity > 1)
+"""
+_LIMIT = 1000
+_ACTOR = "circle detector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One order waits for another."""
+
+    fulfillment_id: int
+    task_id: int
+    plan_id: int
+    graph_id: int
+    node: int
+    priority: int
+    milestone: str
+    """Empty when it waits for a lock that the other keeps to its end."""
+    to: int
+
+
+def break_circles(*, lately: timedelta | None = LATELY) -> int:
+    """Find circles that a wait of lately has closed (None: any), and break each. How many."""
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        ((now,),) = raw.fetchall()
+        since = "-infinity" if lately is None else now - lately
+        raw.execute(_BEGUN, [since, since, _LIMIT], prepare=True)
+        starts = [row[0] for row in raw.fetchall()]
+        found = {
+            frozenset(edge.fulfillment_id for edge in circle)
+            for start in starts
+            if (circle := _circle(raw, start)) is not None
+        }
+    broken = 0
+    for members in sorted(found, key=sorted):
+        broken += run_unit(
+            partial(_break, members=members),
+            fulfillment_ids=members,
+            actor=_ACTOR,
+        )
+    return broken
+
+
+def _edges(raw: psycopg.Cursor[Row], fulfillment_ids: Collection[int]) -> list[Edge]:
+    wanted = list(fulfillment_ids)
+    raw.execute(_EDGES, [wanted, wanted], prepare=True)
+    return [
+        Edge(
+            fulfillment_id=fulfillment_id,
+            task_id=task_id,
+            plan_id=plan_id,
+            graph_id=graph_id,
+            node=node,
+            priority=priority,
+            milestone=milestone,
+            to=to,
+        )
+        for fulfillment_id, task_id, plan_id, graph_id, node, priority, milestone, to in (
+            raw.fetchall()
+        )
+    ]
+
+
+def _circle(raw: psycopg.Cursor[Row], start: int) -> list[Edge] | None:
+    """The edges of a circle through `start`, in their order, if there is one."""
+    edges: dict[int, list[Edge]] = {}
+    ahead = [start]
+    while ahead and len(edges) < _MOST:
+        for one in ahead:
+            edges.setdefault(one, [])
+        for edge in _edges(raw, ahead):
+            edges[edge.fulfillment_id].append(edge)
+        ahead = sorted({e.to for one in ahead for e in edges[one]} - edges.keys())
+    return _back_to(start, edges, path=[])
+
+
+def _back_to(start: int, edges: dict[int, list[Edge]], *, path: list[Edge]) -> list[Edge] | None:
+    at = path[-1].to if path else start
+    for edge in edges.get(at, ()):
+        if path and not _keeps_waiting(path[-1], edge):
+            continue
+        if edge.to == start:
+            first = path[0] if path else edge
+            if _keeps_waiting(edge, first):
+                return [*path, edge]
+            continue
+        if any(edge.to == one.fulfillment_id for one in path) or len(path) >= _MOST:
+            continue
+        found = _back_to(start, edges, path=[*path, edge])
+        if found is not None:
+            return found
+    return None
+
+
+def _keeps_waiting(edge: Edge, following: Edge) -> bool:
+    """Whether what `edge` waits for can't come before `following`'s own wait has ended.
+
+    A lock that an order keeps to its end goes with its last task; a milestone waits for the
+    tasks before the one that reaches it.
+    """
+    if not edge.milestone:
+        return True
+    graph = graphs.by_id(following.graph_id)
+    carriers = graphs.milestone_carriers(following.graph_id).get(edge.milestone, frozenset())
+    return following.node in carriers or bool(carriers & _after(graph, following.node))
+
+
+def _after(graph: Graph, node: int) -> set[int]:
+    found: set[int] = set()
+    ahead = [node]
+    while ahead:
+        for one in graph.successors[ahead.pop()]:
+            if one not in found:
+                found.add(one)
+                ahead.append(one)
+    return found
+
+
+def _break(unit: Unit, members: Collection[int]) -> int:
+    """Under the locks of all of them: if it is still a circle, one wait ends as if in vain."""
+    circle = _circle(unit.raw, min(members))
+    if circle is None or {edge.fulfillment_id for edge in circle} != set(members):
+        return 0
+    victim = _victim(circle)
+    (task,) = tasks_by_id(unit.raw, [victim.task_id])
+    unit.adopt_tasks([task])
+    if task.state != TaskState.ACCEPTED:
+        return 0
+    names = [unit.fulfillments[edge.fulfillment_id].order_reference for edge in circle]
+    own = unit.fulfillments[victim.fulfillment_id].order_reference
+    explanation = (
+        f"These orders waited for each other: {', '.join(names)}. So {own} no longer waits for "
+        f"the milestone {victim.milestone}: {task.key} has ended as if it had not come in time. "
+        "Look whether the order is right without it."
+    )
+    unit.record(
+        fulfillment_id=victim.fulfillment_id,
+        entity="task",
+        entity_id=str(task.pk),
+        name="break_circle",
+        before=str(task.state),
+        after=str(task.state),
+        cause="orders waited for each other",
+        details={"orders": names, "milestone": victim.milestone},
+    )
+    task.not_before = unit.now
+    unit.touched_tasks.add(task.pk)
+    settlement.apply(
+        unit,
+        [
+            Result(
+                task_id=task.pk,
+                plan_id=victim.plan_id,
+                fulfillment_id=victim.fulfillment_id,
+                node=task.node,
+                element=task.element,
+                outcome=TIME_IS_UP,
+            )
+        ],
+    )
+    cases.open_case(
+        unit,
+        fallout=cases.Fallout(
+            subject=f"circle:{victim.task_id}",
+            category=CaseCategory.STUCK,
+            severity=Severity.HIGH,
+            reason_code="waited_in_a_circle",
+            title=f"{own} · orders waited for each other",
+            explanation=explanation,
+            facts={"orders": names, "milestone": victim.milestone},
+            fulfillment_id=victim.fulfillment_id,
+            plan_id=victim.plan_id,
+            task_id=victim.task_id,
+        ),
+    )
+    logger.warning("a circle of waiting orders was broken", extra={"task": victim.task_id})
+    return 1
+
+
+def _victim(circle: Sequence[Edge]) -> Edge:
+    """Of the waits for milestones that of the least important order, the youngest of those."""
+    waits = [edge for edge in circle if edge.milestone]
+    return min(waits, key=lambda edge: (edge.priority, -edge.fulfillment_id))

@@ -1,0 +1,98 @@
+"""What people may do about a wait: each remedy with the command and the call that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fulfillment.definitions.nodes import NodeKind
+from fulfillment.inner_waits import Wait
+from fulfillment.states import Cause, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    action: str
+    """A stable word for it."""
+    words: str
+    command: str = ""
+    """Of `manage.py`; words in capitals are for whoever types it."""
+    call: str = ""
+    """Of the API."""
+
+
+def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
+    """The first is the one to think of first; none when it goes on by itself soon."""
+    match wait.cause:
+        case Cause.HOLD if wait.hold_id is not None:
+            yield Remedy(
+                action="release_hold",
+                words="Release the hold, when its reason is gone.",
+                command=f"holds release {wait.hold_id} --reason REASON",
+                call=f"POST /api/v1/holds/{wait.hold_id}/release",
+            )
+        case Cause.HUMAN if wait.manual_id is not None:
+            yield Remedy(
+                action="decide",
+                words="Decide it, or ask those who may.",
+                command=f"manual decide {wait.manual_id} OUTCOME --reason REASON",
+                call=f"POST /api/v1/manual-tasks/{wait.manual_id}/decision",
+            )
+        case Cause.MILESTONE | Cause.OTHER_ORDER | Cause.SIGNAL:
+            yield Remedy(
+                action="report",
+                words="Ask whoever should report it; or report it, when it has happened.",
+                command=f"signals send NAME {order_reference}"
+                if wait.cause is not Cause.SIGNAL
+                else "signals send NAME --key KEY",
+                call=f"POST /api/v1/orders/{order_reference}/milestones"
+                if wait.cause is not Cause.SIGNAL
+                else "POST /api/v1/signals",
+            )
+        case Cause.REPAIR:
+            yield from _repairs(wait, order_reference)
+        case Cause.PAUSED:
+            yield Remedy(
+                action="resume_target",
+                words=f"Resume {wait.target}, when it is well.",
+                command=f"targets resume {wait.target} --reason REASON",
+            )
+        case Cause.RATE | Cause.CAPACITY:
+            yield Remedy(
+                action="raise_limits",
+                words=f"Wait for its turn; or raise the limits of {wait.target}, if its owner "
+                "agrees.",
+                command=f"targets status {wait.target}",
+            )
+        case Cause.TARGET:
+            yield Remedy(
+                action="look_at_workers",
+                words="It may be sent at once; when it is not, look whether the workers of its "
+                "queue run.",
+                command=f"targets status {wait.target}",
+            )
+        case Cause.RETRY | Cause.BREAKER | Cause.UNKNOWN_OUTCOME | Cause.REPORT:
+            yield Remedy(
+                action="ask_owner",
+                words=f"It goes on by itself; if that takes too long, ask the owner of "
+                f"{wait.target}.",
+                command=f"targets status {wait.target}",
+            )
+        case _:
+            return
+
+
+def _repairs(wait: Wait, order_reference: str) -> Iterator[Remedy]:
+    if wait.state is TaskState.FAILED_FINAL and wait.kind in (NodeKind.COMMAND, NodeKind.GATHER):
+        yield Remedy(
+            action="retry",
+            words="Try it again, when what made it fail is mended.",
+            command=f"tasks retry {order_reference} {wait.task} --reason REASON",
+            call=f"POST /api/v1/orders/{order_reference}/tasks/{wait.task}/retry",
+        )
+        return
+    yield Remedy(
+        action="look_up",
+        words="Look it up where it was to happen: only a person can tell how it stands.",
+        command="cases list",
+    )
