@@ -58,6 +58,7 @@ TASK = {
     "skip": ({"PENDING"}, "SKIPPED_BY_POLICY"),
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
+    "turn_elsewhere": ({"READY", "FAILED_RETRYABLE"}, "READY"),
     "send_back": ({"READY", "FAILED_RETRYABLE"}, "PENDING"),
     "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
