@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import failpoints
+from fulfillment.engine import clocks, failpoints, graphs
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
 from fulfillment.engine.outcomes import NOT_SENT, Result, conflicts
+from fulfillment.engine.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
@@ -213,6 +214,8 @@ def _dispose(
 
 
 def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
+    if report.outcome.kind is OutcomeKind.ACCEPTED:
+        return _hear(unit, report, command)
     before, attempts = _one(
         unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
     )
@@ -228,6 +231,26 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
     )
     apply(unit, [result])
     return _disposition(unit.tasks[command.task_id], before, report.outcome)
+
+
+def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
+    """A sign of life: of the send that counts, and newer than what was heard before it."""
+    unit.adopt_tasks(tasks_by_id(unit.raw, [command.task_id]))
+    task = unit.tasks[command.task_id]
+    unit.adopt_plans(plans_by_id(unit.raw, [task.plan_id]))
+    is_current = not command.is_overtaken
+    if is_current and report.attempt is not None:
+        unit.raw.execute(_SENDS, [command.id], prepare=True)
+        is_current = report.attempt == max((row[0] for row in unit.raw.fetchall()), default=0)
+    if is_current and clocks.heard(
+        unit,
+        task=task,
+        node=graphs.routed(unit.plans[task.plan_id].graph_id, task.node, task.route),
+        progress=report.outcome.progress,
+        occurred_at=report.outcome.occurred_at,
+    ):
+        return Disposition.APPLIED
+    return Disposition.REDUNDANT
 
 
 def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:

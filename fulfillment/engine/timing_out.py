@@ -149,10 +149,10 @@ def _tell_of_plan(unit: Unit, plan: Plan, due: str) -> None:
 
 
 def done(unit: Unit, *, plan: Plan) -> None:
-    """The plan is over: it is late no more."""
+    """The plan is over, or has more time: it is late no more."""
     if plan.late_since is not None:
         cases.resolve_cases(
             unit,
             subjects=[deadline_subject(fulfillment_id=plan.fulfillment_id)],
-            resolution="The plan is done.",
+            resolution="It is late no more.",
         )
