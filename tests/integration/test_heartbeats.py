@@ -12,12 +12,21 @@ import pytest
 
 from adapters.contract import Reply
 from adapters.reports import ReportIn, outcome_of
-from fulfillment.engine import callbacks, replies, sweeping
+from fulfillment.engine import callbacks, replies, stuck, sweeping
 from fulfillment.engine.callbacks import Report
 from fulfillment.engine.claiming import Claim
 from fulfillment.engine.rerunning import rerun
 from fulfillment.engine.unit import run_unit
-from fulfillment.models import Command, Disposition, InboundEvent, Task, Transition
+from fulfillment.models import (
+    Command,
+    Disposition,
+    FalloutCase,
+    InboundEvent,
+    Plan,
+    Task,
+    Transition,
+)
+from fulfillment.waiting import waiting
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -266,3 +275,19 @@ def test_what_is_not_heard_of_is_followed_by_what_its_template_says(
     clock(61)
     sweeping.sweep()
     assert task().state == state
+
+
+def test_whoever_asks_why_it_waits_is_told_how_far_it_is(at_work: Claim) -> None:
+    tell(at_work, progress={"step": 3, "of": 9})
+    (wait,) = waiting(fulfillment_ids=[at_work.fulfillment_id])[at_work.fulfillment_id]
+    assert '{"of": 9, "step": 3}' in wait.reason
+
+
+def test_work_of_which_is_heard_is_not_stuck(at_work: Claim, clock: Clock) -> None:
+    for minute in range(30):
+        clock(50)
+        tell(at_work, f"E-{minute}")
+        sweeping.sweep()
+        stuck.detect_stuck()
+    assert Plan.objects.get().stuck_at is None
+    assert not FalloutCase.objects.exists()
