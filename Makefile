@@ -11,7 +11,7 @@ READY := .venv/ready
 help:
 	@echo "make demo        run real orders through the whole stack, watch them, stop"
 	@echo "make test        run the whole test suite"
-	@echo "make properties  look at random for what breaks a promise (EXAMPLES=)"
+	@echo "make properties  look at random for what breaks a promise (EXAMPLES= SEED=)"
 	@echo "make up          start the stack and stay; Ctrl-C stops it"
 	@echo "make check       lint, types, layers, migrations, Django's own checks"
 	@echo "make bench       measure this engine beside bare Celery"
@@ -39,7 +39,10 @@ test: $(READY)
 	@$(BIN)/python -m pytest $(ARGS)
 
 properties: $(READY)
-	@OMS_TEST_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest tests/properties $(ARGS)
+	@seed=$(or $(SEED),$$(date +%s)); \
+	echo "The same again: make properties SEED=$$seed EXAMPLES=$(or $(EXAMPLES),2000)"; \
+	OMS_TEST_EXAMPLES=$(or $(EXAMPLES),2000) \
+		$(BIN)/python -m pytest tests/properties --hypothesis-seed=$$seed $(ARGS)
 
 up: $(READY)
 	@$(BIN)/python manage.py stack up

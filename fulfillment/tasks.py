@@ -15,6 +15,8 @@ from fulfillment import operations
 from fulfillment.engine import (
     circles,
     deliveries,
+    durations,
+    jeopardy,
     outbox,
     scanning,
     sending,
@@ -61,6 +63,18 @@ def detect_stuck_orders(**_: Any) -> int:
 def break_circles(*, all_of_them: bool = False, **_: Any) -> int:
     """End one wait of every circle of orders that wait for each other."""
     return circles.break_circles(lately=None if all_of_them else circles.LATELY)
+
+
+@shared_task(name="fulfillment.tasks.look_for_jeopardy")
+def look_for_jeopardy(**_: Any) -> int:
+    """Tell of plans that will be done later than was promised."""
+    return jeopardy.look()
+
+
+@shared_task(name="fulfillment.tasks.measure_durations")
+def measure_durations(**_: Any) -> int:
+    """Learn how long tasks take from those that have ended lately."""
+    return durations.measure()
 
 
 @shared_task(name="fulfillment.tasks.publish_events")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -11,7 +11,7 @@ import psycopg
 from fulfillment.engine.database import Row, Table, Update, cursor
 from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, PlanChange
 from fulfillment.errors import ConcurrentChange
-from oms import installed_base, telling, terms
+from oms import installed_base, leakage, telling, terms
 from oms.models import Order
 from oms.telling import Saying
 from oms.terms import Terms
@@ -90,6 +90,7 @@ class OrderLifecycle:
             known = _known_milestones(raw, milestones)
             _MILESTONES.insert(raw, [row for key, row in milestones.items() if key not in known])
             _update_installed_base(raw, notices, orders, now)
+            _match_billing(raw, notices, orders, now)
             told = {(order_id, telling.of_milestone(name)) for order_id, name in known}
             events = telling.write(
                 raw,
@@ -98,9 +99,10 @@ class OrderLifecycle:
             )
         return [*transitions, *events]
 
-    def watched(self, *, graph_id: int) -> Container[int]:
-        """The tasks that make assets real."""
-        return terms.of_graph(graph_id).activating
+    def watched(self, *, graph_id: int) -> Collection[int]:
+        """The tasks that make assets real, and those that bill."""
+        agreed = terms.of_graph(graph_id)
+        return {*agreed.activating, *agreed.charging}
 
 
 def _said(order: Order, notice: Notice) -> Saying | None:
@@ -138,13 +140,43 @@ def _update_installed_base(
             planned.update((order.pk, position) for position in agreed.planned)
             providing.update((order.pk, position) for position in agreed.providing)
         elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
-            active.update((order.pk, position) for position in agreed.activating[notice.node])
+            active.update(
+                (order.pk, position) for position in agreed.activating.get(notice.node, ())
+            )
         elif notice.change is PlanChange.COMPLETED:
             complete.add(order.pk)
             active.update((order.pk, position) for position in agreed.active_with_order)
     installed_base.expect(raw, order_ids=started, planned=planned, providing=providing, now=now)
     installed_base.realise(raw, active=active, complete=complete, now=now)
     installed_base.give_up(raw, order_ids={o.pk for o in orders.values() if o.is_final})
+
+
+def _match_billing(
+    raw: psycopg.Cursor[Row],
+    notices: Sequence[Notice],
+    orders: Mapping[int, Order],
+    now: datetime,
+) -> None:
+    within: dict[tuple[int, int], timedelta] = {}
+    active: set[tuple[int, int]] = set()
+    billed: set[tuple[int, int]] = set()
+    for notice in notices:
+        order = orders.get(notice.fulfillment_id)
+        if order is None:
+            continue
+        agreed = terms.of_graph(notice.graph_id)
+        items: Collection[int]
+        if notice.change is PlanChange.COMPLETED:
+            items = agreed.active_with_order
+        elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
+            items = agreed.activating.get(notice.node, ())
+            if not notice.waived:  # Who waives a billing does not bill.
+                billed.update((order.pk, one) for one in agreed.charging.get(notice.node, ()))
+        else:
+            continue
+        active.update((order.pk, item) for item in items if item in agreed.billing)
+        within.update(((order.pk, item), time) for item, time in agreed.billed_within.items())
+    leakage.note(raw, active=active, billed=billed, within=within, now=now)
 
 
 def _moved(order: Order, notice: Notice, now: datetime) -> OrderTransition:

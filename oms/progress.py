@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fulfillment.definitions.customer import Entitlement
-from fulfillment.definitions.graph import Graph, Node, NodeKind
+from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.engine import graphs
 from fulfillment.models import Plan, Task
@@ -20,7 +20,7 @@ from oms.models import Order
 from oms.terms import Terms
 
 _DONE = frozenset({TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER})
-"""What was skipped has not been done: nothing is active or billed by it."""
+"""What was skipped has not been done: nothing is active by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +97,26 @@ def progress_of(
     `names` are the items' own names by position; items without tasks are no part of this.
     `reached` are the names of the milestones that the customer knows to be reached.
     """
-    nodes = [node for node in graph.nodes if node.index not in gone and _is_work(node)]
+    nodes = [node for node in graph.nodes if node.index not in gone and terms.is_work(node)]
     mandatory = [node for node in nodes if node.required]
     done = {node for node, state in states.items() if state in _DONE}
     closed = {node for node, state in states.items() if state in TASK_SUCCESSFUL}
     items = sorted(agreed.planned)
+    # A task for the whole order is behind all of its items: it says nothing about one of them,
+    # unless the item has none of its own.
+    own = {node.item for node in mandatory}
     serving: dict[int, list[int]] = {item: [] for item in items}
     for node in mandatory:
-        for item in node.items:
+        for item in (one for one in node.items if node.item == one or one not in own):
             serving[item].append(node.index)
     commercial = {item for item in items if closed.issuperset(serving[item])}
     active = {item for node in done & set(agreed.activating) for item in agreed.activating[node]}
     if is_complete:
         active |= agreed.active_with_order
-    billed = {item for item, nodes in agreed.billing.items() if done.issuperset(nodes)}
+    # Who waives a billing does not bill.
+    billed = {
+        item for item, node in agreed.billing.items() if states.get(node) == TaskState.SUCCEEDED
+    }
     unbilled = (active & set(agreed.billing)) - billed
     usable = {
         item
@@ -147,11 +153,6 @@ def progress_of(
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
         },
     )
-
-
-def _is_work(node: Node) -> bool:
-    """Not the beginning of a fan-out or sub-process, and not a part of each element."""
-    return node.group is None and node.kind not in (NodeKind.SPREAD, NodeKind.ENTER)
 
 
 def _part(there: Collection[int], among: Iterable[int], *, names: Mapping[int, str]) -> Part:

@@ -179,10 +179,13 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         **_every(3600, "fulfillment.tasks.break_circles"),
         "kwargs": {"all_of_them": True},
     },
+    "look-for-jeopardy": _every(10, "fulfillment.tasks.look_for_jeopardy"),
+    "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),
+    "find-leaks": _every(20, "oms.tasks.find_leaks"),
     "submit-scheduled": _every(15, "oms.tasks.submit_scheduled"),
 }
 if ENVIRONMENT.scanner:

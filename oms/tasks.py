@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from oms import delays, mailing, schedules
+from oms import delays, leakage, mailing, schedules
 from oms.intake import feasibility
 
 
@@ -32,3 +32,9 @@ def tell_delays(**_: Any) -> int:
 def submit_scheduled(**_: Any) -> int:
     """Submit the orders of schedules that are due."""
     return len(schedules.submit_due())
+
+
+@shared_task(name="oms.tasks.find_leaks")
+def find_leaks(**_: Any) -> int:
+    """Open cases for what is active and not billed, or billed and not active."""
+    return leakage.find_leaks()

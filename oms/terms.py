@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from fulfillment.definitions.customer import Entitlement, Provides, TellSpec
+from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import graphs
 from oms.intake import workflows
@@ -33,7 +34,7 @@ STANDARD: Mapping[str, TellSpec] = {
 _DELAY_AFTER = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     """Of one graph; items by their position in the order, tasks by their node."""
 
@@ -48,12 +49,22 @@ class Terms:
     """Node -> items that are active as soon as it has succeeded."""
     active_with_order: frozenset[int]
     """Items that are active as soon as the order is complete."""
-    billing: Mapping[int, tuple[int, ...]]
-    """Item -> nodes that start its billing."""
+    billing: Mapping[int, int]
+    """Item -> node that starts its billing."""
+    billed_within: Mapping[int, timedelta]
+    """Item -> how long it may be active and not billed, or the other way round."""
     entitlement: Mapping[int, Entitlement]
     """Item -> what the customer may use of it while the order is partly fulfilled."""
     delay_after: timedelta
     """How long a plan may be stuck before the customer is told: the most patient decides."""
+
+    @cached_property
+    def charging(self) -> Mapping[int, tuple[int, ...]]:
+        """Node -> items whose billing it starts."""
+        found: dict[int, tuple[int, ...]] = {}
+        for item, node in self.billing.items():
+            found[node] = (*found.get(node, ()), item)
+        return found
 
 
 NOTHING = Terms(
@@ -64,6 +75,7 @@ NOTHING = Terms(
     activating={},
     active_with_order=frozenset(),
     billing={},
+    billed_within={},
     entitlement={},
     delay_after=_DELAY_AFTER,
 )
@@ -80,7 +92,8 @@ def of_graph(graph_id: int) -> Terms:
         if (definition := workflows.definition_named(planned.name, planned.version)) is not None
     }
     activating: dict[int, tuple[int, ...]] = {}
-    billing: dict[int, tuple[int, ...]] = {}
+    billing: dict[int, int] = {}
+    billed_within: dict[int, timedelta] = {}
     providing: set[int] = set()
     entitlement: dict[int, Entitlement] = {}
     for node in graph.nodes:
@@ -92,11 +105,13 @@ def of_graph(graph_id: int) -> Terms:
             continue
         providing.update(node.items)
         entitlement.update(dict.fromkeys(node.items, definition.entitlement))
+        if not is_work(node):
+            continue
         if node.task == _activation_task(definition):
             activating[node.index] = node.items
         if definition.billing is not None and node.task == definition.billing.task:
-            for item in node.items:
-                billing[item] = (*billing.get(item, ()), node.index)
+            billing.update(dict.fromkeys(node.items, node.index))
+            billed_within.update(dict.fromkeys(node.items, definition.billing.within))
     told = list(definitions.values())
     planned = frozenset(item for node in graph.nodes for item in node.items)
     waiting = {item for items in activating.values() for item in items}
@@ -113,9 +128,15 @@ def of_graph(graph_id: int) -> Terms:
         activating=activating,
         active_with_order=frozenset(providing - waiting),
         billing=billing,
+        billed_within=billed_within,
         entitlement=entitlement,
         delay_after=max((d.tell_delay_after for d in told), default=_DELAY_AFTER),
     )
+
+
+def is_work(node: Node) -> bool:
+    """Not the beginning of a fan-out or sub-process, and not a part of each element."""
+    return node.group is None and node.kind not in (NodeKind.SPREAD, NodeKind.ENTER)
 
 
 def forget() -> None:

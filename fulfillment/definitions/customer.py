@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from fulfillment.definitions.closed import Closed, Name, Text
+from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.references import Reference, ReferenceMalformed, parse
 from fulfillment.errors import Fault
 
@@ -83,6 +85,9 @@ class BillingSpec(Closed):
 
     task: Name
     milestone: Name | None = None
+    within: Duration = timedelta(hours=4)
+    """How long an item may be active and not billed, or billed and not active, before it counts
+    as revenue leakage (reference §35)."""
 
 
 def customer_faults(definition: WorkflowDefinition) -> list[Fault]:

@@ -69,6 +69,7 @@ def _decomposed(
             deadline_seconds=(
                 plain_seconds(definition.deadline.within) if definition.deadline else None
             ),
+            priority=definition.priority or "",
         )
         for definition, served in positions.items()
     ]

@@ -42,8 +42,13 @@ ITEM_NAMES: Mapping[str, str] = {
     "asset": "any",
 }
 """What `item.`, and for order-level tasks `items.`, offers. Prices are texts with two decimals."""
-PLAN_NAMES: Mapping[str, str] = {"created_at": "string", "order_version": "integer"}
-"""What `plan.` offers; `created_at` is an RFC 3339 text."""
+PLAN_NAMES: Mapping[str, str] = {
+    "created_at": "string",
+    "order_version": "integer",
+    "in_jeopardy": "boolean",
+}
+"""What `plan.` offers; `created_at` is an RFC 3339 text. In jeopardy it will be done later than was
+promised, as far as can be told at the time."""
 
 
 def output_type(*, type_: str, optional: bool, of_every_item: bool) -> str:

@@ -109,6 +109,8 @@ class WorkflowDefinition(Closed):
     activation: Name | None = None
     messages: MessagesSpec = MessagesSpec()
     tell_delay_after: Duration = timedelta(hours=1)
+    priority: Text | None = None
+    """A mapping of a whole number, the higher the sooner; evaluated again in jeopardy."""
     locks: Locks = ()
     """Taken before the first command, kept until the order's plan has ended."""
     feasibility: tuple[FeasibilityCheck, ...] = ()

@@ -11,8 +11,9 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import clocks, failpoints, graphs
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
+from fulfillment.engine.contradicting import conflicts
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
-from fulfillment.engine.outcomes import NOT_SENT, Result, conflicts
+from fulfillment.engine.outcomes import NOT_SENT, Result
 from fulfillment.engine.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
@@ -24,10 +25,7 @@ from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
 logger = logging.getLogger(__name__)
 
 _BY_KEY = """
-SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element,
-       EXISTS (
-           SELECT 1 FROM fulfillment_command n
-           WHERE n.task_id = c.task_id AND n.revision > c.revision)
+SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element
 FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
 WHERE c.idempotency_key = %s AND c.target_id = %s
@@ -56,6 +54,12 @@ _SENDS = f"""
 SELECT number FROM fulfillment_attempt
 WHERE command_id = %s AND purpose = '{Purpose.SEND}'
   AND (outcome, code) <> ('{NOT_SENT.kind}', '{NOT_SENT.code}')
+"""
+_LATEST = f"""
+SELECT c.id, (
+    SELECT max(a.number) FROM fulfillment_attempt a
+    WHERE a.command_id = c.id AND a.purpose = '{Purpose.SEND}')
+FROM fulfillment_command c WHERE c.task_id = %s ORDER BY c.revision DESC LIMIT 1
 """
 _NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
@@ -98,8 +102,6 @@ class _Command:
     plan_id: int
     node: int
     element: int
-    is_overtaken: bool
-    """The task has another command since: this one was known to have had no effect."""
 
 
 def receive(*, report: Report) -> Receipt:
@@ -171,7 +173,8 @@ def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
         return Receipt(disposition=Disposition.UNMATCHED, duplicate=False)
     disposition = _apply(unit, report, command)
     _dispose(unit, event_id, disposition, command.task_id, [])
-    if is_parked and unit.tasks[command.task_id].state in TASK_SUCCESSFUL:
+    task = unit.tasks.get(command.task_id)
+    if is_parked and task is not None and task.state in TASK_SUCCESSFUL:
         resolve_cases(
             unit,
             subjects=[_subject(command)],
@@ -225,12 +228,12 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         fulfillment_id=command.fulfillment_id,
         node=command.node,
         element=command.element,
-        is_overtaken=command.is_overtaken,
+        command_id=command.id,
         outcome=report.outcome,
         attempt_number=_attempt_number(unit, report, command, attempts),
     )
-    apply(unit, [result])
-    return _disposition(unit.tasks[command.task_id], before, report.outcome)
+    (result,) = apply(unit, [result])
+    return _disposition(unit.tasks[result.task_id], before, result)
 
 
 def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
@@ -238,10 +241,8 @@ def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
     unit.adopt_tasks(tasks_by_id(unit.raw, [command.task_id]))
     task = unit.tasks[command.task_id]
     unit.adopt_plans(plans_by_id(unit.raw, [task.plan_id]))
-    is_current = not command.is_overtaken
-    if is_current and report.attempt is not None:
-        unit.raw.execute(_SENDS, [command.id], prepare=True)
-        is_current = report.attempt == max((row[0] for row in unit.raw.fetchall()), default=0)
+    newest, last_send = _one(unit, _LATEST, [command.task_id])
+    is_current = newest == command.id and report.attempt in (None, last_send)
     if is_current and clocks.heard(
         unit,
         task=task,
@@ -269,14 +270,14 @@ def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int
     return attempts if report.attempt == max(sends) else report.attempt
 
 
-def _disposition(task: Task, before: str, outcome: Outcome) -> Disposition:
-    if before in TASK_TERMINAL:
-        return (
-            Disposition.CONFLICTING
-            if conflicts(task=task, outcome=outcome)
-            else Disposition.REDUNDANT
-        )
-    return Disposition.REDUNDANT if task.state == before else Disposition.APPLIED
+def _disposition(task: Task, before: str, result: Result) -> Disposition:
+    if result.overtaken is not None:
+        contradicts = result.outcome.kind is OutcomeKind.SUCCEEDED
+    elif before in TASK_TERMINAL:
+        contradicts = conflicts(task=task, outcome=result.outcome)
+    else:
+        return Disposition.REDUNDANT if task.state == before else Disposition.APPLIED
+    return Disposition.CONFLICTING if contradicts else Disposition.REDUNDANT
 
 
 def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> Receipt:

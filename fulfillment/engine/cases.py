@@ -50,7 +50,9 @@ _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.STUCK: ("operations", timedelta(hours=2)),
     CaseCategory.LATE: ("operations", timedelta(hours=2)),
     CaseCategory.POISON: ("engine", timedelta(hours=1)),
+    CaseCategory.JEOPARDY: ("operations", timedelta(hours=2)),
     CaseCategory.UNDELIVERED: ("integration", timedelta(hours=8)),
+    CaseCategory.LEAKAGE: ("billing", timedelta(hours=4)),
 }
 
 

@@ -18,7 +18,7 @@ from fulfillment.definitions.clocks import WhenSent, WhenUnsent
 from fulfillment.definitions.nodes import Clocks, Node
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Task
-from fulfillment.states import TASK_TERMINAL, TaskState
+from fulfillment.states import TASK_SENDABLE, TASK_TERMINAL, TaskState
 
 TIME_IS_UP = Outcome(
     kind=OutcomeKind.UNKNOWN, code="time_is_up", message="The time that it waited for has come."
@@ -209,7 +209,7 @@ def starting_is_due(task: Task, *, now: datetime) -> bool:
         task.start_by is not None
         and task.stopped_at is None
         and task.start_by <= now
-        and task.state == TaskState.READY
+        and task.state in TASK_SENDABLE
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fulfillment.definitions.readiness import Place
 from fulfillment.engine import cases, graphs, manual
 from fulfillment.engine.progress import after
 from fulfillment.engine.rows import plans_by_id, tasks_by_id
@@ -43,7 +44,7 @@ def decide(
         actor=actor,
         reason=reason,
     )
-    _follow(unit, [task])
+    go_on(unit, wanted={plan.pk: _followed(unit, task)})
     return row
 
 
@@ -55,11 +56,14 @@ def fall_due(unit: Unit, *, manual_ids: Sequence[int]) -> None:
         ).order_by("pk")
     )
     tasks = _adopt(unit, rows)
-    open_rows = [row for row in rows if tasks[row.task_id].state == TaskState.AWAITING_MANUAL]
-    for row in open_rows:
+    wanted: dict[int, set[Place]] = {}
+    for row in rows:
         task = tasks[row.task_id]
-        manual.fall_due(unit, plan=unit.plans[task.plan_id], manual=row, task=task)
-    _follow(unit, [tasks[row.task_id] for row in open_rows])
+        if task.state == TaskState.AWAITING_MANUAL:
+            manual.fall_due(unit, plan=unit.plans[task.plan_id], manual=row, task=task)
+            # Before the next is decided: what hangs on both must not be counted by each.
+            wanted.setdefault(task.plan_id, set()).update(_followed(unit, task))
+    go_on(unit, wanted=wanted)
 
 
 def _adopt(unit: Unit, rows: Sequence[ManualTask]) -> dict[int, Task]:
@@ -69,14 +73,12 @@ def _adopt(unit: Unit, rows: Sequence[ManualTask]) -> dict[int, Task]:
     return {task.pk: unit.tasks[task.pk] for task in tasks}
 
 
-def _follow(unit: Unit, tasks: Sequence[Task]) -> None:
-    wanted: dict[int, set[tuple[int, int]]] = {}
-    for task in tasks:
-        plan = unit.plans[task.plan_id]
-        found = wanted.setdefault(plan.pk, set())
-        if task.state in TASK_SUCCESSFUL:
-            decided = [cases.of_task(task.pk)]
-            cases.resolve_cases(unit, subjects=decided, resolution="It has been decided.")
-        if task.state in TASK_TERMINAL and plan.state in PLAN_SELECTABLE:
-            found |= after(unit, plan=plan, task=task)
-    go_on(unit, wanted=wanted)
+def _followed(unit: Unit, task: Task) -> set[Place]:
+    """The places that may go on now that this has been decided, if it has."""
+    plan = unit.plans[task.plan_id]
+    if task.state in TASK_SUCCESSFUL:
+        decided = [cases.of_task(task.pk)]
+        cases.resolve_cases(unit, subjects=decided, resolution="It has been decided.")
+    if task.state in TASK_TERMINAL and plan.state in PLAN_SELECTABLE:
+        return after(unit, plan=plan, task=task)
+    return set()

@@ -30,6 +30,8 @@ _PLANS = Table(
     is_locked="boolean",
     selection_due_at="timestamptz",
     blocked_reason="text",
+    due_at="timestamptz",
+    look_at="timestamptz",
     stalls_after="interval",
     last_progress_at="timestamptz",
     patient_until="timestamptz",
@@ -64,6 +66,7 @@ _TASKS = Table(
     outputs="jsonb",
     reference="text",
     blocked_reason="text",
+    began_at="timestamptz",
     changed_at="timestamptz",
 )
 _COMMANDS = Table(
@@ -135,6 +138,7 @@ _CHANGED_TASKS = Update(
     outputs="jsonb",
     reference="text",
     blocked_reason="text",
+    began_at="timestamptz",
     changed_at="timestamptz",
 )
 _CHANGED_PLANS = Update(
@@ -149,6 +153,9 @@ _CHANGED_PLANS = Update(
     locks="jsonb",
     selection_due_at="timestamptz",
     blocked_reason="text",
+    look_at="timestamptz",
+    at_risk_since="timestamptz",
+    estimated_at="timestamptz",
     last_progress_at="timestamptz",
     patient_until="timestamptz",
     stuck_at="timestamptz",
@@ -192,8 +199,8 @@ _MANUAL = Table(
     role="text",
     title="text",
     instructions="text",
-    outcomes="jsonb",
-    fields="jsonb",
+    outcomes="json",
+    fields="json",
     context="jsonb",
     due_at="timestamptz",
     otherwise="text",
@@ -235,6 +242,7 @@ _SIGNALS = Table(
     occurred_at="timestamptz",
     received_at="timestamptz",
     applied="boolean",
+    will_not_come="boolean",
 )
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 

@@ -20,6 +20,7 @@ from fulfillment.engine import (
     holds,
     lock_names,
     locking,
+    milestones,
     places,
     standing,
     timing_out,
@@ -27,8 +28,8 @@ from fulfillment.engine import (
 from fulfillment.engine.database import Update, allocate
 from fulfillment.engine.instantiation import new_tasks
 from fulfillment.engine.planning import start, stored_graph
-from fulfillment.engine.port import Notice, PlanChange, registered
-from fulfillment.engine.progress import reach_milestones
+from fulfillment.engine.port import registered
+from fulfillment.engine.progress import tell_success
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.settlement import go_on
 from fulfillment.engine.unit import Unit
@@ -293,25 +294,14 @@ def _count(unit: Unit, plan: Plan, graph: Graph, unneeded: Collection[int]) -> N
 
 
 def _catch_up(unit: Unit, plan: Plan, successor: Plan) -> None:
-    """Tell the order desk what is reached under the new graph and was not under the old one."""
+    """Tell the order desk what is done under the new graph, and the milestones that are new."""
     before, after = (graphs.milestone_carriers(one.graph_id) for one in (plan, successor))
     old, new = graphs.by_id(plan.graph_id), graphs.by_id(successor.graph_id)
-    watched = registered().watched
-    known = {node.key for node in old.nodes if node.index in watched(graph_id=plan.graph_id)}
-    listening = watched(graph_id=successor.graph_id)
-    for node in (node.index for node in new.nodes if node.index in listening):
+    # A task that was only an activation may bill as well now; what is known is noted once.
+    for node in sorted(registered().watched(graph_id=successor.graph_id)):
         task = places.at(unit, plan=successor, place=(node, 0))
-        if task is None or task.state not in TASK_SUCCESSFUL or new.nodes[node].key in known:
-            continue
-        unit.notices.append(
-            Notice(
-                fulfillment_id=successor.fulfillment_id,
-                plan_id=successor.pk,
-                graph_id=successor.graph_id,
-                change=PlanChange.TASK_SUCCEEDED,
-                node=node,
-            )
-        )
+        if task is not None:
+            tell_success(unit, plan=successor, task=task)
     for name, carriers in after.items():
         if {new.nodes[one].key for one in carriers} == {
             old.nodes[one].key for one in before.get(name, ())
@@ -324,4 +314,4 @@ def _catch_up(unit: Unit, plan: Plan, successor: Plan) -> None:
             and task.state in TASK_SUCCESSFUL
         ]
         if done:
-            reach_milestones(unit, plan=successor, node=done[0])
+            milestones.settle(unit, plan=successor, nodes=done[:1])

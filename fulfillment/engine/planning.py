@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import fairness, graphs
+from fulfillment.engine import fairness, graphs, jeopardy, priorities
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.instantiation import at_first, new_tasks
@@ -34,6 +34,9 @@ _FULFILLMENTS = Table(
     audit_sequence="int",
     audit_head="text",
 )
+
+
+_PRIORITY = "UPDATE fulfillment_fulfillment SET priority = %s WHERE id = %s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,8 @@ class PlanRequest:
     context: Mapping[str, Any]
     """{"order": {…}, "items": {"<position>": {…}}}: what input mappings may refer to."""
     stalls_after: timedelta
+    due_at: datetime | None = None
+    """As the customer was promised."""
 
 
 def create_fulfillments(unit: Unit, *, requests: Sequence[FulfillmentRequest]) -> list[int]:
@@ -121,6 +126,7 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
     for request in requests:
         nodes = first[request.graph.sha256]
         plan = _plan(unit, request, next(plan_ids), graph_ids[request.graph.sha256], len(nodes))
+        _set_priority(unit, plan)
         new_tasks(unit, plan=plan, graph=request.graph, nodes=nodes, task_ids=task_ids)
         start(unit, plan=plan, cause="generated from published workflow templates")
         unit.notices.append(
@@ -173,6 +179,8 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
         tasks_open=tasks,
         mandatory_total=mandatory,
         mandatory_open=mandatory,
+        due_at=request.due_at,
+        look_at=jeopardy.first_look(graph_id=graph_id, due_at=request.due_at, now=unit.now),
         stalls_after=request.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + request.stalls_after,
@@ -184,6 +192,15 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
         plan.finish_by = unit.now + request.graph.deadline
         unit.clocked_plans.add(plan.pk)
     return plan
+
+
+def _set_priority(unit: Unit, plan: Plan) -> None:
+    """As its workflow says, if it says anything."""
+    locked = unit.fulfillments[plan.fulfillment_id]
+    priority = priorities.priority_of(plan=plan, asked=locked.priority)
+    if priority != locked.priority:
+        locked.priority = priority
+        unit.raw.execute(_PRIORITY, [priority, locked.id], prepare=True)
 
 
 def start(unit: Unit, *, plan: Plan, cause: str, **details: Any) -> None:

@@ -8,7 +8,7 @@ chain in the same transaction.
 from __future__ import annotations
 
 import enum
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ class PlanChange(enum.StrEnum):
     COMPLETED = "COMPLETED"
     MILESTONE_REACHED = "MILESTONE_REACHED"
     TASK_SUCCEEDED = "TASK_SUCCEEDED"
-    """Told of the nodes that the order desk watches, and of no others."""
+    """Told of the nodes that the order desk watches, and of no others; not when it was skipped,
+    and anew when the order has moved to another version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class Notice:
     milestone: str = ""
     title: str = ""
     node: int | None = None
+    waived: bool = False
+    """Of TASK_SUCCEEDED: somebody has decided that the target need not do it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ class OrderPort(Protocol):
     ) -> Sequence[OrderTransition | OrderEvent]:
         """Apply what the notices mean to the orders; they are all locked by the caller."""
 
-    def watched(self, *, graph_id: int) -> Container[int]:
+    def watched(self, *, graph_id: int) -> Collection[int]:
         """The nodes of this graph whose success is told as TASK_SUCCEEDED."""
 
 
@@ -74,7 +77,7 @@ class _Unregistered:
     ) -> Sequence[OrderTransition | OrderEvent]:
         return ()
 
-    def watched(self, *, graph_id: int) -> Container[int]:
+    def watched(self, *, graph_id: int) -> Collection[int]:
         return ()
 
 

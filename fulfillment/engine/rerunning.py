@@ -62,12 +62,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
     resumes = task.target_id == node.target  # Another one has told of another progress.
     task.route = 0
-    task.target_id = node.target
-    task.sends = 0
-    task.lost_leases = 0
-    task.unanswered_queries = 0
-    task.not_before = windows.opening(node=node, at=unit.now)
-    task.blocked_reason = ""
+    commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
     clocks.begin(unit, task=task, node=node, resumes=resumes)
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(

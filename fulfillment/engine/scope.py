@@ -14,6 +14,7 @@ from fulfillment.definitions.references import resolve
 from fulfillment.definitions.scopes import node_names, node_scope
 from fulfillment.engine import graphs, places
 from fulfillment.engine.database import cursor
+from fulfillment.engine.priorities import plan_values
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
 
@@ -60,10 +61,7 @@ def scope_of(unit: Unit, *, plan: Plan, task: Task) -> Scope:
             for source in graph.output_sources[task.node].values()
             for one in (source if isinstance(source, tuple) else (source,))
         },
-        plan={
-            "created_at": plan.created_at.isoformat(),
-            "order_version": plan.order_version,
-        },
+        plan=plan_values(plan),
         element=element,
         inputs=inputs,
     )

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _LOST_LEASES = """
 SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, t.element, a.id, a.number, a.purpose,
-       a.lease_expires_at
+       a.command_id, a.lease_expires_at
 FROM fulfillment_attempt a JOIN fulfillment_task t ON t.id = a.task_id
 WHERE a.finished_at IS NULL AND a.lease_expires_at < (SELECT fulfillment_now())
   AND (a.lease_expires_at, a.id) > (%s::timestamptz, %s)
@@ -34,7 +34,7 @@ ORDER BY not_before, id LIMIT %s
 """
 _UNSTARTED = """
 SELECT id, plan_id, fulfillment_id, node, element, start_by FROM fulfillment_task
-WHERE state = 'READY' AND start_by IS NOT NULL AND stopped_at IS NULL
+WHERE state IN ('FAILED_RETRYABLE', 'READY') AND start_by IS NOT NULL AND stopped_at IS NULL
   AND start_by < (SELECT fulfillment_now()) AND (start_by, id) > (%s::timestamptz, %s)
 ORDER BY start_by, id LIMIT %s
 """
@@ -146,12 +146,24 @@ def _lost_leases(after: _Key, limit: int) -> tuple[list[Result], _Key]:
             fulfillment_id=fulfillment_id,
             node=node,
             element=element,
+            command_id=command_id,
             attempt_id=attempt_id,
             attempt_number=number,
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in rows
+        for (
+            task_id,
+            plan_id,
+            fulfillment_id,
+            node,
+            element,
+            attempt_id,
+            number,
+            purpose,
+            command_id,
+            _,
+        ) in rows
     ]
     return found, (rows[-1][-1], rows[-1][5]) if rows else after
 

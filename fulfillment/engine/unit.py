@@ -140,6 +140,8 @@ class Unit:
         transition(task)
         after = TaskState(task.state)
         task.changed_at = self.now
+        if before == TaskState.PENDING or task.began_at is None:
+            task.began_at = None if after == TaskState.PENDING else self.now
         task.waits_for = cause_of(task, now=self.now)
         self.touched_tasks.add(task.pk)
         self.record(

@@ -3,6 +3,7 @@
 from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
+from fulfillment.models.duration import MeasuredDuration
 from fulfillment.models.fan_out import FanOut
 from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
@@ -36,6 +37,7 @@ __all__ = [
     "LockRelease",
     "ManualState",
     "ManualTask",
+    "MeasuredDuration",
     "Operation",
     "OutboxEvent",
     "Plan",

@@ -35,8 +35,12 @@ class CaseCategory(enum.StrEnum):
     """A time that was set for it has passed; it goes on all the same."""
     POISON = "POISON"
     """The engine itself fails with it, or it takes its workers down."""
+    JEOPARDY = "JEOPARDY"
+    """It will be done later than was promised."""
     UNDELIVERED = "UNDELIVERED"
     """A subscriber did not get an event."""
+    LEAKAGE = "LEAKAGE"
+    """Something is active and not billed, or billed and not there."""
 
 
 class Severity(enum.StrEnum):

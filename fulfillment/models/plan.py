@@ -104,6 +104,14 @@ class Plan(StatefulModel):
     is_locked = models.BooleanField(default=False, db_default=False)
     selection_due_at = models.DateTimeField(null=True, blank=True)
     blocked_reason = models.TextField(blank=True, default="")
+    due_at = models.DateTimeField(null=True, blank=True, help_text="As the customer was promised.")
+    look_at = models.DateTimeField(
+        null=True, blank=True, help_text="Before then it can't be in jeopardy."
+    )
+    at_risk_since = models.DateTimeField(null=True, blank=True)
+    estimated_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it will be done, as estimated last."
+    )
     stalls_after = models.DurationField(default=timedelta(minutes=15))
     last_progress_at = models.DateTimeField()
     patient_until = models.DateTimeField(
@@ -157,6 +165,15 @@ class Plan(StatefulModel):
                 fields=["selection_due_at"],
                 condition=models.Q(selection_due_at__isnull=False),
                 name="plan_selection_due",
+            ),
+            # Jeopardy: plans whose estimate may have become later than what was promised.
+            models.Index(
+                fields=["look_at"], condition=models.Q(look_at__isnull=False), name="plan_look"
+            ),
+            models.Index(
+                fields=["at_risk_since"],
+                condition=models.Q(at_risk_since__isnull=False),
+                name="plan_in_jeopardy",
             ),
             # What the detector has flagged: a handful among all plans.
             models.Index(
@@ -332,6 +349,9 @@ class Task(StatefulModel):
     outputs = models.JSONField(null=True, blank=True)
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
+    began_at = models.DateTimeField(
+        null=True, blank=True, help_text="When nothing before it was missing any more."
+    )
     changed_at = models.DateTimeField()
 
     class Meta:
@@ -406,7 +426,9 @@ class Task(StatefulModel):
             models.Index(
                 fields=["start_by"],
                 condition=models.Q(
-                    state=TaskState.READY, start_by__isnull=False, stopped_at__isnull=True
+                    state__in=sorted(TASK_SENDABLE),
+                    start_by__isnull=False,
+                    stopped_at__isnull=True,
                 ),
                 name="task_start_due",
             ),
@@ -448,9 +470,13 @@ class Task(StatefulModel):
     def accept(self) -> None:
         """The target has it and will report."""
 
-    @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.SUCCEEDED)
+    @transition(
+        field=state,
+        source=[*_OPEN_AFTER_DISPATCH, TaskState.PENDING],
+        target=TaskState.SUCCEEDED,
+    )
     def succeed(self) -> None:
-        """The target confirmed the effect."""
+        """The target confirmed the effect; also of what was sent back meanwhile."""
 
     @transition(
         field=state,
@@ -471,6 +497,20 @@ class Task(StatefulModel):
     )
     def retry_later(self) -> None:
         """Known to have had no effect; waits for its next attempt."""
+
+    @transition(
+        field=state,
+        source=[
+            TaskState.READY,
+            TaskState.DISPATCHED,
+            TaskState.ACCEPTED,
+            TaskState.FAILED_RETRYABLE,
+            TaskState.OUTCOME_UNKNOWN,
+        ],
+        target=TaskState.FAILED_RETRYABLE,
+    )
+    def fall_back(self) -> None:
+        """Known to have had no effect, and never to have one: another way is tried."""
 
     @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.FAILED_FINAL)
     def fail(self) -> None:
@@ -503,14 +543,6 @@ class Task(StatefulModel):
     @transition(field=state, source=TaskState.PENDING, target=TaskState.ACCEPTED)
     def begin_waiting(self) -> None:
         """From now on a report, or its time, ends it."""
-
-    @transition(
-        field=state,
-        source=[TaskState.READY, TaskState.FAILED_RETRYABLE],
-        target=TaskState.READY,
-    )
-    def turn_elsewhere(self) -> None:
-        """Its time is up, and nothing had happened: its fallback is asked instead."""
 
     @transition(
         field=state,

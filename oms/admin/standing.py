@@ -21,7 +21,8 @@ from fulfillment.engine import graphs
 from fulfillment.models import FalloutCase, Hold, Plan, Transition
 from fulfillment.states import TASK_SENDABLE, TaskState
 from fulfillment.waiting import Wait
-from oms.models import Order
+from oms import leaks
+from oms.models import Leak, Order
 from oms.progress import structured
 from oms.queries import (
     Promise,
@@ -57,6 +58,10 @@ _NEXT: Mapping[TaskState, str] = {
 _COMPLETE = Badge(sign="✓", tone="done", words="all")
 _PARTIAL = Badge(sign="◔", tone="moving", words="not all")
 _UNBILLED = Badge(sign="⚠", tone="trouble", words="unbilled")
+_GAPS: Mapping[Leak, Badge] = {
+    Leak.ACTIVE_WITHOUT_BILLING: Badge(sign="⚠", tone="trouble", words="active, not billed"),
+    Leak.BILLED_WITHOUT_SERVICE: Badge(sign="⚠", tone="trouble", words="billed, not active"),
+}
 _SHOWN = 300
 """The newest transitions; the audit trail has them all."""
 
@@ -93,6 +98,17 @@ class ShownPart:
     missing: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownGap:
+    """An item of which only the service or only the billing is there."""
+
+    badge: Badge
+    item: str
+    since: datetime
+    due_at: datetime | None
+    worth: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Standing:
     badge: Badge
@@ -104,6 +120,7 @@ class Standing:
     """What `reasons` answer."""
     promises: list[Promise] = field(default_factory=list)
     parts: list[ShownPart] = field(default_factory=list)
+    gaps: list[ShownGap] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     cases: list[ShownCase] = field(default_factory=list)
     all_cases: str = ""
@@ -135,6 +152,16 @@ def standing(order: Order) -> Standing:
         found.question = "Why it was refused"
     found.promises = promises(order=order, plan=plan)
     found.parts = _parts(order, plan)
+    found.gaps = [
+        ShownGap(
+            badge=_GAPS[gap.leak],
+            item=gap.item.item_id,
+            since=gap.since,
+            due_at=gap.due_at,
+            worth=leaks.in_words(gap.worth) or "no price",
+        )
+        for gap in leaks.gaps(order=order)
+    ]
     found.reasons = _reasons(order, plan)
     found.cases = [
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))

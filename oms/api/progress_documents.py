@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import BaseModel, Field
 
 from fulfillment.definitions.customer import Entitlement
 from fulfillment.models import Plan
-from oms import progress
-from oms.models import Order
+from oms import leaks, progress
+from oms.models import Leak, Order
 
 
 class PartOut(BaseModel):
@@ -38,6 +40,19 @@ class MandatoryTasks(BaseModel):
     share: float
 
 
+class GapOut(BaseModel):
+    """An item that is active and not billed, or billed and not active."""
+
+    item: str = Field(description="Its `item_id`.")
+    leak: Leak
+    since: datetime
+    due_at: datetime | None = Field(
+        description="Until then it may be so; null when a case has been opened about it."
+    )
+    case: int | None = Field(description="The case, while it is open.")
+    worth: str = Field(description="Such as `49.00 EUR recurring, 10.00 EUR once`.")
+
+
 class FulfilmentOut(BaseModel):
     """How far the order is, computed from its tasks."""
 
@@ -47,6 +62,7 @@ class FulfilmentOut(BaseModel):
     entitlement: dict[str, Entitlement] = Field(
         description="By item: whether it may be used before it is billed."
     )
+    gaps: list[GapOut] = Field(description="Where service and billing are not together.")
 
 
 def fulfilment_document(order: Order, plan: Plan | None) -> FulfilmentOut:
@@ -67,6 +83,17 @@ def fulfilment_document(order: Order, plan: Plan | None) -> FulfilmentOut:
         ),
         entitled=part_document(found.entitled),
         entitlement=dict(found.entitlement),
+        gaps=[
+            GapOut(
+                item=gap.item.item_id,
+                leak=gap.leak,
+                since=gap.since,
+                due_at=gap.due_at,
+                case=gap.case_id,
+                worth=leaks.in_words(gap.worth),
+            )
+            for gap in leaks.gaps(order=order)
+        ],
     )
 
 

@@ -65,6 +65,7 @@ def plan_request(
         graph=graph,
         context=snapshot(order, request),
         stalls_after=graph.stalls_after,
+        due_at=order.promised_at,
     )
 
 
@@ -92,7 +93,7 @@ def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
             str(position): {
                 "item_id": item.item_id,
                 "position": position,
-                "action": item.action,
+                "action": str(item.action),  # An enumeration is no value of an expression.
                 "offering": item.offering,
                 "quantity": item.quantity,
                 "characteristics": item.characteristics,

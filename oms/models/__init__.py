@@ -1,6 +1,7 @@
 """Tables of the order desk."""
 
 from oms.models.assets import Asset, AssetState, PendingAsset
+from oms.models.billing import BillingMatch, Leak
 from oms.models.clients import ApiClient, ApiKey, Scope, Submission
 from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
@@ -10,6 +11,8 @@ __all__ = [
     "ApiKey",
     "Asset",
     "AssetState",
+    "BillingMatch",
+    "Leak",
     "Milestone",
     "Notification",
     "NotificationState",

@@ -8,7 +8,7 @@ from tests.chaos.evidence import Evidence, Violation
 
 _OPEN_CASE = """
 EXISTS (SELECT 1 FROM fulfillment_falloutcase k
-        WHERE k.fulfillment_id = {} AND k.state = 'OPEN')
+        WHERE k.fulfillment_id = {} AND k.state = 'OPEN' AND k.category <> 'LEAKAGE')
 """
 # A person is asked, or a report is waited for, and the time for that is not over: no trouble.
 _EXPECTED = """
@@ -36,7 +36,8 @@ _NO_CASE = """
 SELECT t.id AS task, t.key, t.state, t.blocked_reason, f.order_reference AS "order"
 FROM fulfillment_task t JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
 WHERE t.state IN ('AWAITING_MANUAL', 'FAILED_FINAL')
-  AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k WHERE k.task_id = t.id)
+  AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k
+                  WHERE k.task_id = t.id AND k.category <> 'LEAKAGE')
   AND (t.state = 'AWAITING_MANUAL' OR t.required)
   AND NOT EXISTS (SELECT 1 FROM fulfillment_manualtask m
                   WHERE m.task_id = t.id AND m.state = 'OPEN' AND m.due_at > fulfillment_now())

@@ -165,6 +165,17 @@ def nothing_else_is_read() -> None:
             assert not [node for node in found if node["Node Type"] == "Seq Scan"], name
 
 
+@pytest.mark.usefixtures("many_who_wait")
+def test_the_look_at_one_plan_reads_that_plan() -> None:
+    plan = Plan.objects.latest("pk")
+    for pinned in (False, True):
+        if pinned:
+            pin_plans()
+        found = list(nodes(explained(stuck._LOOK, [[plan.pk]])))
+        assert {node["Node Type"] for node in found}.isdisjoint({"Seq Scan", "Hash Join"})
+        assert sum(node["Actual Rows"] for node in found) < 50
+
+
 def explained(statement: str, values: list[Any]) -> dict[str, Any]:
     with cursor() as raw:
         raw.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)

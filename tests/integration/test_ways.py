@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fulfillment import queries
 from fulfillment.engine import callbacks
 from fulfillment.models import Attempt, Command, FalloutCase
 from oms.models import Order
@@ -163,3 +165,50 @@ def test_a_late_success_of_the_way_that_was_refused_is_a_conflict(
     assert FalloutCase.objects.get(state="OPEN").category == "CONFLICT"
     assert desk.tasks_of(order)["charge@1"].outputs == {"receipt": "R-2"}
     assert Attempt.objects.filter(task__key="charge@1").count() == 2
+
+
+def test_the_graph_shows_who_did_it_and_who_undoes_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    undone = {"compensation": {"action": "undo"}}
+    fallback = [{"target": "beta", "action": "do_otherwise"}]
+    desk.workflow(
+        {
+            "one": desk.task(**undone, fallback=fallback),
+            "two": desk.task(after=["one"], **undone, fallback=fallback),
+        }
+    )
+    systems.sends["one"] = [desk.rejected()]
+    order = desk.order()
+    assert finished(order)
+    graph = queries.graph_document(plan=desk.plan_of(order))
+    assert [(node["target"], node["action"], node["undo"]) for node in graph["nodes"]] == [
+        ("beta", "do_otherwise", {"target": "beta", "action": "undo"}),
+        ("alpha", "two", {"target": "alpha", "action": "undo"}),
+    ]
+    assert graph["undo_edges"] == [{"from": 1, "to": 0}]
+
+
+def test_a_doubt_about_the_first_way_that_was_cleared_is_none_about_the_second(
+    systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    desk.target("alpha")
+    desk.target("beta", status_query=False)
+    desk.workflow(
+        {
+            "pay": desk.task(
+                retry={"maximum_attempts": 2},
+                fallback=[{"target": "beta", "action": "pay_there", "input": {}}],
+            )
+        }
+    )
+    systems.sends["pay"] = [desk.unknown(), desk.rejected()]
+    systems.queries["pay"] = [desk.not_found()]
+    systems.sends["pay_there"] = [desk.failed("bad_request", retryable=False)]
+    order = desk.order()
+    for _ in range(3):
+        desk.finish()
+        clock(60)
+    assert systems.actions() == ["pay", "pay", "pay_there"]
+    assert desk.states_of(order)["pay@1"] == "FAILED_FINAL"
+    assert {case.reason_code for case in FalloutCase.objects.all()} == {"bad_request"}

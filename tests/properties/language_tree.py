@@ -6,7 +6,7 @@ What stands in a fan-out stands here once, for all of its elements.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Document = Mapping[str, Any]
@@ -21,6 +21,9 @@ class Need:
     """The task comes to exist only when the source chooses one of these."""
     when: str = ""
     """There is no such need unless this holds."""
+    output: str = ""
+    expires: str = ""
+    """What is done when the output that it is about can't be used any more."""
 
 
 @dataclass
@@ -87,10 +90,12 @@ class Expansion:
                 for one in spec.get("depends_on", ()):
                     of, need = _need(one, tasks)
                     sources = [source[1] for source in _seen(ends[of], item)]
-                    for source in sources:
-                        self.nodes[start].needs.append(Need(source, need.labels, need.when))
-                    for reader in {start, first} if "output" in one else ():
-                        self.nodes[reader].reads[of.partition(".")[0]] = sources
+                    # What an element reads, it needs as well; it may be renewed meanwhile.
+                    for reader in {start, first} if "output" in one else {start}:
+                        node = self.nodes[reader]
+                        node.needs += [replace(need, source=source) for source in sources]
+                        if "output" in one:
+                            node.reads[of] = sources
                 for branch in branches_of(spec):
                     for name_of in tasks:  # A wait of a branch is part of it.
                         if name_of.partition("~")[0] == branch:
@@ -109,6 +114,7 @@ class Expansion:
         inside = _Stand(stand.path, item, True, spread=spread.key, enter=stand.enter)
         bare = {key: value for key, value in spec.items() if key not in _OF_THE_WHOLE}
         start, end = self._once(name, bare, inside, item, element="~element")
+        self.nodes[start].deferred = spec.get("join") == "deferred"
         for key in (start, end):
             self.nodes[key].needed = True
         gather = self._add(name, "gather", bare, stand, item)
@@ -213,7 +219,15 @@ def _need(one: Document, tasks: Mapping[str, Document]) -> tuple[str, Need]:
         chosen = frozenset(one["outcomes"])
         return one["human"], Need("", None if chosen == all_of_them else chosen)
     of = one["success"] if "success" in one else one["output"].partition(".")[0]
-    return of, Need("", when=one.get("when") or "")
+    output = one.get("output", "").partition(".")[2]
+    declared = tasks[of].get("outputs", {}).get(output)
+    expires = isinstance(declared, Mapping) and "valid_until" in declared
+    return of, Need(
+        "",
+        when=one.get("when") or "",
+        output=output,
+        expires=one.get("expired", "case") if expires else "",
+    )
 
 
 def _seen(by_item: Mapping[int | None, Any], item: int | None) -> list[Any]:

@@ -11,6 +11,9 @@ import os
 from hypothesis import HealthCheck, Phase, settings
 
 _ASKED = os.environ.get("OMS_TEST_EXAMPLES", "")
+AT_RANDOM = bool(_ASKED)
+FOUND = "found in example"
+"""What a test notes down when a planted bug was found."""
 _PROFILE = "random" if _ASKED else "the same every time"
 
 

@@ -6,52 +6,20 @@ their text as Python, so that nobody has to read the expression language to judg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import strategies as st
+from tests.properties.language_documents import Meaning, Spec, Template
 
-from tests.properties.language_model import Scope
-
-Meaning = Callable[[Scope], Any]
-Spec = dict[str, Any]
 MILESTONES = ("ready", "paid")
 """Reported from outside for an order."""
 SHARED = "reached"
 """Reached by a task, for other orders to wait for."""
 SIGNAL, KEYS = "called", ("0", "1")
-OVERDUE = ("escalate", "fail", "continue")
-
-
-@dataclass(frozen=True)
-class Template:
-    tasks: dict[str, Spec]
-    parts: dict[str, Spec]
-    """Sub-processes, in an order in which they can be published."""
-    meanings: dict[str, Meaning]
-    shared: dict[str, str]
-
-    def documents(self) -> list[Spec]:
-        """Everything that has to be published, the template last."""
-        milestones = {
-            name: {"title": "A milestone", "reached_by": task, "shared": True}
-            for name, task in self.shared.items()
-        }
-        thing = {
-            "workflow": "thing",
-            "version": 1,
-            "title": "A workflow",
-            "fulfils": [{"offering": "thing", "actions": ["add"]}],
-            "billing_trigger": "service_activation",
-            "milestones": milestones,
-            "tasks": self.tasks,
-        }
-        return [*self.parts.values(), thing]
-
-    def every_task(self) -> list[Spec]:
-        bodies = [part["tasks"] for part in self.parts.values()]
-        return [spec for body in (self.tasks, *bodies) for spec in body.values()]
+ZONES = ("UTC", "Asia/Kolkata", "America/Phoenix")
+"""Their clocks are never put forward or back; that is tested where windows are."""
 
 
 @dataclass
@@ -81,11 +49,31 @@ class _Value:
     meaning: Meaning
 
 
-class _Author:
+@dataclass
+class Dice:
+    """Everything that is left to chance, repeatable by its seed."""
+
+    seed: str
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+    def maybe(self, percent: int) -> bool:
+        return self.random.randrange(100) < percent
+
+    def one_of(self, *values: Any) -> Any:
+        return self.random.choice(values)
+
+    def some_of(self, values: Iterable[Any], most: int) -> list[Any]:
+        among = list(values)
+        return self.random.sample(among, self.random.randint(0, min(most, len(among))))
+
+
+class _Author(Dice):
     """Writes one body of tasks."""
 
-    def __init__(self, draw: st.DrawFn, meanings: dict[str, Meaning], prefix: str = "t") -> None:
-        self.draw = draw
+    def __init__(self, seed: str, meanings: dict[str, Meaning], prefix: str = "t") -> None:
+        super().__init__(seed)
         self.meanings = meanings
         self.prefix = prefix
         self.tasks: list[_Task] = []
@@ -94,18 +82,6 @@ class _Author:
     @property
     def is_part(self) -> bool:
         return self.prefix != "t"
-
-    def maybe(self, percent: int) -> bool:
-        # The last is what it is shrunk to.
-        return self.draw(st.integers(1, 100)) > 100 - percent
-
-    def one_of(self, *values: Any) -> Any:
-        return self.draw(st.sampled_from(values))
-
-    def some_of(self, values: Iterable[Any], most: int) -> list[Any]:
-        left = list(values)
-        count = self.draw(st.integers(0, min(most, len(left))))
-        return [left.pop(self.draw(st.integers(0, len(left) - 1))) for _ in range(count)]
 
     def says(self, text: str, meaning: Meaning) -> str:
         self.meanings[text] = meaning
@@ -130,10 +106,11 @@ class _Author:
                 continue
             of, _, name = one["output"].partition(".")
             source = self.named(of)
-            if source.outputs[name] != "integer" or (task.of_order and not source.of_order):
+            if "integer" not in source.outputs[name] or (task.of_order and not source.of_order):
                 continue
             may_be_missing = (
-                task.spec.get("join") == "deferred"
+                source.outputs[name] != "integer"
+                or task.spec.get("join") == "deferred"
                 or bool(one.get("when"))
                 or source.may_be_skipped
             )
@@ -152,7 +129,7 @@ class _Author:
         text = f"{value.path} > {least}"
         read = value.meaning
         if value.may_be_missing:
-            text = f"{value.path} != null && {text}"
+            text = f"dyn({value.path}) != null && {text}"
         return self.says(text, lambda s: (read(s) is not None) and read(s) > least)
 
     def mapping(self, task: _Task, *, element: bool = False) -> Spec:
@@ -219,7 +196,10 @@ class _Author:
                 chosen = self.some_of(outcomes, 2) or outcomes[:1]
                 need = {"human": source.name, "outcomes": chosen}
             elif source.outputs and self.maybe(60):
-                need = {"output": f"{source.name}.{self.one_of(*source.outputs)}"}
+                name = self.one_of(*source.outputs)
+                need = {"output": f"{source.name}.{name}"}
+                if _expires(source, name) and self.maybe(80):
+                    need["expired"] = "reobtain"
             needs.append(need)
         for need in needs:
             certain = not self.named(_of(need)).needs or task.spec.get("join") == "deferred"
@@ -249,9 +229,13 @@ class _Author:
         """It waits for all only if all of that can come to exist together."""
         creators = [self.named(name) for name in task.needs]
         task.needs |= self.outcomes_for(task)
-        if not self.can_be(self.together(task, creators)):
+        deciding = [self.named(name) for name in task.needs]
+        if self.can_be(self.together(task, deciding)):
+            task.needs = self.together(task, deciding)
+        else:
             task.spec["depends_on"] = [one for one in task.spec["depends_on"] if "human" not in one]
             task.needs = {one.name: task.needs[one.name] for one in creators}
+            task.needs = self.together(task, creators)
         if task.spec.get("join") == "deferred":
             return
         upstream = [self.named(_of(one)) for one in task.spec["depends_on"] if _of(one)]
@@ -304,7 +288,17 @@ class _Author:
         if self.maybe(75):
             task.spec["outputs"] = {"n": "integer"}
             task.outputs["n"] = "integer"
+            if self.maybe(15):
+                task.spec["outputs"]["m"] = {"type": "integer", "optional": True}
+                task.outputs["m"] = "integer?"
         element = self.maybe(30) and self.fan_out(task)
+        if task.outputs and not element and self.maybe(40):
+            task.spec["outputs"] |= {
+                "n": {"type": "integer", "valid_until": "until"},
+                "until": "string",
+            }
+        if self.maybe(15):
+            task.spec["window"] = self.window()
         task.spec["input"] = self.mapping(task, element=element)
         if self.maybe(25):
             task.spec["fallback"] = [
@@ -312,12 +306,25 @@ class _Author:
                     "target": self.one_of("beta", "alpha"),
                     "action": f"otherwise_{task.name}",
                     "input": self.mapping(task, element=element),
+                    "unless": self.some_of(("refused", "busy", "bad_request"), 1),
                 }
                 for _ in range(self.one_of(1, 1, 2))
             ]
 
+    def window(self) -> Spec:
+        """Open so many hours from the start on, and again every day but some; see `in_full`."""
+        return {
+            "opens": self.one_of(1.5, -2.5, -20.5),
+            "hours": self.one_of(7, 19, 12),
+            "but": self.one_of([], [0], [-1, 0], [0, 1]),
+            "weekly": self.one_of(True, False),
+            "timezone": self.one_of(*ZONES),
+        }
+
     def fan_out(self, task: _Task) -> bool:
         """One per element of a list that is known, or that somebody has returned."""
+        for need in task.spec["depends_on"]:
+            need.pop("expired", None)  # Elements can't have it obtained anew.
         source = self.list_source(task, "parts")
         known = not self.is_part and not task.of_order
         if source is not None and (not known or self.maybe(60)):
@@ -340,8 +347,16 @@ class _Author:
         """A command before this task that returns a list; it is made to."""
         if task.spec.get("join") == "deferred":
             return None
-        for need in task.spec["depends_on"]:
-            source = self.named(_of(need)) if _of(need) and not need.get("when") else None
+        needed = [_of(need) for need in task.spec["depends_on"] if not need.get("when")]
+        others = [
+            one.name
+            for one in self.tasks
+            if (one.required or not task.required)
+            and not _is_conditional(self, one)
+            and all(_of(need) != one.name for need in task.spec["depends_on"])
+        ]
+        for of in (*needed, *others):
+            source = self.named(of) if of else None
             if (
                 source is None
                 or source.kind != "command"
@@ -413,6 +428,10 @@ class _Author:
             "otherwise": self.one_of("escalate", "yes", "maybe", "no"),
         }
         task.outputs = {"outcome": "string"}
+        if self.maybe(60):
+            optional = task.spec["manual"]["otherwise"] != "escalate"
+            task.spec["fields"] = {"n": {"type": "integer", "optional": optional}}
+            task.outputs["n"] = "integer?" if optional else "integer"
 
     def as_use(self, task: _Task) -> None:
         name = self.one_of(*self.parts)
@@ -432,7 +451,7 @@ class _Author:
     # --- sub-processes --------------------------------------------------------------------------
 
     def part(self, name: str, prefix: str, count: int) -> None:
-        inner = _Author(self.draw, self.meanings, prefix)
+        inner = _Author(f"{self.seed} {name}", self.meanings, prefix)
         inner.parts = dict(self.parts)
         tasks = inner.write(count)
         certain = [
@@ -461,6 +480,11 @@ class _Author:
 def _of(need: Mapping[str, Any]) -> str:
     """The task that a dependency points at."""
     return str(need.get("success") or need.get("human") or need.get("output", "").partition(".")[0])
+
+
+def _expires(task: _Task, name: str) -> bool:
+    declared = task.spec.get("outputs", {}).get(name)
+    return isinstance(declared, dict) and "valid_until" in declared
 
 
 def _proceeding(task: _Task) -> list[str]:
@@ -505,23 +529,19 @@ def _without(decision: _Task) -> None:
         rule[key] = [name for name in rule[key] if "?" not in name]
 
 
-@st.composite
-def templates(draw: st.DrawFn) -> Template:
+def template(*, seed: str, tasks: int) -> Template:
+    """A template of so many tasks; of the same seed, fewer are the first of them."""
     meanings: dict[str, Meaning] = {}
-    author = _Author(draw, meanings)
-    for name, prefix in draw(
-        st.sampled_from([(), (("part", "p"),), (("part", "p"), ("whole", "q"))])
-    ):
-        author.part(name, prefix, draw(st.integers(1, 3)))
-    tasks = author.write(draw(st.sampled_from([1, 2, 3, 3, 4, 4, 5, 6, 7, 8])))
+    author = _Author(seed, meanings)
+    for name, prefix in author.one_of((), (("part", "p"),), (("part", "p"), ("whole", "q"))):
+        author.part(name, prefix, author.one_of(1, 2, 3, 4))
+    written = author.write(tasks)
     for spec in (
-        *tasks.values(),
+        *written.values(),
         *(one for part in author.parts.values() for one in part["tasks"].values()),
     ):
         spec.pop("decides", None)
-    used = {one["use"] for one in _all_tasks({"tasks": tasks}, author.parts) if "use" in one}
+    used = {one["use"] for one in _all_tasks({"tasks": written}, author.parts) if "use" in one}
     parts = {name: part for name, part in author.parts.items() if name in used}
-    shared = {}
-    if author.maybe(50):
-        shared[SHARED] = author.one_of(*tasks)
-    return Template(tasks, parts, meanings, shared)
+    shared = {SHARED: author.one_of(*written)} if author.maybe(50) else {}
+    return Template(written, parts, meanings, shared)

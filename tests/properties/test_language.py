@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from django.db import transaction
 from django.test import override_settings
 from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
 from fulfillment.engine import sending
-from tests.properties.language_run import Run, Scenario, scenarios
+from tests.properties.census import Census, census
+from tests.properties.language_run import Run
+from tests.properties.language_scenarios import Scenario, scenarios
 from tests.properties.search import search
 
 
-def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
+def play(scenario: Scenario, blocker: DjangoDbBlocker, counted: Census | None = None) -> None:
+    """One example from its first step to its end; AssertionError where engine and model differ."""
     with (
         blocker.unblock(),
         override_settings(OMS_FAST_PATH=scenario.fast_path),
@@ -24,6 +28,8 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
             run.take(step)
         run.finish()
         run.everything_ended()
+        if counted is not None:
+            counted.take(run.documents, run.noted)
         transaction.set_rollback(True)
 
 
@@ -32,4 +38,10 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
 def test_every_template_runs_as_it_says(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario
 ) -> None:
-    play(scenario, django_db_blocker)
+    play(scenario, django_db_blocker, census)
+
+
+def test_the_search_has_come_across_everything_that_a_plan_can_say() -> None:
+    if not census.examples:
+        pytest.skip("The test above has not run.")
+    assert census.missing() == []

@@ -29,7 +29,7 @@ def _hold(what: str) -> models.ForeignKey[Any, Any]:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fulfillment", "0016_causes")]
+    dependencies = [("fulfillment", "0018_jeopardy")]
 
     operations = [
         migrations.AddField(
@@ -134,7 +134,11 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="task",
             index=models.Index(
-                condition=models.Q(state="READY", start_by__isnull=False, stopped_at__isnull=True),
+                condition=models.Q(
+                    state__in=["FAILED_RETRYABLE", "READY"],
+                    start_by__isnull=False,
+                    stopped_at__isnull=True,
+                ),
                 fields=["start_by"],
                 name="task_start_due",
             ),

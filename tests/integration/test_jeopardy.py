@@ -1,0 +1,271 @@
+"""Jeopardy: told before a promise is broken, from how long such tasks usually take."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.engine import durations, jeopardy
+from fulfillment.engine.database import cursor
+from fulfillment.errors import DefinitionInvalid
+from fulfillment.models import (
+    FalloutCase,
+    Fulfillment,
+    MeasuredDuration,
+    OutboxEvent,
+    Plan,
+    Task,
+)
+from oms.models import Order
+from tests import desk
+from tests.desk import ScriptedSystems
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    durations.forget()
+
+
+def a_chain(**more: Any) -> WorkflowDefinition:
+    """one → two → three, of an hour, two hours and a moment; `extra` is not needed."""
+    desk.target("alpha")
+    definition = desk.workflow(
+        {
+            "one": desk.task(),
+            "two": desk.task(after=["one"]),
+            "three": desk.task(after=["two"]),
+            "extra": desk.task(required=False),
+        },
+        **more,
+    )
+    takes(one=3600, two=7200, extra=90_000)
+    return definition
+
+
+def takes(**seconds: float) -> None:
+    for task, median in seconds.items():
+        MeasuredDuration.objects.create(
+            workflow="thing",
+            task=task,
+            median_seconds=median,
+            p90_seconds=2 * median,
+            samples=100,
+            measured_at=desk.now(),
+        )
+    durations.forget()
+
+
+def promised(hours: float, **fields: Any) -> Order:
+    return desk.order(promised_at=desk.now() + timedelta(hours=hours), **fields)
+
+
+def plan_of(order: Order) -> Plan:
+    return desk.plan_of(order)
+
+
+def done(action: str) -> None:
+    """One command of this action, the first that is claimed."""
+    (claim,) = [one for one in desk.claim(limit=10) if one.command.action == action]
+    desk.settle(desk.result(claim, desk.succeeded()))
+
+
+def near(moment: datetime | None, *, hours: float) -> bool:
+    assert moment is not None
+    return abs(moment - desk.now() - timedelta(hours=hours)) < timedelta(seconds=5)
+
+
+def test_a_plan_is_looked_at_when_it_may_become_too_late_and_not_before(
+    systems: ScriptedSystems,
+) -> None:
+    a_chain()
+    order = promised(5)
+    assert near(plan_of(order).look_at, hours=2)
+    assert jeopardy.look() == 0
+    desk.advance(2 * 3600 + 1)
+    assert jeopardy.look() == 1
+    plan = plan_of(order)
+    # Nothing has begun to be done; it takes three hours, and there are less than three.
+    assert near(plan.estimated_at, hours=3)
+    assert plan.at_risk_since is not None
+
+
+def test_jeopardy_is_raised_before_the_promise_is_broken_and_told_once(
+    systems: ScriptedSystems,
+) -> None:
+    a_chain()
+    order = promised(2)
+    assert jeopardy.look() == 1
+    plan = plan_of(order)
+    assert plan.at_risk_since is not None
+    assert plan.due_at is not None
+    assert plan.at_risk_since < plan.due_at
+    assert near(plan.estimated_at, hours=3)
+    (case,) = FalloutCase.objects.all()
+    assert (case.category, case.reason_code, case.state) == ("JEOPARDY", "will_be_late", "OPEN")
+    assert f"manage.py why {order.reference}" in case.explanation
+    desk.advance(120)
+    jeopardy.look()
+    assert FalloutCase.objects.count() == 1
+
+
+def test_what_has_been_done_counts(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(3.5)
+    done("one")
+    desk.advance(1800)
+    # Three hours are left; what is still to be done takes two and a half.
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is None
+    desk.advance(3600)
+    jeopardy.look()
+    plan = plan_of(order)
+    # Two hours are left, and it takes two: it is looked at again soon.
+    assert plan.at_risk_since is not None or near(plan.look_at, hours=1 / 60)
+
+
+def test_what_takes_longer_than_usual_comes_into_jeopardy(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(3.25)
+    assert desk.claim(limit=10)
+    for minutes in (14, 30, 30):
+        desk.advance(minutes * 60)
+        jeopardy.look()
+    assert plan_of(order).at_risk_since is None
+    # After an hour it should have ended; every further minute makes the order later.
+    desk.advance(60 * 60)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is not None
+
+
+def test_it_is_over_when_the_order_will_be_in_time_after_all(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2.5)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is not None
+    done("one")
+    desk.advance(200)
+    jeopardy.look()
+    plan = plan_of(order)
+    assert plan.at_risk_since is None
+    assert FalloutCase.objects.get().state == "RESOLVED"
+
+
+def test_a_finished_plan_is_not_looked_at(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(4)
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    desk.advance(5 * 3600)
+    jeopardy.look()
+    plan = plan_of(order)
+    assert (plan.look_at, plan.at_risk_since) == (None, None)
+
+
+def test_an_order_without_a_promise_is_never_in_jeopardy(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = desk.order()
+    assert plan_of(order).look_at is None
+    desk.advance(10**7)
+    assert jeopardy.look() == 0
+
+
+def test_a_time_that_is_waited_for_counts_with_that_time(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "wait": desk.step(wait={"until": "${order.requested_at}"}),
+            "then": desk.task(after=["wait"]),
+        }
+    )
+    takes(then=7200)
+    now = desk.now()
+    order = desk.order(requested_at=now + timedelta(hours=6), promised_at=now + timedelta(hours=7))
+    jeopardy.look()
+    plan = plan_of(order)
+    assert plan.estimated_at == now + timedelta(hours=8)
+    assert plan.at_risk_since is not None
+
+
+def test_branches_that_were_not_taken_do_not_count(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "route": desk.step(
+                after=["one"],
+                decide=[{"when": "order.priority > 5", "create": ["slow"]}, {"otherwise": []}],
+            ),
+            "one": desk.task(),
+            "slow": desk.task(),
+            "end": desk.task(join="deferred", after=["slow"]),
+        }
+    )
+    takes(slow=36_000)
+    order = promised(9)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is not None
+    done("one")
+    desk.advance(400)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is None
+
+
+def test_priority_follows_from_the_order_and_again_in_jeopardy(systems: ScriptedSystems) -> None:
+    a_chain(
+        priority="${plan.in_jeopardy ? 50 : order.customer.tier == 'gold' ? 10 : order.priority}"
+    )
+    plain, gold = promised(2, priority=3), promised(9, customer_tier="gold")
+    rows = dict(Fulfillment.objects.values_list("id", "priority"))
+    assert (rows[plain.fulfillment_id], rows[gold.fulfillment_id]) == (3, 10)
+    (claim,) = desk.claim()
+    assert claim.fulfillment_id == gold.fulfillment_id
+    jeopardy.look()
+    priorities = set(
+        Task.objects.filter(fulfillment_id=plain.fulfillment_id).values_list("priority", flat=True)
+    )
+    assert priorities == {50}
+    (claim,) = desk.claim()
+    assert claim.fulfillment_id == plain.fulfillment_id
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "${order.region}x", "${order.customer.tier + 'x'}", "${order.nothing}"]
+)
+def test_a_priority_that_is_no_number_is_refused(systems: ScriptedSystems, text: str) -> None:
+    desk.target("alpha")
+    with pytest.raises(DefinitionInvalid) as refused:
+        desk.workflow({"one": desk.task()}, priority=text)
+    assert any(fault.path == "priority" for fault in refused.value.faults)
+
+
+def test_durations_are_measured_from_what_has_ended_lately(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
+    for minutes in (1, 2, 9):
+        desk.order()
+        (claim,) = desk.claim()
+        desk.advance(60 * minutes)
+        desk.settle(desk.result(claim, desk.succeeded()))
+        desk.drain()
+    assert durations.measure() == 2
+    one = MeasuredDuration.objects.get(task="one")
+    assert one.samples == 3
+    assert abs(one.median_seconds - 120) < 2
+    assert one.p90_seconds > one.median_seconds
+    assert MeasuredDuration.objects.get(task="two").median_seconds < 2
+    durations.measure()
+    assert MeasuredDuration.objects.count() == 2
+
+
+def test_the_looks_are_by_index(systems: ScriptedSystems) -> None:
+    with cursor() as raw:
+        raw.execute("SET LOCAL enable_seqscan = off")
+        raw.execute("EXPLAIN " + jeopardy._DUE.replace("%s", "10"))
+        plan = "\n".join(row[0] for row in raw.fetchall())
+    assert "plan_look" in plan
+    assert OutboxEvent.objects.count() == 0
