@@ -175,6 +175,7 @@ _TASK_CLOCKS = Update(
 )
 _PLAN_CLOCKS = Update(
     "fulfillment_plan",
+    due_at="timestamptz",
     finish_by="timestamptz",
     late_since="timestamptz",
     stopped_at="timestamptz",

@@ -200,6 +200,8 @@ def _successor(
         tasks_open=0,
         mandatory_total=0,
         mandatory_open=0,
+        due_at=plan.due_at,
+        look_at=None if plan.due_at is None else unit.now,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + graph.stalls_after,
@@ -213,7 +215,7 @@ def _successor(
 
 def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -> None:
     """It goes on from where it began; where the new version allows more time, there is more."""
-    stopped_at, stopped_by_id = plan.stopped_at, plan.stopped_by_id
+    successor.stopped_at, successor.stopped_by_id = plan.stopped_at, plan.stopped_by_id
     plan.stopped_at = plan.stopped_by_id = None
     unit.clocked_plans.update({plan.pk, successor.pk})
     before, after = graphs.by_id(plan.graph_id).deadline, graph.deadline
@@ -230,7 +232,6 @@ def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -
             successor.late_since, successor.finish_by = successor.finish_by, None
         else:
             timing_out.done(unit, plan=plan)
-    successor.stopped_at, successor.stopped_by_id = stopped_at, stopped_by_id
 
 
 def _take_over_locks(unit: Unit, plan: Plan, successor: Plan) -> None:

@@ -1,8 +1,8 @@
 """When the clocks that a customer was promised stand still, and by how much they go on later.
 
-They are a plan's deadline, and of its tasks `start_by` and `close_by`. They stand still under a
-hold whose clock policy is STOP, the plan's also while a task waits for the customer. How long a
-target system may take is another matter: a hold does not keep it from working.
+They are a plan's deadline and promise, and of its tasks `start_by` and `close_by`. They stand
+still under a hold whose clock policy is STOP, the plan's also while a task waits for the customer.
+How long a target system may take is another matter: a hold does not keep it from working.
 
 Placing a hold writes nothing. Whoever finds that a clock has run out looks whether it stands
 still, and notes since when and by which hold; so nobody looks again. Before its release that is
@@ -142,6 +142,14 @@ def plan_holds_still(unit: Unit, *, plan: Plan) -> bool:
     return found is not None
 
 
+def promised(unit: Unit, *, plan: Plan) -> datetime | None:
+    """For when a plan is promised now: while its clock stands still, that moves on by itself."""
+    if plan.due_at is None or not (plan.stopped_at or plan_holds_still(unit, plan=plan)):
+        return plan.due_at
+    assert plan.stopped_at is not None
+    return plan.due_at + (unit.now - plan.stopped_at)
+
+
 def note(unit: Unit, *, hold: Hold) -> None:
     """Note for every clock of these orders that this hold stops it, and since when."""
     unit.raw.execute(_OPEN_PLANS, [sorted(unit.fulfillments)], prepare=True)
@@ -157,7 +165,7 @@ def note(unit: Unit, *, hold: Hold) -> None:
             if found is not None and (task.start_by or task.close_by):
                 _note(unit, task, found)
         found = _by_holds(unit, plan, [one for one in mine if one.state in TASK_SENDABLE], stops)
-        if found is not None and plan.finish_by is not None:
+        if found is not None and _is_timed(plan):
             _note(unit, plan, found)
 
 
@@ -235,7 +243,7 @@ def _left_standing() -> list[int]:
 
 def stop(unit: Unit, *, plan: Plan) -> None:
     """A task of the plan waits for the customer from now on."""
-    if plan.finish_by is not None and plan.stopped_at is None:
+    if _is_timed(plan) and plan.stopped_at is None:
         plan.stopped_at = unit.now
         unit.clocked_plans.add(plan.pk)
 
@@ -264,8 +272,14 @@ def _waits_for_customer(unit: Unit, plan: Plan) -> bool:
 
 # --- both --------------------------------------------------------------------------------------
 
+_OF_PLAN = ("finish_by", "due_at")
+_OF_TASK = ("start_by", "close_by")
 _Holds = Mapping[str, tuple[int, datetime]]
 """Subject -> the hold on it that stops clocks, and when it was placed."""
+
+
+def _is_timed(plan: Plan) -> bool:
+    return plan.finish_by is not None or plan.due_at is not None
 
 
 def _stops(raw: psycopg.Cursor[Row], subjects: Iterable[str]) -> _Holds:
@@ -331,7 +345,7 @@ def _go_on(unit: Unit, clocked: Plan | Task, stop: _Stop | None, until: datetime
         clocked.stopped_by_id = stop.hold_id or None
     else:
         by = max(timedelta(0), until - clocked.stopped_at)
-        names = ("finish_by",) if isinstance(clocked, Plan) else ("start_by", "close_by")
+        names = _OF_PLAN if isinstance(clocked, Plan) else _OF_TASK
         for name in names:
             if getattr(clocked, name) is not None:
                 setattr(clocked, name, getattr(clocked, name) + by)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import scanning, standing, stuck, sweeping
+from fulfillment.engine import jeopardy, scanning, standing, stuck, sweeping
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,
@@ -422,3 +422,32 @@ def test_the_clocks_of_a_task_move_with_it(clock: Clock, systems: ScriptedSystem
     clock(3 * HOUR + 1)
     sweeping.sweep()
     assert moved_row.get().state == "OUTCOME_UNKNOWN"
+
+
+# What the customer was promised
+
+
+def test_a_promise_stands_still_with_the_hold_and_is_given_back_its_time(clock: Clock) -> None:
+    promised = desk.now() + timedelta(hours=10)
+    desk.workflow({"one": desk.task()})
+    order = desk.order(promised_at=promised)
+    clock(HOUR)
+    hold = place(HoldScope.ORDER, order.reference)
+    clock(100 * HOUR)
+    jeopardy.look()
+    plan = desk.plan_of(order)
+    assert (plan.at_risk_since, plan.stopped_by_id) == (None, hold)
+    release(hold)
+    plan = desk.plan_of(order)
+    assert plan.due_at is not None
+    assert round((plan.due_at - promised) / timedelta(minutes=1)) == 100 * 60
+    clock(10 * HOUR)
+    jeopardy.look()
+    assert desk.plan_of(order).at_risk_since is not None
+
+
+def test_a_plan_that_takes_over_keeps_the_promise() -> None:
+    promised = desk.now() + timedelta(days=10)
+    desk.workflow({"rest": desk.step(wait={"delay": "P9D"})})
+    order = desk.order(promised_at=promised)
+    assert moved(order).due_at == promised

@@ -113,13 +113,14 @@ def test_what_is_given_up_unsent_takes_its_fallback_with_fresh_clocks(
     clock(601)
     sweeping.sweep()
     task = one(order)
-    assert (task.state, task.target_id, task.route) == ("READY", "beta", 1)
+    assert (task.state, task.target_id, task.route) == ("FAILED_RETRYABLE", "beta", 1)
     assert task.start_by is not None
     assert before.start_by is not None
     assert task.start_by - before.start_by > timedelta(minutes=10)
     assert task.close_by == task.start_by + timedelta(minutes=50)
     desk.drain(["beta"])
     assert one(order).state == "SUCCEEDED"
+    assert one(order).start_by is None
     assert systems.actions()[0] == "instead"
 
 
