@@ -36,8 +36,17 @@ PLAN_EVENTS: Mapping[str, str] = {
 }
 MANUAL_OPENED = "ManualTaskOpened"
 MANUAL_DECIDED = "ManualTaskDecided"
+IN_JEOPARDY = "FulfillmentPlanInJeopardy"
+OUT_OF_JEOPARDY = "FulfillmentPlanOutOfJeopardy"
 _ON_DEMAND = frozenset(
-    {*TASK_EVENTS.values(), *PLAN_EVENTS.values(), MANUAL_OPENED, MANUAL_DECIDED}
+    {
+        *TASK_EVENTS.values(),
+        *PLAN_EVENTS.values(),
+        MANUAL_OPENED,
+        MANUAL_DECIDED,
+        IN_JEOPARDY,
+        OUT_OF_JEOPARDY,
+    }
 )
 _WANTED = "SELECT event_types FROM fulfillment_subscription WHERE active"
 _COMMANDS = """

@@ -15,7 +15,7 @@ from functools import partial
 
 from fulfillment.definitions.estimates import Standing, critical_path, finish
 from fulfillment.definitions.readiness import existence
-from fulfillment.engine import cases, durations, graphs, places, priorities, standing
+from fulfillment.engine import cases, durations, events, graphs, places, priorities, standing
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
@@ -157,7 +157,7 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         cause="it will be done later than was promised",
         details={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
     )
-    _tell(unit, plan, "PlanInJeopardy", done)
+    _tell(unit, plan, events.IN_JEOPARDY, done)
     cases.open_case(
         unit,
         fallout=cases.Fallout(
@@ -179,7 +179,7 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
 def _clear(unit: Unit, plan: Plan) -> None:
     plan.at_risk_since = None
     assert plan.estimated_at is not None
-    _tell(unit, plan, "PlanOutOfJeopardy", plan.estimated_at)
+    _tell(unit, plan, events.OUT_OF_JEOPARDY, plan.estimated_at)
     cases.resolve_cases(
         unit, subjects=[_subject(plan)], resolution="It will be done in time after all."
     )

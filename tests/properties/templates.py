@@ -110,7 +110,7 @@ class _Author(Dice):
                 continue
             may_be_missing = (
                 source.outputs[name] != "integer"
-                or task.spec.get("join") == "deferred"
+                or (task.spec.get("join") == "deferred" and bool(source.needs))
                 or bool(one.get("when"))
                 or source.may_be_skipped
             )
@@ -129,7 +129,7 @@ class _Author(Dice):
         text = f"{value.path} > {least}"
         read = value.meaning
         if value.may_be_missing:
-            text = f"dyn({value.path}) != null && {text}"
+            text = f"{value.path} != null && {text}"
         return self.says(text, lambda s: (read(s) is not None) and read(s) > least)
 
     def mapping(self, task: _Task, *, element: bool = False) -> Spec:
