@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from adapters import progress as progresses
 from adapters import strict_json
 from adapters.contract import Outcome, OutcomeKind
 
@@ -24,6 +25,7 @@ _SAID_BY_ANYBODY = frozenset({408, 503})
 _STATUSES = {
     "succeeded": OutcomeKind.SUCCEEDED,
     "accepted": OutcomeKind.ACCEPTED,
+    "in_progress": OutcomeKind.ACCEPTED,
     "rejected": OutcomeKind.REJECTED,
     "failed": OutcomeKind.FAILED,
 }
@@ -126,6 +128,9 @@ def _reported(answer: Answer) -> Outcome:
         return _garbage(answer.status, "outputs that are not an object")
     if not isinstance(reference, str | None):
         return _garbage(answer.status, "a reference that is not a text")
+    progress = body.get("progress") if kind is OutcomeKind.ACCEPTED else None
+    if progress is not None and (wrong := progresses.fault_of(progress)):
+        return _garbage(answer.status, f"a progress that {wrong}")
     error = _as_error(body.get("error"))
     return Outcome(
         kind=kind,
@@ -133,6 +138,7 @@ def _reported(answer: Answer) -> Outcome:
         code=error.code,
         message=error.message,
         reference=reference or "",
+        progress=progress,
     )
 
 

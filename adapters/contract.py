@@ -12,7 +12,7 @@ import enum
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -49,6 +49,9 @@ class Command:
     """Total time that one call may take, from connect to the last byte of the answer."""
     callback_url: str | None = None
     """Where an asynchronous target reports to; None when callbacks are not configured."""
+    resume_from: Mapping[str, Any] | None = None
+    """The progress that the target itself has reported of an earlier send of the same task.
+    Beside the payload, never within it: that stays the same for a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,10 @@ class Outcome:
     retry_after: timedelta | None = None
     reference: str = ""
     """The target's own identifier of what it did, where it gave one."""
+    progress: Mapping[str, Any] | None = None
+    """How far it has come, of ACCEPTED: told again with the next send, see `Command`."""
+    occurred_at: datetime | None = None
+    """When it had come so far, by the target's own clock."""
 
     @property
     def is_definitive(self) -> bool:

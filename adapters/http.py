@@ -20,6 +20,7 @@ from adapters import strict_json
 from adapters.answers import Answer, outcome_of_query, outcome_of_send
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.deadline import connection_pool, total_deadline
+from adapters.progress import line_of
 from adapters.settings import AdapterMisconfigured, refuse_unknown_settings
 
 _DEFAULT_POOL_SIZE = 16
@@ -29,7 +30,7 @@ _OURS = frozenset(
     {
         *("host", "content-length", "transfer-encoding", "connection", "accept-encoding"),
         *("content-type", "idempotency-key", "x-correlation-id", "x-order-reference"),
-        *("x-attempt", "x-callback-url"),
+        *("x-attempt", "x-callback-url", "x-resume-from"),
     }
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -177,6 +178,8 @@ class HttpAdapter:
         headers["Content-Type"] = "application/json"
         if command.callback_url:
             headers["X-Callback-Url"] = _header(command.callback_url)
+        if command.resume_from is not None:
+            headers["X-Resume-From"] = _header(line_of(command.resume_from))
         return headers
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from adapters import strict_json
 from adapters.broker import Broker, BrokerUrlInvalid
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind, Reply
+from adapters.progress import line_of
 from adapters.publishing import Message, Published, Publisher
 from adapters.reply_queue import ReplyQueue
 from adapters.settings import AdapterMisconfigured, refuse_unknown_settings
@@ -121,7 +122,7 @@ class MessagingAdapter:
 
 
 def _headers(command: Command) -> dict[str, str]:
-    return {
+    headers = {
         "action": command.action,
         "target": command.target,
         "order_reference": command.order_reference,
@@ -129,6 +130,9 @@ def _headers(command: Command) -> dict[str, str]:
         "attempt": str(command.attempt),
         "deadline": (datetime.now(UTC) + command.deadline).isoformat(timespec="milliseconds"),
     }
+    if command.resume_from is not None:
+        headers["resume_from"] = line_of(command.resume_from)
+    return headers
 
 
 def _failed(published: Published) -> Outcome:

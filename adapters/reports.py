@@ -1,7 +1,8 @@
 """What a target system reports about a command, in one shape for every way in.
 
-{"event_id": "…", "idempotency_key": "…", "status": "succeeded|rejected|failed",
- "outputs": {…}, "reference": "…", "error": {"code": "…", "message": "…", "retryable": false}}
+{"event_id": "…", "idempotency_key": "…", "status": "succeeded|rejected|failed|in_progress",
+ "outputs": {…}, "reference": "…", "error": {"code": "…", "message": "…", "retryable": false},
+ "progress": {…}, "occurred_at": "…"}
 """
 
 from __future__ import annotations
@@ -9,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
+from adapters import progress as progresses
 from adapters import strict_json
 from adapters.contract import Outcome, OutcomeKind
 
@@ -18,6 +29,7 @@ _OUTCOMES = {
     "succeeded": OutcomeKind.SUCCEEDED,
     "rejected": OutcomeKind.REJECTED,
     "failed": OutcomeKind.FAILED,
+    "in_progress": OutcomeKind.ACCEPTED,
 }
 
 
@@ -35,6 +47,12 @@ class ReportError(BaseModel):
     """Of a failure: whether the same command may be sent again."""
 
 
+def _short(progress: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if fault := progresses.fault_of(progress):
+        raise ValueError(f"it {fault}")
+    return progress
+
+
 class ReportIn(BaseModel):
     """A report on one command. Members that are not known here are kept, and not read."""
 
@@ -44,14 +62,26 @@ class ReportIn(BaseModel):
     attempt: Annotated[int, Field(strict=True, ge=1, lt=2**31)] | None = Field(
         None, description="X-Attempt of the request that it speaks of: makes a failure exact."
     )
-    status: Literal["succeeded", "rejected", "failed"]
+    status: Annotated[
+        Literal["succeeded", "rejected", "failed", "in_progress"],
+        Field(description="in_progress is a sign of life: it ends nothing."),
+    ]
     reference: Annotated[str, StringConstraints(max_length=200)] | None = None
     outputs: dict[str, JsonValue] = Field({}, description="What the workflow's task declares.")
     error: ReportError | None = None
+    progress: Annotated[dict[str, JsonValue], AfterValidator(_short)] | None = Field(
+        None, description="Of in_progress: how far it is; told to it again with the next send."
+    )
+    occurred_at: AwareDatetime | None = Field(
+        None, description="Of in_progress: when that was so, by the sender's clock."
+    )
 
 
 def outcome_of(*, report: ReportIn) -> Outcome:
-    """What the report says about its command; `failed` means that nothing happened."""
+    """What the report says about its command; `failed` means that nothing happened.
+
+    A sign of life is ACCEPTED, as if the target had been asked and were at work.
+    """
     error = report.error or ReportError()
     return Outcome(
         kind=_OUTCOMES[report.status],
@@ -60,6 +90,8 @@ def outcome_of(*, report: ReportIn) -> Outcome:
         code=error.code,
         message=error.message,
         retryable=error.retryable,
+        progress=report.progress if report.status == "in_progress" else None,
+        occurred_at=report.occurred_at if report.status == "in_progress" else None,
     )
 
 

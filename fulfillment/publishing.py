@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from fulfillment.definitions.calendars import window_fault
+from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.loading import Template
 from fulfillment.definitions.locking import resources_of
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
@@ -73,6 +74,7 @@ def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinitio
         ),
         *_window_faults(definition),
         *_lock_faults(definition, together),
+        *_resending_faults(definition),
         *neighbour_faults(definition=definition, together=together),
     ]
 
@@ -139,6 +141,23 @@ def _lock_faults(
         )
         for name, kept_by in wanted.items()
         if known.get(name, kept_by) != kept_by
+    ]
+
+
+def _resending_faults(definition: WorkflowDefinition) -> list[Fault]:
+    """Commands that would be sent again unasked to a target that would do them twice."""
+    twice = set(TargetSystem.objects.filter(idempotent=False).values_list("pk", flat=True))
+    return [
+        Fault(
+            code="definition.not_idempotent",
+            path=f"tasks.{name}.timeouts.when_sent",
+            message=f"{target} does not deduplicate by key: sent again unasked, it might do it "
+            "twice. Write `resolve`, or `escalate`.",
+        )
+        for name, task in definition.tasks.items()
+        if isinstance(task, CommandSpec) and task.timeouts.when_sent is WhenSent.RETRY
+        for target in dict.fromkeys([task.target, *(other.target for other in task.fallback)])
+        if target in twice
     ]
 
 

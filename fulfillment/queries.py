@@ -138,6 +138,7 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
                 "exists": task is not None or node.index in each,
                 "state": None if task is None else str(task.state),
                 "outputs": None if task is None else task.outputs,
+                "progress": None if task is None else task.progress,
                 "elements": None
                 if group is None
                 else {

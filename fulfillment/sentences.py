@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -16,6 +17,8 @@ _AFTERWARDS: Mapping[str, str] = {
     "escalate": "a person is told",
 }
 ESCALATE = "escalate"
+_LONGEST = 200
+"""Characters of a progress; the task's page has all of it."""
 
 
 def of_wait(task: Task, node: Node) -> str:
@@ -29,6 +32,14 @@ def of_wait(task: Task, node: Node) -> str:
         return f"{what}, or for a person to decide."
     then = _AFTERWARDS.get(wait.otherwise, wait.otherwise)
     return f"{what}, until {moment(task.not_before)}; then {then}."
+
+
+def of_progress(task: Task) -> str:
+    """When its target system was heard of, and how far it was; empty when it has not been."""
+    if task.heard_at is None:
+        return ""
+    how_far = "" if task.progress is None else f": {json.dumps(task.progress, ensure_ascii=False)}"
+    return f" Its last sign of life was at {moment(task.heard_at)}{how_far[:_LONGEST]}."
 
 
 def of_manual(manual: ManualTask) -> str:

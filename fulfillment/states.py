@@ -105,5 +105,8 @@ TASK_MOVING = frozenset(
 TASK_SENDABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE})
 """States that a worker may claim to send, once `not_before` has passed."""
 
+TASK_TIMED = TASK_MOVING - {TaskState.DISPATCHED}
+"""States in which a task's time may be up; the call that is under way has a deadline of its own."""
+
 TASK_CLAIMABLE = TASK_SENDABLE | {TaskState.OUTCOME_UNKNOWN}
 """States that a worker may claim at all: to send, or to ask what became of it."""

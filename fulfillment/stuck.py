@@ -67,8 +67,8 @@ FROM (
 RETURNING p.stuck_at IS NOT NULL
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, a leak, or an answer that contradicts a success, is no such reason; one that stops
-# what is still to be done is.
+# A dead letter, a leak, a deadline, or an answer that contradicts a success, is no such reason; one
+# that stops what is still to be done is.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
@@ -77,6 +77,7 @@ WHERE p.stuck_at IS NOT NULL
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
         AND c.category NOT IN ('UNDELIVERED', 'LEAKAGE')
+        AND NOT starts_with(c.subject, 'deadline:')
         AND (NOT starts_with(c.subject, 'conflict:') OR EXISTS (
             SELECT 1 FROM fulfillment_task t
             WHERE t.id = c.task_id AND t.state = 'AWAITING_MANUAL')))

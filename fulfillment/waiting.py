@@ -185,6 +185,8 @@ def _wait(
         next=task.sends + 1,
         maximum=policy.maximum_attempts,
     )
+    if state is TaskState.ACCEPTED:
+        sentence += sentences.of_progress(task)
     if state is TaskState.READY and node.window is not None and task.not_before > task.changed_at:
         sentence = f"Its window opens at {sentences.moment(task.not_before)}; it is sent then."
     if obstacle is not None:

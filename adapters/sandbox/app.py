@@ -248,7 +248,19 @@ def _received(
         callback_url=unquote(request.headers.get("X-Callback-Url", "")),
         at=time.time(),
         payload=payload or {},
+        resume_from=_resume_from(request),
     )
+
+
+def _resume_from(request: Request) -> Mapping[str, Any]:
+    text = unquote(request.headers.get("X-Resume-From", "{}"))
+    try:
+        found = loads(text.encode())
+    except NotStrictJson:
+        found = None
+    if not isinstance(found, dict):
+        raise Refused(400, "resume_from_invalid", "X-Resume-From is a JSON object.")
+    return found
 
 
 def _unknown_target(target: str) -> Refused:

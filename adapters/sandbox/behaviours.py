@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """Reports before it has answered that it accepts."""
     NEVER_CALL_BACK = "never_call_back"
     """Accepts and does it, but never reports; only the status query tells."""
+    STEPWISE = "stepwise"
+    """Accepts, works in steps and reports each of them; may die on the way."""
 
 
 class Ending(StrEnum):
@@ -58,6 +60,7 @@ ACCEPTING = frozenset(
         Kind.DUPLICATE_CALLBACK,
         Kind.CALLBACK_BEFORE_ANSWER,
         Kind.NEVER_CALL_BACK,
+        Kind.STEPWISE,
     }
 )
 
@@ -77,6 +80,10 @@ class Behaviour(_Model):
     effect: bool | None = None
     """Whether the side effect happens, where the kind leaves that open."""
     ending: Ending = Ending.SUCCEEDED
+    steps: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Of stepwise; `latency_ms` is for one of them."""
+    dies_after: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Steps after which nothing more is heard, and nobody knows of the key any longer."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -90,6 +97,8 @@ class Behaviour(_Model):
             raise ValueError("retry_after_seconds belongs to the kind status")
         if self.ending is not Ending.SUCCEEDED and self.kind not in ACCEPTING:
             raise ValueError("ending belongs to the asynchronous kinds")
+        if self.dies_after is not None and self.kind is not Kind.STEPWISE:
+            raise ValueError("dies_after belongs to the kind stepwise")
         return self
 
     @property

@@ -14,6 +14,8 @@ from adapters.sandbox.behaviours import Ending, Rule, Scripted
 from adapters.sandbox.results import outputs_of, reference_of
 from adapters.sandbox.systems import ALL_SYSTEMS
 
+DIED = "died"
+"""Of a command that did not come to its end: then nobody knows of it any longer."""
 _TABLES = ("executions", "commands", "requests", "callbacks")
 
 
@@ -33,6 +35,14 @@ class Received:
     at: float
     """Unix time in seconds."""
     payload: Mapping[str, Any] = field(default_factory=dict)
+    resume_from: Mapping[str, Any] = field(default_factory=dict)
+    """The progress that was reported of an earlier send, if any."""
+
+    @property
+    def first_step(self) -> int:
+        """The step to go on with, from 1."""
+        done = self.resume_from.get("step")
+        return done + 1 if isinstance(done, int) and done > 0 else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,9 @@ class Work:
     """How often its end is reported."""
     garbled: bool = False
     """Whether nobody can read that report."""
+    steps: int = 0
+    """In which it is done; each but the last is reported when it is."""
+    dies_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +81,7 @@ class Known:
     reference: str
     outputs: Mapping[str, Any]
     error_code: str
-    callback: Callback | None = None
+    callbacks: tuple[Callback, ...] = ()
 
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = {"status": self.status, "reference": self.reference}
@@ -101,7 +114,9 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
             return answered
     reference = ""
     outputs: dict[str, Any] = {}
-    if work.ending is Ending.SUCCEEDED:
+    steps = _steps_now(received, work)
+    status = work.ending.value if steps.end_it else DIED
+    if status == Ending.SUCCEEDED:
         (number,) = connection.execute(
             "SELECT count(*) + 1 FROM executions WHERE idempotency_key = ? AND target = ?",
             (key, target),
@@ -124,17 +139,15 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
                 *(received.attempt, _iso(now), received.payload_sha256, reference),
             ),
         )
-    completes_at = now + (work.seconds or 0.0)
+    completes_at = now + (work.seconds or 0.0) * steps.number
     connection.execute(
         "INSERT OR REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(target, key, received.action, received.payload_sha256, work.ending.value),
+            *(target, key, received.action, received.payload_sha256, status),
             *(reference, json.dumps(outputs), work.error_code, completes_at),
         ),
     )
-    ended = Known(
-        status=work.ending.value, reference=reference, outputs=outputs, error_code=work.error_code
-    )
+    ended = Known(status=status, reference=reference, outputs=outputs, error_code=work.error_code)
     if work.seconds is None:
         return ended
     return Known(
@@ -142,19 +155,61 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
         reference=reference,
         outputs=outputs,
         error_code=work.error_code,
-        callback=_plan_callback(connection, received, work, ended, completes_at),
+        callbacks=(
+            *_plan_progress(connection, received, work, steps, now),
+            *(
+                _plan_callback(connection, received, work, ended.document(), completes_at)
+                if steps.end_it
+                else ()
+            ),
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What a command does of its work this time."""
+
+    first: int
+    number: int
+    end_it: bool
+
+
+def _steps_now(received: Received, work: Work) -> _Steps:
+    if not work.steps:
+        return _Steps(1, 1, True)
+    first = min(received.first_step, work.steps)
+    left = work.steps - first + 1
+    if work.dies_after is not None and work.dies_after < left:
+        return _Steps(first, work.dies_after, False)
+    return _Steps(first, left, True)
+
+
+def _plan_progress(
+    connection: sqlite3.Connection, received: Received, work: Work, steps: _Steps, now: float
+) -> list[Callback]:
+    """A sign of life after each step; the last one is told of by the end itself."""
+    found: list[Callback] = []
+    for done in range(1, steps.number + (not steps.end_it)):
+        due_at = now + (work.seconds or 0.0) * done
+        report = {
+            "status": "in_progress",
+            "progress": {"step": steps.first + done - 1, "of": work.steps},
+            "occurred_at": _iso(due_at),
+        }
+        found += _plan_callback(connection, received, work, report, due_at)
+    return found
 
 
 def _plan_callback(
     connection: sqlite3.Connection,
     received: Received,
     work: Work,
-    ended: Known,
+    report: Mapping[str, Any],
     due_at: float,
-) -> Callback | None:
+) -> tuple[Callback, ...]:
     if work.callbacks == 0:
-        return None
+        return ()
     (number,) = connection.execute(
         "SELECT count(*) + 1 FROM callbacks WHERE idempotency_key = ? AND target = ?",
         (received.key, received.target),
@@ -167,7 +222,7 @@ def _plan_callback(
             "idempotency_key": received.key,
             # Where a key is done once, the report is about the key, whichever request it was.
             **({} if ALL_SYSTEMS[received.target].idempotent else {"attempt": received.attempt}),
-            **ended.document(),
+            **report,
         }
     )
     if work.garbled:
@@ -178,26 +233,30 @@ def _plan_callback(
         (received.target, received.key, received.callback_url, body, due_at, work.callbacks),
     )
     assert inserted.lastrowid is not None
-    return Callback(
-        callback_id=inserted.lastrowid,
-        target=received.target,
-        url=received.callback_url,
-        body=body,
-        due_at=due_at,
-        copies_left=work.callbacks,
+    return (
+        Callback(
+            callback_id=inserted.lastrowid,
+            target=received.target,
+            url=received.callback_url,
+            body=body,
+            due_at=due_at,
+            copies_left=work.callbacks,
+        ),
     )
 
 
 def report_again(
     connection: sqlite3.Connection, *, received: Received, work: Work, now: float
-) -> Callback | None:
+) -> tuple[Callback, ...]:
     """Plan one more report on a key that is known: who sends it again has missed the first."""
     row = connection.execute(
         "SELECT * FROM commands WHERE idempotency_key = ? AND target = ?",
         (received.key, received.target),
     ).fetchone()
+    if row["status"] == DIED:
+        return ()
     due_at = max(now, row["completes_at"])
-    return _plan_callback(connection, received, work, _known(row, math.inf), due_at)
+    return _plan_callback(connection, received, work, _known(row, math.inf).document(), due_at)
 
 
 def look_up(connection: sqlite3.Connection, *, target: str, key: str, now: float) -> Known | None:
@@ -205,7 +264,8 @@ def look_up(connection: sqlite3.Connection, *, target: str, key: str, now: float
     row = connection.execute(
         "SELECT * FROM commands WHERE idempotency_key = ? AND target = ?", (key, target)
     ).fetchone()
-    return None if row is None else _known(row, now)
+    known = None if row is None else _known(row, now)
+    return None if known is None or known.status == DIED else known
 
 
 def _known(row: sqlite3.Row, now: float) -> Known:

@@ -162,22 +162,22 @@ class Messages:
             await self._ledger.run(partial(log, answer="silence"))
             return
 
-        def operation(connection: sqlite3.Connection) -> Callback | None:
+        def operation(connection: sqlite3.Connection) -> tuple[Callback, ...]:
             now = time.time()
             known = perform(connection, received=received, work=work, now=now)
             log(connection, answer=known.status)
-            if known.callback is not None or not work.callbacks:
-                return known.callback
+            if known.callbacks or not work.callbacks:
+                return known.callbacks
             return report_again(connection, received=received, work=work, now=now)
 
         try:
-            callback = await self._ledger.run(operation)
+            callbacks = await self._ledger.run(operation)
         except KeyReused:
             # A refusal would be taken for the end of the command that came first.
             logger.warning("Key %s came before with another payload.", received.key)
             await self._ledger.run(partial(log, answer="key_reused"))
             return
-        if callback is not None:
+        for callback in callbacks:
             self._dispatcher.add(callback)
 
 
@@ -198,6 +198,8 @@ def _work(behaviour: Behaviour | None) -> Work:
         seconds=0.0 if at_once else behaviour.latency_seconds(default=_REPORT_SECONDS),
         callbacks=callbacks,
         garbled=kind is Kind.GARBAGE,
+        steps=behaviour.steps if kind is Kind.STEPWISE else 0,
+        dies_after=behaviour.dies_after,
     )
 
 
@@ -223,4 +225,5 @@ def _received(message: Any) -> Received:
         callback_url=QUEUE + properties["reply_to"],
         at=time.time(),
         payload=payload,
+        resume_from=json.loads(headers.get("resume_from", "{}")),
     )

@@ -100,7 +100,7 @@ class Player:
             log = partial(
                 log_request,
                 received=received,
-                behaviour="" if behaviour is None else behaviour.kind.value,
+                behaviour=_name(behaviour, received),
                 rule=rule if script is self.script else None,
             )
             known = None
@@ -108,8 +108,8 @@ class Player:
                 known = await self._perform(received, behaviour, log)
             else:
                 await self._ledger.run(partial(log, answer=_answer_name(behaviour, None)))
-            if known is not None and known.callback is not None:
-                await self._report(known.callback, behaviour)
+            for callback in () if known is None else known.callbacks:
+                await self._report(callback, behaviour)
             return _response(behaviour, known)
 
     async def query(self, *, received: Received) -> Response:
@@ -170,7 +170,14 @@ class Player:
             callbacks = 0
         if callbacks:
             self._check_callback(received)
-        return Work(ending=ending, error_code=error_code, seconds=seconds, callbacks=callbacks)
+        return Work(
+            ending=ending,
+            error_code=error_code,
+            seconds=seconds,
+            callbacks=callbacks,
+            steps=behaviour.steps if behaviour is not None and kind is Kind.STEPWISE else 0,
+            dies_after=None if behaviour is None else behaviour.dies_after,
+        )
 
     def _check_callback(self, received: Received) -> None:
         if not is_allowed(url=received.callback_url, origins=self._callback_origins):
@@ -204,6 +211,14 @@ class Player:
             self._in_flight[key] -= 1
             if not self._in_flight[key]:
                 del self._in_flight[key]
+
+
+def _name(behaviour: Behaviour | None, received: Received) -> str:
+    """The behaviour as the request log names it."""
+    if behaviour is None:
+        return ""
+    goes_on = behaviour.kind is Kind.STEPWISE and received.first_step > 1
+    return f"{behaviour.kind.value} from {received.first_step}" if goes_on else behaviour.kind.value
 
 
 def _answer_name(behaviour: Behaviour | None, known: Known | None) -> str:

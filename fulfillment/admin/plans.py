@@ -188,6 +188,10 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         ("unanswered_queries", "required"),
         ("priority", "depth"),
         ("held_by_link", "lost_leases"),
+        ("start_by", "close_by"),
+        ("report_by", "heard_at"),
+        ("late_since", "stopped_at"),
+        "progress_text",
         "reference",
         "outputs_text",
         "transitions",
@@ -198,6 +202,7 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
         "state_badge",
         "held_by_link",
         "what",
+        "progress_text",
         "outputs_text",
         "transitions",
     )
@@ -276,6 +281,10 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
     @display(description="parked by")
     def held_by_link(self, task: Task) -> str:
         return link(task.held_by)
+
+    @display(description="progress")
+    def progress_text(self, task: Task) -> str:
+        return pretty(task.progress)
 
     @display(description="outputs")
     def outputs_text(self, task: Task) -> str:

@@ -66,6 +66,9 @@ def _decomposed(
             stalls_after_seconds=plain_seconds(definition.stalls_after),
             locks=locks_of(definition.locks),
             items=tuple(served),
+            deadline_seconds=(
+                plain_seconds(definition.deadline.within) if definition.deadline else None
+            ),
             priority=definition.priority or "",
         )
         for definition, served in positions.items()

@@ -118,6 +118,12 @@ class Graph:
         """How long nothing may happen: the most patient workflow of the order decides."""
         return timedelta(seconds=max(w.stalls_after_seconds for w in self.workflows))
 
+    @property
+    def deadline(self) -> timedelta | None:
+        """Within which the plan shall be done: the shortest of its workflows'."""
+        found = [w.deadline_seconds for w in self.workflows if w.deadline_seconds is not None]
+        return timedelta(seconds=min(found)) if found else None
+
     @cached_property
     def mandatory(self) -> tuple[int, ...]:
         return tuple(node.index for node in self.nodes if node.required)
@@ -177,6 +183,11 @@ class Graph:
             if edge.expired:
                 found.setdefault(edge.target, []).append(edge)
         return {node: tuple(edges) for node, edges in found.items()}
+
+    @cached_property
+    def clock_stopping(self) -> frozenset[int]:
+        """Nodes while whose tasks wait the plan's deadline stands still."""
+        return frozenset(node.index for node in self.nodes if node.stops_clock)
 
     @cached_property
     def repeatable(self) -> frozenset[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fulfillment.definitions.assembly import NESTING_LIMIT, Used
+from fulfillment.definitions.clocks import check_timeouts
 from fulfillment.definitions.dependencies import (
     MilestoneWait,
     Overdue,
@@ -69,6 +70,9 @@ def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
         report("fulfils_something", "fulfils", "A sub-process fulfils nothing by itself.")
     if definition.feasibility:
         report("feasibility", "feasibility", "A sub-process is not asked before an order is taken.")
+    if definition.deadline is not None:
+        message = "A sub-process has no plan of its own: the workflow that uses it has a deadline."
+        report("deadline_of_subprocess", "deadline", message)
     if definition.billing_trigger is not None:
         report("billing_trigger", "billing_trigger", "A sub-process has no billing of its own.")
 
@@ -77,6 +81,7 @@ def _check_command(path: str, task: CommandSpec, report: Report) -> None:
     if task.irreversible and task.fallback:
         message = "Nothing may stand in for an irreversible task."
         report("irreversible_with_fallback", f"{path}.fallback", message)
+    check_timeouts(f"{path}.timeouts", task.timeouts, report)
     _check_for_each(path, task, report)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from fulfillment.definitions.calendar_specs import window_document
+from fulfillment.definitions.clocks import Standing, TimeoutSpec
 from fulfillment.definitions.dependencies import DelayWait, InstantWait, MilestoneWait, SignalWait
 from fulfillment.definitions.durations import plain_seconds
 from fulfillment.definitions.nodes import (
+    Clocks,
     Compensation,
     Decision,
     Fallback,
@@ -45,7 +48,11 @@ def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
         case DecisionSpec():
             return {"kind": NodeKind.DECISION, "decision": _decision(task)}
         case WaitSpec():
-            return {"kind": NodeKind.WAIT, "wait": _wait(task)}
+            return {
+                "kind": NodeKind.WAIT,
+                "wait": _wait(task),
+                "stops_clock": task.clock is Standing.STOP,
+            }
         case ManualSpec():
             work = task.manual
             return {
@@ -58,6 +65,7 @@ def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
                     within_seconds=plain_seconds(work.within),
                     otherwise=work.otherwise,
                 ),
+                "stops_clock": task.clock is Standing.STOP,
             }
     raise AssertionError(f"{task!r} is not a task by itself")
 
@@ -71,6 +79,7 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "retry": _retry(definition.retry_policy(task)),
         "call_timeout_seconds": plain_seconds(task.timeouts.call),
         "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
+        "clocks": _clocks(task.timeouts),
         "locks": locks_of(task.locks),
         "window": None if task.window is None else window_document(task.window.window()),
         "fallbacks": tuple(
@@ -85,6 +94,21 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         ),
         **_undo(task.compensation, by=task.target),
     }
+
+
+def _clocks(timeouts: TimeoutSpec) -> Clocks | None:
+    def seconds(duration: timedelta | None) -> float | None:
+        return None if duration is None else plain_seconds(duration)
+
+    found = Clocks(
+        start_to_close_seconds=seconds(timeouts.start_to_close),
+        schedule_to_start_seconds=seconds(timeouts.schedule_to_start),
+        schedule_to_close_seconds=seconds(timeouts.schedule_to_close),
+        heartbeat_seconds=seconds(timeouts.heartbeat),
+        when_sent=timeouts.when_sent.value,
+        when_unsent=timeouts.when_unsent.value,
+    )
+    return None if found == Clocks() else found
 
 
 def locks_of(declared: Sequence[LockSpec]) -> tuple[Lock, ...]:

@@ -79,6 +79,18 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """What a command sets beside the deadlines of its call and of its report (§13)."""
+
+    start_to_close_seconds: float | None = None
+    schedule_to_start_seconds: float | None = None
+    schedule_to_close_seconds: float | None = None
+    heartbeat_seconds: float | None = None
+    when_sent: str = "resolve"
+    when_unsent: str = "escalate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compensation:
     target: str
     action: str
@@ -200,6 +212,8 @@ class Node:
     """None: as the target system's row says at the time."""
     call_timeout_seconds: float
     callback_timeout_seconds: float
+    clocks: Clocks | None = None
+    """None: no others, and the usual actions."""
     compensation: Compensation | None
     no_compensation: str = ""
     """The stated reason when `compensation` is None."""
@@ -224,6 +238,8 @@ class Node:
     """Taken before it is sent, kept until it has ended."""
     window: Mapping[str, Any] | None = None
     """When it may be sent (definitions.calendars); None: at any time."""
+    stops_clock: bool = False
+    """While it waits, the plan's deadline stands still."""
 
     @property
     def is_command(self) -> bool:
@@ -261,6 +277,8 @@ class PlannedWorkflow:
     """Taken before the plan's first command, kept until the plan has ended."""
     items: tuple[int, ...] = ()
     """Positions of the items that it serves."""
+    deadline_seconds: float | None = None
+    """Within which the whole plan shall be done."""
     priority: str = ""
     """Mapping text of a whole number; empty: as the order asks."""
 
@@ -302,6 +320,7 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "items": tuple(document["items"]),
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
+            "clocks": made("clocks", Clocks),
             "compensation": made("compensation", Compensation),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
             "fallbacks": tuple(

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, JsonValue, StrictBool, StrictInt
 
 from fulfillment.definitions.canonical import content_hash
+from fulfillment.definitions.clocks import DeadlineSpec
 from fulfillment.definitions.closed import Closed, DashedName, Input, Name, Offering, Text
 from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Provides, Tell
 from fulfillment.definitions.durations import Duration
@@ -98,6 +99,8 @@ class WorkflowDefinition(Closed):
     subprocess: Interface | None = None
     """In place of `fulfils`: it runs only as a part of other workflows."""
     stalls_after: Duration = timedelta(minutes=15)
+    deadline: DeadlineSpec | None = None
+    """From when an order is planned to its end; of several workflows the shortest counts."""
     provides: Provides = Provides.ASSET
     billing_trigger: BillingTrigger | None = None
     """Of a workflow that provides an asset; a sub-process has none."""

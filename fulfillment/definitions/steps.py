@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictInt, Tag
 
 from fulfillment.definitions.calendar_specs import WindowSpec
+from fulfillment.definitions.clocks import Standing, TimeoutSpec
 from fulfillment.definitions.closed import (
     Closed,
     Condition,
@@ -54,13 +55,6 @@ class RetryPolicySpec(Closed):
     """Ask the target by key before every further send."""
     escalate_after: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
     """Sends without effect after which a person is told."""
-
-
-class TimeoutSpec(Closed):
-    call: Duration = timedelta(seconds=10)
-    """Total deadline of one call, from connect to the last byte."""
-    callback: Duration = timedelta(minutes=5)
-    """How long a task that the target accepted may wait for its report."""
 
 
 JsonType = Literal["string", "integer", "number", "boolean", "list", "object"]
@@ -262,6 +256,8 @@ class WaitSpec(Step):
     wait: Wait
     outputs: dict[Name, Output] = {}
     """What the report has to bring along."""
+    clock: Standing = Standing.RUN
+    """What the plan's deadline does meanwhile: it may be the customer who is waited for."""
 
 
 class Effect(enum.StrEnum):
@@ -290,6 +286,8 @@ class ManualSpec(Step):
     manual: ManualWork
     fields: dict[Name, Output] = {}
     """What the person has to enter; outputs of the task."""
+    clock: Standing = Standing.RUN
+    """What the plan's deadline does meanwhile: it may be the customer who is asked."""
 
     @property
     def outputs(self) -> dict[str, OutputSpec]:

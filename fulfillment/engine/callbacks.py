@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import failpoints
+from fulfillment.engine import clocks, failpoints, graphs
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.contradicting import conflicts
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
 from fulfillment.engine.outcomes import NOT_SENT, Result
+from fulfillment.engine.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
@@ -53,6 +54,12 @@ _SENDS = f"""
 SELECT number FROM fulfillment_attempt
 WHERE command_id = %s AND purpose = '{Purpose.SEND}'
   AND (outcome, code) <> ('{NOT_SENT.kind}', '{NOT_SENT.code}')
+"""
+_LATEST = f"""
+SELECT c.id, (
+    SELECT max(a.number) FROM fulfillment_attempt a
+    WHERE a.command_id = c.id AND a.purpose = '{Purpose.SEND}')
+FROM fulfillment_command c WHERE c.task_id = %s ORDER BY c.revision DESC LIMIT 1
 """
 _NOBODYS_FAULT = (*DATABASE_TROUBLE, ConcurrentChange)
 
@@ -210,6 +217,8 @@ def _dispose(
 
 
 def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
+    if report.outcome.kind is OutcomeKind.ACCEPTED:
+        return _hear(unit, report, command)
     before, attempts = _one(
         unit, "SELECT state, attempts FROM fulfillment_task WHERE id = %s", [command.task_id]
     )
@@ -225,6 +234,24 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
     )
     (result,) = apply(unit, [result])
     return _disposition(unit.tasks[result.task_id], before, result)
+
+
+def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
+    """A sign of life: of the send that counts, and newer than what was heard before it."""
+    unit.adopt_tasks(tasks_by_id(unit.raw, [command.task_id]))
+    task = unit.tasks[command.task_id]
+    unit.adopt_plans(plans_by_id(unit.raw, [task.plan_id]))
+    newest, last_send = _one(unit, _LATEST, [command.task_id])
+    is_current = newest == command.id and report.attempt in (None, last_send)
+    if is_current and clocks.heard(
+        unit,
+        task=task,
+        node=graphs.routed(unit.plans[task.plan_id].graph_id, task.node, task.route),
+        progress=report.outcome.progress,
+        occurred_at=report.outcome.occurred_at,
+    ):
+        return Disposition.APPLIED
+    return Disposition.REDUNDANT
 
 
 def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:

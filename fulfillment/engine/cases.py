@@ -48,6 +48,7 @@ _QUEUES: Mapping[CaseCategory, tuple[str, timedelta]] = {
     CaseCategory.DATA: ("data", timedelta(hours=4)),
     CaseCategory.RETRYING: ("integration", timedelta(hours=2)),
     CaseCategory.STUCK: ("operations", timedelta(hours=2)),
+    CaseCategory.LATE: ("operations", timedelta(hours=2)),
     CaseCategory.POISON: ("engine", timedelta(hours=1)),
     CaseCategory.JEOPARDY: ("operations", timedelta(hours=2)),
     CaseCategory.UNDELIVERED: ("integration", timedelta(hours=8)),

@@ -22,6 +22,7 @@ from fulfillment.definitions.readiness import Place
 from fulfillment.engine import (
     admission,
     cases,
+    clocks,
     expiring,
     graphs,
     hints,
@@ -419,7 +420,7 @@ def _claimed(
 ) -> Claim:
     task = candidate.task
     node = candidate.node
-    deadline = timedelta(seconds=node.call_timeout_seconds)
+    deadline = clocks.of(task=task, node=node).call
     lease = deadline + LEASE_MARGIN
     task.attempts += 1
     if candidate.is_question:
@@ -430,6 +431,7 @@ def _claimed(
     else:
         purpose = Purpose.SEND
         task.sends += 1
+        clocks.sent(unit, task=task, node=node, at=now)
         unit.change_task(task, Task.dispatch, cause="claimed by a worker", attempt=task.attempts)
     unit.new_attempts.append(
         Attempt(
@@ -465,6 +467,7 @@ def _claimed(
             attempt=task.attempts,
             deadline=deadline,
             callback_url=f"{settings.OMS_PUBLIC_URL}/api/v1/callbacks/{target.pk}",
+            resume_from=None if candidate.is_question else task.progress,
         ),
         send_before=began + LEASE_MARGIN.total_seconds(),
     )

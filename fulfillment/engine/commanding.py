@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, lock_names, windows
+from fulfillment.engine import clocks, graphs, lock_names, windows
 from fulfillment.engine.idempotency import idempotency_key
 from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
@@ -26,6 +26,7 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
         revision += latest_revision(unit, task=task)
     task.route = 0
     begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+    clocks.begin(unit, task=task, node=node)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
         unit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import commanding, windows
+from fulfillment.engine import clocks, commanding, windows
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
@@ -30,6 +30,7 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
     before = task.target_id
     task.route += 1
     commanding.begin_anew(task, target=other.target, at=windows.opening(node=node, at=unit.now))
+    clocks.begin(unit, task=task, node=node)
     unit.change_task(
         task,
         Task.fall_back,

@@ -28,6 +28,7 @@ _REPAIRS: Mapping[CaseCategory, tuple[str, ...]] = {
     CaseCategory.DATA: ("update the missing reference", "correct the payload", "waive"),
     CaseCategory.RETRYING: ("pause the target system", "retry"),
     CaseCategory.STUCK: ("retry", "release the hold", "waive"),
+    CaseCategory.LATE: ("release the hold", "resume the target system", "waive"),
     CaseCategory.POISON: ("retry", "waive"),
 }
 _TITLES: Mapping[CaseCategory, str] = {
@@ -37,6 +38,7 @@ _TITLES: Mapping[CaseCategory, str] = {
     CaseCategory.DATA: "{title}: a value is missing or can't be used",
     CaseCategory.RETRYING: "{title}: {target} has failed again and again",
     CaseCategory.STUCK: "{title}: nothing moves",
+    CaseCategory.LATE: "{title}: it is late",
     CaseCategory.POISON: "{title}: quarantined, it takes workers down",
 }
 

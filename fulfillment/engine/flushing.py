@@ -162,6 +162,25 @@ _CHANGED_PLANS = Update(
     stuck_reason="text",
     finished_at="timestamptz",
 )
+_TASK_CLOCKS = Update(
+    "fulfillment_task",
+    start_by="timestamptz",
+    close_by="timestamptz",
+    late_since="timestamptz",
+    stopped_at="timestamptz",
+    stopped_by_id="bigint",
+    report_by="timestamptz",
+    heard_at="timestamptz",
+    progress="jsonb",
+)
+_PLAN_CLOCKS = Update(
+    "fulfillment_plan",
+    due_at="timestamptz",
+    finish_by="timestamptz",
+    late_since="timestamptz",
+    stopped_at="timestamptz",
+    stopped_by_id="bigint",
+)
 # A finished attempt is never finished again: whoever comes second changes nothing. Said in this
 # way, because IS NULL would invite the indexes of open attempts, where the ids can't be looked up.
 _FINISHED_ATTEMPTS = """
@@ -274,6 +293,12 @@ def write_changed(
             )
 
 
+def write_clocks(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task], plans: Sequence[Plan]) -> None:
+    """After the rows themselves: they may be new."""
+    _TASK_CLOCKS.run(raw, [(one.pk, *_values(one, _TASK_CLOCKS.columns)) for one in tasks])
+    _PLAN_CLOCKS.run(raw, [(one.pk, *_values(one, _PLAN_CLOCKS.columns)) for one in plans])
+
+
 def write_log(
     raw: psycopg.Cursor[Row],
     *,
@@ -305,6 +330,7 @@ _JSON = frozenset(
         "outcomes",
         "outputs",
         "payload",
+        "progress",
     }
 )
 _TEXT = frozenset({"state", "purpose", "outcome", "waits_for"})

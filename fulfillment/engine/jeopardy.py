@@ -15,7 +15,7 @@ from functools import partial
 
 from fulfillment.definitions.estimates import Standing, critical_path, finish
 from fulfillment.definitions.readiness import existence
-from fulfillment.engine import cases, durations, events, graphs, places, priorities
+from fulfillment.engine import cases, durations, events, graphs, places, priorities, standing
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
@@ -104,7 +104,7 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
         now=unit.now,
     )
     plan.estimated_at = done
-    slack = plan.due_at - done
+    slack = (standing.promised(unit, plan=plan) or done) - done
     if slack >= timedelta(0):
         plan.look_at = unit.now + max(slack, LOOK_AGAIN)
         if plan.at_risk_since is not None:

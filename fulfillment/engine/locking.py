@@ -52,6 +52,9 @@ ON CONFLICT DO NOTHING
 _LINED_UP = """
 SELECT 1 FROM fulfillment_task WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> '' LIMIT 1
 """
+_LEAVE_LINE = """
+UPDATE fulfillment_task SET waits_for_lock = '', held_by_id = NULL WHERE id = ANY(%s::bigint[])
+"""
 _RELEASE = """
 DELETE FROM fulfillment_resourcelock
 WHERE task_id = ANY(%s::bigint[]) OR plan_id = ANY(%s::bigint[]) AND task_id IS NULL
@@ -212,6 +215,11 @@ def have_lined_up(*, task_ids: Collection[int]) -> bool:
     with cursor() as raw:
         raw.execute(_LINED_UP, [list(task_ids)], prepare=True)
         return raw.fetchone() is not None
+
+
+def leave_line(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:
+    """What these waited for is not waited for any more; a claim looks at them anew."""
+    raw.execute(_LEAVE_LINE, [sorted(task_ids)], prepare=True)
 
 
 def release(

@@ -11,7 +11,7 @@ from typing import Any
 from fulfillment import sentences
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import events, graphs
+from fulfillment.engine import events, graphs, standing
 from fulfillment.engine.database import allocate, clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import Scope, scope_of
@@ -58,6 +58,8 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
         opened_at=unit.now,
     )
     unit.new_manual.append(manual)
+    if node.stops_clock:
+        standing.stop(unit, plan=plan)
     task.blocked_reason = sentences.of_manual(manual)
     unit.change_task(task, Task.await_manual, cause="a person decides")
     task.waits_for = Cause.HUMAN

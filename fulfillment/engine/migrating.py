@@ -14,7 +14,17 @@ from typing import Any
 from fulfillment.definitions.graph import Graph, NodeKind
 from fulfillment.definitions.migration import Comparison, Had, compare
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import cases, graphs, holds, lock_names, locking, milestones, places
+from fulfillment.engine import (
+    cases,
+    graphs,
+    holds,
+    lock_names,
+    locking,
+    milestones,
+    places,
+    standing,
+    timing_out,
+)
 from fulfillment.engine.database import Update, allocate
 from fulfillment.engine.instantiation import new_tasks
 from fulfillment.engine.planning import start, stored_graph
@@ -82,6 +92,7 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
     moved = [task for task in tasks if (task.node, task.element) in comparison.moved]
     _move(unit, moved, plan, successor, graph, comparison)
     _take_over_locks(unit, plan, successor)
+    standing.go_on(unit, plan=successor)
     new_tasks(
         unit,
         plan=successor,
@@ -189,6 +200,8 @@ def _successor(
         tasks_open=0,
         mandatory_total=0,
         mandatory_open=0,
+        due_at=plan.due_at,
+        look_at=None if plan.due_at is None else unit.now,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + graph.stalls_after,
@@ -196,7 +209,29 @@ def _successor(
     )
     unit.new_plans.append(successor)
     unit.adopt_plans([successor])
+    _take_over_deadline(unit, plan, successor, graph)
     return successor
+
+
+def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -> None:
+    """It goes on from where it began; where the new version allows more time, there is more."""
+    successor.stopped_at, successor.stopped_by_id = plan.stopped_at, plan.stopped_by_id
+    plan.stopped_at = plan.stopped_by_id = None
+    unit.clocked_plans.update({plan.pk, successor.pk})
+    before, after = graphs.by_id(plan.graph_id).deadline, graph.deadline
+    if after is None:
+        timing_out.done(unit, plan=plan)
+        return
+    was_due = plan.finish_by or plan.late_since
+    if was_due is not None and before is not None:
+        successor.finish_by = was_due - before + after
+    else:
+        successor.finish_by = plan.created_at + after
+    if plan.late_since is not None:
+        if successor.finish_by <= unit.now:
+            successor.late_since, successor.finish_by = successor.finish_by, None
+        else:
+            timing_out.done(unit, plan=plan)
 
 
 def _take_over_locks(unit: Unit, plan: Plan, successor: Plan) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import contradicting, falling_back, targets, waits, windows
+from fulfillment.engine import clocks, contradicting, targets, timing_out, waits, windows
+from fulfillment.engine.clocks import TIME_IS_UP
 from fulfillment.engine.contradicting import Overtaken
 from fulfillment.engine.database import clean, storable
+from fulfillment.engine.failing import fail_or_fall_back
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
     code_of,
@@ -39,10 +40,6 @@ LEASE_LOST = Outcome(
     message="The worker that made the call went away before it told the outcome.",
 )
 """Told by identity: no code that a target sends can pass for one of ours."""
-
-TIME_IS_UP = Outcome(
-    kind=OutcomeKind.UNKNOWN, code="time_is_up", message="The time that it waited for has come."
-)
 
 _IN_DOUBT = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
 
@@ -81,6 +78,9 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     if node.wait is not None:
         _end_wait(unit, task, node, outcome)
         return
+    if outcome is TIME_IS_UP:
+        timing_out.ring(unit, task=task, node=node)
+        return
     if task.state in TASK_TERMINAL:
         contradicting.compare_with_what_is_settled(unit, task=task, node=node, outcome=outcome)
         return
@@ -99,7 +99,10 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
         if task.state != TaskState.OUTCOME_UNKNOWN and not outcome.is_definitive:
             return  # Settled while we asked; a vague answer adds nothing.
         if outcome.kind is OutcomeKind.NOT_FOUND:
-            never_happened(unit, task, node)
+            if clocks.gives_up(task=task, node=node, now=unit.now):
+                timing_out.give_up(unit, task=task, node=node, last=outcome)
+            else:
+                never_happened(unit, task, node)
             return
         if outcome is LEASE_LOST and _costs_too_many_workers(task):
             _quarantine(unit, task, node, outcome)
@@ -113,7 +116,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
         case OutcomeKind.ACCEPTED:
             _accept(unit, task, node, outcome)
         case OutcomeKind.REJECTED:
-            _fail_or_fall_back(unit, task, node, outcome, "the target system refused it")
+            fail_or_fall_back(unit, task, node, outcome, "the target system refused it")
         case OutcomeKind.FAILED:
             if result.attempt_number is not None:
                 asked = result.purpose is Purpose.QUERY
@@ -170,8 +173,12 @@ def _accept(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     task.reference = clean(outcome.reference, 200) or task.reference
     task.unanswered_queries = 0
     if task.state in (TaskState.DISPATCHED, TaskState.OUTCOME_UNKNOWN):
-        task.not_before = unit.now + timedelta(seconds=node.callback_timeout_seconds)
+        clocks.accepted(unit, task=task, node=node)
         unit.change_task(task, Task.accept, cause="the target system will report")
+    if outcome.progress is not None:
+        clocks.heard(
+            unit, task=task, node=node, progress=outcome.progress, occurred_at=outcome.occurred_at
+        )
 
 
 def _had_no_effect(
@@ -185,7 +192,8 @@ def _had_no_effect(
     policy = targets.retry_policy(node)
     if outcome is NOT_SENT:
         task.sends -= 1
-    again = may_retry(
+    over = clocks.gives_up(task=task, node=node, now=unit.now)
+    again = not over and may_retry(
         policy=policy, sends=task.sends, code=outcome.code, retryable=outcome.retryable
     )
     if again and policy.reconcile_first and not asked and _can_be_asked(task):
@@ -212,35 +220,14 @@ def _had_no_effect(
         unit.wake_up(target=task.target_id, at=task.not_before)
         if policy.escalate_after is not None and task.sends >= policy.escalate_after:
             _escalate(unit, task, node, outcome)
-    elif lost_track_before(unit, task):
+    elif lost_track_before(unit, task, node):
         # That this send had no effect says nothing about the one whose answer was lost.
         to_a_person(unit, task, node, "because an earlier answer was lost", outcome)
+    elif over:
+        timing_out.give_up(unit, task=task, node=node, last=outcome)
     else:
         cause = "attempts are used up" if outcome.retryable else "another attempt makes no sense"
-        _fail_or_fall_back(unit, task, node, outcome, cause)
-
-
-def _fail_or_fall_back(unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str) -> None:
-    """Known to have had no effect: another way is tried, if there is one and no doubt at all."""
-    if not lost_track_before(unit, task) and falling_back.fall_back(
-        unit, task=task, node=node, outcome=outcome
-    ):
-        return
-    _fail(unit, task, node, outcome, cause)
-
-
-def _fail(unit: Unit, task: Task, node: Node, outcome: Outcome, cause: str) -> None:
-    task.blocked_reason = describe(outcome)
-    unit.change_task(task, Task.fail, cause=cause, code=code_of(outcome))
-    if task.required:
-        open_for_task(
-            unit,
-            task=task,
-            node=node,
-            category=CaseCategory.REFUSED,
-            reason_code=code_of(outcome) or str(outcome.kind),
-            explanation=f"It has failed for good, because {cause}: {describe(outcome)}",
-        )
+        fail_or_fall_back(unit, task, node, outcome, cause)
 
 
 def _can_be_asked(task: Task) -> bool:

@@ -19,13 +19,15 @@ GRACE = timedelta(minutes=1)
 """Waits and decisions have alarms of their own; the sweeper needs a moment to raise them."""
 _GRACE = f"interval '{GRACE.total_seconds():f} seconds'"
 
-# What something or somebody ends in time: a wait, a person until the deadline, an execution
-# window that opens and has since had as long as any task. What has been sent before also pauses
-# between its attempts: only a pause that is longer than the plan's patience is the window's.
+# What something or somebody ends in time: a wait, a person until the deadline, work of which there
+# have to be signs of life, an execution window that opens and has since had as long as any task.
+# What has been sent before also pauses between its attempts: only a pause that is longer than the
+# plan's patience is the window's.
 # Nothing else is patient.
 _OF_ONE_TASK = f"""
 CASE
-    WHEN t.state = 'ACCEPTED' AND t.target_id = '' THEN t.not_before + {_GRACE}
+    WHEN t.state = 'ACCEPTED' AND (t.target_id = '' OR t.not_before < t.report_by)
+        THEN t.not_before + {_GRACE}
     WHEN t.state = 'READY' AND t.sends = 0 AND t.not_before > t.changed_at
         THEN t.not_before + p.stalls_after
     WHEN t.state IN ('READY', 'FAILED_RETRYABLE') AND t.not_before > t.changed_at + p.stalls_after

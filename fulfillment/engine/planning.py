@@ -188,6 +188,9 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
     )
     unit.new_plans.append(plan)
     unit.adopt_plans([plan])
+    if request.graph.deadline is not None:
+        plan.finish_by = unit.now + request.graph.deadline
+        unit.clocked_plans.add(plan.pk)
     return plan
 
 

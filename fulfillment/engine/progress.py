@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fulfillment.definitions.readiness import Place, following, place_beside
-from fulfillment.engine import branching, fanning, graphs, milestones, places
+from fulfillment.engine import branching, fanning, graphs, milestones, places, standing
 from fulfillment.engine.port import Notice, PlanChange, registered
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
@@ -17,6 +17,8 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     graph = graphs.by_id(plan.graph_id)
     node = graph.nodes[task.node]
     found: set[Place] = set()
+    if node.stops_clock:
+        standing.go_on(unit, plan=plan)
     if task.state in TASK_SUCCESSFUL:
         found.update(following(graph=graph, place=(task.node, task.element)))
         if not task.element and task.node in registered().watched(graph_id=plan.graph_id):

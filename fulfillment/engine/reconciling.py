@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from adapters.contract import Outcome
+from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import targets, windows
+from fulfillment.engine import clocks, targets, windows
 from fulfillment.engine.database import clean
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.retry import backoff, query_delay
@@ -30,12 +31,13 @@ SELECT count(*) FROM fulfillment_attempt WHERE command_id = (
 """
 
 
-def lost_track_before(unit: Unit, task: Task) -> bool:
-    """Whether a send's outcome is still unknown; a target that can be asked has told it.
+def lost_track_before(unit: Unit, task: Task, node: Node) -> bool:
+    """Whether a send's outcome is still unknown; a target that was asked has told it.
 
     Of the commands before its newest one all is known, or there would be no newer one.
     """
-    if targets.get(task.target_id).status_query:
+    unasked = clocks.of(task=task, node=node).when_sent is WhenSent.RETRY
+    if not unasked and targets.get(task.target_id).status_query:
         return False
     lost_at, asked_at = _lost_track(unit, task)
     return lost_at is not None and asked_at is not None and lost_at >= asked_at
@@ -65,10 +67,18 @@ def lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     unit.change_task(
         task, Task.lose_track, cause="whether it happened is not known", code=code_of(outcome)
     )
-    if target.status_query:
+    when_sent = clocks.of(task=task, node=node).when_sent
+    if not clocks.is_timeout(outcome):
+        when_sent = WhenSent.RESOLVE
+    may_send = target.idempotent and task.sends < targets.retry_policy(node).maximum_attempts
+    if when_sent is WhenSent.ESCALATE:
+        to_a_person(unit, task, node, "because its time was up", outcome)
+    elif when_sent is WhenSent.RETRY and may_send:
+        _send_again(unit, task, node, "its time was up, and the target deduplicates by key")
+    elif target.status_query:
         task.not_before = unit.now + target.reconcile_after
         unit.wake_up(target=target.pk, at=task.not_before)
-    elif target.idempotent and task.sends < targets.retry_policy(node).maximum_attempts:
+    elif may_send:
         _send_again(unit, task, node, "the target deduplicates by key and has no status query")
     elif target.idempotent:
         to_a_person(unit, task, node, "and every attempt is used up", outcome)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions.graph import NodeKind
-from fulfillment.engine import cases, commanding, fanning, graphs, places, windows
+from fulfillment.engine import cases, clocks, commanding, fanning, graphs, places, windows
 from fulfillment.engine.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.settlement import go_on
@@ -60,8 +60,10 @@ def _send_anew(unit: Unit, task: Task) -> None:
     plan = unit.plans[task.plan_id]
     node = graphs.routed(plan.graph_id, task.node, 0)
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
+    resumes = task.target_id == node.target  # Another one has told of another progress.
     task.route = 0
     commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+    clocks.begin(unit, task=task, node=node, resumes=resumes)
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(
         unit,

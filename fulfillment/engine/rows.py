@@ -15,6 +15,7 @@ TASK_COLUMNS = tuple(field.attname for field in Task._meta.concrete_fields)
 PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _OUTPUTS = TASK_COLUMNS.index("outputs")
 _LOCKS = TASK_COLUMNS.index("locks")
+_PROGRESS = TASK_COLUMNS.index("progress")
 _PLAN_LOCKS = PLAN_COLUMNS.index("locks")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 _TASKS_AT = (
@@ -34,6 +35,8 @@ def task_from_row(row: Sequence[Any]) -> Task:
         values[_OUTPUTS] = json.loads(values[_OUTPUTS])
     if values[_LOCKS] is not None:
         values[_LOCKS] = json.loads(values[_LOCKS])
+    if values[_PROGRESS] is not None:
+        values[_PROGRESS] = json.loads(values[_PROGRESS])
     return Task.from_db("default", TASK_COLUMNS, values)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import cases, failpoints, hints, holds, locking
+from fulfillment.engine import cases, failpoints, hints, holds, locking, standing
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
@@ -69,6 +69,7 @@ def scan() -> int:
     # Left behind when whoever released a hold has died before it let the tasks go.
     targets.update(dict.fromkeys(holds.unpark() | locking.wake(), 1))
     hints.publish(targets=targets, wake_ups={})
+    standing.set_all_going()
     return selected
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
-from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import deciding, failpoints
+from fulfillment.engine import deciding, failpoints, timing_out
+from fulfillment.engine.clocks import TIME_IS_UP
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.halving import in_halves
-from fulfillment.engine.outcomes import LEASE_LOST, TIME_IS_UP, Result
+from fulfillment.engine.outcomes import LEASE_LOST, Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Purpose
@@ -26,11 +27,29 @@ WHERE a.finished_at IS NULL AND a.lease_expires_at < (SELECT fulfillment_now())
 ORDER BY a.lease_expires_at, a.id LIMIT %s
 """
 _OVERDUE_REPORTS = """
-SELECT id, plan_id, fulfillment_id, node, element, target_id = '', not_before
-FROM fulfillment_task
+SELECT id, plan_id, fulfillment_id, node, element, not_before FROM fulfillment_task
 WHERE state = 'ACCEPTED' AND not_before < (SELECT fulfillment_now())
   AND (not_before, id) > (%s::timestamptz, %s)
 ORDER BY not_before, id LIMIT %s
+"""
+_UNSTARTED = """
+SELECT id, plan_id, fulfillment_id, node, element, start_by FROM fulfillment_task
+WHERE state IN ('FAILED_RETRYABLE', 'READY') AND start_by IS NOT NULL AND stopped_at IS NULL
+  AND start_by < (SELECT fulfillment_now()) AND (start_by, id) > (%s::timestamptz, %s)
+ORDER BY start_by, id LIMIT %s
+"""
+_UNCLOSED = """
+SELECT id, plan_id, fulfillment_id, node, element, close_by FROM fulfillment_task
+WHERE state IN ('ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN', 'READY')
+  AND close_by IS NOT NULL AND stopped_at IS NULL
+  AND close_by < (SELECT fulfillment_now()) AND (close_by, id) > (%s::timestamptz, %s)
+ORDER BY close_by, id LIMIT %s
+"""
+_LATE_PLANS = """
+SELECT id, fulfillment_id FROM fulfillment_plan
+WHERE finish_by IS NOT NULL AND finish_by < (SELECT fulfillment_now()) AND stopped_at IS NULL
+  AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
+ORDER BY finish_by LIMIT %s
 """
 _UNDECIDED = """
 SELECT id, fulfillment_id FROM fulfillment_manualtask
@@ -39,46 +58,34 @@ WHERE state = 'OPEN' AND due_at < (SELECT fulfillment_now()) ORDER BY due_at LIM
 _STILL_OPEN = """
 SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
 """
-_STILL_OVERDUE = """
-SELECT id FROM fulfillment_task
-WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < (SELECT fulfillment_now())
-"""
-_OVERDUE = Outcome(
-    kind=OutcomeKind.UNKNOWN,
-    code="report_overdue",
-    message="The target system accepted the command and did not report in time.",
-)
 _ACTOR = "lease sweeper"
-_FIRST: tuple[datetime | str, int] = ("-infinity", 0)
+_Key = tuple[datetime | str, int]
+"""The moment and the row after which to go on reading."""
+_FIRST: _Key = ("-infinity", 0)
 
 
 def sweep(*, limit: int = 500) -> int:
-    """Turn lost leases and overdue reports into unknown outcomes. Returns how many it found.
+    """Settle lost leases, and every time that is up. Returns how many it found.
 
     The results go through the settlement like any other, `limit` in a unit, and count only if
     they are still true under its locks: an answer or a report that comes in at the same moment
     wins, and two sweepers do no harm.
     """
     swept, problem = 0, None
-    lease, report = _FIRST, _FIRST
-    while True:
-        with cursor() as raw:
-            raw.execute(_LOST_LEASES, [*lease, limit], prepare=True)
-            leases = raw.fetchall()
-            raw.execute(_OVERDUE_REPORTS, [*report, limit], prepare=True)
-            overdue = raw.fetchall()
-        try:
-            _settle(leases, overdue)
-        except DATABASE_TROUBLE:
-            raise
-        except Exception as error:
-            problem = error  # It has its case; those behind it are not to wait for it.
-        swept += len(leases) + len(overdue)
-        if len(leases) < limit and len(overdue) < limit:
-            break
-        lease = (leases[-1][-1], leases[-1][5]) if leases else lease
-        report = (overdue[-1][-1], overdue[-1][0]) if overdue else report
-    swept += _end_decisions(limit)
+    for look in _LOOKS:
+        after = _FIRST
+        while True:
+            found, after = look(after, limit)
+            try:
+                _settle(found)
+            except DATABASE_TROUBLE:
+                raise
+            except Exception as error:
+                problem = error  # It has its case; those behind it are not to wait for it.
+            swept += len(found)
+            if len(found) < limit:
+                break
+    swept += _end_decisions(limit) + _end_deadlines(limit)
     if problem is not None:
         raise problem
     return swept
@@ -106,8 +113,33 @@ def _end_decisions(limit: int) -> int:
     return len(due)
 
 
-def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
-    results = [
+def _end_deadlines(limit: int) -> int:
+    """Plans that should have been done by now."""
+    with cursor() as raw:
+        raw.execute(_LATE_PLANS, [limit], prepare=True)
+        due = raw.fetchall()
+
+    def fall_due(batch: Sequence[Row]) -> list[None]:
+        run_unit(
+            lambda unit: timing_out.ring_plans(unit, plan_ids=[row[0] for row in batch]),
+            fulfillment_ids=(row[1] for row in batch),
+            actor="deadline",
+        )
+        return []
+
+    def leave(row: Row, error: Exception) -> None:
+        logger.error("a deadline can't fall due", exc_info=error, extra={"plan": row[0]})
+
+    if due:
+        in_halves(due, work=fall_due, culprit=leave)
+    return len(due)
+
+
+def _lost_leases(after: _Key, limit: int) -> tuple[list[Result], _Key]:
+    with cursor() as raw:
+        raw.execute(_LOST_LEASES, [*after, limit], prepare=True)
+        rows = raw.fetchall()
+    found = [
         Result(
             task_id=task_id,
             plan_id=plan_id,
@@ -131,32 +163,47 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
             purpose,
             command_id,
             _,
-        ) in leases
-    ] + [
+        ) in rows
+    ]
+    return found, (rows[-1][-1], rows[-1][5]) if rows else after
+
+
+def _run_out(statement: str, after: _Key, limit: int) -> tuple[list[Result], _Key]:
+    """Tasks of which a clock has run out; which one, and what follows, is told under the locks."""
+    with cursor() as raw:
+        raw.execute(statement, [*after, limit], prepare=True)
+        rows = raw.fetchall()
+    found = [
         Result(
             task_id=task_id,
             plan_id=plan_id,
             fulfillment_id=fulfillment_id,
             node=node,
             element=element,
-            outcome=TIME_IS_UP if is_wait else _OVERDUE,
+            outcome=TIME_IS_UP,
         )
-        for task_id, plan_id, fulfillment_id, node, element, is_wait, _ in overdue
+        for task_id, plan_id, fulfillment_id, node, element, _ in rows
     ]
+    return found, (rows[-1][-1], rows[-1][0]) if rows else after
+
+
+_LOOKS: tuple[Callable[[_Key, int], tuple[list[Result], _Key]], ...] = (
+    _lost_leases,
+    *(partial(_run_out, statement) for statement in (_OVERDUE_REPORTS, _UNSTARTED, _UNCLOSED)),
+)
+
+
+def _settle(results: Sequence[Result]) -> None:
     if results:
         failpoints.reach("sweeping.before_settling")
         settle(results=results, actor=_ACTOR, still_true=_still_true)
 
 
 def _still_true(unit: Unit, results: Sequence[Result]) -> list[Result]:
+    """Leases that are still open; whether a time is still up is looked at with its task."""
     leases = [result.attempt_id for result in results if result.attempt_id is not None]
     unit.raw.execute(_STILL_OPEN, [leases], prepare=True)
     still_open = {row[0] for row in unit.raw.fetchall()}
-    unit.raw.execute(_STILL_OVERDUE, [[result.task_id for result in results]], prepare=True)
-    overdue = {row[0] for row in unit.raw.fetchall()}
     return [
-        result
-        for result in results
-        if result.attempt_id in still_open
-        or (result.attempt_id is None and result.task_id in overdue)
+        result for result in results if result.attempt_id is None or result.attempt_id in still_open
     ]

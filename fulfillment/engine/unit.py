@@ -48,7 +48,7 @@ SELECT locked.*, fulfillment_now() FROM (
 ) locked
 """
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
-# A superseded plan leaves its locks to its successor.
+# A superseded plan leaves its locks, and clocks that stand still, to its successor.
 _LETS_GO = PLAN_TERMINAL - {PlanState.SUPERSEDED}
 _RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
 
@@ -103,6 +103,9 @@ class Unit:
     unstuck: set[int] = field(default_factory=set)
     """Plans that the detector had flagged, and that have moved in this unit."""
     touched_tasks: set[int] = field(default_factory=set)
+    clocked_plans: set[int] = field(default_factory=set)
+    clocked_tasks: set[int] = field(default_factory=set)
+    """Whose clocks have changed; most have none, and nothing is written for them."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
     _freed_tasks: set[int] = field(default_factory=set)
@@ -164,6 +167,9 @@ class Unit:
         if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
             self.letting_go.update(task.locks)
             self._freed_tasks.add(task.pk)
+        if task.stopped_by_id is not None and after in TASK_TERMINAL:
+            task.stopped_at = task.stopped_by_id = None  # What is over is not set going again.
+            self.clocked_tasks.add(task.pk)
         plan = self.plans[task.plan_id]
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
@@ -186,6 +192,9 @@ class Unit:
         before = str(plan.state)
         transition(plan)
         self.touched_plans.add(plan.pk)
+        if plan.stopped_by_id is not None and plan.state in _LETS_GO:
+            plan.stopped_at = plan.stopped_by_id = None
+            self.clocked_plans.add(plan.pk)
         if plan.is_locked and plan.state in _LETS_GO:
             self.letting_go.update(plan.locks or ())
             self._freed_plans.add(plan.pk)
@@ -364,6 +373,11 @@ class Unit:
                 (self.plans[pk], self._plan_states[pk])
                 for pk in sorted(self.touched_plans - new_plans)
             ],
+        )
+        flushing.write_clocks(
+            self.raw,
+            tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
+            plans=[self.plans[pk] for pk in sorted(self.clocked_plans)],
         )
         written, self.heard = events.wanted(self.raw, self.outbox)
         flushing.write_log(

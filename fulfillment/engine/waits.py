@@ -9,6 +9,7 @@ from typing import Any
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.nodes import Wait
 from fulfillment.definitions.outputs import output_faults
+from fulfillment.engine import standing
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.subjects import of_key, of_order, owner_of
@@ -48,8 +49,12 @@ def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
             unit.change_task(task, Task.conclude, cause="its time has come")
             return
         task.not_before = due
+        if node.stops_clock:
+            standing.stop(unit, plan=plan)
         unit.change_task(task, Task.begin_waiting, cause=f"until {due:%Y-%m-%d %H:%M:%S} UTC")
         return
+    if node.stops_clock:
+        standing.stop(unit, plan=plan)
     subject = _subject(unit, plan, task, wait)
     task.awaits = awaits(name=wait.name, subject=subject)
     task.not_before = unit.now + timedelta(seconds=wait.within_seconds)

@@ -31,6 +31,8 @@ class CaseCategory(enum.StrEnum):
     """It goes on being tried, but for longer than it should take."""
     STUCK = "STUCK"
     """Nothing has moved for too long."""
+    LATE = "LATE"
+    """A time that was set for it has passed; it goes on all the same."""
     POISON = "POISON"
     """The engine itself fails with it, or it takes its workers down."""
     JEOPARDY = "JEOPARDY"

@@ -12,7 +12,14 @@ from fulfillment.models.base import StatefulModel, states_constraint
 from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
-from fulfillment.states import PLAN_TERMINAL, TASK_SENDABLE, Cause, PlanState, TaskState
+from fulfillment.states import (
+    PLAN_TERMINAL,
+    TASK_SENDABLE,
+    TASK_TIMED,
+    Cause,
+    PlanState,
+    TaskState,
+)
 
 # Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
 _OPEN_AFTER_DISPATCH = [
@@ -114,6 +121,25 @@ class Plan(StatefulModel):
     )
     stuck_at = models.DateTimeField(null=True, blank=True)
     stuck_reason = models.TextField(blank=True, default="")
+    finish_by = models.DateTimeField(
+        null=True, blank=True, help_text="Its deadline; a person is told when that passes."
+    )
+    late_since = models.DateTimeField(
+        null=True, blank=True, help_text="Its deadline has passed, and a person was told."
+    )
+    stopped_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when its deadline stands still."
+    )
+    stopped_by = models.ForeignKey(
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        help_text="The hold that stops it; empty: a wait for the customer.",
+    )
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -159,6 +185,19 @@ class Plan(StatefulModel):
                 condition=~models.Q(state__in=sorted(PLAN_TERMINAL))
                 & models.Q(stuck_at__isnull=True),
                 name="plan_patience",
+            ),
+            # The sweeper: plans whose deadline has passed.
+            models.Index(
+                fields=["finish_by"],
+                condition=models.Q(finish_by__isnull=False, stopped_at__isnull=True)
+                & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_deadline",
+            ),
+            # A released hold: the deadlines that it has stopped.
+            models.Index(
+                fields=["stopped_by"],
+                condition=models.Q(stopped_by__isnull=False),
+                name="plan_stopped",
             ),
         ]
 
@@ -271,6 +310,42 @@ class Task(StatefulModel):
         db_default="",
         help_text="The lock that a claim has met; until then it is out of the way.",
     )
+    start_by = models.DateTimeField(
+        null=True, blank=True, help_text="By when its first send has to begin."
+    )
+    close_by = models.DateTimeField(
+        null=True, blank=True, help_text="By when it has to end, however often it is tried."
+    )
+    late_since = models.DateTimeField(
+        null=True, blank=True, help_text="It should have ended by then; what follows has begun."
+    )
+    stopped_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when these clocks stand still."
+    )
+    stopped_by = models.ForeignKey(
+        Hold,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
+        help_text="The hold that stops them.",
+    )
+    report_by = models.DateTimeField(
+        null=True, blank=True, help_text="By when its last send has to have a result."
+    )
+    heard_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When its last send was alive last, by the target system's clock if it tells.",
+    )
+    progress = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="How far the target system came, by its own account; told to it with the next "
+        "send.",
+    )
     outputs = models.JSONField(null=True, blank=True)
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
@@ -346,6 +421,29 @@ class Task(StatefulModel):
                 fields=["not_before"],
                 condition=models.Q(state=TaskState.ACCEPTED),
                 name="task_report_due",
+            ),
+            # The sweeper: what should have been sent, or have ended, by now.
+            models.Index(
+                fields=["start_by"],
+                condition=models.Q(
+                    state__in=sorted(TASK_SENDABLE),
+                    start_by__isnull=False,
+                    stopped_at__isnull=True,
+                ),
+                name="task_start_due",
+            ),
+            models.Index(
+                fields=["close_by"],
+                condition=models.Q(
+                    state__in=sorted(TASK_TIMED), close_by__isnull=False, stopped_at__isnull=True
+                ),
+                name="task_close_due",
+            ),
+            # A released hold: the clocks that it has stopped.
+            models.Index(
+                fields=["stopped_by"],
+                condition=models.Q(stopped_by__isnull=False),
+                name="task_stopped",
             ),
         ]
 

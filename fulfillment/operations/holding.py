@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fulfillment.engine import hints, holds
+from fulfillment.engine import hints, holds, standing
 from fulfillment.engine.database import allocate, cursor
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import GateBusy, HoldUnknown, HoldWouldBeOver, NothingToHold
@@ -131,8 +131,13 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     if hold is None:
         raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
     fulfillment_id = fulfillment_of(hold=hold)
+    stops = hold.clock_policy == ClockPolicy.STOP and hold.released_at is None
+    if stops and fulfillment_id is None:
+        standing.note_all(hold=hold)
 
     def work(unit: Unit) -> bool:
+        if stops and fulfillment_id is not None:
+            standing.note(unit, hold=hold)
         holds.close_gate(unit.raw)
         changed = Hold.objects.filter(pk=hold_id, released_at=None).update(
             released_at=unit.now, released_by=actor[:150], release_reason=reason
@@ -151,6 +156,8 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
         return bool(changed)
 
     released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
+    if stops:
+        standing.set_all_going()
     targets = holds.unpark()
     if hold.scope == HoldScope.TARGET:
         targets.add(hold.subject.partition(":")[2])

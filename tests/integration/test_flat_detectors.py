@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection
 
-from fulfillment import stuck
-from fulfillment.engine import scanning, sweeping
+from fulfillment import operations, stuck
+from fulfillment.engine import scanning, standing, sweeping
 from fulfillment.engine.database import cursor, pin_plans
-from fulfillment.models import FalloutCase, Fulfillment, ManualTask, Plan, Task
+from fulfillment.models import (
+    ClockPolicy,
+    FalloutCase,
+    Fulfillment,
+    Hold,
+    HoldScope,
+    ManualTask,
+    Plan,
+    Task,
+)
 from tests import desk
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems
@@ -33,6 +43,11 @@ LOOKS = {
     "leases": (sweeping._LOST_LEASES, ["-infinity", 0, 500]),
     "decisions": (sweeping._UNDECIDED, [500]),
     "selection": (scanning._DUE, [100]),
+    "starts": (sweeping._UNSTARTED, ["-infinity", 0, 500]),
+    "ends": (sweeping._UNCLOSED, ["-infinity", 0, 500]),
+    "deadlines": (sweeping._LATE_PLANS, [500]),
+    "tasks left standing": (standing._LEFT[0], [200]),
+    "plans left standing": (standing._LEFT[1], [200]),
 }
 
 
@@ -50,6 +65,45 @@ def many_who_wait(committed_db: str, systems: ScriptedSystems) -> None:
         desk.order(desk.item(name))
     desk.finish()
     multiply(COPIES)
+    tidy_up()
+
+
+@pytest.fixture
+def many_with_clocks(committed_db: str, systems: ScriptedSystems) -> None:
+    """Commands that have time left: unsent, accepted, and with clocks that a hold stops."""
+    desk.target("alpha", asynchronous=True)
+    timeouts = {
+        "schedule_to_start": "P9D",
+        "schedule_to_close": "P90D",
+        "heartbeat": "P9D",
+        "callback": "P30D",
+    }
+    systems.sends["one"] = [desk.accepted()]
+    deadline = {"within": "P90D"}
+    desk.workflow({"one": desk.task(timeouts=timeouts)}, offering="timed", deadline=deadline)
+    desk.order(desk.item("timed"))
+    desk.drain()
+    desk.order(desk.item("timed"))
+    desk.order(desk.item("timed"), customer_id="C-9")
+    hold = operations.place_hold(
+        scope=HoldScope.CUSTOMER,
+        name="C-9",
+        reason="x",
+        actor="ann",
+        clock_policy=ClockPolicy.STOP,
+        patience=timedelta(0),
+    )
+    standing.note_all(hold=Hold.objects.get(pk=hold.hold_id))
+    assert set(Task.objects.values_list("state", "stopped_by")) == {
+        ("ACCEPTED", None),
+        ("READY", None),
+        ("READY", hold.hold_id),
+    }
+    multiply(COPIES)
+    tidy_up()
+
+
+def tidy_up() -> None:
     database = str(connection.settings_dict["NAME"])
     with psycopg.connect(_with_database(OWNER_URL, database), autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE")
@@ -61,7 +115,7 @@ def multiply(copies: int) -> None:
     with cursor() as raw:
         tops = {}
         for model in (Fulfillment, Plan, Task, ManualTask):
-            raw.execute(f"SELECT max(id) FROM {model._meta.db_table}")
+            raw.execute(f"SELECT coalesce(max(id), 0) FROM {model._meta.db_table}")
             ((tops[model],),) = raw.fetchall()
         for model, top in tops.items():
             names = [field.attname for field in model._meta.concrete_fields]
@@ -88,6 +142,17 @@ def test_whoever_waits_in_time_is_not_even_looked_at() -> None:
     assert stuck._look(1_000_000) == (3 * COPIES + 3, 0)  # who decides had been asked until when
     assert stuck.detect_stuck() == 0
     assert not FalloutCase.objects.exists()
+    nothing_else_is_read()
+
+
+@pytest.mark.usefixtures("many_with_clocks")
+def test_clocks_that_have_not_run_out_are_not_even_looked_at() -> None:
+    desk.advance(600)
+    nothing_else_is_read()
+    assert (sweeping.sweep(), standing.set_all_going()) == (0, 0)
+
+
+def nothing_else_is_read() -> None:
     for pinned in (False, True):
         if pinned:
             pin_plans()

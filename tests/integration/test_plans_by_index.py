@@ -44,7 +44,11 @@ def test_a_worker_plans_each_statement_once_and_by_index(
     """Also while the tables are small, when reading them through would look cheaper."""
     desk.target("alpha", sender_slots=2, breaker_failures=3, accepted_holds_slot=True)
     desk.target("beta", rate_per_second=1000.0, rate_burst=100, reconcile_after=timedelta(0))
-    desk.workflow({"one": desk.task(), "two": desk.task("beta", after=["one"])})
+    timeouts = {"schedule_to_start": "PT1H", "schedule_to_close": "PT1H", "heartbeat": "PT1M"}
+    desk.workflow(
+        {"one": desk.task(timeouts=timeouts), "two": desk.task("beta", after=["one"])},
+        deadline={"within": "P1D"},
+    )
     systems.sends["two"] = [desk.unknown()]
     desk.submit_all(*[desk.request(customer_id=f"C-{n}") for n in range(5)])
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-0", reason="x", actor="ann")

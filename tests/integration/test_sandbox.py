@@ -459,6 +459,37 @@ def test_a_lost_callback_leaves_only_the_status_query(sandbox: Sandbox, receiver
     assert receiver.events == []
 
 
+def test_work_in_steps_is_reported_and_goes_on_after_a_death(
+    sandbox: Sandbox, receiver: Receiver
+) -> None:
+    step = {"steps": 4, "latency_ms": 20}
+    sandbox.script(
+        misbehaving("stepwise", match={"attempt": 1}, dies_after=2, **step),
+        misbehaving("stepwise", **step),
+    )
+    sandbox.send("data-platform", callback_url=receiver.url)
+    until(lambda: len(receiver.events) == 2)
+    assert [event["progress"] for event in receiver.events] == [
+        {"step": 1, "of": 4},
+        {"step": 2, "of": 4},
+    ]
+    # It has died: nobody knows of the key any longer, and nothing has been done.
+    until(lambda: sandbox.query("data-platform").kind is OutcomeKind.NOT_FOUND)
+    assert sandbox.executions() == []
+    told = receiver.events[-1]["progress"]
+    again = sandbox.send("data-platform", callback_url=receiver.url, attempt=2, resume_from=told)
+    assert again.kind is OutcomeKind.ACCEPTED
+    until(lambda: len(receiver.events) == 4)
+    assert [event["status"] for event in receiver.events[2:]] == ["in_progress", "succeeded"]
+    assert receiver.events[2]["progress"] == {"step": 3, "of": 4}
+    assert len(sandbox.executions()) == 1
+    requests = sandbox.get(f"/ledger/requests?key={key('k')}")["requests"]
+    assert [row["behaviour"] for row in requests if row["method"] == "POST"] == [
+        "stepwise",
+        "stepwise from 3",
+    ]
+
+
 @pytest.mark.parametrize(
     ("match", "applies"),
     [
@@ -527,6 +558,7 @@ def test_behaviours_can_be_withdrawn(sandbox: Sandbox) -> None:
         ([{"behaviour": {"kind": "explode"}}], "0.behaviour.kind"),
         ([{"behaviour": {"kind": "latency", "effect": True}}], "effect"),
         ([{"behaviour": {"kind": "latency", "latency": 3}}], "0.behaviour.latency"),
+        ([{"behaviour": {"kind": "hang", "dies_after": 1}}], "dies_after"),
         ([{"match": {"tarket": "crm"}, "behaviour": {"kind": "hang"}}], "0.match.tarket"),
         ([{"times": 0, "behaviour": {"kind": "hang"}}], "0.times"),
     ],
@@ -552,6 +584,13 @@ def test_a_faulty_script_is_refused_and_the_old_one_stays(
         ("/crm/do", {"Idempotency-Key": "k"}, b"[]", 400, "body_not_an_object"),
         ("/crm/do", {"Idempotency-Key": "k"}, b"{", 400, "body_not_json"),
         ("/crm/do", {"Idempotency-Key": "k", "X-Attempt": "x"}, b"{}", 400, "attempt_invalid"),
+        (
+            "/crm/do",
+            {"Idempotency-Key": "k", "X-Resume-From": "[]"},
+            b"{}",
+            400,
+            "resume_from_invalid",
+        ),
         ("/crm/do", {"Idempotency-Key": "k"}, b" " * 2_000_000, 413, "body_too_large"),
         ("/crm", {"Idempotency-Key": "k"}, b"{}", 404, "no_such_endpoint"),
     ],

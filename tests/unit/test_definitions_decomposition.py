@@ -11,6 +11,7 @@ from fulfillment.definitions import decomposition
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.loading import load_workflow, parse_workflow
+from fulfillment.definitions.nodes import Clocks
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid
 
@@ -76,6 +77,15 @@ def test_a_node_carries_everything_that_its_template_says() -> None:
     assert (second.retry.initial_interval_seconds, second.retry.backoff_coefficient) == (0.5, 1.5)
     assert second.retry.non_retryable == ("E-1",)
     assert (second.call_timeout_seconds, second.callback_timeout_seconds) == (1, 300)
+    assert second.clocks == Clocks(
+        start_to_close_seconds=600,
+        schedule_to_start_seconds=3600,
+        schedule_to_close_seconds=21600,
+        heartbeat_seconds=30,
+        when_sent="retry",
+        when_unsent="cancel",
+    )
+    assert nodes["first"].clocks is None
     assert second.compensation is not None
     assert (second.compensation.target, second.compensation.action) == ("logistics", "demolish")
     assert nodes["first"].compensation is None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -623,6 +624,8 @@ def test_a_query_asks_for_the_key(serve: Callable[..., Peer]) -> None:
         (200, b'{"status":"accepted"}', OutcomeKind.ACCEPTED, ""),
         (200, b'{"status":"rejected","error":{"code":"x"}}', OutcomeKind.REJECTED, "x"),
         (200, b'{"status":"failed","error":{"code":"x"}}', OutcomeKind.FAILED, "x"),
+        (200, b'{"status":"in_progress"}', OutcomeKind.ACCEPTED, ""),
+        (200, b'{"status":"accepted","progress":[]}', OutcomeKind.UNKNOWN, "garbage_body"),
         (200, b"<html>", OutcomeKind.UNKNOWN, "garbage_body"),
         (404, error("not_found"), OutcomeKind.NOT_FOUND, "not_found"),
         (404, b"<html>Not found</html>", OutcomeKind.UNKNOWN, "unexpected_status"),
@@ -641,6 +644,28 @@ def test_what_the_answer_to_a_query_means(
 ) -> None:
     outcome = outcome_of_query(answer=Answer(status=status, body=body), now=NOW)
     assert (outcome.kind, outcome.code) == (kind, code)
+
+
+@pytest.mark.parametrize(
+    ("length", "kind"), [(3994, OutcomeKind.ACCEPTED), (3995, OutcomeKind.UNKNOWN)]
+)
+def test_a_progress_has_to_fit_into_a_header(length: int, kind: OutcomeKind) -> None:
+    body = json.dumps({"status": "accepted", "progress": {"a": "x" * (length - 2)}}).encode()
+    outcome = outcome_of_query(answer=Answer(status=200, body=body), now=NOW)
+    assert outcome.kind is kind
+
+
+def test_where_to_go_on_is_told_beside_the_payload(serve: Callable[..., Peer]) -> None:
+    peer = serve(always(answer()))
+    resumes = {"step": 3, "where": "Zürich", "share": "100 %"}
+    door = adapter(peer.port)
+    door.send(command=command(resume_from=resumes))
+    door.send(command=command())
+    first, second = (request.partition(b"\r\n\r\n") for request in peer.requests)
+    (header,) = [line for line in first[0].decode().split("\r\n") if line.startswith("X-Resume")]
+    assert json.loads(unquote(header.removeprefix("X-Resume-From: "))) == resumes
+    assert b"X-Resume-From" not in second[0]
+    assert first[2] == second[2]
 
 
 def test_a_target_without_a_status_query_is_not_asked(serve: Callable[..., Peer]) -> None:

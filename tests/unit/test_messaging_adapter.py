@@ -166,6 +166,13 @@ def test_a_command_is_one_persistent_message_with_all_that_its_reader_needs(
     }
 
 
+def test_where_to_go_on_is_told_beside_the_body(broker: Broker) -> None:
+    adapter(broker.url).send(command=command(resume_from={"step": 3, "where": "Zürich"}))
+    (message,) = broker.pushed
+    assert json.loads(message["headers"]["resume_from"]) == {"step": 3, "where": "Zürich"}
+    assert "step" not in json.loads(base64.b64decode(message["body"]))
+
+
 def test_threads_share_the_connections(broker: Broker) -> None:
     shared = adapter(broker.url, pool_size=2)
     with ThreadPoolExecutor(8) as threads:

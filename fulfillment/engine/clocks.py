@@ -1,0 +1,220 @@
+"""The clocks of a task: set when it may be sent, when it is sent, and when it is heard of (§13).
+
+`not_before` says when the engine looks at an accepted task next; `start_by` and `close_by` run
+beside it, for tasks whose template sets them. Whatever begins anew has fresh clocks. What follows
+when one of them runs out is in `timing_out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.definitions.clocks import WhenSent, WhenUnsent
+from fulfillment.definitions.nodes import Clocks, Node
+from fulfillment.engine.unit import Unit
+from fulfillment.models import Task
+from fulfillment.states import TASK_SENDABLE, TASK_TERMINAL, TaskState
+
+TIME_IS_UP = Outcome(
+    kind=OutcomeKind.UNKNOWN, code="time_is_up", message="The time that it waited for has come."
+)
+"""Told by identity: no code that a target sends can pass for one of ours."""
+REPORT_OVERDUE = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="report_overdue",
+    message="The target system accepted the command and did not report in time.",
+)
+HEARTBEAT_MISSED = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="heartbeat_missed",
+    message="The target system was at work and has given no sign of life in time.",
+)
+TOOK_TOO_LONG = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="took_too_long",
+    message="The target system has taken longer from the send to the result than it may.",
+)
+TIMED_OUT = Outcome(
+    kind=OutcomeKind.UNKNOWN,
+    code="timed_out",
+    message="The time for all attempts together is up.",
+)
+_OURS = (REPORT_OVERDUE, HEARTBEAT_MISSED, TOOK_TOO_LONG, TIMED_OUT)
+_OF_A_CALL = "timeout"
+"""The code with which adapters say that a call's deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long each of a task's clocks runs, and what follows; None never runs out."""
+
+    call: timedelta
+    callback: timedelta
+    start_to_close: timedelta | None
+    schedule_to_start: timedelta | None
+    schedule_to_close: timedelta | None
+    heartbeat: timedelta | None
+    when_sent: WhenSent
+    when_unsent: WhenUnsent
+
+
+def of(*, task: Task, node: Node) -> Limits:
+    """The limits of a task as they are now; everything that runs or compares asks here."""
+    return _limits(node.call_timeout_seconds, node.callback_timeout_seconds, node.clocks)
+
+
+@lru_cache(maxsize=1024)
+def _limits(call: float, callback: float, clocks: Clocks | None) -> Limits:
+    clocks = clocks or Clocks()
+
+    def duration(seconds: float | None) -> timedelta | None:
+        return None if seconds is None else timedelta(seconds=seconds)
+
+    return Limits(
+        call=timedelta(seconds=call),
+        callback=timedelta(seconds=callback),
+        start_to_close=duration(clocks.start_to_close_seconds),
+        schedule_to_start=duration(clocks.schedule_to_start_seconds),
+        schedule_to_close=duration(clocks.schedule_to_close_seconds),
+        heartbeat=duration(clocks.heartbeat_seconds),
+        when_sent=WhenSent(clocks.when_sent),
+        when_unsent=WhenUnsent(clocks.when_unsent),
+    )
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+def begin(unit: Unit, *, task: Task, node: Node, resumes: bool = False) -> None:
+    """Fresh clocks: it may be sent from `not_before` on, or from the opening of its window.
+
+    `resumes`: what its target system has told of its progress still stands.
+    """
+    limits = of(task=task, node=node)
+    _set(
+        unit,
+        task,
+        start_by=_after(task.not_before, limits.schedule_to_start),
+        close_by=_after(task.not_before, limits.schedule_to_close),
+        late_since=None,
+        stopped_at=None,
+        stopped_by_id=None,
+        report_by=None,
+        heard_at=None,
+        progress=task.progress if resumes else None,
+    )
+
+
+def sent(unit: Unit, *, task: Task, node: Node, at: datetime) -> None:
+    """It is being sent: what is timed from the send on is timed anew."""
+    limits = of(task=task, node=node)
+    _set(
+        unit,
+        task,
+        start_by=None,
+        report_by=_after(at, limits.start_to_close),
+        heard_at=None,
+    )
+
+
+def accepted(unit: Unit, *, task: Task, node: Node) -> None:
+    """Its target system is at work: when it has to have reported, or to give a sign of life.
+
+    A target system that was asked, and is still at work, has as long as after any acceptance.
+    """
+    limits = of(task=task, node=node)
+    end = unit.now + limits.callback
+    if task.report_by is not None and task.report_by > unit.now:
+        end = min(end, task.report_by)
+    if limits.start_to_close or limits.heartbeat:
+        _set(unit, task, report_by=end)
+    task.not_before = min(end, _after(unit.now, limits.heartbeat) or end)
+
+
+def heard(
+    unit: Unit,
+    *,
+    task: Task,
+    node: Node,
+    progress: Mapping[str, Any] | None,
+    occurred_at: datetime | None,
+) -> bool:
+    """A sign of life of its last send; False when a later one has been heard before.
+
+    No change of state. `occurred_at` is by the target system's own clock; without it, what comes
+    later counts as later.
+    """
+    if task.state in TASK_TERMINAL:
+        return False
+    if occurred_at is not None and task.heard_at is not None and occurred_at <= task.heard_at:
+        return False
+    heartbeat = of(task=task, node=node).heartbeat
+    _set(
+        unit,
+        task,
+        heard_at=occurred_at or unit.now,
+        progress=task.progress if progress is None else dict(progress),
+    )
+    if heartbeat is not None and task.state == TaskState.ACCEPTED:
+        end = task.report_by or task.changed_at + of(task=task, node=node).callback
+        task.not_before = min(end, unit.now + heartbeat)
+        unit.touched_tasks.add(task.pk)
+    return True
+
+
+def _after(at: datetime, limit: timedelta | None) -> datetime | None:
+    return None if limit is None else at + limit
+
+
+def _set(unit: Unit, task: Task, **values: Any) -> None:
+    """Most tasks have none of these, and nothing is written for them."""
+    for name, value in values.items():
+        if getattr(task, name) != value:
+            setattr(task, name, value)
+            unit.clocked_tasks.add(task.pk)
+
+
+# --- running out -------------------------------------------------------------------------------
+
+
+def is_timeout(outcome: Outcome) -> bool:
+    """Whether an outcome is unknown because a time was up, and for no other reason."""
+    return any(outcome is one for one in _OURS) or (
+        outcome.kind is OutcomeKind.UNKNOWN and outcome.code == _OF_A_CALL
+    )
+
+
+def missed(*, task: Task, node: Node) -> Outcome:
+    """What an accepted task has missed, whose `not_before` has passed."""
+    limits = of(task=task, node=node)
+    if task.report_by is not None and task.not_before < task.report_by:
+        return HEARTBEAT_MISSED
+    # Since its acceptance nothing else has changed its state.
+    if limits.start_to_close and task.not_before < task.changed_at + limits.callback:
+        return TOOK_TOO_LONG
+    return REPORT_OVERDUE
+
+
+def closing_is_due(task: Task, *, now: datetime) -> bool:
+    return task.close_by is not None and task.stopped_at is None and task.close_by <= now
+
+
+def starting_is_due(task: Task, *, now: datetime) -> bool:
+    return (
+        task.start_by is not None
+        and task.stopped_at is None
+        and task.start_by <= now
+        and task.state in TASK_SENDABLE
+    )
+
+
+def gives_up(*, task: Task, node: Node, now: datetime) -> bool:
+    """Whether it is not sent again, now that nothing has happened for certain: its time is up."""
+    if of(task=task, node=node).when_unsent is not WhenUnsent.CANCEL:
+        return False
+    return task.late_since is not None or closing_is_due(task, now=now)
