@@ -237,6 +237,7 @@ def test_an_order_that_can_t_be_planned_fails_alone(systems: ScriptedSystems) ->
     changed = WorkflowVersion.objects.get(name="inner")
     changed.pk, changed.version = None, 2
     changed.document = {**changed.document, "subprocess": None}
+    changed.written = json.dumps(changed.document)
     changed.save(force_insert=True)
     mixed = desk.request(desk.item("thing"), desk.item("part", item_id="2"))
     answers = desk.submit_all(desk.request(), mixed, desk.request())
