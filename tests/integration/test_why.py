@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations, stuck
@@ -378,20 +378,22 @@ def test_it_costs_the_same_for_many_tasks(systems: ScriptedSystems) -> None:
     scanning.scan()
 
 
-def test_a_case_of_a_stuck_order_says_the_same(systems: ScriptedSystems) -> None:
+@pytest.mark.parametrize("name", EVERY_WAIT)
+def test_a_case_of_a_stuck_order_says_the_same(systems: ScriptedSystems, name: str) -> None:
     """Whatever it waits for: `why`, and then what to do about it."""
-    for name, (prepare, cause) in EVERY_WAIT.items():
-        with transaction.atomic():
-            order = prepare()
-            Plan.objects.filter(fulfillment_id=order.fulfillment_id).update(
-                stuck_at=desk.now(), stuck_reason="Nothing has happened for long."
-            )
-            stuck.detect_stuck()
-            told = why_of(order)
-            cases = FalloutCase.objects.filter(fulfillment_id=order.fulfillment_id)
-            for case in cases.filter(category="STUCK", subject=f"plan:{desk.plan_of(order).pk}"):
-                assert case.explanation.startswith(told.sentence), name
-                assert case.facts["cause"] == told.cause, name
-            assert cases.exists() or cause in (Cause.HOLD,), name
-            transaction.set_rollback(True)
-        desk.fresh_systems()
+    prepare, cause = EVERY_WAIT[name]
+    order = prepare()
+    Plan.objects.filter(fulfillment_id=order.fulfillment_id).update(
+        stuck_at=desk.now(), stuck_reason="Nothing has happened for long."
+    )
+    stuck.detect_stuck()
+    told = why_of(order)
+    cases = FalloutCase.objects.filter(fulfillment_id=order.fulfillment_id)
+    if name == "held, met by a claim":
+        assert not cases.exists()  # Whoever holds it has said why.
+        return
+    if cause is not Cause.REPAIR:
+        case = cases.get(subject=f"plan:{desk.plan_of(order).pk}")
+        assert case.explanation.startswith(told.sentence)
+        assert case.facts["cause"] == told.cause
+    assert cases.exists()
