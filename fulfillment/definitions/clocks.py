@@ -9,10 +9,21 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from fulfillment.definitions.closed import Closed
-from fulfillment.definitions.durations import Duration, format_duration
+from fulfillment.definitions.durations import Duration, format_duration, validated_duration
 
+CLOCKS = (
+    "call",
+    "callback",
+    "start_to_close",
+    "schedule_to_start",
+    "schedule_to_close",
+    "heartbeat",
+)
 Report = Callable[[str, str, str], None]
 
 
@@ -36,21 +47,47 @@ class WhenUnsent(enum.StrEnum):
     """It is given up: its fallback is taken, or it fails."""
 
 
+def _validated(value: Any) -> timedelta | str:
+    return value if is_computed(value) else validated_duration(value)
+
+
+def is_computed(value: Any) -> bool:
+    """Whether a time is a mapping that is evaluated while the order runs."""
+    return isinstance(value, str) and value.startswith("${")
+
+
+Time = Annotated[
+    timedelta | str,
+    BeforeValidator(_validated),
+    PlainSerializer(
+        lambda value: value if isinstance(value, str) else format_duration(value), return_type=str
+    ),
+    WithJsonSchema({"type": "string", "examples": ["PT30S", "${plan.in_jeopardy ? 10 : 30}"]}),
+]
+"""A duration, or a mapping whose value is one: ISO 8601 text, or a number of seconds."""
+
+
 class TimeoutSpec(Closed):
-    call: Duration = timedelta(seconds=10)
+    call: Time = timedelta(seconds=10)
     """Total deadline of one call, from connect to the last byte."""
-    callback: Duration = timedelta(minutes=5)
+    callback: Time = timedelta(minutes=5)
     """How long a task that the target accepted may wait for its report."""
-    start_to_close: Duration | None = None
+    start_to_close: Time | None = None
     """From a send to its result, the call and the report together; anew for each send."""
-    schedule_to_start: Duration | None = None
+    schedule_to_start: Time | None = None
     """From when it may be sent to its first send."""
-    schedule_to_close: Duration | None = None
+    schedule_to_close: Time | None = None
     """From when it may be sent to its end, over all attempts."""
-    heartbeat: Duration | None = None
+    heartbeat: Time | None = None
     """Between two signs of life of a task that the target accepted."""
     when_sent: WhenSent = WhenSent.RESOLVE
     when_unsent: WhenUnsent = WhenUnsent.ESCALATE
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """Those that are evaluated while the order runs, by name."""
+        found = {name: getattr(self, name) for name in CLOCKS}
+        return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 class DeadlineSpec(Closed):
@@ -82,7 +119,8 @@ def check_timeouts(path: str, timeouts: TimeoutSpec, report: Report) -> None:
     """Clocks that contradict each other, and an action that nothing would ever lead to."""
     for longer, shorter in _NEVER_SHORTER:
         outer, inner = getattr(timeouts, longer), getattr(timeouts, shorter)
-        if outer is not None and inner is not None and outer < inner:
+        known = isinstance(outer, timedelta) and isinstance(inner, timedelta)
+        if known and outer < inner:
             message = (
                 f"{longer} ({format_duration(outer)}) is shorter than {shorter} "
                 f"({format_duration(inner)}); make it at least as long."

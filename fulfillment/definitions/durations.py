@@ -55,7 +55,8 @@ def plain_seconds(duration: timedelta) -> float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _validated(value: Any) -> timedelta:
+def validated_duration(value: Any) -> timedelta:
+    """A duration as it stands in a template. Raises ValueError."""
     if isinstance(value, timedelta):
         return value
     return parse_duration(value if isinstance(value, str) else repr(value))
@@ -63,7 +64,7 @@ def _validated(value: Any) -> timedelta:
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_validated),
+    BeforeValidator(validated_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema(
         {

@@ -40,6 +40,9 @@ from fulfillment.definitions.steps import (
 )
 from fulfillment.definitions.steps import Rule as RuleSpec
 
+_CALL, _CALLBACK = 10, 300
+"""Seconds, of those that are computed; what they come to goes before."""
+
 
 def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
     match task:
@@ -77,8 +80,8 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "input": task.input,
         "irreversible": task.irreversible,
         "retry": _retry(definition.retry_policy(task)),
-        "call_timeout_seconds": plain_seconds(task.timeouts.call),
-        "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
+        "call_timeout_seconds": _seconds(task.timeouts.call) or _CALL,
+        "callback_timeout_seconds": _seconds(task.timeouts.callback) or _CALLBACK,
         "clocks": _clocks(task.timeouts),
         "locks": locks_of(task.locks),
         "window": None if task.window is None else window_document(task.window.window()),
@@ -96,17 +99,19 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
     }
 
 
-def _clocks(timeouts: TimeoutSpec) -> Clocks | None:
-    def seconds(duration: timedelta | None) -> float | None:
-        return None if duration is None else plain_seconds(duration)
+def _seconds(time: timedelta | str | None) -> float | None:
+    return plain_seconds(time) if isinstance(time, timedelta) else None
 
+
+def _clocks(timeouts: TimeoutSpec) -> Clocks | None:
     found = Clocks(
-        start_to_close_seconds=seconds(timeouts.start_to_close),
-        schedule_to_start_seconds=seconds(timeouts.schedule_to_start),
-        schedule_to_close_seconds=seconds(timeouts.schedule_to_close),
-        heartbeat_seconds=seconds(timeouts.heartbeat),
+        start_to_close_seconds=_seconds(timeouts.start_to_close),
+        schedule_to_start_seconds=_seconds(timeouts.schedule_to_start),
+        schedule_to_close_seconds=_seconds(timeouts.schedule_to_close),
+        heartbeat_seconds=_seconds(timeouts.heartbeat),
         when_sent=timeouts.when_sent.value,
         when_unsent=timeouts.when_unsent.value,
+        computed=tuple(timeouts.computed.items()),
     )
     return None if found == Clocks() else found
 

@@ -88,6 +88,8 @@ class Clocks:
     heartbeat_seconds: float | None = None
     when_sent: str = "resolve"
     when_unsent: str = "escalate"
+    computed: tuple[tuple[str, str], ...] = ()
+    """(clock, mapping text) of those that are evaluated while the order runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +307,13 @@ def _listed(value: Any) -> Any:
     return [_listed(member) for member in value] if isinstance(value, list | tuple) else value
 
 
+def _clocks(document: Mapping[str, Any] | None) -> Clocks | None:
+    if document is None:
+        return None
+    computed = tuple((name, text) for name, text in document.get("computed", ()))
+    return Clocks(**{**document, "computed": computed})
+
+
 def node_from_document(document: Mapping[str, Any]) -> Node:
     """Also of a document that an older release wrote: what it does not name has its default."""
 
@@ -320,7 +329,7 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "items": tuple(document["items"]),
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
-            "clocks": made("clocks", Clocks),
+            "clocks": _clocks(document.get("clocks")),
             "compensation": made("compensation", Compensation),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
             "fallbacks": tuple(

@@ -193,6 +193,8 @@ def _check_reading(
     match task:
         case CommandSpec():
             inside.check_mapping(task.input, f"{path}.input")
+            for clock, text in task.timeouts.computed.items():
+                inside.check_mapping(text, f"{path}.timeouts.{clock}")
             for position, lock in enumerate(task.locks):
                 inside.check_mapping(lock.key, f"{path}.locks[{position}].key")
             for position, other in enumerate(task.fallback):

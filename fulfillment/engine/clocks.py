@@ -8,16 +8,20 @@ when one of them runs out is in `timing_out`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent
+from fulfillment.definitions.durations import LONGEST, parse_duration, plain_seconds
 from fulfillment.definitions.nodes import Clocks, Node
+from fulfillment.engine import graphs
+from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.models import Task
+from fulfillment.errors import ValueUnavailable
+from fulfillment.models import Plan, Task
 from fulfillment.states import TASK_SENDABLE, TASK_TERMINAL, TaskState
 
 TIME_IS_UP = Outcome(
@@ -49,6 +53,12 @@ _OF_A_CALL = "timeout"
 """The code with which adapters say that a call's deadline has passed."""
 
 
+class ClockUnusable(ValueUnavailable):
+    """A clock that is computed comes to no duration."""
+
+    code = "fulfillment.clock_unusable"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How long each of a task's clocks runs, and what follows; None never runs out."""
@@ -65,7 +75,13 @@ class Limits:
 
 def of(*, task: Task, node: Node) -> Limits:
     """The limits of a task as they are now; everything that runs or compares asks here."""
-    return _limits(node.call_timeout_seconds, node.callback_timeout_seconds, node.clocks)
+    found = _limits(node.call_timeout_seconds, node.callback_timeout_seconds, node.clocks)
+    if task.limits:
+        computed: dict[str, Any] = {
+            name: timedelta(seconds=value) for name, value in task.limits.items()
+        }
+        return replace(found, **computed)
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -93,8 +109,10 @@ def _limits(call: float, callback: float, clocks: Clocks | None) -> Limits:
 def begin(unit: Unit, *, task: Task, node: Node, resumes: bool = False) -> None:
     """Fresh clocks: it may be sent from `not_before` on, or from the opening of its window.
 
-    `resumes`: what its target system has told of its progress still stands.
+    `resumes`: what its target system has told of its progress still stands. Raises
+    ValueUnavailable when a clock can't be computed that never has been before.
     """
+    _compute(unit, task, node)
     limits = of(task=task, node=node)
     _set(
         unit,
@@ -108,6 +126,56 @@ def begin(unit: Unit, *, task: Task, node: Node, resumes: bool = False) -> None:
         heard_at=None,
         progress=task.progress if resumes else None,
     )
+
+
+def renew(unit: Unit, *, plan: Plan) -> None:
+    """Compute the clocks of what is open anew: the plan has come into jeopardy, or out of it."""
+    for task in list(unit.tasks.values()):
+        if task.plan_id != plan.pk or task.state in TASK_TERMINAL or not task.limits:
+            continue
+        node = graphs.routed(plan.graph_id, task.node, task.route)
+        before = of(task=task, node=node)
+        _compute(unit, task, node)
+        after = of(task=task, node=node)
+        _set(
+            unit,
+            task,
+            start_by=_moved(task.start_by, before.schedule_to_start, after.schedule_to_start),
+            close_by=_moved(task.close_by, before.schedule_to_close, after.schedule_to_close),
+        )
+
+
+def _moved(
+    at: datetime | None, before: timedelta | None, after: timedelta | None
+) -> datetime | None:
+    return None if at is None or before is None or after is None else at - before + after
+
+
+def _compute(unit: Unit, task: Task, node: Node) -> None:
+    """What a clock comes to that can't be computed any more is what it was."""
+    if node.clocks is None or not node.clocks.computed:
+        _set(unit, task, limits=None)
+        return
+    try:
+        scope = scope_of(unit, plan=unit.plans[task.plan_id], task=task)
+        found = {name: _seconds(name, scope.value(text)) for name, text in node.clocks.computed}
+    except ValueUnavailable:
+        if not task.limits:
+            raise
+        return
+    _set(unit, task, limits=found)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            return plain_seconds(parse_duration(value))
+        except ValueError as error:
+            raise ClockUnusable(f"The clock {name} is no duration: {error}.") from error
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usable or not 0 < value <= LONGEST.total_seconds():
+        raise ClockUnusable(f"The clock {name} is {value!r}; it has to be seconds, or like PT30S.")
+    return float(value)
 
 
 def sent(unit: Unit, *, task: Task, node: Node, at: datetime) -> None:

@@ -172,6 +172,7 @@ _TASK_CLOCKS = Update(
     report_by="timestamptz",
     heard_at="timestamptz",
     progress="jsonb",
+    limits="jsonb",
 )
 _PLAN_CLOCKS = Update(
     "fulfillment_plan",
@@ -326,6 +327,7 @@ _JSON = frozenset(
         "elements",
         "failed",
         "fields",
+        "limits",
         "locks",
         "outcomes",
         "outputs",

@@ -15,7 +15,16 @@ from functools import partial
 
 from fulfillment.definitions.estimates import Standing, critical_path, finish
 from fulfillment.definitions.readiness import existence
-from fulfillment.engine import cases, durations, events, graphs, places, priorities, standing
+from fulfillment.engine import (
+    cases,
+    clocks,
+    durations,
+    events,
+    graphs,
+    places,
+    priorities,
+    standing,
+)
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
@@ -174,6 +183,7 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         ),
     )
     priorities.renew(unit, plan=plan)
+    clocks.renew(unit, plan=plan)
 
 
 def _clear(unit: Unit, plan: Plan) -> None:
@@ -184,6 +194,7 @@ def _clear(unit: Unit, plan: Plan) -> None:
         unit, subjects=[_subject(plan)], resolution="It will be done in time after all."
     )
     priorities.renew(unit, plan=plan)
+    clocks.renew(unit, plan=plan)
 
 
 def _tell(unit: Unit, plan: Plan, event_type: str, done: datetime) -> None:

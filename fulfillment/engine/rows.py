@@ -16,6 +16,7 @@ PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _OUTPUTS = TASK_COLUMNS.index("outputs")
 _LOCKS = TASK_COLUMNS.index("locks")
 _PROGRESS = TASK_COLUMNS.index("progress")
+_LIMITS = TASK_COLUMNS.index("limits")
 _PLAN_LOCKS = PLAN_COLUMNS.index("locks")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 _TASKS_AT = (
@@ -37,6 +38,8 @@ def task_from_row(row: Sequence[Any]) -> Task:
         values[_LOCKS] = json.loads(values[_LOCKS])
     if values[_PROGRESS] is not None:
         values[_PROGRESS] = json.loads(values[_PROGRESS])
+    if values[_LIMITS] is not None:
+        values[_LIMITS] = json.loads(values[_LIMITS])
     return Task.from_db("default", TASK_COLUMNS, values)
 
 

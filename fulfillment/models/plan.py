@@ -296,6 +296,9 @@ class Task(StatefulModel):
     locks = models.JSONField(
         null=True, blank=True, help_text="What it has to lock before it is sent: name, units."
     )
+    limits = models.JSONField(
+        null=True, blank=True, help_text="Clocks that were computed for it: name, seconds."
+    )
     waits_for = models.CharField(
         max_length=20,
         blank=True,
