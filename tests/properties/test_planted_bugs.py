@@ -225,7 +225,7 @@ def a_fallback_is_taken_though_the_outcome_is_unknown(patch: pytest.MonkeyPatch)
 
 @bug("a fallback", begin=30)
 def a_fallback_is_taken_for_every_code(patch: pytest.MonkeyPatch) -> None:
-    fall_back = outcomes.falling_back.fall_back
+    fall_back = falling_back.fall_back
 
     def stubborn(unit: Any, *, task: Any, node: Any, outcome: Any) -> bool:
         ways = tuple(replace(way, unless=()) for way in node.fallbacks)
