@@ -282,6 +282,7 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "list_orders",
         "read_order",
         "read_timeline",
+        "read_why",
         "read_graph",
         "read_command",
         "place_hold",
