@@ -105,5 +105,9 @@ TASK_MOVING = frozenset(
 TASK_SENDABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE})
 """States that a worker may claim to send, once `not_before` has passed."""
 
+CAUSE_LATER = frozenset({Cause.RETRY, Cause.WINDOW})
+"""What waits for a time of its own is out of the claim's way, until a claim finds that it has
+come: nobody reads through those whose time has not."""
+
 TASK_CLAIMABLE = TASK_SENDABLE | {TaskState.OUTCOME_UNKNOWN}
 """States that a worker may claim at all: to send, or to ask what became of it."""

@@ -12,7 +12,14 @@ from fulfillment.models.base import StatefulModel, states_constraint
 from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
-from fulfillment.states import PLAN_TERMINAL, TASK_SENDABLE, Cause, PlanState, TaskState
+from fulfillment.states import (
+    CAUSE_LATER,
+    PLAN_TERMINAL,
+    TASK_SENDABLE,
+    Cause,
+    PlanState,
+    TaskState,
+)
 
 # Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
 _OPEN_AFTER_DISPATCH = [
@@ -114,6 +121,10 @@ class Plan(StatefulModel):
     )
     stuck_at = models.DateTimeField(null=True, blank=True)
     stuck_reason = models.TextField(blank=True, default="")
+    case_due_at = models.DateTimeField(
+        db_default=Now(),
+        help_text="When the detector next makes sure that what is stuck has a case.",
+    )
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -152,6 +163,13 @@ class Plan(StatefulModel):
             # What the detector has flagged: a handful among all plans.
             models.Index(
                 fields=["stuck_at"], condition=models.Q(stuck_at__isnull=False), name="plan_stuck"
+            ),
+            # And of those the ones that may have no case.
+            models.Index(
+                fields=["case_due_at"],
+                condition=models.Q(stuck_at__isnull=False)
+                & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_case_due",
             ),
             # The stuck-order detector: active plans by when it next has to look at them.
             models.Index(
@@ -296,8 +314,20 @@ class Task(StatefulModel):
                 "id",
                 condition=models.Q(
                     state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock=""
-                ),
+                )
+                & ~models.Q(waits_for__in=sorted(CAUSE_LATER)),
                 name="task_claim_order",
+            ),
+            # What is sent later, by when.
+            models.Index(
+                fields=["target", "not_before"],
+                condition=models.Q(
+                    state__in=sorted(TASK_SENDABLE),
+                    held_by__isnull=True,
+                    waits_for_lock="",
+                    waits_for__in=sorted(CAUSE_LATER),
+                ),
+                name="task_later",
             ),
             # A lock that is free again: whose turn it is.
             models.Index(
