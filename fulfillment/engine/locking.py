@@ -84,10 +84,12 @@ _RELEASE = """
 DELETE FROM fulfillment_resourcelock
 WHERE task_id = ANY(%s::bigint[]) OR plan_id = ANY(%s::bigint[]) AND task_id IS NULL
 """
+# Only what says of itself that it is not empty is looked up in the index of those that wait.
 _NEXT_TURN = """
 INSERT INTO fulfillment_lockrelease (name)
 SELECT v.name FROM unnest(%s::text[]) AS v(name)
-WHERE EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name)
+WHERE EXISTS (
+    SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name AND t.waits_for_lock <> '')
 ON CONFLICT DO NOTHING
 """
 _RELEASED = "SELECT name FROM fulfillment_lockrelease WHERE name > %s ORDER BY name LIMIT %s"
@@ -102,7 +104,7 @@ UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET' WHERE id I
         CROSS JOIN fulfillment_targetsystem s
         CROSS JOIN LATERAL (
             SELECT w.id FROM fulfillment_task w
-            WHERE w.waits_for_lock = v.name AND w.target_id = s.name
+            WHERE w.waits_for_lock = v.name AND w.waits_for_lock <> '' AND w.target_id = s.name
             ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT coalesce(r.capacity, 1)
         ) first
     ) FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -114,7 +116,9 @@ DELETE FROM fulfillment_lockrelease l
 WHERE l.name = ANY(%s::text[]) AND (
     EXISTS (
         SELECT 1 FROM fulfillment_resourcelock k WHERE k.name = l.name
-    ) OR NOT EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name)
+    ) OR NOT EXISTS (
+        SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name AND t.waits_for_lock <> ''
+    )
 )
 """
 _BATCH = 500

@@ -46,18 +46,13 @@ class Migration(migrations.Migration):
                 help_text="When the detector next makes sure that what is stuck has a case.",
             ),
         ),
+        migrations.RemoveIndex(model_name="plan", name="plan_stuck"),
         migrations.AddIndex(
             model_name="plan",
             index=models.Index(
-                condition=models.Q(
-                    ("stuck_at__isnull", False),
-                    models.Q(
-                        ("state__in", ["CANCELLED", "COMPLETED", "FAILED", "SUPERSEDED"]),
-                        _negated=True,
-                    ),
-                ),
+                condition=models.Q(("stuck_at__isnull", False)),
                 fields=["case_due_at"],
-                name="plan_case_due",
+                name="plan_stuck",
             ),
         ),
     ]

@@ -160,16 +160,11 @@ class Plan(StatefulModel):
                 condition=models.Q(at_risk_since__isnull=False),
                 name="plan_in_jeopardy",
             ),
-            # What the detector has flagged: a handful among all plans.
-            models.Index(
-                fields=["stuck_at"], condition=models.Q(stuck_at__isnull=False), name="plan_stuck"
-            ),
-            # And of those the ones that may have no case.
+            # What the detector has flagged, by when it next makes sure that there is a case.
             models.Index(
                 fields=["case_due_at"],
-                condition=models.Q(stuck_at__isnull=False)
-                & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
-                name="plan_case_due",
+                condition=models.Q(stuck_at__isnull=False),
+                name="plan_stuck",
             ),
             # The stuck-order detector: active plans by when it next has to look at them.
             models.Index(
