@@ -25,7 +25,7 @@ from fulfillment.models import (
     ResourceLock,
     Task,
 )
-from oms.models import Order
+from oms.models import Order, OrderItem
 from tests import desk
 
 _LONG = "P90D"
@@ -60,6 +60,7 @@ _TABLES: tuple[type[models.Model], ...] = (
     ResourceLock,
     FalloutCase,
     Order,
+    OrderItem,
 )
 
 
@@ -125,8 +126,12 @@ def one_of_each() -> dict[str, Order]:
     return found
 
 
-def multiply(copies: int) -> None:
-    """All orders so many times more, with all that belongs to them: ids move on by their tops."""
+def multiply(copies: int, *, fulfillment_id: int | None = None, pace_ms: int = 0) -> None:
+    """All orders (or that one) so many times more, with all that belongs to them.
+
+    Ids move on by their tops. With `pace_ms` each copy stands that much behind the one before in
+    its customer's fair share.
+    """
     with cursor() as raw:
         tops = {}
         for model in _TABLES:
@@ -134,23 +139,29 @@ def multiply(copies: int) -> None:
             ((tops[model],),) = raw.fetchall()
         for model, top in tops.items():
             table = model._meta.db_table
-            values = {f'"{field.column}"': f'"{field.column}"' for field in _columns(model)}
-            for field in _columns(model):
-                if field.related_model in tops:
-                    values[f'"{field.column}"'] = (
-                        f"{field.column} + n * {tops[field.related_model]}"
-                    )
-            values |= {f'"{name}"': value for name, value in _ITS_OWN.get(model, {}).items()}
-            values['"id"'] = f"id + n * {top}"
+            columns = [field for field in model._meta.concrete_fields if field.column]
+            values = {field.column: f'"{field.column}"' for field in columns}
+            for field in columns:
+                if (moved := tops.get(field.related_model)) is not None:
+                    values[field.column] += f" + n * {moved}"
+            values |= _ITS_OWN.get(model, {}) | {"id": f"id + n * {top}"}
+            if "rank" in values:
+                values["rank"] = f"rank + n * {pace_ms}"
+            names = ", ".join(f'"{name}"' for name in values)
+            which = "true" if fulfillment_id is None else _of(model, fulfillment_id)
             raw.execute(
-                f"INSERT INTO {table} ({', '.join(values)}) "
-                f"SELECT {', '.join(values.values())} FROM {table}, generate_series(1, {copies}) n"
+                f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} "
+                f"FROM {table}, generate_series(1, {copies}) n WHERE {which}"
             )
             raw.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
 
 
-def _columns(model: type[models.Model]) -> list[Any]:
-    return [field for field in model._meta.concrete_fields if not field.generated]
+def _of(model: type[models.Model], fulfillment_id: int) -> str:
+    if model is Fulfillment:
+        return f"id = {fulfillment_id}"
+    if model is OrderItem:
+        return f"order_id = (SELECT id FROM oms_order WHERE fulfillment_id = {fulfillment_id})"
+    return f"fulfillment_id = {fulfillment_id}"
 
 
 _READ = """
