@@ -129,34 +129,41 @@ def one_of_each() -> dict[str, Order]:
 def multiply(copies: int, *, fulfillment_id: int | None = None, pace_ms: int = 0) -> None:
     """All orders (or that one) so many times more, with all that belongs to them.
 
-    Ids move on by their tops. With `pace_ms` each copy stands that much behind the one before in
-    its customer's fair share.
+    With `pace_ms` each copy stands that much behind the one before in its customer's fair share.
     """
     with cursor() as raw:
-        tops = {}
+        which = {model: _of(model, fulfillment_id) for model in _TABLES}
+        moved = {}
         for model in _TABLES:
-            raw.execute(f"SELECT coalesce(max(id), 0) FROM {model._meta.db_table}")
-            ((tops[model],),) = raw.fetchall()
-        for model, top in tops.items():
+            table = model._meta.db_table
+            raw.execute(
+                f"SELECT min(id), max(id), (SELECT max(id) FROM {table}) FROM {table} "
+                f"WHERE {which[model]}"
+            )
+            ((first, last, top),) = raw.fetchall()
+            if first is not None:
+                # Behind all that there are, copy after copy.
+                moved[model] = f" + {top - first + 1} + (n - 1) * {last - first + 1}::bigint"
+        for model, move in moved.items():
             table = model._meta.db_table
             columns = [field for field in model._meta.concrete_fields if field.column]
             values = {field.column: f'"{field.column}"' for field in columns}
             for field in columns:
-                if (moved := tops.get(field.related_model)) is not None:
-                    values[field.column] += f" + n * {moved}"
-            values |= _ITS_OWN.get(model, {}) | {"id": f"id + n * {top}"}
+                values[field.column] += moved.get(field.related_model, "")
+            values |= _ITS_OWN.get(model, {}) | {"id": f"id{move}"}
             if "rank" in values:
                 values["rank"] = f"rank + n * {pace_ms}"
             names = ", ".join(f'"{name}"' for name in values)
-            which = "true" if fulfillment_id is None else _of(model, fulfillment_id)
             raw.execute(
                 f"INSERT INTO {table} ({names}) SELECT {', '.join(values.values())} "
-                f"FROM {table}, generate_series(1, {copies}) n WHERE {which}"
+                f"FROM {table}, generate_series(1, {copies}) n WHERE {which[model]}"
             )
             raw.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
 
 
-def _of(model: type[models.Model], fulfillment_id: int) -> str:
+def _of(model: type[models.Model], fulfillment_id: int | None) -> str:
+    if fulfillment_id is None:
+        return "true"
     if model is Fulfillment:
         return f"id = {fulfillment_id}"
     if model is OrderItem:

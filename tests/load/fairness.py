@@ -37,7 +37,7 @@ def _publish(elements: int) -> None:
 
     desk.workflow({"one": desk.task(_TARGET, timeouts=_CALL)}, offering="single")
     desk.workflow({"stuck": desk.task(_HUNG, timeouts=_CALL)}, offering="hung")
-    each = {"over": "${item.characteristics.list}", "as": "one", "at_once": elements}
+    each = {"over": "${item.characteristics.list}", "at_once": min(1000, elements)}
     desk.workflow({"each": desk.task(_TARGET, timeouts=_CALL, for_each=each)}, offering="huge")
 
 
@@ -62,7 +62,7 @@ def _measure(shop: Shop, options: argparse.Namespace) -> None:
         1,
         offering="huge",
         customer="HUGE",
-        characteristics={"list": list(range(options.elements))},
+        characteristics={"list": [str(number) for number in range(options.elements)]},
     )
     mine = Task.objects.filter(fulfillment__order_reference=huge, state="READY")
     until(mine.exists, seconds=60)
