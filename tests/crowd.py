@@ -6,7 +6,7 @@ these rows in the database, so that a hundred thousand take seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -126,13 +126,13 @@ def one_of_each() -> dict[str, Order]:
     return found
 
 
-def multiply(copies: int, *, fulfillment_id: int | None = None, pace_ms: int = 0) -> None:
-    """All orders (or that one) so many times more, with all that belongs to them.
+def multiply(copies: int, *, of: Collection[int] = (), pace_ms: int = 0) -> None:
+    """These orders (or all) so many times more, with all that belongs to them.
 
     With `pace_ms` each copy stands that much behind the one before in its customer's fair share.
     """
     with cursor() as raw:
-        which = {model: _of(model, fulfillment_id) for model in _TABLES}
+        which = {model: _of(model, of) for model in _TABLES}
         moved = {}
         for model in _TABLES:
             table = model._meta.db_table
@@ -161,14 +161,15 @@ def multiply(copies: int, *, fulfillment_id: int | None = None, pace_ms: int = 0
             raw.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
 
 
-def _of(model: type[models.Model], fulfillment_id: int | None) -> str:
-    if fulfillment_id is None:
+def _of(model: type[models.Model], fulfillment_ids: Collection[int]) -> str:
+    if not fulfillment_ids:
         return "true"
+    these = f"({', '.join(map(str, fulfillment_ids))})"
     if model is Fulfillment:
-        return f"id = {fulfillment_id}"
+        return f"id IN {these}"
     if model is OrderItem:
-        return f"order_id = (SELECT id FROM oms_order WHERE fulfillment_id = {fulfillment_id})"
-    return f"fulfillment_id = {fulfillment_id}"
+        return f"order_id IN (SELECT id FROM oms_order WHERE fulfillment_id IN {these})"
+    return f"fulfillment_id IN {these}"
 
 
 _READ = """

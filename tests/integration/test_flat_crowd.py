@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from fulfillment import keeping
 from fulfillment.engine import (
     circles,
     claiming,
@@ -17,6 +18,7 @@ from fulfillment.engine import (
     fairness,
     jeopardy,
     locking,
+    priorities,
     scanning,
     stuck,
     sweeping,
@@ -177,6 +179,13 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
         "wake": (locking._WAKE, [["customer:LOCKED"]]),
         "done": (locking._DONE, [["customer:LOCKED"]]),
         "take over": (locking._TAKE_OVER, [plan.pk, plan.pk]),
+        "locked": (locking._LOCKED, [[plan.pk]]),
+        "line up": (locking._LINE_UP, [[1, 2], ["a:1", "a:2"]]),
+        "line up together": (locking._LINE_UP_TOGETHER, [[1, 2], ["a:1", "a:2"], [1, 2]]),
+        "more room": (locking._MORE_ROOM, ["customer:"]),
+        "keepers": (keeping._KEEPERS, [["customer:LOCKED"], 5]),
+        "another priority": (priorities._OF_TASKS, [7, plan.pk, 7]),
+        "durations": (durations._MEASURE, [50_000]),
         "latest rank": (fairness._LATEST, [["LOCKED", "nobody"]]),
     }
     for name, (statement, values) in statements.items():

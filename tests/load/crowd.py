@@ -34,10 +34,11 @@ def _measure(orders: int, times: int) -> None:
 
     waiting = crowd.one_of_each()
     desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])}, offering="quick")
+    seeds = list(Fulfillment.objects.values_list("pk", flat=True))
     tidy_up()
     empty = _times(waiting, times)
     began = time.perf_counter()
-    crowd.multiply(max(1, orders // Fulfillment.objects.count() - 1))
+    crowd.multiply(max(1, orders // len(seeds) - 1), of=seeds)
     tidy_up()
     print(
         f"{Fulfillment.objects.count():,} open orders, made in {time.perf_counter() - began:.0f} s:"

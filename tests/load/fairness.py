@@ -90,7 +90,7 @@ def _flood(shop: Shop, count: int, pace_ms: int) -> None:
     (first,) = shop.submit(1, offering="single", customer="FLOOD")
     crowd.multiply(
         count - 1,
-        fulfillment_id=Fulfillment.objects.get(order_reference=first).pk,
+        of=[Fulfillment.objects.get(order_reference=first).pk],
         pace_ms=pace_ms,
     )
     operations.resume_target(target=_TARGET, reason="All are there.", actor="load")
