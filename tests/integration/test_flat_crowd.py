@@ -204,6 +204,14 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
         assert through <= SMALL, name
 
 
+def test_those_who_wait_for_one_order_are_looked_at_as_one(waiting: dict[str, Order]) -> None:
+    """Also when all waits are looked at: they are read, but nothing is looked up for each."""
+    read = crowd.rows_read(lambda: circles.break_circles(lately=None))
+    assert read.pop("fulfillment_task") < 4 * COPIES
+    assert read.pop("task_by_cause") < 4 * COPIES
+    assert max(read.values()) < FEW, read
+
+
 def test_what_has_a_case_is_not_asked_about_in_every_run(waiting: dict[str, Order]) -> None:
     """But now and then, as somebody may have closed it by hand."""
     assert Plan.objects.filter(stuck_at__isnull=False).count() > COPIES

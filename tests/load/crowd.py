@@ -46,10 +46,44 @@ def _measure(orders: int, times: int) -> None:
     for cause, count in _census():
         print(f"  {count:8,} tasks wait: {cause}")
     full = _times(waiting, times)
+    _a_long_line(orders // 2)
     print(f"\n{'median of ' + str(times):32} {'empty':>10} {'full':>10}")
     for name, before in empty.items():
         after = full[name]
         print(f"{name:32} {before * 1000:7.1f} ms {after * 1000:7.1f} ms")
+
+
+def _a_long_line(count: int) -> None:
+    """One customer's orders have to line up for one lock; another's order stands behind them."""
+    from fulfillment.models import Fulfillment, Task
+    from tests import crowd, desk
+
+    customer = {"resource": "account", "key": "${order.customer.id}"}
+    desk.workflow({"one": desk.task(locks=[customer])}, offering="line")
+    desk.order(desk.item("line"), customer_id="LINE")
+    (keeps,) = desk.claim()
+    second = desk.order(desk.item("line"), customer_id="LINE")
+    crowd.multiply(count - 1, of=[second.fulfillment_id])
+    tidy_up()
+    behind = desk.order(desk.item("quick"), customer_id="BEHIND", priority=-1)
+    began = time.perf_counter()
+    (claim,) = desk.claim()
+    took = time.perf_counter() - began
+    assert claim.fulfillment_id == behind.fulfillment_id
+    lined_up = Task.objects.filter(waits_for_lock="account:LINE").count()
+    print(
+        f"\n{lined_up:,} orders of one customer have lined up for one lock in {took:.1f} s, once."
+    )
+    after = _median(desk.claim, 15)
+    began = time.perf_counter()
+    desk.settle_call(keeps, desk.succeeded())
+    (following,) = desk.claim()
+    passed_on = time.perf_counter() - began
+    reference = Fulfillment.objects.get(pk=following.fulfillment_id).order_reference
+    print(
+        f"A claim beside that line takes {after * 1000:.1f} ms; the lock is passed on, to "
+        f"{reference}, in {passed_on * 1000:.1f} ms."
+    )
 
 
 def _census() -> list[tuple[str, int]]:

@@ -37,8 +37,13 @@ def _publish(elements: int) -> None:
 
     desk.workflow({"one": desk.task(_TARGET, timeouts=_CALL)}, offering="single")
     desk.workflow({"stuck": desk.task(_HUNG, timeouts=_CALL)}, offering="hung")
-    each = {"over": "${item.characteristics.list}", "at_once": min(1000, elements)}
-    desk.workflow({"each": desk.task(_TARGET, timeouts=_CALL, for_each=each)}, offering="huge")
+    at_once = min(1000, elements)  # as many as the language allows
+    each = {"over": "${item.characteristics.list}", "at_once": at_once}
+    desk.workflow(
+        {"each": desk.task(_TARGET, timeouts=_CALL, for_each=each)},
+        offering="huge",
+        version=at_once,
+    )
 
 
 def _measure(shop: Shop, options: argparse.Namespace) -> None:
