@@ -35,8 +35,7 @@ _MOST = 20
 _BEGUN = """
 WITH awaited AS MATERIALIZED (
     SELECT DISTINCT substr(t.awaits, strpos(t.awaits, ' order:') + 7) AS name
-    FROM fulfillment_task t
-    WHERE t.waits_for = 'OTHER_ORDER' AND t.changed_at > %s AND t.state = 'ACCEPTED'
+    FROM fulfillment_task t WHERE t.waits_for = 'OTHER_ORDER' AND t.changed_at > %s
 ), wanted AS MATERIALIZED (
     SELECT DISTINCT t.waits_for_lock AS name
     FROM fulfillment_task t WHERE t.waits_for = 'LOCK' AND t.changed_at > %s

@@ -185,7 +185,6 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
         "more room": (locking._MORE_ROOM, ["customer:"]),
         "keepers": (keeping._KEEPERS, [["customer:LOCKED"], 5]),
         "another priority": (priorities._OF_TASKS, [7, plan.pk, 7]),
-        "durations": (durations._MEASURE, [50_000]),
         "latest rank": (fairness._LATEST, [["LOCKED", "nobody"]]),
     }
     for name, (statement, values) in statements.items():
@@ -206,9 +205,10 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
 
 def test_those_who_wait_for_one_order_are_looked_at_as_one(waiting: dict[str, Order]) -> None:
     """Also when all waits are looked at: they are read, but nothing is looked up for each."""
+    waits = Task.objects.filter(waits_for__in=["OTHER_ORDER", "LOCK"]).count()
     read = crowd.rows_read(lambda: circles.break_circles(lately=None))
-    assert read.pop("fulfillment_task") < 4 * COPIES
-    assert read.pop("task_by_cause") < 4 * COPIES
+    assert read.pop("fulfillment_task") <= 2 * waits
+    assert read.pop("task_by_cause") <= 2 * waits
     assert max(read.values()) < FEW, read
 
 
