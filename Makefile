@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test properties up check bench bulkhead outage chaos lock format clean
+.PHONY: help demo test properties up check bench bulkhead outage crowd fairness chaos lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,6 +17,8 @@ help:
 	@echo "make bench       measure this engine beside bare Celery"
 	@echo "make bulkhead    measure what a hung target system costs the others"
 	@echo "make outage      let thousands of orders wait for a paused target, resume it, and watch"
+	@echo "make crowd       measure every look and step beside 100,000 orders that wait (ORDERS=)"
+	@echo "make fairness    measure what one customer's 50,000 orders cost another's (ORDERS=)"
 	@echo "make chaos       break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED=)"
 	@echo "make lock        pin the requirements anew from pyproject.toml"
 	@echo "make clean       delete everything that the above have made, orders included"
@@ -60,6 +62,12 @@ bulkhead: $(READY)
 
 outage: $(READY)
 	@$(BIN)/python -m tests.load.outage $(ARGS)
+
+crowd: $(READY)
+	@$(BIN)/python -m tests.load.crowd --orders $(or $(ORDERS),100000) $(ARGS)
+
+fairness: $(READY)
+	@$(BIN)/python -m tests.load.fairness --orders $(or $(ORDERS),50000) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -41,7 +41,12 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT not_before FROM fulfillment_task
         WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
-          AND held_by_id IS NULL LIMIT %s
+          AND held_by_id IS NULL AND waits_for_lock = '' AND waits_for NOT IN ('RETRY', 'WINDOW')
+        UNION ALL
+        SELECT not_before FROM fulfillment_task
+        WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
+          AND held_by_id IS NULL AND waits_for_lock = '' AND waits_for IN ('RETRY', 'WINDOW')
+        LIMIT %s
     ) runnable
 ) w
 CROSS JOIN LATERAL (

@@ -6,12 +6,25 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulfillment.models import Fulfillment, ResourceLock, Task
+from fulfillment.engine.database import cursor
+from fulfillment.models import Fulfillment, Task
 from fulfillment.states import Cause
 
 MOST = 5
 """Of those who share a resource; more names help nobody."""
 _ORDER = "order:"
+# A few of each in the order of its index: of a large pool nobody reads all.
+_KEEPERS = """
+SELECT v.name, l.fulfillment_id, f.order_reference, t.key, l.units, l.taken_at
+FROM unnest(%s::text[]) AS v(name)
+CROSS JOIN LATERAL (
+    SELECT * FROM fulfillment_resourcelock k WHERE k.name = v.name
+    ORDER BY k.plan_id, k.task_id LIMIT %s
+) l
+JOIN fulfillment_fulfillment f ON f.id = l.fulfillment_id
+LEFT JOIN fulfillment_task t ON t.id = l.task_id
+ORDER BY v.name, l.taken_at, l.id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,34 +45,25 @@ class Keeper:
 
 
 def keepers(*, names: Collection[str]) -> dict[str, list[Keeper]]:
-    """By name of the lock, the first that took it first, each time at most MOST."""
+    """By name of the lock, at most MOST of those who have it, the first that took it first.
+
+    Of a pool that more share, those of the oldest plans."""
     if not names:
         return {}
-    rows = (
-        ResourceLock.objects.filter(name__in=names)
-        .order_by("name", "taken_at", "pk")
-        .values_list(
-            "name",
-            "fulfillment_id",
-            "fulfillment__order_reference",
-            "task__key",
-            "units",
-            "taken_at",
-        )
-    )
+    with cursor() as raw:
+        raw.execute(_KEEPERS, [sorted(names), MOST], prepare=True)
+        rows = raw.fetchall()
     found: dict[str, list[Keeper]] = {}
     for name, fulfillment_id, reference, task, units, since in rows:
-        mine = found.setdefault(name, [])
-        if len(mine) < MOST:
-            mine.append(
-                Keeper(
-                    fulfillment_id=fulfillment_id,
-                    order_reference=reference,
-                    task=task or "",
-                    units=units,
-                    since=since,
-                )
+        found.setdefault(name, []).append(
+            Keeper(
+                fulfillment_id=fulfillment_id,
+                order_reference=reference,
+                task=task or "",
+                units=units,
+                since=since,
             )
+        )
     return found
 
 

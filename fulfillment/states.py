@@ -108,5 +108,9 @@ TASK_SENDABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE})
 TASK_TIMED = TASK_MOVING - {TaskState.DISPATCHED}
 """States in which a task's time may be up; the call that is under way has a deadline of its own."""
 
+CAUSE_LATER = frozenset({Cause.RETRY, Cause.WINDOW})
+"""What waits for a time of its own is out of the claim's way, until a claim finds that it has
+come: nobody reads through those whose time has not."""
+
 TASK_CLAIMABLE = TASK_SENDABLE | {TaskState.OUTCOME_UNKNOWN}
 """States that a worker may claim at all: to send, or to ask what became of it."""

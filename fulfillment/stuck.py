@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 
 from django.db import transaction
@@ -25,6 +26,8 @@ from fulfillment.why import Why, why
 
 logger = logging.getLogger(__name__)
 
+LOOK_FOR_CASE = timedelta(minutes=5)
+"""How often it is made sure that somebody has what is stuck."""
 # The rows are locked before their tasks are read: a unit that changes these has to wait, and then
 # sets the plan's patience anew; what it had changed before is seen.
 _DUE = """
@@ -38,7 +41,8 @@ _LOOK = f"""
 UPDATE fulfillment_plan p
 SET patient_until = CASE WHEN v.waits THEN v.until ELSE p.patient_until END,
     stuck_at = CASE WHEN NOT v.waits THEN v.now END,
-    stuck_reason = CASE WHEN v.waits THEN '' ELSE v.reason END
+    stuck_reason = CASE WHEN v.waits THEN '' ELSE v.reason END,
+    case_due_at = v.now
 FROM (
     SELECT c.*, coalesce(until > now, false) AS waits, CASE
         WHEN state = 'BLOCKED' THEN 'Nothing can move without help. ' || blocked_reason
@@ -66,12 +70,22 @@ FROM (
 ) v WHERE p.id = v.id
 RETURNING p.stuck_at IS NOT NULL
 """
+# Not all that are stuck in every run, but each now and then: whoever closes a case by hand, or
+# releases a hold, may leave a plan without. Locked as above.
+_UNATTENDED = """
+UPDATE fulfillment_plan SET case_due_at = fulfillment_now() + %s WHERE id IN (
+    SELECT id FROM fulfillment_plan
+    WHERE case_due_at <= (SELECT fulfillment_now()) AND stuck_at IS NOT NULL
+      AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
+    ORDER BY case_due_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+) RETURNING id
+"""
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
 # A dead letter, a leak, a deadline, or an answer that contradicts a success, is no such reason; one
 # that stops what is still to be done is.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
-WHERE p.stuck_at IS NOT NULL
+WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
   AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
@@ -89,7 +103,7 @@ WHERE p.stuck_at IS NOT NULL
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NULL
             AND t.state IN ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE',
                             'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')))
-ORDER BY p.stuck_at LIMIT %s
+ORDER BY p.stuck_at
 """
 _STILL_FLAGGED = """
 SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference,
@@ -149,12 +163,16 @@ def detect_stuck(*, limit: int = 1000) -> int:
         flagged += stuck
         if looked < limit:
             break
-    with cursor() as raw:
-        raw.execute(_WITHOUT_CASE, [limit], prepare=True)
-        unfiled = raw.fetchall()
-    for first in range(0, len(unfiled), _TOGETHER):
-        _file_or_split(unfiled[first : first + _TOGETHER])
-    return flagged
+    while True:
+        with cursor() as raw:
+            raw.execute(_UNATTENDED, [LOOK_FOR_CASE, limit], prepare=True)
+            due = [row[0] for row in raw.fetchall()]
+            raw.execute(_WITHOUT_CASE, [due], prepare=True)
+            unfiled = raw.fetchall()
+        for first in range(0, len(unfiled), _TOGETHER):
+            _file_or_split(unfiled[first : first + _TOGETHER])
+        if len(due) < limit:
+            return flagged
 
 
 def _look(limit: int) -> tuple[int, int]:

@@ -66,6 +66,13 @@ SELECT k.target_id, (SELECT now FROM clock),
            WHERE t.target_id = k.target_id AND t.state = 'OUTCOME_UNKNOWN'
            ORDER BY t.not_before LIMIT 1
        ),
+       (
+           SELECT t.not_before FROM fulfillment_task t
+           WHERE t.target_id = k.target_id AND t.state IN ('FAILED_RETRYABLE', 'READY')
+             AND t.held_by_id IS NULL AND t.waits_for_lock = ''
+             AND t.waits_for IN ('RETRY', 'WINDOW')
+           ORDER BY t.not_before LIMIT 1
+       ),
        u.sends, u.queries,
        CASE WHEN s.accepted_holds_slot THEN (
            SELECT count(*) FROM fulfillment_task t
@@ -132,6 +139,14 @@ class Look:
     first_question_at: datetime | None
     """When the first of its commands in doubt may be asked for; None when none is in doubt."""
 
+    first_later_at: datetime | None
+    """When the first of those that wait for a time may be sent; None when there are none."""
+
+    @property
+    def has_later_ones(self) -> bool:
+        """Whether the time of any of them has come."""
+        return self.first_later_at is not None and self.first_later_at <= self.now
+
     @property
     def has_questions(self) -> bool:
         """Whether anything in doubt is due."""
@@ -159,8 +174,9 @@ def look(raw: psycopg.Cursor[Row], *, targets: Collection[str]) -> dict[str, Loo
             held=held,
             narrower_holds=narrower,
             first_question_at=question,
+            first_later_at=later,
         )
-        for name, now, held, narrower, question, sends, queries, accepted, *columns in (
+        for name, now, held, narrower, question, later, sends, queries, accepted, *columns in (
             raw.fetchall()
         )
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import psycopg
@@ -30,20 +30,30 @@ logger = logging.getLogger(__name__)
 LATELY = timedelta(minutes=10)
 _MOST = 20
 """Orders in one circle; whoever waits in a longer one has a deadline, as every wait."""
-# A wait for a milestone of another order that itself waits for another one in some way.
+# Orders that others have begun to wait for, and that themselves wait for one in some way. What is
+# waited for is told apart first: a hundred thousand may wait for one order.
 _BEGUN = """
-SELECT t.fulfillment_id FROM fulfillment_task t
-JOIN fulfillment_fulfillment f ON f.business_key = substr(t.awaits, strpos(t.awaits, ' order:') + 7)
-    AND f.business_key <> ''
-WHERE t.waits_for = 'OTHER_ORDER' AND t.changed_at > %s AND t.state = 'ACCEPTED'
-  AND EXISTS (
-      SELECT 1 FROM fulfillment_plan p JOIN fulfillment_task w ON w.plan_id = p.id
-      WHERE p.fulfillment_id = f.id AND w.waits_for IN ('OTHER_ORDER', 'LOCK'))
-UNION
-SELECT t.fulfillment_id FROM fulfillment_task t
-JOIN fulfillment_plan p ON p.id = t.plan_id AND p.is_locked
-WHERE t.waits_for = 'LOCK' AND t.changed_at > %s
-LIMIT %s
+WITH awaited AS MATERIALIZED (
+    SELECT DISTINCT substr(t.awaits, strpos(t.awaits, ' order:') + 7) AS name
+    FROM fulfillment_task t WHERE t.waits_for = 'OTHER_ORDER' AND t.changed_at > %s
+), wanted AS MATERIALIZED (
+    SELECT DISTINCT t.waits_for_lock AS name
+    FROM fulfillment_task t WHERE t.waits_for = 'LOCK' AND t.changed_at > %s
+), waited_for AS (
+    SELECT f.id FROM awaited a
+    JOIN fulfillment_fulfillment f ON f.business_key = a.name AND f.business_key <> ''
+    UNION
+    SELECT l.fulfillment_id FROM wanted w
+    JOIN fulfillment_resourcelock l ON l.name = w.name AND l.task_id IS NULL
+    WHERE NOT EXISTS (
+        SELECT 1 FROM fulfillment_resource r
+        WHERE r.name = split_part(w.name, ':', 1) AND r.capacity > 1)
+)
+SELECT f.id FROM waited_for f
+WHERE f.id > %s AND EXISTS (
+    SELECT 1 FROM fulfillment_plan p JOIN fulfillment_task w ON w.plan_id = p.id
+    WHERE p.fulfillment_id = f.id AND w.waits_for IN ('OTHER_ORDER', 'LOCK'))
+ORDER BY f.id LIMIT %s
 """
 _EDGES = """
 SELECT t.fulfillment_id, t.id, t.plan_id, p.graph_id, t.node, t.priority,
@@ -90,13 +100,14 @@ def break_circles(*, lately: timedelta | None = LATELY) -> int:
         raw.execute("SELECT fulfillment_now()", prepare=True)
         ((now,),) = raw.fetchall()
         since = "-infinity" if lately is None else now - lately
-        raw.execute(_BEGUN, [since, since, _LIMIT], prepare=True)
-        starts = [row[0] for row in raw.fetchall()]
-        found = {
-            frozenset(edge.fulfillment_id for edge in circle)
-            for start in starts
-            if (circle := _circle(raw, start)) is not None
-        }
+        found: set[frozenset[int]] = set()
+        last = 0
+        while starts := _starts(raw, since, last):
+            circles = (_circle(raw, start) for start in starts)
+            found |= {
+                frozenset(one.fulfillment_id for one in circle) for circle in circles if circle
+            }
+            last = starts[-1]
     broken = 0
     for members in sorted(found, key=sorted):
         broken += run_unit(
@@ -105,6 +116,11 @@ def break_circles(*, lately: timedelta | None = LATELY) -> int:
             actor=_ACTOR,
         )
     return broken
+
+
+def _starts(raw: psycopg.Cursor[Row], since: datetime | str, last: int) -> list[int]:
+    raw.execute(_BEGUN, [since, since, last, _LIMIT], prepare=True)
+    return [row[0] for row in raw.fetchall()]
 
 
 def _edges(raw: psycopg.Cursor[Row], fulfillment_ids: Collection[int]) -> list[Edge]:

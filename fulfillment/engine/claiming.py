@@ -38,7 +38,14 @@ from fulfillment.engine.limits import Allowance
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, Cause, TaskState
+from fulfillment.states import (
+    CAUSE_LATER,
+    PLAN_SELECTABLE,
+    TASK_CLAIMABLE,
+    TASK_SENDABLE,
+    Cause,
+    TaskState,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +73,19 @@ ORDER BY t.not_before LIMIT %s
 _RUNNABLE = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
 WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
-  AND t.waits_for_lock = '' AND t.not_before <= %s
+  AND t.waits_for_lock = '' AND t.waits_for NOT IN {_sql(CAUSE_LATER)} AND t.not_before <= %s
   AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_sql(PLAN_SELECTABLE)}
 ORDER BY t.priority DESC, t.rank, t.depth, t.id LIMIT %s
+"""
+# What waits for a window or its next attempt is not in the way of the others; this puts it there.
+# Never waits for a row: without the fulfillment's lock that could be a deadlock.
+_CALL_UP = f"""
+UPDATE fulfillment_task SET waits_for = 'TARGET' WHERE id IN (
+    SELECT t.id FROM fulfillment_task t
+    WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
+      AND t.waits_for_lock = '' AND t.waits_for IN {_sql(CAUSE_LATER)} AND t.not_before <= %s
+    ORDER BY t.not_before LIMIT {_LOOK_AHEAD} FOR NO KEY UPDATE SKIP LOCKED
+)
 """
 # Each row with a number for its attempt, given after the sort; one that is not used is a gap.
 _CLAIM = f"""
@@ -91,7 +108,8 @@ ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.rank, t.depth, t.id
 """
 # Without the ORM's view of its plan: that may be what can't be read.
 _PUT_OFF = f"""
-UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s
+UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s,
+    waits_for = CASE WHEN state = 'OUTCOME_UNKNOWN' THEN waits_for ELSE 'RETRY' END
 WHERE id = %s AND state IN {_sql(TASK_CLAIMABLE)} RETURNING key, plan_id
 """
 _PAUSE_AFTER_FAILURE = timedelta(minutes=1)
@@ -137,9 +155,7 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
             return claims
         looks += 1
         # Whoever makes way does so once, so this ends.
-        if locking.have_lined_up(task_ids=[row[1] for row in candidates]) or (
-            seen.narrower_holds and _park_held(target, seen)
-        ):
+        if _make_way(target, seen, task_ids=[row[1] for row in candidates]):
             looks = 0
     return []
 
@@ -153,6 +169,8 @@ def _candidates(
         found += raw.fetchall()
     free = allowed.calls - len(found)
     if free > 0 and not seen.held:
+        if seen.has_later_ones:
+            raw.execute(_CALL_UP, [target.pk, seen.now], prepare=True)
         raw.execute(_RUNNABLE, [target.pk, seen.now, free], prepare=True)
         found += raw.fetchall()
     return found
@@ -165,12 +183,21 @@ def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
     hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - seen.now})
 
 
-def _park_held(target: TargetSystem, seen: Look) -> bool:
-    """Whether some of the next candidates were held, and are out of the way now."""
+def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> bool:
+    """Whether some of these lined up for a lock, or some of the next are held: they, and all
+    that would do the same behind them, are out of the way now."""
+    lined_up = locking.have_lined_up(task_ids=task_ids)
+    if not lined_up and not seen.narrower_holds:
+        return False
     with cursor() as raw:
         raw.execute(_RUNNABLE, [target.pk, seen.now, _LOOK_AHEAD], prepare=True)
         heads = [row[1] for row in raw.fetchall()]
-    return bool(heads) and holds.park_held(task_ids=heads) > 0
+    if not heads:
+        return lined_up
+    if lined_up:
+        locking.line_up(task_ids=heads)
+        return True
+    return holds.park_held(task_ids=heads) > 0
 
 
 def _take_or_split(

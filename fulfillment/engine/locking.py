@@ -43,11 +43,39 @@ UPDATE fulfillment_task t SET waits_for_lock = v.name, waits_for = 'LOCK'
 FROM unnest(%s::bigint[], %s::text[]) AS v(id, name) WHERE t.id = v.id
 """
 _TAKE_OVER = "UPDATE fulfillment_resourcelock SET plan_id = %s WHERE plan_id = %s"
+# From name to name in the index, however many wait for each; and in any collation.
 _MORE_ROOM = """
+WITH RECURSIVE awaited(name) AS (
+    SELECT min(waits_for_lock) FROM fulfillment_task WHERE waits_for_lock <> ''
+    UNION ALL
+    SELECT (
+        SELECT min(t.waits_for_lock) FROM fulfillment_task t
+        WHERE t.waits_for_lock > a.name AND t.waits_for_lock <> ''
+    ) FROM awaited a WHERE a.name IS NOT NULL
+)
 INSERT INTO fulfillment_lockrelease (name)
-SELECT DISTINCT waits_for_lock FROM fulfillment_task
-WHERE waits_for_lock >= %s AND waits_for_lock < %s AND waits_for_lock <> ''
+SELECT name FROM awaited WHERE starts_with(name, %s) ORDER BY name
 ON CONFLICT DO NOTHING
+"""
+# Of tasks that may not have lined up yet: what they need, and whether it has been given since is
+# told by the locks themselves.
+_NEEDS = """
+SELECT t.id, t.plan_id, t.fulfillment_id, t.locks, CASE WHEN NOT p.is_locked THEN p.locks END
+FROM fulfillment_task t
+JOIN LATERAL (
+    SELECT p.is_locked, p.locks FROM fulfillment_plan p WHERE p.id = t.plan_id LIMIT 1
+) p ON true
+WHERE t.id = ANY(%s::bigint[]) AND (t.locks IS NOT NULL OR p.locks IS NOT NULL)
+"""
+# Never waits for a row, as below.
+_LINE_UP_TOGETHER = """
+UPDATE fulfillment_task t SET waits_for_lock = v.name, waits_for = 'LOCK'
+FROM unnest(%s::bigint[], %s::text[]) AS v(id, name) WHERE t.id = v.id AND t.id IN (
+    SELECT w.id FROM fulfillment_task w
+    WHERE w.id = ANY(%s::bigint[]) AND w.state IN ('FAILED_RETRYABLE', 'READY')
+      AND w.held_by_id IS NULL AND w.waits_for_lock = ''
+    FOR NO KEY UPDATE SKIP LOCKED
+)
 """
 _LINED_UP = """
 SELECT 1 FROM fulfillment_task WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> '' LIMIT 1
@@ -59,10 +87,12 @@ _RELEASE = """
 DELETE FROM fulfillment_resourcelock
 WHERE task_id = ANY(%s::bigint[]) OR plan_id = ANY(%s::bigint[]) AND task_id IS NULL
 """
+# Only what says of itself that it is not empty is looked up in the index of those that wait.
 _NEXT_TURN = """
 INSERT INTO fulfillment_lockrelease (name)
 SELECT v.name FROM unnest(%s::text[]) AS v(name)
-WHERE EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name)
+WHERE EXISTS (
+    SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name AND t.waits_for_lock <> '')
 ON CONFLICT DO NOTHING
 """
 _RELEASED = "SELECT name FROM fulfillment_lockrelease WHERE name > %s ORDER BY name LIMIT %s"
@@ -77,7 +107,7 @@ UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET' WHERE id I
         CROSS JOIN fulfillment_targetsystem s
         CROSS JOIN LATERAL (
             SELECT w.id FROM fulfillment_task w
-            WHERE w.waits_for_lock = v.name AND w.target_id = s.name
+            WHERE w.waits_for_lock = v.name AND w.waits_for_lock <> '' AND w.target_id = s.name
             ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT coalesce(r.capacity, 1)
         ) first
     ) FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -89,7 +119,9 @@ DELETE FROM fulfillment_lockrelease l
 WHERE l.name = ANY(%s::text[]) AND (
     EXISTS (
         SELECT 1 FROM fulfillment_resourcelock k WHERE k.name = l.name
-    ) OR NOT EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name)
+    ) OR NOT EXISTS (
+        SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name AND t.waits_for_lock <> ''
+    )
 )
 """
 _BATCH = 500
@@ -148,6 +180,11 @@ class Locksmith:
                 self._had_by_plan.setdefault(plan_id, set()).add(name)
             else:
                 self._had.setdefault(task_id, set()).add(name)
+
+    def lacking(self) -> dict[int, str]:
+        """By task what it would have to line up for although nobody else is given anything."""
+        found = {task_id: self._lacking(need) for task_id, need in self.needs.items()}
+        return {task_id: name for task_id, name in found.items() if name}
 
     def give(self, task_ids: Iterable[int]) -> list[int]:
         """Those of the tasks, in their order, that may be sent; the others line up."""
@@ -222,6 +259,31 @@ def leave_line(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:
     raw.execute(_LEAVE_LINE, [sorted(task_ids)], prepare=True)
 
 
+def line_up(*, task_ids: Collection[int]) -> None:
+    """Those of the tasks whose locks others have line up at once, without a claim of their own.
+
+    Otherwise thousands of orders of one customer would line up a few with every claim.
+    """
+    with transaction.atomic(), cursor() as raw:
+        raw.execute(_NEEDS, [list(task_ids)], prepare=True)
+        needs = {
+            task_id: Need(
+                task_id=task_id,
+                plan_id=plan_id,
+                fulfillment_id=fulfillment_id,
+                own=parsed(own),
+                of_plan=parsed(of_plan),
+            )
+            for task_id, plan_id, fulfillment_id, own, of_plan in raw.fetchall()
+        }
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        ((now,),) = raw.fetchall()
+        found = Locksmith(raw=raw, needs=needs, now=now).lacking()
+        if found:
+            waiting = list(found)
+            raw.execute(_LINE_UP_TOGETHER, [waiting, list(found.values()), waiting], prepare=True)
+
+
 def release(
     raw: psycopg.Cursor[Row],
     *,
@@ -247,7 +309,7 @@ def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None
 
 def call_up_for(raw: psycopg.Cursor[Row], *, resource: str) -> None:
     """Whoever waits for one of these may have a turn: there is more room."""
-    raw.execute(_MORE_ROOM, [f"{resource}:", f"{resource};"], prepare=True)
+    raw.execute(_MORE_ROOM, [f"{resource}:"], prepare=True)
 
 
 def wake() -> set[str]:

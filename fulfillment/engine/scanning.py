@@ -31,7 +31,12 @@ WHERE EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'READY')
       AND t.held_by_id IS NULL AND t.waits_for_lock = ''
-      AND t.not_before <= (SELECT fulfillment_now())
+      AND t.waits_for NOT IN ('RETRY', 'WINDOW') AND t.not_before <= (SELECT fulfillment_now())
+) OR EXISTS (
+    SELECT 1 FROM fulfillment_task t
+    WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'READY')
+      AND t.held_by_id IS NULL AND t.waits_for_lock = ''
+      AND t.waits_for IN ('RETRY', 'WINDOW') AND t.not_before <= (SELECT fulfillment_now())
 ) OR EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state = 'OUTCOME_UNKNOWN'

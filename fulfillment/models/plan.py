@@ -13,6 +13,7 @@ from fulfillment.models.hold import Hold
 from fulfillment.models.target import TargetSystem
 from fulfillment.models.workflow import PlanGraph
 from fulfillment.states import (
+    CAUSE_LATER,
     PLAN_TERMINAL,
     TASK_SENDABLE,
     TASK_TIMED,
@@ -140,6 +141,10 @@ class Plan(StatefulModel):
         related_name="+",
         help_text="The hold that stops it; empty: a wait for the customer.",
     )
+    case_due_at = models.DateTimeField(
+        db_default=Now(),
+        help_text="When the detector next makes sure that what is stuck has a case.",
+    )
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -175,9 +180,11 @@ class Plan(StatefulModel):
                 condition=models.Q(at_risk_since__isnull=False),
                 name="plan_in_jeopardy",
             ),
-            # What the detector has flagged: a handful among all plans.
+            # What the detector has flagged, by when it next makes sure that there is a case.
             models.Index(
-                fields=["stuck_at"], condition=models.Q(stuck_at__isnull=False), name="plan_stuck"
+                fields=["case_due_at"],
+                condition=models.Q(stuck_at__isnull=False),
+                name="plan_stuck",
             ),
             # The stuck-order detector: active plans by when it next has to look at them.
             models.Index(
@@ -374,8 +381,20 @@ class Task(StatefulModel):
                 "id",
                 condition=models.Q(
                     state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock=""
-                ),
+                )
+                & ~models.Q(waits_for__in=sorted(CAUSE_LATER)),
                 name="task_claim_order",
+            ),
+            # What is sent later, by when.
+            models.Index(
+                fields=["target", "not_before"],
+                condition=models.Q(
+                    state__in=sorted(TASK_SENDABLE),
+                    held_by__isnull=True,
+                    waits_for_lock="",
+                    waits_for__in=sorted(CAUSE_LATER),
+                ),
+                name="task_later",
             ),
             # A lock that is free again: whose turn it is.
             models.Index(

@@ -296,3 +296,30 @@ def test_a_new_version_takes_over_what_its_order_keeps(systems: ScriptedSystems)
     assert kept() == set()
     desk.drain()
     assert state(second) == "SUCCEEDED"
+
+
+def test_a_long_line_forms_at_once(systems: ScriptedSystems) -> None:
+    """Not a few with every claim: those behind it are not to wait for that."""
+    a_shop(CUSTOMER)
+    desk.submit_all(*[desk.request(customer_id="BIG") for _ in range(30)])
+    desk.submit_all(desk.request(customer_id="SMALL", priority=-1))
+    (taken,) = desk.claim(limit=1)
+    (single,) = desk.claim(limit=1)
+    assert len(lined_up()) == 29
+    # Everybody has a turn all the same.
+    ended(taken, single)
+    desk.finish(rounds=100)
+    assert not lined_up()
+    assert not Task.objects.exclude(state="SUCCEEDED").exists()
+
+
+def test_what_has_its_locks_meanwhile_does_not_line_up(systems: ScriptedSystems) -> None:
+    a_shop(CUSTOMER)
+    first, second = changing("A-1"), changing("A-2", customer_id="C-2")
+    claim()
+    both = [desk.tasks_of(order)["change@1"].pk for order in (first, second)]
+    locking.line_up(task_ids=both)
+    assert lined_up() == set()
+    third = changing("A-3")
+    locking.line_up(task_ids=[desk.tasks_of(third)["change@1"].pk])
+    assert lined_up() == {f"{third.reference} customer:C-1"}

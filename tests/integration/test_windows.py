@@ -159,3 +159,19 @@ def test_publishing_goes_by_the_clock_that_is_sent_by(systems: ScriptedSystems, 
     clock(4 * 24 * 3600)
     with pytest.raises(DefinitionInvalid, match="opens"):
         desk.workflow({"one": desk.task(window=within)}, version=2)
+
+
+def test_what_is_sent_later_is_not_in_the_way_of_others(
+    systems: ScriptedSystems, clock: Any
+) -> None:
+    """And when its time has come, it goes by its priority again."""
+    late = order_with(window=window(3, 5))
+    desk.workflow({"other": desk.task()}, offering="other")
+    desk.finish()
+    assert desk.tasks_of(late)["one@1"].waits_for == "WINDOW"
+    task = desk.tasks_of(late)["one@1"]
+    Task.objects.filter(pk=task.pk).update(priority=9)
+    clock((task.not_before - desk.now()).total_seconds() + 1)
+    desk.order(desk.item("other"))
+    (first,) = desk.claim()
+    assert first.task_id == task.pk

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
-from django.db.models import Count
+from django.db.models import CharField, Count, F, Func, Value
 
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
@@ -43,11 +43,14 @@ class Command(BaseCommand):
         self.stdout.write(f"{options['name']}: {options['units']} at once.")
 
     def _list(self) -> None:
+        kind = Func(
+            F("name"), Value(":"), Value(1), function="split_part", output_field=CharField()
+        )
+        used = dict(ResourceLock.objects.values_list(kind).annotate(n=Count("pk")))
         for row in Resource.objects.order_by("pk"):
-            used = ResourceLock.objects.filter(name__startswith=f"{row.pk}:").count()
             self.stdout.write(
                 f"{row.pk:30} {row.capacity:>6} at once, kept by {row.get_kept_by_display()}; "
-                f"{used} locked"
+                f"{used.get(row.pk, 0)} locked"
             )
         waiting = (
             Task.objects.exclude(waits_for_lock="")
