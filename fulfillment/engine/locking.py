@@ -38,9 +38,18 @@ _LOCKS = Table(
     taken_at="timestamptz",
 )
 _LOCKED = "UPDATE fulfillment_plan SET is_locked = true WHERE id = ANY(%s::bigint[])"
+# Whoever would wait for what its own order has would wait for ever.
+_HAVE_IT_NOW = """
+UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET'
+WHERE plan_id = ANY(%s::bigint[]) AND waits_for_lock = ANY(%s::text[]) RETURNING target_id
+"""
 _LINE_UP = """
 UPDATE fulfillment_task t SET waits_for_lock = v.name, waits_for = 'LOCK'
 FROM unnest(%s::bigint[], %s::text[]) AS v(id, name) WHERE t.id = v.id
+"""
+_LEAVE = """
+UPDATE fulfillment_task SET waits_for_lock = ''
+WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> ''
 """
 _TAKE_OVER = "UPDATE fulfillment_resourcelock SET plan_id = %s WHERE plan_id = %s"
 _MORE_ROOM = """
@@ -122,8 +131,7 @@ class Locksmith:
     _free: dict[str, int] = field(default_factory=dict)
     _had: dict[int, set[str]] = field(default_factory=dict)
     _had_by_plan: dict[int, set[str]] = field(default_factory=dict)
-    _plans: set[int] = field(default_factory=set)
-    """Whose locks of their own have been given to them now."""
+    _turned_away: list[Need] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Waits for others who take or release the same; before the target's condition."""
@@ -147,39 +155,37 @@ class Locksmith:
                 self._had.setdefault(task_id, set()).add(name)
 
     def give(self, task_ids: Iterable[int]) -> list[int]:
-        """Those of the tasks, in their order, that may be sent; the others line up."""
+        """Those of the tasks, in their order, that may be sent; nothing is taken yet."""
+        free, plans = dict(self._free), set[int]()
         given: list[int] = []
-        lining_up: dict[int, str] = {}
-        for task_id in task_ids:
-            need = self.needs.get(task_id)
-            lacking = "" if need is None else self._lacking(need)
-            if lacking:
-                lining_up[task_id] = lacking
-                continue
-            given.append(task_id)
-            if need is not None:
-                for name, units in self._new(need).items():
-                    self._free[name] -= units
-                if need.of_plan:
-                    self._plans.add(need.plan_id)
-        if lining_up:
-            self.raw.execute(_LINE_UP, [list(lining_up), list(lining_up.values())], prepare=True)
-        return given
-
-    def write(self, task_ids: Collection[int]) -> None:
-        """The locks of those that are really sent; nobody has asked for another's meanwhile."""
-        rows: list[tuple[Any, ...]] = []
-        plans: dict[int, Need] = {}
         for task_id in task_ids:
             need = self.needs.get(task_id)
             if need is None:
-                continue
-            had = self._had.get(task_id, set())
+                given.append(task_id)
+            elif self._lacking(need, free, plans):
+                self._turned_away.append(need)
+            else:
+                given.append(task_id)
+                self._take(need, free, plans)
+        return given
+
+    def write(self, task_ids: Collection[int]) -> set[str]:
+        """The locks of those that are really sent; nobody has asked for another's meanwhile.
+
+        Only who lacks what somebody really has lines up, so that somebody will call it up.
+        Returns the targets of tasks that have waited for what their order has got.
+        """
+        plans: dict[int, Need] = {}
+        locked: set[int] = set()
+        rows: list[tuple[Any, ...]] = []
+        for need in (self.needs[task_id] for task_id in task_ids if task_id in self.needs):
+            had = self._had.get(need.task_id, set())
             rows += [
-                (name, units, need.fulfillment_id, need.plan_id, task_id, self.now)
+                (name, units, need.fulfillment_id, need.plan_id, need.task_id, self.now)
                 for name, units in need.own.items()
                 if name not in had
             ]
+            self._take(need, self._free, locked)
             if need.of_plan:
                 plans[need.plan_id] = need
         rows += [
@@ -189,22 +195,42 @@ class Locksmith:
             if name not in self._had_by_plan.get(need.plan_id, ())
         ]
         _LOCKS.insert(self.raw, rows)
-        if plans:
-            self.raw.execute(_LOCKED, [sorted(plans)], prepare=True)
+        self._line_up(locked)
+        if not plans:
+            return set()
+        names = sorted({name for need in plans.values() for name in need.of_plan})
+        self.raw.execute(_LOCKED, [sorted(plans)], prepare=True)
+        self.raw.execute(_HAVE_IT_NOW, [sorted(plans), names], prepare=True)
+        return {row[0] for row in self.raw.fetchall()}
 
-    def _new(self, need: Need) -> Counter[str]:
-        """What it still has to be given, by name."""
+    def _line_up(self, plans: Collection[int]) -> None:
+        lacking = {
+            need.task_id: name
+            for need in self._turned_away
+            if (name := self._lacking(need, self._free, plans))
+        }
+        if lacking:
+            self.raw.execute(_LINE_UP, [list(lacking), list(lacking.values())], prepare=True)
+
+    def _take(self, need: Need, free: dict[str, int], plans: set[int]) -> None:
+        for name, units in self._new(need, plans).items():
+            free[name] -= units
+        if need.of_plan:
+            plans.add(need.plan_id)
+
+    def _new(self, need: Need, plans: Collection[int]) -> Counter[str]:
+        """What it still has to be given, by name; these plans have been given theirs now."""
         had = self._had.get(need.task_id, set())
         wanted = Counter({name: units for name, units in need.own.items() if name not in had})
-        if need.plan_id not in self._plans:
+        if need.plan_id not in plans:
             had = self._had_by_plan.get(need.plan_id, set())
             wanted.update({name: n for name, n in need.of_plan.items() if name not in had})
         return wanted
 
-    def _lacking(self, need: Need) -> str:
+    def _lacking(self, need: Need, free: Mapping[str, int], plans: Collection[int]) -> str:
         """The first lock that is not free; empty when all are."""
-        lacking = [name for name, units in self._new(need).items() if units > self._free[name]]
-        return min(lacking, default="")
+        wanted = self._new(need, plans)
+        return min((name for name, units in wanted.items() if units > free[name]), default="")
 
 
 def have_lined_up(*, task_ids: Collection[int]) -> bool:
@@ -235,6 +261,11 @@ def release(
 def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None:
     """What one plan and its tasks keep, another keeps from now on."""
     raw.execute(_TAKE_OVER, [successor, plan_id], prepare=True)
+
+
+def leave(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:
+    """These wait for nothing any more."""
+    raw.execute(_LEAVE, [list(task_ids)], prepare=True)
 
 
 def call_up_for(raw: psycopg.Cursor[Row], *, resource: str) -> None:

@@ -142,12 +142,15 @@ def _close(
     """SUPERSEDED, with a record of how it stood; what it has not begun ends with it."""
     record = how_it_stands(tasks)
     over = []
+    withdrawn = []
     for task in tasks:
         if (task.node, task.element) in left:
             over.append(cases.of_task(task.pk))
             if task.state not in TASK_TERMINAL:
                 task.blocked_reason = ""
                 unit.change_task(task, Task.withdraw, cause=f"plan {successor} has taken over")
+                withdrawn.append(task.pk)
+    locking.leave(unit.raw, task_ids=withdrawn)
     plan.selection_due_at = None
     plan.moving = 0
     plan.blocked_reason = ""

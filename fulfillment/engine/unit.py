@@ -186,8 +186,9 @@ class Unit:
         before = str(plan.state)
         transition(plan)
         self.touched_plans.add(plan.pk)
-        if plan.is_locked and plan.state in _LETS_GO:
-            self.letting_go.update(plan.locks or ())
+        # Not only if it has them all: of another version it may have been given some.
+        if plan.locks and plan.state in _LETS_GO:
+            self.letting_go.update(plan.locks)
             self._freed_plans.add(plan.pk)
         self.record(
             fulfillment_id=plan.fulfillment_id,
