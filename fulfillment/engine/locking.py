@@ -24,6 +24,11 @@ _ENTER = """
 SELECT pg_advisory_xact_lock(hashtextextended('fulfillment.lock:' || v.name, 0))
 FROM (SELECT unnest(%s::text[]) AS name ORDER BY 1) v
 """
+_SAME_ROOM = """
+SELECT pg_advisory_xact_lock_shared(hashtextextended('fulfillment.resource:' || v.name, 0))
+FROM (SELECT unnest(%s::text[]) AS name ORDER BY 1) v
+"""
+_OTHER_ROOM = "SELECT pg_advisory_xact_lock(hashtextextended('fulfillment.resource:' || %s, 0))"
 _TAKEN = """
 SELECT name, units, plan_id, task_id FROM fulfillment_resourcelock WHERE name = ANY(%s::text[])
 """
@@ -65,34 +70,44 @@ _RELEASE = """
 DELETE FROM fulfillment_resourcelock
 WHERE task_id = ANY(%s::bigint[]) OR plan_id = ANY(%s::bigint[]) AND task_id IS NULL
 """
+# A note may be there already, of one who had a turn before and is gone.
 _NEXT_TURN = """
-INSERT INTO fulfillment_lockrelease (name)
-SELECT v.name FROM unnest(%s::text[]) AS v(name)
-WHERE EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name)
-ON CONFLICT DO NOTHING
+WITH next AS (
+    SELECT v.name FROM unnest(%s::text[]) AS v(name)
+    WHERE EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = v.name)
+), noted AS (
+    INSERT INTO fulfillment_lockrelease (name) SELECT name FROM next ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM next
 """
 _RELEASED = "SELECT name FROM fulfillment_lockrelease WHERE name > %s ORDER BY name LIMIT %s"
 # Of each target system the first in line: a lock must not lie idle because the first of all can't
 # be sent. What does not get it lines up again. Never waits for a row: without the fulfillment's
 # lock that could be a deadlock.
 _WAKE = """
-UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET' WHERE id IN (
-    SELECT t.id FROM fulfillment_task t WHERE t.id IN (
-        SELECT first.id FROM unnest(%s::text[]) AS v(name)
-        LEFT JOIN fulfillment_resource r ON r.name = split_part(v.name, ':', 1)
-        CROSS JOIN fulfillment_targetsystem s
-        CROSS JOIN LATERAL (
-            SELECT w.id FROM fulfillment_task w
-            WHERE w.waits_for_lock = v.name AND w.target_id = s.name
-            ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT coalesce(r.capacity, 1)
-        ) first
-    ) FOR NO KEY UPDATE OF t SKIP LOCKED
-) RETURNING target_id
+WITH next AS MATERIALIZED (
+    SELECT v.name, first.id FROM unnest(%s::text[]) AS v(name)
+    LEFT JOIN fulfillment_resource r ON r.name = split_part(v.name, ':', 1)
+    CROSS JOIN fulfillment_targetsystem s
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM fulfillment_task w
+        WHERE w.waits_for_lock = v.name AND w.target_id = s.name
+        ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT coalesce(r.capacity, 1)
+    ) first
+), free AS MATERIALIZED (
+    SELECT t.id FROM fulfillment_task t WHERE t.id IN (SELECT id FROM next)
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+), woken AS (
+    UPDATE fulfillment_task SET waits_for_lock = '', waits_for = 'TARGET'
+    WHERE id IN (SELECT id FROM free) RETURNING target_id
+)
+SELECT target_id, NULL FROM woken
+UNION ALL SELECT NULL, name FROM next WHERE id NOT IN (SELECT id FROM free)
 """
-# What could not be woken because its row was in use is tried again.
+# What could not be woken because its row was in use is tried again, whoever else keeps the lock.
 _DONE = """
 DELETE FROM fulfillment_lockrelease l
-WHERE l.name = ANY(%s::text[]) AND (
+WHERE l.name = ANY(%s::text[]) AND l.name <> ALL(%s::text[]) AND (
     EXISTS (
         SELECT 1 FROM fulfillment_resourcelock k WHERE k.name = l.name
     ) OR NOT EXISTS (SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name)
@@ -140,9 +155,9 @@ class Locksmith:
             return
         wanted = sorted(names)
         self.raw.execute(_ENTER, [wanted], prepare=True)
-        self.raw.execute(
-            _CAPACITY, [sorted({name.partition(":")[0] for name in names})], prepare=True
-        )
+        resources = sorted({name.partition(":")[0] for name in names})
+        self.raw.execute(_SAME_ROOM, [resources], prepare=True)
+        self.raw.execute(_CAPACITY, [resources], prepare=True)
         capacity: dict[str, int] = dict(self.raw.fetchall())
         self._free = {name: capacity.get(name.partition(":")[0], 1) for name in names}
         self.raw.execute(_TAKEN, [wanted], prepare=True)
@@ -255,7 +270,8 @@ def release(
     raw.execute(_ENTER, [sorted(names)], prepare=True)
     raw.execute(_RELEASE, [sorted(task_ids), sorted(plan_ids)], prepare=True)
     raw.execute(_NEXT_TURN, [sorted(names)], prepare=True)
-    return raw.rowcount > 0
+    ((waiting,),) = raw.fetchall()
+    return bool(waiting)
 
 
 def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None:
@@ -266,6 +282,11 @@ def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None
 def leave(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:
     """These wait for nothing any more."""
     raw.execute(_LEAVE, [list(task_ids)], prepare=True)
+
+
+def change_room(raw: psycopg.Cursor[Row], *, resource: str) -> None:
+    """Wait for those who have seen how much room there is; nobody looks before this commits."""
+    raw.execute(_OTHER_ROOM, [resource], prepare=True)
 
 
 def call_up_for(raw: psycopg.Cursor[Row], *, resource: str) -> None:
@@ -286,6 +307,8 @@ def wake() -> set[str]:
             # Before the rows are read again: nobody releases or lines up meanwhile.
             raw.execute(_ENTER, [names], prepare=True)
             raw.execute(_WAKE, [names], prepare=True)
-            targets.update(row[0] for row in raw.fetchall())
-            raw.execute(_DONE, [names], prepare=True)
+            rows = raw.fetchall()
+            targets.update(target for target, _ in rows if target is not None)
+            in_use = [name for _, name in rows if name is not None]
+            raw.execute(_DONE, [names, in_use], prepare=True)
         last = names[-1]
