@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 from django.db import transaction
 
+from fulfillment.engine import failpoints
 from fulfillment.engine.database import Row, Table, cursor
 
 _ENTER = """
@@ -311,4 +312,6 @@ def wake() -> set[str]:
             targets.update(target for target, _ in rows if target is not None)
             in_use = [name for _, name in rows if name is not None]
             raw.execute(_DONE, [names, in_use], prepare=True)
+            failpoints.reach("locking.calling_up")
+        failpoints.reach("locking.called_up")
         last = names[-1]

@@ -435,6 +435,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
 
 
 def _call_up() -> None:
+    failpoints.reach("locking.released_not_called_up")
     hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
 
 
