@@ -50,21 +50,19 @@ def life(shop: Desk, fast_path: None, nursery: Nursery, sandbox: Sandbox, tmp_pa
         },
         locks=[{"resource": "customer", "key": "${order.customer.id}"}],
     )
-    desk.submit_all(*(desk.request(region="AT", customer_id=f"C-{n % 2}") for n in range(6)))
+    desk.submit_all(*(desk.request(region="AT", customer_id=f"C-{n % 2}") for n in range(4)))
     return Life(shop, nursery, tmp_path / "clock")
 
 
 @pytest.mark.parametrize(
     ("often", "once", "fast_path"),
     [
-        (IN_A_CLAIM, (), "on"),
-        (ON_THE_WIRE, (), "on"),
-        (IN_A_SETTLEMENT, (), "on"),
-        (CALLING_UP, ["sweeping.before_settling"], "on"),
-        (["unit.after_commit"], [*CALLING_UP, "scanning.holding_rows"], "off"),
+        ([*IN_A_CLAIM, *ON_THE_WIRE], ["sweeping.before_settling"], "on"),
+        (IN_A_SETTLEMENT, CALLING_UP, "on"),
+        (["unit.before_commit"], ["locking.calling_up", "scanning.holding_rows"], "off"),
     ],
     indirect=["fast_path"],
-    ids=["in a claim", "on the wire", "in a settlement", "calling up", "without the fast path"],
+    ids=["in a claim", "in a settlement", "without the fast path"],
 )
 def test_whoever_dies_leaves_no_lock_behind_and_gives_none_twice(
     life: Life, sandbox: Sandbox, often: Sequence[str], once: Sequence[str]

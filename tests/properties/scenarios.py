@@ -282,13 +282,17 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 
 @st.composite
-def in_line(draw: st.DrawFn, *, length: int) -> Scenario:
-    """Several orders of several customers, who want the same at the same time."""
-    orders = draw(st.lists(_orders, min_size=2, max_size=5).map(tuple))
+def in_line(draw: st.DrawFn, *, length: int, orders: tuple[Asked, ...] = ()) -> Scenario:
+    """Several orders of several customers, who want the same at the same time.
+
+    Those that are given come all at once.
+    """
+    all_at_once = bool(orders) or draw(st.booleans())
+    orders = orders or draw(st.lists(_orders, min_size=2, max_size=5).map(tuple))
     return Scenario(
         workflow=draw(workflows(locks=True)),
         orders=orders,
-        at_once=draw(st.sampled_from([len(orders), len(orders), 1, 2])),
+        at_once=len(orders) if all_at_once else draw(st.integers(1, 2)),
         locks=draw(st.sampled_from(LOCKS_OF_ORDERS)),
         fast_path=draw(st.booleans()),
         steps=tuple(draw(st.lists(_steps_with_locks, min_size=length, max_size=length))),

@@ -6,6 +6,7 @@ Examples that don't have in them what the bug is about are passed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 from fulfillment.engine import claiming, fairness, locking, outcomes
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Task
-from tests.properties.scenarios import Begin, Drain, Scenario, in_line
+from tests.properties.scenarios import Asked, Begin, Drain, Scenario, in_line
 from tests.properties.search import AT_RANDOM, FOUND
 from tests.properties.test_engine_model import play
 from tests.properties.world import Fate
@@ -28,7 +29,19 @@ QUICK, LONG = 25, 600
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 About = Callable[[Scenario], bool]
-BUGS: dict[str, tuple[Plant, About]] = {}
+
+
+@dataclass(frozen=True)
+class Bug:
+    plant: Plant
+    about: About
+    """What a scenario has to have in it for the bug to matter."""
+    orders: tuple[Asked, ...]
+    """Those of the scenarios; any, when there are none."""
+    quick: bool
+
+
+BUGS: dict[str, Bug] = {}
 
 
 def wants_the_same(scenario: Scenario) -> bool:
@@ -55,42 +68,23 @@ def begins_with_several(scenario: Scenario) -> bool:
     return bool(scenario.locks) and len(first) > 2
 
 
-def has_many_of_one_customer(scenario: Scenario) -> bool:
-    """Somebody's first order comes behind the second one of somebody else, in one batch."""
-    came = [(one.priority, one.customer) for one in scenario.orders[: scenario.at_once]]
-    return (
-        not scenario.locks
-        and len(scenario.workflow) < 3
-        and any(
-            came[:last].count(other) > 1 and one not in came[:last] and one[0] == other[0]
-            for last, one in enumerate(came)
-            for other in came[:last]
-        )
-    )
+MANY_OF_ONE = (Asked(), Asked(), Asked(customer="C-2"), Asked())
+"""The single order of the other customer has its turn before the second one of the first."""
+IMPORTANT = tuple(Asked(("A-1",), priority=priority) for priority in (0, 5, 5, 0))
+"""Behind whoever has its turn first there are others, more and less important."""
 
 
-def has_a_line_of_several_priorities(scenario: Scenario) -> bool:
-    """Behind the one that has its turn first there are others, more and less important."""
-    whole = dict(scenario.locks).get("customer")
-    of_asset = any("asset" in dict(part.locks) for part in scenario.workflow)
-    lines: dict[str, list[int]] = {}
-    for order in scenario.orders:
-        lines.setdefault(order.customer if whole else order.assets[0], []).append(order.priority)
-    return bool(whole or of_asset) and any(
-        line.count(5) > 1 and 0 in line[: line.index(5) + 1] for line in lines.values()
-    )
+def bug(
+    about: About = wants_the_same, *, orders: tuple[Asked, ...] = (), quick: bool = True
+) -> Callable[[Plant], Plant]:
+    def remember(plant: Plant) -> Plant:
+        BUGS[plant.__name__.replace("_", " ")] = Bug(plant, about, orders, quick)
+        return plant
+
+    return remember
 
 
-def bug(plant: Plant, *, about: About = wants_the_same) -> Plant:
-    BUGS[plant.__name__.replace("_", " ")] = plant, about
-    return plant
-
-
-def about(what: About) -> Callable[[Plant], Plant]:
-    return lambda plant: bug(plant, about=what)
-
-
-@bug
+@bug()
 def a_lock_is_released_when_nobody_knows_what_happened(patch: pytest.MonkeyPatch) -> None:
     lose_track = outcomes.lose_track
 
@@ -102,7 +96,7 @@ def a_lock_is_released_when_nobody_knows_what_happened(patch: pytest.MonkeyPatch
     patch.setattr(outcomes, "lose_track", careless)
 
 
-@about(is_tried_again)
+@bug(is_tried_again)
 def a_lock_is_released_while_its_task_is_tried_again(patch: pytest.MonkeyPatch) -> None:
     change_task = Unit.change_task
 
@@ -115,7 +109,7 @@ def a_lock_is_released_while_its_task_is_tried_again(patch: pytest.MonkeyPatch) 
     patch.setattr(Unit, "change_task", careless)
 
 
-@bug
+@bug()
 def an_order_s_locks_are_released_with_its_first_task(patch: pytest.MonkeyPatch) -> None:
     change_task = Unit.change_task
 
@@ -128,29 +122,29 @@ def an_order_s_locks_are_released_with_its_first_task(patch: pytest.MonkeyPatch)
     patch.setattr(Unit, "change_task", careless)
 
 
-@bug
+@bug()
 def an_order_s_locks_are_never_released(patch: pytest.MonkeyPatch) -> None:
     statement = locking._RELEASE.replace("OR plan_id", "AND plan_id")
     patch.setattr(locking, "_RELEASE", statement)
 
 
-@bug
+@bug()
 def the_capacity_is_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locking.Locksmith, "_lacking", lambda *_: "")
 
 
-@bug
+@bug(quick=False)
 def a_pool_has_room_for_one_more(patch: pytest.MonkeyPatch) -> None:
     statement = locking._CAPACITY.replace("capacity FROM", "capacity + 1 FROM")
     patch.setattr(locking, "_CAPACITY", statement)
 
 
-@about(has_several_units)
+@bug(has_several_units, quick=False)
 def units_are_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locking, "_TAKEN", locking._TAKEN.replace("units", "1"))
 
 
-@bug
+@bug()
 def what_lacks_one_lock_takes_the_others(patch: pytest.MonkeyPatch) -> None:
     give = locking.Locksmith.give
 
@@ -173,60 +167,67 @@ def what_lacks_one_lock_takes_the_others(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locking.Locksmith, "give", greedy)
 
 
-@bug
+@bug()
 def the_line_is_not_woken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locking, "_NEXT_TURN", locking._NEXT_TURN.replace("WHERE", "WHERE false AND"))
 
 
-@about(begins_with_several)
+@bug(begins_with_several)
 def who_waits_for_what_its_order_has_goes_on_waiting(patch: pytest.MonkeyPatch) -> None:
     statement = locking._HAVE_IT_NOW.replace("WHERE", "WHERE false AND")
     patch.setattr(locking, "_HAVE_IT_NOW", statement)
 
 
-@bug
+@bug()
 def the_last_in_line_is_called_up_first(patch: pytest.MonkeyPatch) -> None:
     statement = locking._WAKE.replace("w.depth, w.id", "w.depth, w.id DESC")
     patch.setattr(locking, "_WAKE", statement.replace("w.rank,", "w.rank DESC,"))
 
 
-@about(has_a_line_of_several_priorities)
+@bug(orders=IMPORTANT)
 def the_line_does_not_look_at_priorities(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locking, "_WAKE", locking._WAKE.replace("w.priority DESC, ", ""))
 
 
-@about(has_many_of_one_customer)
+@bug(orders=MANY_OF_ONE)
 def a_claim_does_not_look_at_ranks(patch: pytest.MonkeyPatch) -> None:
     for name in ("_RUNNABLE", "_CLAIM"):
         patch.setattr(claiming, name, getattr(claiming, name).replace("t.rank, ", ""))
 
 
-@bug
+@bug(quick=False)
 def whoever_sends_many_orders_has_no_later_ranks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fairness, "STEP_MS", 0)
 
 
-EXAMPLES = st.integers(20, 60).flatmap(lambda length: in_line(length=length))
+def examples(orders: tuple[Asked, ...]) -> st.SearchStrategy[Scenario]:
+    return st.integers(20, 60).flatmap(lambda length: in_line(length=length, orders=orders))
 
 
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if one.quick or AT_RANDOM else pytest.mark.skip("not quick"))
+        for name, one in BUGS.items()
+    ],
+)
 def test_the_search_finds_that(
     django_db_setup: None,
     django_db_blocker: DjangoDbBlocker,
     record_property: Callable[[str, object], None],
     name: str,
 ) -> None:
-    plant, about = BUGS[name]
+    planted = BUGS[name]
     played, most = 0, LONG if AT_RANDOM else QUICK
 
     def is_noticed(scenario: Scenario) -> bool:
         nonlocal played
-        if played == most or not about(scenario):
+        if played == most or not planted.about(scenario):
             return False
         played += 1
         try:
             with pytest.MonkeyPatch.context() as patch:
-                plant(patch)
+                planted.plant(patch)
                 play(scenario, django_db_blocker)
         except AssertionError:
             return True
@@ -234,7 +235,7 @@ def test_the_search_finds_that(
 
     try:
         found = find(
-            EXAMPLES,
+            examples(planted.orders),
             is_noticed,
             settings=settings(
                 max_examples=20 * most,
