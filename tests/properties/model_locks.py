@@ -83,14 +83,19 @@ class Shop:
         self.plans[order].hear(*heard)
         self.let_go(order)
 
-    def let_go(self, order: int) -> None:
-        plan = self.plans[order]
-        self.kept = {
-            (name, of, key): units
-            for (name, of, key), units in self.kept.items()
-            if of != order
-            or (plan.state != "COMPLETED" if key == WHOLE else not self._has_ended((of, key)))
+    def let_go(self, order: int) -> set[str]:
+        """What has ended keeps nothing. Returns the locks of which some has become free."""
+        ended = {
+            (name, of, key)
+            for name, of, key in self.kept
+            if of == order
+            and (
+                self.plans[of].state == "COMPLETED" if key == WHOLE else self._has_ended((of, key))
+            )
         }
+        for one in ended:
+            del self.kept[one]
+        return {name for name, _, _ in ended}
 
     def call_up(self, *, noted: Collection[str]) -> None:
         for place in {place for name in noted for place in self.first_in_line(name)}:

@@ -180,7 +180,7 @@ class Run:
                 scanning.scan()
                 for order, plan in self.plans.items():
                     plan.scan()
-                    self.shop.let_go(order)
+                    noted |= self.shop.let_go(order)
                 self.shop.call_up(noted=noted)
             case CallUp():
                 noted = self.noted()
