@@ -57,6 +57,7 @@ _LEAVE = """
 UPDATE fulfillment_task SET waits_for_lock = ''
 WHERE id = ANY(%s::bigint[]) AND waits_for_lock <> ''
 """
+_KEEPS = "SELECT 1 FROM fulfillment_resourcelock WHERE plan_id = %s LIMIT 1"
 _TAKE_OVER = "UPDATE fulfillment_resourcelock SET plan_id = %s WHERE plan_id = %s"
 _MORE_ROOM = """
 INSERT INTO fulfillment_lockrelease (name)
@@ -219,6 +220,10 @@ class Locksmith:
         self.raw.execute(_HAVE_IT_NOW, [sorted(plans), names], prepare=True)
         return {row[0] for row in self.raw.fetchall()}
 
+    def lacking_of(self, need: Need) -> str:
+        """The first lock that is not free; empty when all are."""
+        return self._lacking(need, self._free, ())
+
     def _line_up(self, plans: Collection[int]) -> None:
         lacking = {
             need.task_id: name
@@ -278,6 +283,23 @@ def release(
 def take_over(raw: psycopg.Cursor[Row], *, plan_id: int, successor: int) -> None:
     """What one plan and its tasks keep, another keeps from now on."""
     raw.execute(_TAKE_OVER, [successor, plan_id], prepare=True)
+
+
+def keeps_any(raw: psycopg.Cursor[Row], *, plan_id: int) -> bool:
+    """Whether the plan, or a task of it, keeps a lock: then it must not wait for another."""
+    raw.execute(_KEEPS, [plan_id], prepare=True)
+    return raw.fetchone() is not None
+
+
+def lacking(raw: psycopg.Cursor[Row], *, need: Need, now: datetime) -> str:
+    """The first of the locks that it can't have now; empty when it can have all."""
+    smith = Locksmith(raw=raw, needs={need.task_id: need}, now=now)
+    return smith.lacking_of(need)
+
+
+def take(raw: psycopg.Cursor[Row], *, need: Need, now: datetime) -> set[str]:
+    """Give what is not `lacking`. Returns the targets of tasks that have waited for it."""
+    return Locksmith(raw=raw, needs={need.task_id: need}, now=now).write([need.task_id])
 
 
 def leave(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:

@@ -94,3 +94,48 @@ def test_who_is_withdrawn_waits_in_no_line(systems: ScriptedSystems) -> None:
     # Its turn is not lost on who is not there any more.
     assert third.fulfillment_id in {claim.fulfillment_id for claim in desk.claim(limit=3)}
     assert not Task.objects.exclude(waits_for_lock="").exists()
+
+
+def test_orders_that_move_to_versions_with_more_locks_do_not_wait_for_each_other(
+    systems: ScriptedSystems,
+) -> None:
+    """Each keeps what the other would lock besides: whoever keeps a lock waits for none."""
+    desk.target("alpha")
+    tasks = {"one": desk.task(), "two": desk.task(after=["one"])}
+    desk.workflow(tasks, locks=[CUSTOMER])
+    desk.workflow(tasks, offering="other", locks=[REGION])
+    first, second = desk.order(region="AT"), desk.order(desk.item("other"), region="AT")
+    claims = desk.claim(limit=2)
+    assert ResourceLock.objects.count() == len(claims) == 2
+    for offering in ("thing", "other"):
+        desk.workflow(tasks, offering=offering, locks=[CUSTOMER, REGION], version=2)
+        (done,) = operations.migrate_orders(
+            workflow=offering, version=2, orders=None, actor="anna", reason="x"
+        )
+        assert str(done.verdict) == "unsafe"
+        assert "which is in use" in done.reasons[0]
+    desk.settle(*(desk.result(claim, desk.succeeded()) for claim in claims))
+    desk.drain()
+    for order in (first, second):
+        order.refresh_from_db()
+        assert order.state == "COMPLETED"
+    nothing_is_left()
+
+
+def test_what_a_new_version_locks_besides_is_taken_at_once_where_it_is_free(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    tasks = {"one": desk.task(), "two": desk.task(after=["one"])}
+    desk.workflow(tasks, locks=[CUSTOMER])
+    order = desk.order(region="AT")
+    (claim,) = desk.claim()
+    desk.workflow(tasks, locks=[CUSTOMER, REGION], version=2)
+    moved(order)
+    kept = ResourceLock.objects.filter(plan=desk.newest_plan_of(order), task=None)
+    assert set(kept.values_list("name", flat=True)) == {"customer:C-1", "region:AT"}
+    desk.settle(desk.result(claim, desk.succeeded()))
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    nothing_is_left()
