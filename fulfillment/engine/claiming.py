@@ -291,7 +291,8 @@ def _take(
     wanted = _without_suspects(_without_held(unit, entry.look, wanted), alone)
     wanted = _without_locked(locksmith, wanted)
     taken = _within(entry.allowance(wanted=len(wanted)), wanted)
-    locksmith.write([candidate.task.pk for candidate in taken])
+    for target_id in locksmith.write([candidate.task.pk for candidate in taken]):
+        unit.hint(target=target_id)
     entry.spend(calls=len(taken))
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
 
@@ -316,7 +317,7 @@ def _locksmith(unit: Unit, wanted: Sequence[_Candidate]) -> locking.Locksmith:
 
 
 def _without_locked(locksmith: locking.Locksmith, wanted: Sequence[_Candidate]) -> list[_Candidate]:
-    """What has to wait for a lock lines up for it, out of the way of everybody else."""
+    """What has to wait for a lock will line up for it, out of the way of everybody else."""
     given = set(locksmith.give([candidate.task.pk for candidate in wanted]))
     return [candidate for candidate in wanted if candidate.task.pk in given]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions import locking
-from fulfillment.definitions.graph import Node
+from fulfillment.definitions.graph import Graph, Node
 from fulfillment.engine import graphs
 from fulfillment.engine.scope import Scope
 from fulfillment.models import Plan
@@ -16,8 +16,13 @@ def of_task(node: Node, *, scope: Scope) -> dict[str, int] | None:
 
 def of_plan(plan: Plan) -> dict[str, int]:
     """The same for its workflows, with every item that they serve. Raises ValueUnavailable."""
+    return of_graph(graphs.by_id(plan.graph_id), plan=plan)
+
+
+def of_graph(graph: Graph, *, plan: Plan) -> dict[str, int]:
+    """The same if the plan went by this graph."""
     found: dict[str, int] = {}
-    for workflow in graphs.by_id(plan.graph_id).workflows:
+    for workflow in graph.workflows:
         if not workflow.locks:
             continue
         context = graphs.context_of(plan)

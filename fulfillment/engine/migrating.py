@@ -75,7 +75,14 @@ def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
             for task in tasks
         ],
     )
-    return replace(found, unsafe=(*found.unsafe, *_lost_holds(unit, plan, tasks, found.left)))
+    return replace(
+        found,
+        unsafe=(
+            *found.unsafe,
+            *_lost_holds(unit, plan, tasks, found.left),
+            *_locks_in_use(unit, plan, graph),
+        ),
+    )
 
 
 def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, reason: str) -> Plan:
@@ -91,7 +98,7 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
     successor = _successor(unit, plan, graph, comparison, plan_id=plan_id, graph_id=graph_id)
     moved = [task for task in tasks if (task.node, task.element) in comparison.moved]
     _move(unit, moved, plan, successor, graph, comparison)
-    _take_over_locks(unit, plan, successor)
+    _take_over_locks(unit, plan, successor, graph)
     standing.go_on(unit, plan=successor)
     new_tasks(
         unit,
@@ -153,12 +160,15 @@ def _close(
     """SUPERSEDED, with a record of how it stood; what it has not begun ends with it."""
     record = how_it_stands(tasks)
     over = []
+    withdrawn = []
     for task in tasks:
         if (task.node, task.element) in left:
             over.append(cases.of_task(task.pk))
             if task.state not in TASK_TERMINAL:
                 task.blocked_reason = ""
                 unit.change_task(task, Task.withdraw, cause=f"plan {successor} has taken over")
+                withdrawn.append(task.pk)
+    locking.leave_line(unit.raw, task_ids=withdrawn)
     plan.selection_due_at = None
     plan.moving = 0
     plan.blocked_reason = ""
@@ -234,14 +244,46 @@ def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -
             timing_out.done(unit, plan=plan)
 
 
-def _take_over_locks(unit: Unit, plan: Plan, successor: Plan) -> None:
-    """What the order keeps stays kept; what the new version locks besides comes in time."""
+def _locks_in_use(unit: Unit, plan: Plan, graph: Graph) -> list[str]:
+    """Whoever keeps a lock waits for none: otherwise orders might wait for each other."""
+    need = _besides(unit, plan, graph)
+    name = need and locking.lacking(unit.raw, need=need, now=unit.now)
+    if not name:
+        return []
+    return [
+        f"It keeps locks already, and would have to wait for {name} besides, which is in use; "
+        "move it when that is free."
+    ]
+
+
+def _besides(unit: Unit, plan: Plan, graph: Graph) -> locking.Need | None:
+    """What a plan that keeps locks has to have at once to go on by this graph."""
+    if plan.locks is None or not locking.keeps_any(unit.raw, plan_id=plan.pk):
+        return None
+    return locking.Need(
+        task_id=0,
+        plan_id=plan.pk,
+        fulfillment_id=plan.fulfillment_id,
+        own={},
+        of_plan={**plan.locks, **lock_names.of_graph(graph, plan=plan)},
+    )
+
+
+def _take_over_locks(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -> None:
+    """What the order keeps stays kept; what the new version locks besides it has at once.
+
+    An order that keeps nothing yet takes all with its next command.
+    """
     if plan.locks is None:
         return
-    found = lock_names.of_plan(successor)
-    successor.locks = {**plan.locks, **found}
-    successor.is_locked = plan.is_locked and found.keys() <= plan.locks.keys()
+    need = _besides(unit, plan, graph)
+    successor.locks = {**plan.locks, **lock_names.of_graph(graph, plan=plan)}
+    successor.is_locked = need is not None and bool(need.of_plan)
     locking.take_over(unit.raw, plan_id=plan.pk, successor=successor.pk)
+    if need is not None:
+        need = replace(need, plan_id=successor.pk)
+        for target in locking.take(unit.raw, need=need, now=unit.now):
+            unit.hint(target=target)
 
 
 def _move(

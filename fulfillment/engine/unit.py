@@ -195,8 +195,9 @@ class Unit:
         if plan.stopped_by_id is not None and plan.state in _LETS_GO:
             plan.stopped_at = plan.stopped_by_id = None
             self.clocked_plans.add(plan.pk)
-        if plan.is_locked and plan.state in _LETS_GO:
-            self.letting_go.update(plan.locks or ())
+        # Not only if it has them all: of another version it may have been given some.
+        if plan.locks and plan.state in _LETS_GO:
+            self.letting_go.update(plan.locks)
             self._freed_plans.add(plan.pk)
         self.record(
             fulfillment_id=plan.fulfillment_id,
@@ -448,6 +449,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
 
 
 def _call_up() -> None:
+    failpoints.reach("locking.released_not_called_up")
     hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
 
 

@@ -15,8 +15,6 @@ _LATER = models.Q(("waits_for__in", ["RETRY", "WINDOW"]))
 
 class Migration(migrations.Migration):
     dependencies = [("fulfillment", "0020_computed_clocks")]
-        ("fulfillment", "0018_jeopardy"),
-    ]
 
     operations = [
         migrations.RemoveIndex(model_name="task", name="task_claim_order"),

@@ -20,6 +20,7 @@ def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> No
     if capacity < 1:
         raise ResourceUnknown("A resource has room for one at least; hold its users instead.")
     with transaction.atomic(), cursor() as raw:
+        locking.change_room(raw, resource=resource)
         row = Resource.objects.select_for_update().filter(pk=resource).first()
         if row is None:
             raise ResourceUnknown(

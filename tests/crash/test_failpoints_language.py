@@ -119,17 +119,19 @@ class Life:
         self._clock = clock
         self._nursery = nursery
 
-    def lead(self, *, often: Sequence[str] = (), once: Sequence[str] = ()) -> None:
+    def lead(
+        self, *, often: Sequence[str] = (), once: Sequence[str] = (), passes: int = 12
+    ) -> None:
         """From wherever the orders are to their end.
 
         Whoever works on them dies: at the points of `once` the first time that somebody comes by,
-        and at one of `often`, each in turn, after as many passes as the dice say.
+        and at one of `often`, each in turn, after as many passes as the dice say, `passes` at most.
         """
         dice, turns = random.Random(len(often)), cycle(often or [""])
         while True:
             points = [f"{point}@1" for point in once if not self._nursery.deaths[point]]
             if point := next(turns):
-                points.append(f"{point}@{dice.randint(2, 12)}")
+                points.append(f"{point}@{dice.randint(2, passes)}")
             if not self._child(",".join(points)):
                 break
         if desk_worker.unfinished():

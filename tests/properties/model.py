@@ -67,6 +67,10 @@ class Task:
     """Workers in a row that went away with it."""
     doubted: bool = False
     """It was sent again although nobody knows what became of an earlier send."""
+    locks: Mapping[str, int] = field(default_factory=dict)
+    """Name -> units, from its first send to its end; see `model_locks`."""
+    behind: int = 0
+    """Milliseconds by which it stands behind the rank of its order."""
 
     def claim(self) -> bool:
         """A worker takes it; True when it is to be asked about and not sent."""
@@ -145,6 +149,10 @@ class Plan:
 
     tasks: Mapping[str, Task]
     fast_path: bool
+    locks: Mapping[str, int] = field(default_factory=dict)
+    """Name -> units, from the first send of any task to the end of all."""
+    priority: int = 0
+    rank: int = 0
     held: bool = field(default=False, init=False)
     """While it is, its tasks are asked about and not sent."""
     selection_due: bool = field(default=False, init=False)

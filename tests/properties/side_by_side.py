@@ -10,31 +10,51 @@ from typing import Any, TypeVar
 
 from adapters.contract import Outcome
 from fulfillment import operations
-from fulfillment.engine import callbacks, scanning, sending, sweeping
+from fulfillment.engine import callbacks, locking, scanning, sending, sweeping
 from fulfillment.engine.claiming import Claim
 from fulfillment.engine.outcomes import NOT_SENT
-from fulfillment.models import Attempt, Command, HoldScope, Plan, Purpose, Task
+from fulfillment.models import (
+    Attempt,
+    Command,
+    HoldScope,
+    LockRelease,
+    Plan,
+    Purpose,
+    Resource,
+    ResourceLock,
+    Task,
+)
+from oms.intake.requests import ItemRequest
 from oms.models import Order
 from tests import desk
 from tests.properties import model
 from tests.properties.model import Heard, Told
+from tests.properties.model_locks import WHOLE, Place, Shop
 from tests.properties.scenarios import (
+    CAPACITY,
+    KEYS,
     LONG,
+    REGION,
     TARGETS,
     Advance,
     Answer,
+    Asked,
     Begin,
+    CallUp,
     Deliver,
     Drain,
     EndJob,
     Hold,
+    Locks,
     Part,
     Pause,
     Scan,
     Scenario,
     Step,
+    Submit,
     Sweep,
     expanded,
+    locks_of,
 )
 from tests.properties.world import Ending, Event, Fate, World, new_world
 
@@ -72,33 +92,67 @@ class Run:
                 breaker_pause=timedelta(seconds=10),
                 reconcile_after=timedelta(seconds=5),
             )
-        desk.workflow({f"t{i}": _spec(i, scenario.workflow) for i in range(len(scenario.workflow))})
-        submitted = desk.submit_all(
-            *(
-                desk.request(
-                    *(desk.item(item_id=f"{i}") for i in range(1, items + 1)), priority=number
-                )
-                for number, items in enumerate(scenario.items)
-            )
+        desk.workflow(
+            {f"t{i}": _spec(i, scenario.workflow) for i in range(len(scenario.workflow))},
+            fulfils=[{"offering": "thing", "actions": ["add", "modify"]}],
+            locks=_locks(scenario.locks),
         )
-        self.orders = [Order.objects.get(reference=one.reference) for one in submitted]
-        self.plans = {
-            order.fulfillment_id: model.Plan(
-                tasks=expanded(scenario.workflow, items=items),
-                fast_path=scenario.fast_path,
-            )
-            for order, items in zip(self.orders, scenario.items, strict=True)
-        }
-        self.keys = dict(Task.objects.values_list("pk", "key"))
-        self.places = {
-            task.pk: (-task.priority, task.depth, task.pk) for task in Task.objects.all()
-        }
+        for name, capacity in CAPACITY.items():
+            Resource.objects.filter(name=name).update(capacity=capacity)
+        self.scenario = scenario
+        self.to_come = list(scenario.orders)
+        self.orders: list[Order] = []
+        self.shop = Shop(CAPACITY)
+        self.plans = self.shop.plans
+        self.keys: dict[int, str] = {}
+        self.places: dict[int, Place] = {}
         self.calls: list[Call] = []
         self.holds: dict[int, int] = {}
         """Hold of each held order, by fulfillment."""
         self.paused: set[str] = set()
         self.received: set[str] = set()
+        self.submit(scenario.at_once)
         self.compare()
+
+    def submit(self, count: int) -> None:
+        """So many of the orders that are to come, in one batch."""
+        asked, self.to_come = self.to_come[:count], self.to_come[count:]
+        if not asked:
+            return
+        submitted = desk.submit_all(
+            *(
+                desk.request(
+                    *(_item(i, asset) for i, asset in enumerate(one.assets, 1)),
+                    priority=one.priority,
+                    customer_id=one.customer,
+                    region=REGION,
+                )
+                for one in asked
+            )
+        )
+        for one, answer in zip(asked, submitted, strict=True):
+            order = Order.objects.get(reference=answer.reference)
+            self.orders.append(order)
+            self.plans[order.fulfillment_id] = self.planned(one, desk.plan_of(order))
+
+    def planned(self, asked: Asked, plan: Plan) -> model.Plan:
+        """What the model makes of it; only when it came the engine's clock says."""
+        at_ms = int(plan.created_at.timestamp() * 1000)
+        expected = model.Plan(
+            tasks=expanded(self.scenario.workflow, order=asked),
+            fast_path=self.scenario.fast_path,
+            locks=locks_of(self.scenario.locks, order=asked),
+            priority=asked.priority,
+            rank=self.shop.rank(customer=asked.customer, at_ms=at_ms),
+        )
+        for task in plan.tasks.all():
+            place = (plan.fulfillment_id, task.key)
+            self.keys[task.pk], self.places[task.pk] = task.key, place
+            self.shop.targets[place] = task.target_id
+            self.shop.numbers[place] = (task.depth, task.pk)
+            behind = expected.tasks[task.key].behind
+            assert (task.priority, task.rank) == (expected.priority, expected.rank + behind)
+        return expected
 
     def take(self, step: Step) -> None:
         match step:
@@ -122,9 +176,18 @@ class Run:
             case Sweep():
                 self.sweep()
             case Scan():
+                noted = self.noted()
                 scanning.scan()
-                for plan in self.plans.values():
+                for order, plan in self.plans.items():
                     plan.scan()
+                    noted |= self.shop.let_go(order)
+                self.shop.call_up(noted=noted)
+            case CallUp():
+                noted = self.noted()
+                locking.wake()
+                self.shop.call_up(noted=noted)
+            case Submit():
+                self.submit(1)
             case Hold(which):
                 for order in _picked(self.orders, [which]):
                     self.hold_or_release(order)
@@ -170,6 +233,7 @@ class Run:
         return list(claimable.values_list("target_id", flat=True).distinct())
 
     def begin(self, target: str, fates: Sequence[Fate]) -> None:
+        due = self.due(target)
         claims = desk.claim(target, limit=len(fates))
         if not (TARGETS[target].idempotent or TARGETS[target].status_query):
             assert len(claims) <= 1
@@ -177,17 +241,43 @@ class Run:
         questions = [claim.purpose is Purpose.QUERY for claim in claims]
         assert questions == sorted(questions, reverse=True), "questions come first"
         places = [self.places[c.task_id] for c in claims if c.purpose is Purpose.SEND]
-        assert places == sorted(places), "deterministic-selection"
+        assert places == sorted(places, key=self.shop.turn), "deterministic-selection"
         self.world.fates.extend(fates[: len(claims)])
         for claim in claims:
             query = self.claimed(claim.fulfillment_id, claim.task_id)
             assert query == (claim.purpose is Purpose.QUERY)
             self.calls.append(Call(claim, self.world.request(claim.command, query=query)))
+        self.lined_up(everybody=True)
+        for place in due - set(places) - self.shop.line.keys() if places else ():
+            assert self.shop.turn(place) > self.shop.turn(places[-1]), f"{place} was passed over"
+
+    def due(self, target: str) -> set[Place]:
+        """What might be sent to it now, if there is room for it."""
+        found = Task.objects.filter(
+            target_id=target,
+            state__in=["READY", "FAILED_RETRYABLE"],
+            not_before__lte=desk.now(),
+            waits_for_lock="",
+        ).values_list("pk", flat=True)
+        places = {self.places[pk] for pk in found}
+        return {place for place in places if not self.plans[place[0]].held}
+
+    def noted(self) -> set[str]:
+        """Locks of which somebody is to be called up."""
+        return set(LockRelease.objects.values_list("name", flat=True))
+
+    def lined_up(self, *, everybody: bool) -> None:
+        """Those who have lined up since; of a drain that is over, at the moment they had to."""
+        waiting = Task.objects.exclude(waits_for_lock="").values_list("pk", "waits_for_lock")
+        for pk, name in waiting:
+            place = self.places[pk]
+            if self.shop.line.get(place) != name and (everybody or name in self.shop.lacks(place)):
+                self.shop.line_up(place, name)
 
     def claimed(self, fulfillment_id: int, task_id: int) -> bool:
         plan, key = self.plans[fulfillment_id], self.keys[task_id]
         assert plan.runnable(key), f"{key} is claimed before what it depends on succeeded"
-        query = plan.tasks[key].claim()
+        query = self.shop.claim((fulfillment_id, key))
         assert query or not plan.held, f"{key} is sent while its order is held"
         return query
 
@@ -231,7 +321,9 @@ class Run:
                 told = _told(outcome)
                 key = self.keys[attempt.task_id]
                 heard.append((attempt.fulfillment_id, Heard(key, told, command.attempt, query)))
+            self.lined_up(everybody=False)
             self.heard(heard)
+        self.lined_up(everybody=False)
 
     def deliver(self, event: Event) -> None:
         again = event.event_id in self.received
@@ -281,10 +373,11 @@ class Run:
         for fulfillment_id, one in heard:
             by_plan.setdefault(fulfillment_id, []).append(one)
         for fulfillment_id, ones in by_plan.items():
-            self.plans[fulfillment_id].hear(*ones)
+            self.shop.hear(fulfillment_id, *ones)
 
     def finish(self) -> None:
         """From now on every target answers; whoever was calling is gone, and nothing is held."""
+        self.submit(len(self.to_come))
         for order in self.orders:
             if self.plans[order.fulfillment_id].held:
                 self.hold_or_release(order)
@@ -300,7 +393,9 @@ class Run:
             for target in self.busy_targets():
                 self.drain(target)
             self.compare()
-            if not any(plan.moving or plan.selection_due for plan in self.plans.values()):
+            moving = {o for o, p in self.plans.items() if p.moving or p.selection_due}
+            if moving <= self.shop.waiting_orders:
+                self.shop.nobody_waits_in_a_circle()
                 return
         raise AssertionError("something moves for ever")
 
@@ -344,6 +439,17 @@ class Run:
             )
             assert (plan["selection_due_at"] is not None) == expected.selection_due
             assert bool(plan["blocked_reason"]) == (plan["state"] == "BLOCKED")
+        self.compare_locks()
+
+    def compare_locks(self) -> None:
+        kept = ResourceLock.objects.values_list("name", "fulfillment_id", "task_id", "units")
+        assert {
+            (name, order, self.keys[task_id] if task_id else WHOLE): units
+            for name, order, task_id, units in kept
+        } == self.shop.kept
+        waiting = Task.objects.exclude(waits_for_lock="").values_list("pk", "waits_for_lock")
+        assert {self.places[pk]: name for pk, name in waiting} == self.shop.line
+        self.shop.check(noted=self.noted())
 
 
 def _picked(among: Sequence[T], which: Iterable[int]) -> list[T]:
@@ -360,11 +466,21 @@ def _spec(position: int, workflow: Sequence[Part]) -> dict[str, Any]:
         required=part.required,
         outputs={"number": "string"},
         retry={**RETRY, "maximum_attempts": part.maximum_attempts},
+        locks=_locks(part.locks),
         depends_on=[
             {"success": f"t{earlier}"} if earlier % 2 else {"output": f"t{earlier}.number"}
             for earlier in sorted(part.after)
         ],
     )
+
+
+def _locks(locks: Locks) -> list[dict[str, Any]]:
+    return [{"resource": name, "key": KEYS[name], "units": units} for name, units in locks]
+
+
+def _item(number: int, asset: str) -> ItemRequest:
+    fields = {"action": "modify", "asset": asset} if asset else {"action": "add"}
+    return ItemRequest(item_id=f"{number}", offering="thing", **fields)
 
 
 def _told(outcome: Outcome) -> Told:

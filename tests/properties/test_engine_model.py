@@ -18,6 +18,7 @@ from tests.properties.scenarios import (
     LONG,
     Advance,
     Answer,
+    Asked,
     Begin,
     Deliver,
     Drain,
@@ -57,6 +58,8 @@ def everything_ended(run: Run) -> None:
     for order in run.orders:
         order.refresh_from_db()
         plan = desk.plan_of(order)
+        if plan.fulfillment_id in run.shop.waiting_orders:
+            continue  # For what somebody keeps who waits for a person.
         assert (plan.state, order.state) in {
             ("COMPLETED", "COMPLETED"),
             ("BLOCKED", "IN_PROGRESS"),
@@ -137,5 +140,5 @@ def test_the_engine_does_it_here_too(
 ) -> None:
     target, *steps = found
     workflow = (Part(target, maximum_attempts=4),)
-    scenario = Scenario(workflow=workflow, items=(1,), fast_path=True, steps=tuple(steps))
+    scenario = Scenario(workflow=workflow, orders=(Asked(),), fast_path=True, steps=tuple(steps))
     play(scenario, django_db_blocker)
