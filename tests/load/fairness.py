@@ -18,6 +18,7 @@ from tests.load.shop import Shop, tidy_up, whole_stack
 from tests.waiting import until
 
 _TARGET, _HUNG = "crm", "blackbox"
+_FLOOD = f"FLOOD-{time.time_ns()}"
 _CALL = {"call": "PT30S", "callback": "PT1M"}
 
 
@@ -99,7 +100,7 @@ def _flood(shop: Shop, count: int) -> int:
     from tests import crowd
 
     operations.pause_target(target=_TARGET, reason="until all are there", actor="load")
-    (first,) = shop.submit(1, offering="single", customer="FLOOD")
+    (first,) = shop.submit(1, offering="single", customer=_FLOOD)
     row = Fulfillment.objects.get(order_reference=first)
     crowd.multiply(count - 1, of=[row.pk], pace_ms=STEP_MS)
     tidy_up()
@@ -111,7 +112,7 @@ def _flood(shop: Shop, count: int) -> int:
 def _waiting() -> Any:
     from fulfillment.models import Fulfillment, Task
 
-    flood = Fulfillment.objects.filter(customer="FLOOD")
+    flood = Fulfillment.objects.filter(customer=_FLOOD)
     return Task.objects.filter(target_id=_TARGET, state="READY", fulfillment__in=flood)
 
 
