@@ -33,7 +33,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="task",
             index=models.Index(
-                condition=_SENDABLE & _LATER, fields=["target", "not_before"], name="task_later"
+                condition=models.Q(
+                    ("held_by__isnull", True),
+                    ("state__in", ["FAILED_RETRYABLE", "READY"]),
+                    ("waits_for__in", ["RETRY", "WINDOW"]),
+                    ("waits_for_lock", ""),
+                ),
+                fields=["target", "not_before"],
+                name="task_later",
             ),
         ),
         migrations.AddField(
