@@ -31,12 +31,19 @@ def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
                 command=f"holds release {wait.hold_id} --reason REASON",
                 call=f"POST /api/v1/holds/{wait.hold_id}/release",
             )
-        case Cause.HUMAN if wait.manual_id is not None:
+        case Cause.HUMAN | Cause.CUSTOMER if wait.manual_id is not None:
             yield Remedy(
                 action="decide",
                 words="Decide it, or ask those who may.",
                 command=f"manual decide {wait.manual_id} OUTCOME --reason REASON",
                 call=f"POST /api/v1/manual-tasks/{wait.manual_id}/decision",
+            )
+        case Cause.CUSTOMER:
+            yield Remedy(
+                action="ask_customer",
+                words="Ask the customer; what was promised stands still meanwhile.",
+                command=f"signals send NAME {order_reference}",
+                call=f"POST /api/v1/orders/{order_reference}/milestones",
             )
         case Cause.MILESTONE | Cause.OTHER_ORDER | Cause.SIGNAL:
             yield Remedy(

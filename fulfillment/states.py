@@ -66,6 +66,8 @@ class Cause(enum.StrEnum):
     UNKNOWN_OUTCOME = "UNKNOWN_OUTCOME"
     HUMAN = "HUMAN"
     """Somebody has to decide, as its workflow says."""
+    CUSTOMER = "CUSTOMER"
+    """The customer is awaited: a wait or a decision that stops what was promised."""
     REPAIR = "REPAIR"
     """It can't go on by itself."""
 

@@ -131,6 +131,7 @@ _CODES: Mapping[Cause, str] = {
     Cause.LOCK: "lock_kept",
     Cause.MILESTONE: "not_reported",
     Cause.OTHER_ORDER: "not_reported",
+    Cause.CUSTOMER: "not_reported",
     Cause.SIGNAL: "not_reported",
     Cause.NONE: "dependency_blocked",
     Cause.DEPENDENCY: "dependency_blocked",

@@ -62,7 +62,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
         standing.stop(unit, plan=plan)
     task.blocked_reason = sentences.of_manual(manual)
     unit.change_task(task, Task.await_manual, cause="a person decides")
-    task.waits_for = Cause.HUMAN
+    task.waits_for = Cause.CUSTOMER if node.stops_clock else Cause.HUMAN
     _tell(unit, events.MANUAL_OPENED, manual, task)
 
 

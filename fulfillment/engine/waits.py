@@ -61,6 +61,8 @@ def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     unit.change_task(task, Task.begin_waiting, cause=f"for {wait.name} of {subject}")
     if wait.kind == "milestone" and subject != _own_subject(unit, plan):
         task.waits_for = Cause.OTHER_ORDER
+    elif node.stops_clock:
+        task.waits_for = Cause.CUSTOMER
     unit.raw.execute(_LOCK, [task.awaits], prepare=True)
     unit.raw.execute(_LATEST, [subject, wait.name], prepare=True)
     row = unit.raw.fetchone()

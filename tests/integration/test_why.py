@@ -143,6 +143,12 @@ def asked() -> Order:
     return desk.order()
 
 
+def the_customer() -> Order:
+    wait = {"milestone": "confirmed", "within": "P9D", "otherwise": "escalate"}
+    a_shop(desk.step(wait=wait, clock="stop"))
+    return desk.order()
+
+
 def shut() -> Order:
     now = desk.now()
     opens = (now + timedelta(hours=3)).strftime("%H:00")
@@ -206,6 +212,7 @@ EVERY_WAIT: dict[str, tuple[Callable[[], Order], Cause]] = {
     ),
     "signal, too late": (a_time_that_never_comes, Cause.REPAIR),
     "a person": (asked, Cause.HUMAN),
+    "the customer": (the_customer, Cause.CUSTOMER),
     "window": (shut, Cause.WINDOW),
     "input missing": (input_missing, Cause.REPAIR),
 }
