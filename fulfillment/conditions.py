@@ -30,7 +30,7 @@ from fulfillment.states import Breaker
 MOST = 10_000
 """Rows of a target's queue that are counted; `TargetStatus.waiting` is never more."""
 
-_NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
+NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
 # Each part is read from a partial index of its own; a queue of a million is not counted out.
 _BACKLOG = """
 SELECT s.name, w.due, w.later, d.n, coalesce(a.n, 0), coalesce(h.n, 0)
@@ -278,7 +278,7 @@ def statuses(*, names: Collection[str] | None = None) -> dict[str, TargetStatus]
 
 def active_holds(*, subjects: Iterable[str]) -> list[Hold]:
     """Holds that are in force now on any of these subjects, the oldest first."""
-    in_force = models.Q(until=None) | models.Q(until__gt=_NOW)
+    in_force = models.Q(until=None) | models.Q(until__gt=NOW)
     rows = Hold.objects.filter(in_force, released_at=None, subject__in=sorted(set(subjects)))
     return list(rows.order_by("pk"))
 

@@ -97,6 +97,12 @@ class TargetNamesTooAlike(FulfillmentError):
     code = "fulfillment.target_names_too_alike"
 
 
+class TargetNameReserved(FulfillmentError):
+    """The variable of its secret would be that of another one's file; rename it."""
+
+    code = "fulfillment.target_name_reserved"
+
+
 class ReasonMissing(FulfillmentError):
     """Whoever does something by hand has to say why."""
 

@@ -86,7 +86,7 @@ def inner_wait(*, task: Task, node: Node, manual: ManualTask | None) -> Wait:
     before = task.blocked_reason
     until: datetime | None = None
     if manual is not None:
-        # The reason of the task says the same, without the time.
+        # The reason of the task says the same, or did so in the release before.
         reason, until = sentences.of_manual(manual), manual.due_at
     elif node.kind is NodeKind.WAIT and task.awaits and state is not TaskState.FAILED_FINAL:
         reason = f"{sentences.of_wait(task, node)} {before}"

@@ -51,8 +51,8 @@ def _calls(graph: Graph) -> Iterator[tuple[str, str]]:
             yield node.target, node.action
         for other in node.fallbacks:
             yield other.target, other.action
-        if node.compensation is not None:
-            yield node.compensation.target, node.compensation.action
+        for undo in node.compensations:
+            yield undo.target, undo.action
 
 
 def _lack(row: TargetSystem | None, action: str) -> str:

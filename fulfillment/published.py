@@ -16,7 +16,7 @@ Library = tuple[tuple[Used, int], ...]
 @lru_cache(maxsize=1024)
 def definition_of(workflow_id: int) -> WorkflowDefinition:
     """A published version; it never changes, so it is parsed once per process."""
-    return WorkflowDefinition.from_document(WorkflowVersion.objects.get(pk=workflow_id).document)
+    return WorkflowDefinition.from_document(WorkflowVersion.objects.get(pk=workflow_id).as_written)
 
 
 def library_of(definitions: Iterable[WorkflowDefinition]) -> Library:
@@ -44,6 +44,27 @@ def library_of(definitions: Iterable[WorkflowDefinition]) -> Library:
 def definitions_in(library: Library) -> Mapping[Used, WorkflowDefinition]:
     """The same with the definitions themselves."""
     return {used: definition_of(workflow_id) for used, workflow_id in library}
+
+
+def newest_definitions() -> list[WorkflowDefinition]:
+    """The newest published version of every workflow."""
+    rows = WorkflowVersion.objects.order_by("name", "-version").values_list("name", "pk")
+    newest: dict[str, int] = {}
+    for name, workflow_id in rows:
+        newest.setdefault(name, workflow_id)
+    return [definition_of(workflow_id) for workflow_id in newest.values()]
+
+
+def library_after(definitions: Iterable[WorkflowDefinition]) -> dict[Used, WorkflowDefinition]:
+    """What these would find if they were published together, now."""
+    together = tuple(definitions)
+    found = dict(definitions_in(library_of(together)))
+    for one in together:
+        found[one.name, one.version] = one
+        newest = found.get((one.name, None))
+        if newest is None or newest.version <= one.version:
+            found[one.name, None] = one
+    return found
 
 
 def forget() -> None:

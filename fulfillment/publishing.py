@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db import transaction
 
 from fulfillment.definitions.calendars import window_fault
+from fulfillment.definitions.loading import Template
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
 from fulfillment.definitions.validation import validate
@@ -15,7 +18,8 @@ from fulfillment.engine import calendars
 from fulfillment.engine.database import cursor
 from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
 from fulfillment.models import TargetSystem, WorkflowSelector, WorkflowVersion
-from fulfillment.published import definitions_in, library_of
+from fulfillment.neighbours import neighbour_faults
+from fulfillment.published import library_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +36,46 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
     name and version has other content, DefinitionInvalid with every fault, also of targets
     that no row describes.
     """
-    faults = validate(
-        definition,
-        dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)),
-        definitions_in(library_of([definition])),
-    )
-    faults += _window_faults(definition)
+    faults = _faults(definition, [definition])
     if faults:
         raise DefinitionInvalid(faults)
+    return _stored(definition, published_by)
+
+
+def publish_files(*, templates: Sequence[Template], published_by: str) -> list[Publication]:
+    """The same for files that may use each other: all of them, or none.
+
+    The faults of every file have their lines.
+    """
+    together = [one.definition for one in templates if one.definition is not None]
+    faults: list[Fault] = []
+    for template in templates:
+        found = list(template.faults)
+        if template.definition is not None:
+            found += template.located(_faults(template.definition, together))
+        faults += sorted(found, key=lambda fault: fault.line or 0)
+    if faults:
+        raise DefinitionInvalid(faults)
+    with transaction.atomic():
+        # In one order, so that two who publish the same files don't wait for each other.
+        ordered = sorted(together, key=lambda one: (one.name, one.version))
+        return [_stored(definition, published_by) for definition in ordered]
+
+
+def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]) -> list[Fault]:
+    """Every fault, also by what there is here: targets, calendars, and other workflows."""
+    return [
+        *validate(
+            definition,
+            dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)),
+            library_after(together),
+        ),
+        *_window_faults(definition),
+        *neighbour_faults(definition=definition, together=together),
+    ]
+
+
+def _stored(definition: WorkflowDefinition, published_by: str) -> Publication:
     with transaction.atomic(), cursor() as raw:
         # Two publishers of one name queue up here; the second sees what the first has written.
         raw.execute(
@@ -61,12 +97,14 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
                     "publish that."
                 )
             return Publication(workflow=known, is_new=False)
+        document = definition_document(definition)
         workflow = WorkflowVersion.objects.create(
             name=definition.name,
             version=definition.version,
             title=definition.title,
             content_hash=definition.content_hash,
-            document=definition_document(definition),
+            document=document,
+            written=json.dumps(document),
             published_at=row[1],
             published_by=published_by,
         )
@@ -86,9 +124,19 @@ def _window_faults(definition: WorkflowDefinition) -> list[Fault]:
     }
     if not windows:
         return []
-    known, now = calendars.every(), datetime.now(UTC)
+    known, now = calendars.every(), _now()
     found = (
         window_fault(window=window, calendars=known, now=now, path=path)
         for path, window in windows.items()
     )
     return [fault for fault in found if fault is not None]
+
+
+def _now() -> datetime:
+    """By the clock that the engine sends by."""
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()", prepare=True)
+        row = raw.fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now

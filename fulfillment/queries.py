@@ -102,10 +102,12 @@ def how_it_stood(*, plan: Plan) -> dict[str, Any]:
 
 
 def graph_document(*, plan: Plan) -> dict[str, Any]:
-    """A plan's graph with the state of every task: {"nodes": […], "edges": […]}.
+    """A plan's graph with the state of every task: {"nodes": […], "edges": […], "undo_edges": […]}.
 
-    A node that no task was made for has no state: its branch was not taken, or not yet. Of a
-    node within a fan-out `elements` counts the states of all its tasks.
+    What is asked of which target, and how it is undone, is told by the way that a task goes now: as
+    planned, or by a fallback. In `undo_edges` the undo of `to` waits for that of `from`. A node
+    that no task was made for has no state: its branch was not taken, or not yet. Of a node within
+    a fan-out `elements` counts the states of all its tasks.
     """
     graph = graphs.by_id(plan.graph_id)
     tasks = {task.node: task for task in Task.objects.filter(plan=plan, element=0, round=0)}
@@ -115,6 +117,7 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
     for node in graph.nodes:
         task = tasks.get(node.index)
         group = None if node.group is None else progress.get(node.group)
+        way = node.by(0 if task is None else task.route)
         nodes.append(
             {
                 "id": node.index,
@@ -122,8 +125,12 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
                 "title": node.title,
                 "kind": node.kind.value.lower(),
                 "item": node.item,
-                "target": node.target or None,
-                "action": node.action or None,
+                "target": way.target or None,
+                "action": way.action or None,
+                "undo": None
+                if way.compensation is None
+                else {"target": way.compensation.target, "action": way.compensation.action},
+                "no_undo": way.no_compensation or None,
                 "required": node.required,
                 "irreversible": node.irreversible,
                 "depth": graph.depth[node.index],
@@ -153,6 +160,7 @@ def graph_document(*, plan: Plan) -> dict[str, Any]:
             }
             for edge in graph.edges
         ],
+        "undo_edges": [{"from": edge.source, "to": edge.target} for edge in graph.undo_edges],
     }
 
 

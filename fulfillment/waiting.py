@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from fulfillment import sentences
-from fulfillment.conditions import Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
+from fulfillment.conditions import NOW, Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, holds, targets
+from fulfillment.engine import graphs, holds, patience, targets
 from fulfillment.inner_waits import Wait as Wait
 from fulfillment.inner_waits import asked, inner_wait, of_elements, under_way
 from fulfillment.models import Hold, HoldScope, Plan, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_CLAIMABLE, TASK_SENDABLE, TaskState
+from fulfillment.states import (
+    PLAN_SELECTABLE,
+    TASK_CLAIMABLE,
+    TASK_SENDABLE,
+    PlanState,
+    TaskState,
+)
 
 _WAITS: Mapping[TaskState, str] = {
     TaskState.READY: "It waits for a free slot of {target}.",
@@ -76,6 +83,15 @@ def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
     for waits in found.values():
         waits.sort(key=lambda wait: _LOOK_FIRST.index(wait.state))
     return found
+
+
+def decided_by(*, plan: Plan) -> datetime | None:
+    """Until when a plan waits for nothing but decisions of people who still have time."""
+    patient = Plan.objects.filter(
+        pk=plan.pk, state=PlanState.BLOCKED, patient_until__gt=NOW + patience.GRACE
+    )
+    found = patient.values_list("patient_until", flat=True).first()
+    return None if found is None else found - patience.GRACE
 
 
 def _few_of_each_fan_out(tasks: Sequence[Task]) -> list[Task]:

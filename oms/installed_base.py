@@ -35,6 +35,19 @@ WHERE i.order_id = ANY(%s::bigint[]) AND i.action <> 'no_change'
   AND (i.action = 'add' OR i.asset <> '')
 ON CONFLICT DO NOTHING
 """
+# Items that provide nothing, with the nested lines that come along with them.
+_EXPECT_NOTHING = """
+WITH RECURSIVE nothing AS (
+    SELECT i.id FROM oms_orderitem i
+    JOIN unnest(%s::bigint[], %s::int[]) AS v(order_id, position)
+      ON v.order_id = i.order_id AND v.position = i.position
+    UNION
+    SELECT i.id FROM nothing n
+    JOIN oms_orderitem i ON i.parent_id = n.id
+    JOIN oms_pendingasset p ON p.item_id = i.id AND p.follows IS NOT NULL
+)
+DELETE FROM oms_pendingasset WHERE item_id IN (SELECT id FROM nothing)
+"""
 _EXPECTED = """
 SELECT id, order_id, position, follows FROM oms_pendingasset WHERE order_id = ANY(%s::bigint[])
 """
@@ -71,15 +84,24 @@ WHERE client_id = %s AND asset_id = ANY(%s::text[])
 
 
 def expect(
-    raw: psycopg.Cursor[Row], *, order_ids: Collection[int], planned: Places, now: datetime
+    raw: psycopg.Cursor[Row],
+    *,
+    order_ids: Collection[int],
+    planned: Places,
+    providing: Places,
+    now: datetime,
 ) -> None:
     """Note what the items of accepted orders will make of assets.
 
-    `planned` are the items that have tasks of their own.
+    `planned` are the items that have tasks of their own, `providing` those of them that provide
+    an asset.
     """
-    if order_ids:
-        columns = arrays(sorted(planned)) if planned else ["{}", "{}"]
-        raw.execute(_EXPECT, [*columns, now, list(order_ids)], prepare=True)
+    if not providing:
+        return
+    raw.execute(_EXPECT, [*arrays(sorted(planned)), now, list(order_ids)], prepare=True)
+    nothing = sorted(set(planned).difference(providing))
+    if nothing:
+        raw.execute(_EXPECT_NOTHING, arrays(nothing), prepare=True)
 
 
 def realise(

@@ -124,6 +124,7 @@ def _update_installed_base(
     now: datetime,
 ) -> None:
     planned: set[tuple[int, int]] = set()
+    providing: set[tuple[int, int]] = set()
     active: set[tuple[int, int]] = set()
     started: set[int] = set()
     complete: set[int] = set()
@@ -135,12 +136,13 @@ def _update_installed_base(
         if notice.change is PlanChange.STARTED:
             started.add(order.pk)
             planned.update((order.pk, position) for position in agreed.planned)
+            providing.update((order.pk, position) for position in agreed.providing)
         elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
             active.update((order.pk, position) for position in agreed.activating[notice.node])
         elif notice.change is PlanChange.COMPLETED:
             complete.add(order.pk)
             active.update((order.pk, position) for position in agreed.active_with_order)
-    installed_base.expect(raw, order_ids=started, planned=planned, now=now)
+    installed_base.expect(raw, order_ids=started, planned=planned, providing=providing, now=now)
     installed_base.realise(raw, active=active, complete=complete, now=now)
     installed_base.give_up(raw, order_ids={o.pk for o in orders.values() if o.is_final})
 

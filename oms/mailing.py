@@ -45,7 +45,7 @@ UPDATE oms_notification n SET attempts = n.attempts + 1, next_attempt_at = fulfi
 FROM oms_order o
 WHERE o.id = n.order_id AND n.id IN (
     SELECT id FROM oms_notification
-    WHERE state = 'QUEUED' AND channel = 'email' AND next_attempt_at <= fulfillment_now()
+    WHERE state = 'QUEUED' AND channel = 'email' AND next_attempt_at <= (SELECT fulfillment_now())
     ORDER BY next_attempt_at, id LIMIT %s FOR UPDATE SKIP LOCKED
 ) RETURNING n.id, n.attempts, n.occasion, n.recipient, n.subject, n.body, o.reference,
     o.fulfillment_id

@@ -14,6 +14,8 @@ from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from oms.models import Order
 
+_IN_TIME = "It waits for people, who have time left."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
@@ -68,10 +70,10 @@ def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
     if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
         found.append(Whole(of=plan, reason=plan.stuck_reason))
     elif plan and plan.state == PlanState.BLOCKED:
-        # The detector comes round every few seconds, and says the same.
-        found.append(
-            Whole(of=plan, reason=f"Nothing can move without help. {plan.blocked_reason}".strip())
-        )
+        until = waiting.decided_by(plan=plan)
+        # The detector comes round every few seconds, and says the same of what needs help.
+        how = "Nothing can move without help." if until is None else _IN_TIME
+        found.append(Whole(of=plan, reason=f"{how} {plan.blocked_reason}".strip(), until=until))
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
-from fulfillment.definitions.customer import Entitlement, TellSpec
+from fulfillment.definitions.customer import Entitlement, Provides, TellSpec
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import graphs
 from oms.intake import workflows
@@ -42,6 +42,8 @@ class Terms:
     """Those of which the customer is told."""
     planned: frozenset[int]
     """Items that have tasks of their own."""
+    providing: frozenset[int]
+    """Those of them of which the customer has an asset in the end."""
     activating: Mapping[int, tuple[int, ...]]
     """Node -> items that are active as soon as it has succeeded."""
     active_with_order: frozenset[int]
@@ -58,6 +60,7 @@ NOTHING = Terms(
     messages=STANDARD,
     milestones={},
     planned=frozenset(),
+    providing=frozenset(),
     activating={},
     active_with_order=frozenset(),
     billing={},
@@ -78,12 +81,16 @@ def of_graph(graph_id: int) -> Terms:
     }
     activating: dict[int, tuple[int, ...]] = {}
     billing: dict[int, tuple[int, ...]] = {}
+    providing: set[int] = set()
     entitlement: dict[int, Entitlement] = {}
     for node in graph.nodes:
         # A task may come from a part of a workflow that has a name of its own.
         definition = definitions.get(node.workflow)
         if definition is None:
             continue
+        if definition.provides is Provides.NOTHING:
+            continue
+        providing.update(node.items)
         entitlement.update(dict.fromkeys(node.items, definition.entitlement))
         if node.task == _activation_task(definition):
             activating[node.index] = node.items
@@ -102,8 +109,9 @@ def of_graph(graph_id: int) -> Terms:
             if milestone.tell is not None
         },
         planned=planned,
+        providing=frozenset(providing),
         activating=activating,
-        active_with_order=planned - waiting,
+        active_with_order=frozenset(providing - waiting),
         billing=billing,
         entitlement=entitlement,
         delay_after=max((d.tell_delay_after for d in told), default=_DELAY_AFTER),

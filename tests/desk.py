@@ -254,6 +254,7 @@ def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:
             "fulfillment_id": claim.fulfillment_id,
             "node": claim.node,
             "element": claim.element,
+            "command_id": claim.command.command_id,
             "attempt_id": claim.attempt_id,
             "attempt_number": claim.command.attempt,
             "purpose": claim.purpose,

@@ -49,6 +49,7 @@ class _Played:
                 action=command.action,
                 key=command.idempotency_key,
                 number=1,
+                at=desk.now(),
                 payload=command.payload,
             )
         )

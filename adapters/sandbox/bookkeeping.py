@@ -112,6 +112,7 @@ def perform(connection: sqlite3.Connection, *, received: Received, work: Work, n
             action=received.action,
             key=key,
             number=number,
+            at=datetime.fromtimestamp(now, UTC),
             payload=received.payload,
         )
         connection.execute(

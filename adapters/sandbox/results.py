@@ -1,4 +1,4 @@
-"""What the systems return: the same for the same command, in every run.
+"""What the systems return: the same for the same command, in every run, but for instants.
 
 Most actions return an identifier. Those that judge, split or count look at their payload, by
 rules that docs/sandbox.md states, so that an order decides which way its workflow takes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 _IDENTIFIERS: Mapping[tuple[str, str], tuple[str, str]] = {
@@ -34,6 +35,10 @@ _IDENTIFIERS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("data-platform", "create_report"): ("report_id", "report"),
     ("data-platform", "back_up"): ("backup_id", "backup"),
 }
+_RESERVED: Mapping[tuple[str, str], timedelta] = {
+    ("inventory", "reserve_port"): timedelta(days=45),
+}
+"""How long what these actions return may be used."""
 _WAREHOUSES = ("north", "south", "west")
 _SUSPICIOUS_FROM = 10_000
 _MOST = 10_000_000
@@ -52,9 +57,15 @@ def reference_of(*, target: str, key: str, number: int) -> str:
 
 
 def outputs_of(
-    *, target: str, action: str, key: str, number: int, payload: Payload | None = None
+    *,
+    target: str,
+    action: str,
+    key: str,
+    number: int,
+    at: datetime,
+    payload: Payload | None = None,
 ) -> dict[str, Any]:
-    """What the `number`-th execution (from 1) of a key returns.
+    """What the `number`-th execution (from 1) of a key returns, when it happens `at` this time.
 
     An action that is not known has one output, `reference`.
     """
@@ -66,7 +77,10 @@ def outputs_of(
     if known is None:
         return {"reference": reference_of(target=target, key=key, number=number)}
     name, prefix = known
-    return {name: f"{prefix}-{digest[:16]}"}
+    outputs = {name: f"{prefix}-{digest[:16]}"}
+    if (target, action) in _RESERVED:
+        outputs["reserved_until"] = (at + _RESERVED[target, action]).isoformat()
+    return outputs
 
 
 def _digest(target: str, key: str, number: int) -> str:

@@ -78,7 +78,7 @@ class DecisionForm(ReasonForm):
     def __init__(self, manual: ManualTask, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.values = {f"{_VALUE}{name}": name for name in manual.fields}
-        for name, spec in sorted(manual.fields.items(), key=lambda one: one[1]["optional"]):
+        for name, spec in manual.fields.items():
             self.fields[f"{_VALUE}{name}"] = _field(name, spec)
         self.order_fields([*(name for name in self.fields if name in self.values), "reason"])
 
@@ -219,11 +219,7 @@ class ManualTaskAdmin(ReadOnlyAdmin):
             "original": manual,
             "badges": _badges(manual),
             "form": form,
-            # The database does not keep the order in which they were declared.
-            "outcomes": [
-                (name, in_words(name).capitalize())
-                for name in sorted(manual.outcomes, key=lambda name: (manual.outcomes[name], name))
-            ],
+            "outcomes": [(name, in_words(name).capitalize()) for name in manual.outcomes],
             "refusing": ", ".join(
                 in_words(name) for name, does in manual.outcomes.items() if does == "refuse"
             ),

@@ -358,4 +358,4 @@ class PlanGraphAdmin(ReadOnlyAdmin):
 
     @display(description="as stored")
     def document_text(self, graph: PlanGraph) -> str:
-        return pretty(graph.document)
+        return pretty(graph.as_written)

@@ -53,8 +53,8 @@ class WorkflowVersionAdmin(ReadOnlyAdmin):
 
     @display(description="as published")
     def document_text(self, workflow: WorkflowVersion) -> str:
-        return pretty(workflow.document)
+        return pretty(workflow.as_written)
 
     @display(description="flowchart (Mermaid)")
     def flowchart(self, workflow: WorkflowVersion) -> str:
-        return preformatted(mermaid(WorkflowDefinition.from_document(workflow.document)))
+        return preformatted(mermaid(WorkflowDefinition.from_document(workflow.as_written)))

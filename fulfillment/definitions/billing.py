@@ -82,15 +82,19 @@ def billing_faults(definition: WorkflowDefinition) -> list[Fault]:
     def fault(code: str, member: str, message: str) -> list[Fault]:
         return [Fault(code=f"definition.{code}", path=f"billing.{member}", message=message)]
 
+    unknown: list[Fault] = []
     if billing.task not in definition.tasks:
-        return fault("unknown_task", "task", f"There is no task {billing.task!r}.")
+        unknown += fault("unknown_task", "task", f"There is no task {billing.task!r}.")
     reached_by = ""
     if billing.milestone is not None:
         spec = definition.milestones.get(billing.milestone)
         if spec is None:
             message = f"There is no milestone {billing.milestone!r}."
-            return fault("unknown_milestone", "milestone", message)
-        reached_by = spec.reached_by
+            unknown += fault("unknown_milestone", "milestone", message)
+        else:
+            reached_by = spec.reached_by
+    if unknown:
+        return unknown
     member, message = trigger_fault(
         trigger=trigger.value,
         task=billing.task,

@@ -30,6 +30,43 @@ def check_branches(tasks: Mapping[str, AnyStep], report: Report) -> None:
     _check_joins(tasks, known, report)
 
 
+def uncertain_tasks(tasks: Mapping[str, AnyStep]) -> frozenset[str]:
+    """Those that come to exist only by somebody's decision, or behind such a task."""
+    found: set[str] = {
+        branch
+        for task in tasks.values()
+        if isinstance(task, DecisionSpec)
+        for branch in task.branches
+    }
+    found.update(
+        name
+        for name, task in tasks.items()
+        for one in task.depends_on
+        if isinstance(one, HumanDependency) and set(one.outcomes) != _proceeding(tasks, one.human)
+    )
+    while True:
+        behind = {
+            name
+            for name, task in tasks.items()
+            if task.join is Join.ALL
+            and any(
+                isinstance(one, TaskDependency) and one.task in found for one in task.depends_on
+            )
+        }
+        if behind <= found:
+            return frozenset(found)
+        found |= behind
+
+
+def _proceeding(tasks: Mapping[str, AnyStep], name: str) -> set[str]:
+    asked = tasks.get(name)
+    if not isinstance(asked, ManualSpec):
+        return set()
+    return {
+        outcome for outcome, effect in asked.manual.outcomes.items() if effect is Effect.PROCEED
+    }
+
+
 def _check_decisions(tasks: Mapping[str, AnyStep], report: Report) -> dict[str, str]:
     created_by: dict[str, str] = {}
     for name, task in tasks.items():
@@ -115,7 +152,7 @@ def _check_joins(
             mine[creator] = frozenset({name})
             upstream.append(creator)
         for one in task.depends_on:
-            if isinstance(one, HumanDependency):
+            if isinstance(one, HumanDependency) and isinstance(tasks.get(one.human), ManualSpec):
                 allowed = mine.get(one.human, frozenset(one.outcomes))
                 mine[one.human] = allowed & frozenset(one.outcomes)
         for other in upstream:
@@ -133,7 +170,7 @@ def _check_joins(
             report("nesting", f"tasks.{name}", message)
         for chooser, labels in mine.items():
             if not _can_be(tasks[chooser], labels):
-                together = ", ".join(sorted(labels)) or "no outcome at all"
+                together = ", ".join(sorted(labels)) or "several outcomes of one question"
                 message = (
                     f"{name} can never run: it needs what {chooser} never chooses together "
                     f"({together}). Write `join: deferred`, or depend on one branch only."

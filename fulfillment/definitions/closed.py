@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """Tasks, outputs, milestones, retry policies, actions."""
+NameOrMapping = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$|\$\{", max_length=200)
+]
+"""A name, or a reference or an expression that gives one."""
 DashedName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 """Workflows and target systems."""
 Offering = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]

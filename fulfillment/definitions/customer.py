@@ -45,6 +45,15 @@ class Entitlement(enum.StrEnum):
     """What is active and billed."""
 
 
+class Provides(enum.StrEnum):
+    """What the customer has of an item once its order is complete."""
+
+    ASSET = "asset"
+    """Something of the installed base, billed as the workflow's trigger says."""
+    NOTHING = "nothing"
+    """Work only: a report, a clean-up, an approval. It is not billed and becomes no asset."""
+
+
 class TellSpec(Closed):
     """What the customer is told, and by which channels; without channels nothing is said."""
 
@@ -79,6 +88,7 @@ class BillingSpec(Closed):
 def customer_faults(definition: WorkflowDefinition) -> list[Fault]:
     """What is wrong with the texts, and with what says when an asset is real."""
     faults = [fault for path, tell in _tells(definition) for fault in _tell_faults(tell, path=path)]
+    faults += _provision_faults(definition)
     activation = definition.activation
     if activation is not None:
         task = activation if activation in definition.tasks else None
@@ -94,6 +104,22 @@ def customer_faults(definition: WorkflowDefinition) -> list[Fault]:
                 Fault(code="definition.ambiguous_activation", path="activation", message=message)
             )
     return faults
+
+
+def _provision_faults(definition: WorkflowDefinition) -> Iterator[Fault]:
+    """What fulfils an offering says when its billing may start, unless it provides nothing."""
+    if definition.subprocess is not None or definition.provides is Provides.ASSET:
+        if definition.subprocess is None and definition.billing_trigger is None:
+            message = (
+                "'billing_trigger' is required here: say when billing may start, or "
+                "`provides: nothing`."
+            )
+            yield Fault(code="definition.billing_trigger", path="", message=message)
+        return
+    for member in ("billing_trigger", "billing", "activation"):
+        if getattr(definition, member) is not None:
+            message = f"What provides nothing has no {member}."
+            yield Fault(code="definition.provides_nothing", path=member, message=message)
 
 
 def _tells(definition: WorkflowDefinition) -> Iterator[tuple[str, TellSpec]]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -65,6 +66,7 @@ _RETURNS = {
     "DYN": "any",
 }
 _FAULT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
+_WHOLE = range(-(2**63), 2**63)
 _OPERATOR = re.compile(r"'?(?<![\w.])(_\?_:_|_\[\??_\]|_\?\._|_[-+*/%<>=!&|]+_|[!-]_|@in)'?")
 _NOT_JSON = "its result is of a kind that JSON does not have"
 _REWORDED = [
@@ -197,11 +199,32 @@ def _excluding(names: Mapping[str, Any]) -> str:
     return f"stdlib:\n  exclude_functions:\n{listed}"
 
 
+_ADDED_UP = ("int", "double")
+_DECIMALS = Context(prec=60)
+
+
+def _sum(members: Sequence[Any]) -> int | float:
+    """Added up as the decimals that they are written as: 0.1 and 0.2 are 0.3."""
+    for one in members:
+        if isinstance(one, bool) or not isinstance(one, int | float):
+            what = "null" if one is None else f"what is no number ({type(one).__name__})"
+            raise ValueError(f"sum() can't take {what}")
+    if all(isinstance(one, int) for one in members):
+        whole = int(sum(members))
+        if whole not in _WHOLE:
+            raise ValueError("the sum is a whole number beyond 64 bits")
+        return whole
+    total = Decimal(0)
+    for one in members:
+        total = _DECIMALS.add(total, Decimal(repr(one)))
+    return float(total)
+
+
 def _spelled_type(name: str) -> str:
     if name == "A":
         return "{type_name: A, is_type_param: true}"
-    if name == "list<A>":
-        return "{type_name: list, params: [{type_name: A, is_type_param: true}]}"
+    if name.startswith("list<"):
+        return f"{{type_name: list, params: [{_spelled_type(name[5:-1])}]}}"
     return f"{{type_name: {name}}}"
 
 
@@ -217,6 +240,12 @@ def _checking() -> Any:
                 f"      - id: operator_{number}_{position}\n        args: {arguments}\n"
                 f"        return: {_spelled_type(result)}\n"
             )
+    lines.append('  - name: "sum"\n    overloads:\n')
+    for member in _ADDED_UP:
+        lines.append(
+            f"      - id: sum_{member}\n        args: [{_spelled_type(f'list<{member}>')}]\n"
+            f"        return: {_spelled_type(member)}\n"
+        )
     return cel.NewEnvConfigFromYaml("".join(lines))
 
 
@@ -228,11 +257,17 @@ def _running() -> Any:
         cel.FunctionDecl(name, [_mixed(name, left, right) for left, right in _MIXED])
         for name in _RECKONED
     ]
+    functions.append(cel.FunctionDecl("sum", [_adding()]))
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_excluding(_RECKONED)),
         extensions=_extensions(),
         functions=functions,
     )
+
+
+def _adding() -> Any:
+    members = cel.Type.List(cel.Type.DYN)
+    return cel.Overload("sum", return_type=cel.Type.DYN, parameters=[members], impl=_sum)
 
 
 def _mixed(name: str, left: str, right: str) -> Any:

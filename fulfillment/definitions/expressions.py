@@ -10,8 +10,9 @@ An expression has no effect, always ends, and depends on nothing but the values 
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from fulfillment.definitions import dialect
 from fulfillment.definitions.effort import MAXIMUM_STEPS, SMALL, effort_of
 from fulfillment.definitions.expression_tree import (
     Call,
+    Constant,
     Loop,
     Name,
     Node,
@@ -189,7 +191,24 @@ def _compiled(text: str, names: tuple[tuple[str, str], ...]) -> Expression:
             expression.evaluate({})
         except ExpressionFailed as failed:
             _refuse(f"whatever the values are, it fails: {failed.reason}")
+    else:
+        for part in _constant_parts(nodes):
+            _compiled(part, ())
     return expression
+
+
+def _constant_parts(nodes: Iterable[Node]) -> Iterator[str]:
+    """Patterns and times that stand in the text, as expressions that read nothing."""
+    for node in nodes:
+        match node:
+            case Call(function="matches", arguments=(_, Constant(text=str() as text))):
+                yield f"''.matches({json.dumps(text, ensure_ascii=False)})"
+            case Call(
+                function="timestamp" | "duration" as kind,
+                arguments=(Constant(text=str() as text),),
+            ):
+                same = f"{kind}({json.dumps(text, ensure_ascii=False)})"
+                yield f"{same} == {same}"
 
 
 def _returned(returns: str, tree: Node, names: Mapping[str, str]) -> str:

@@ -134,6 +134,21 @@ class Graph:
                 found[index] |= self.is_choice(edge) or (found[edge.source] and not loose)
         return tuple(found)
 
+    @cached_property
+    def uncertain(self) -> tuple[bool, ...]:
+        """Whether a node may be missing although the sub-process that it stands in is there."""
+        found: list[bool] = [False] * len(self.nodes)
+        for index in sorted(range(len(self.nodes)), key=lambda one: self.depth[one]):
+            node = self.nodes[index]
+            if node.kind is NodeKind.LEAVE and node.enter is not None:
+                found[index] = found[node.enter]
+                continue
+            for edge in self.incoming[index]:
+                loose = node.deferred and edge.type is not EdgeType.ELEMENT
+                inherited = found[edge.source] and not loose and edge.source != node.enter
+                found[index] |= self.is_choice(edge) or inherited
+        return tuple(found)
+
     def is_choice(self, edge: Edge) -> bool:
         """Whether the edge's target exists only with certain decisions of its source."""
         return edge.type is EdgeType.CHOICE or (
@@ -180,11 +195,13 @@ class Graph:
     def undo_edges(self) -> tuple[Edge, ...]:
         """Compensation dependencies: the undo of `target` waits for that of `source` (§8, §14).
 
-        Reverse dependency order over what can be undone, across what can't.
+        Reverse dependency order over what can be undone, by one of its ways at least, and across
+        what can't. Which way a task went, and so how it is undone, says its route (`Node.by`); one
+        that went a way without undo keeps its place in this order, with nothing to do.
         """
         found: list[Edge] = []
         for node in self.nodes:
-            if node.compensation is None:
+            if not node.compensations:
                 continue
             seen: set[int] = set()
             ahead = list(self.predecessors[node.index])
@@ -193,7 +210,7 @@ class Graph:
                 if index in seen:
                     continue
                 seen.add(index)
-                if self.nodes[index].compensation is None:
+                if not self.nodes[index].compensations:
                     ahead.extend(self.predecessors[index])
                 else:
                     found.append(Edge(source=node.index, target=index, type=EdgeType.COMPENSATION))
@@ -312,8 +329,7 @@ def validate_graph(graph: Graph, targets: Targets | None = None) -> list[Fault]:
         if targets is not None:
             asked = [(node.target, node.action)] if node.is_command else []
             asked += [(other.target, other.action) for other in node.fallbacks]
-            if node.compensation is not None:
-                asked.append((node.compensation.target, node.compensation.action))
+            asked += [(undo.target, undo.action) for undo in node.compensations]
             for target, action in asked:
                 message = unknown_target(target=target, action=action, targets=targets)
                 if message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from fulfillment.definitions.assembly import NESTING_LIMIT, Used
 from fulfillment.definitions.dependencies import (
     MilestoneWait,
     Overdue,
@@ -27,6 +28,7 @@ from fulfillment.definitions.steps import (
 )
 
 Report = Callable[[str, str, str], None]
+Library = Mapping[Used, WorkflowDefinition]
 GATHERED = frozenset({"succeeded", "failed"})
 """Outputs that every fan-out has: how many of its elements succeeded and failed."""
 
@@ -39,9 +41,13 @@ def check_kinds(definition: WorkflowDefinition, report: Report) -> None:
             message = "A sub-process stands where it is used; its tasks have no scope of their own."
             report("scope_in_subprocess", f"{path}.scope", message)
         for position, one in enumerate(task.depends_on):
-            if isinstance(one, TimeDependency) and one.after not in definition.tasks:
-                message = f"There is no task {one.after!r}."
-                report("unknown_task", f"{path}.depends_on[{position}].after", message)
+            if not isinstance(one, TimeDependency):
+                continue
+            after = f"{path}.depends_on[{position}].after"
+            if one.after == name:
+                report("self_dependency", after, "A task can't wait for itself.")
+            elif one.after not in definition.tasks:
+                report("unknown_task", after, f"There is no task {one.after!r}.")
         match task:
             case CommandSpec():
                 _check_command(path, task, report)
@@ -58,9 +64,6 @@ def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
         if not definition.fulfils:
             message = "It must say what it `fulfils`, or be a `subprocess`."
             report("fulfils_nothing", "", message)
-        if definition.billing_trigger is None:
-            message = "'billing_trigger' is required here."
-            report("billing_trigger", "", message)
         return
     if definition.fulfils:
         report("fulfils_something", "fulfils", "A sub-process fulfils nothing by itself.")
@@ -93,6 +96,10 @@ def _check_wait(path: str, task: WaitSpec, report: Report) -> None:
         for fault in output_faults(declared=outputs_of(task.outputs), returned=wait.default):
             message = f"Continuing without the report needs its outputs: {fault.message}"
             report("default_outputs", f"{path}.wait.default", message)
+        for name in wait.default.keys() - task.outputs.keys():
+            known = ", ".join(task.outputs) or "none"
+            message = f"The task declares no output {name!r} (it declares: {known})."
+            report("undeclared_output", f"{path}.wait.default.{name}", message)
     elif wait.default:
         message = "`default` is used only with `otherwise: continue`."
         report("default_unused", f"{path}.wait.default", message)
@@ -122,7 +129,7 @@ def _check_manual(path: str, task: ManualSpec, report: Report) -> None:
 
 def check_library(
     definition: WorkflowDefinition,
-    library: Mapping[tuple[str, int | None], WorkflowDefinition],
+    library: Library,
     report: Report,
 ) -> None:
     """The sub-processes that it uses exist, and take and return what it gives and expects."""
@@ -139,7 +146,27 @@ def check_library(
         if task.for_each is not None and _fans_out(used):
             message = f"{task.use} fans out itself, and fan-outs are not nested."
             report("nested_fan_out", f"{path}.for_each", message)
+        chain = _longest_chain((task.use, task.version), library, NESTING_LIMIT, {})
+        if len(chain) > NESTING_LIMIT:
+            names = " -> ".join((definition.name, *chain))
+            message = f"At most {NESTING_LIMIT} sub-processes stand inside each other: {names}."
+            if definition.name in chain:
+                names = " -> ".join((definition.name, *chain[: chain.index(definition.name) + 1]))
+                message = f"{definition.name} would be a part of itself: {names}."
+            report("nesting", f"{path}.use", message)
         _check_call(path, task, used, report)
+
+
+def _longest_chain(
+    used: Used, library: Library, left: int, known: dict[tuple[Used, int], tuple[str, ...]]
+) -> tuple[str, ...]:
+    """The sub-processes inside each other that begin with this one, to one beyond the limit."""
+    chain = known.get((used, left))
+    if chain is None:
+        inner = library[used].uses if used in library and left else ()
+        chains = (_longest_chain(one, library, left - 1, known) for one in inner)
+        chain = known[used, left] = (used[0], *max(chains, key=len, default=()))
+    return chain
 
 
 def _fans_out(definition: WorkflowDefinition) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from fulfillment.definitions.graph import Targets
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.source import MAXIMUM_BYTES, Source, join_path, read_source, too_large
 from fulfillment.definitions.validation import validate
+from fulfillment.definitions.wording import in_words
 from fulfillment.errors import DefinitionInvalid, Fault
 
 Model = TypeVar("Model", bound=Closed)
@@ -32,12 +33,37 @@ _KEYS = sorted(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A file as it was read. Without a definition its text or its shape is at fault."""
+
+    file: str
+    source: Source
+    definition: WorkflowDefinition | None
+    faults: Sequence[Fault] = ()
+
+    def located(self, faults: Iterable[Fault]) -> list[Fault]:
+        """The same, with the file and the lines that they are about."""
+        return [_located(fault, source=self.source, file=self.file) for fault in faults]
+
+
 def load_workflow(*, path: Path, targets: Targets | None = None) -> WorkflowDefinition:
     """Read, shape-check and validate one file. Raises DefinitionInvalid with every fault.
 
     Faults of the shape hide faults of the meaning: those need a well-shaped definition.
     """
     return parse_workflow(text=read_text(path=path), file=str(path), targets=targets)
+
+
+def read_template(*, path: Path) -> Template:
+    """Read and shape-check one file. Raises DefinitionInvalid when it can't be read at all."""
+    return _template(text=read_text(path=path), file=str(path))
+
+
+def _template(*, text: str, file: str) -> Template:
+    source = read_source(text=text, file=file)
+    definition, faults = shaped(model=WorkflowDefinition, source=source, file=file)
+    return Template(file=file, source=source, definition=definition, faults=faults)
 
 
 def read_text(*, path: Path) -> str:
@@ -64,14 +90,13 @@ def read_text(*, path: Path) -> str:
 
 def parse_workflow(*, text: str, file: str, targets: Targets | None = None) -> WorkflowDefinition:
     """The same for a text; `file` is only named in faults."""
-    source = read_source(text=text, file=file)
-    definition, faults = shaped(model=WorkflowDefinition, source=source, file=file)
-    if definition is not None:
-        meaning = validate(definition, targets)
-        faults.extend(_located(fault, source=source, file=file) for fault in meaning)
-    if definition is None or faults:
+    template = _template(text=text, file=file)
+    faults = list(template.faults)
+    if template.definition is not None:
+        faults += template.located(validate(template.definition, targets))
+    if template.definition is None or faults:
         raise DefinitionInvalid(sorted(faults, key=lambda fault: fault.line or 0))
-    return definition
+    return template.definition
 
 
 def shaped(*, model: type[Model], source: Source, file: str) -> tuple[Model | None, list[Fault]]:
@@ -109,15 +134,13 @@ def _shape_fault(error: ErrorDetails, source: Source) -> Fault:
     # The chosen member of a union is named in an error's location, though the file does not.
     location = [part for part in error["loc"] if not str(part).startswith("~")]
     path, last = _path_in(source.data, location, missing=kind == "missing")
-    message = error["msg"].removeprefix("Value error, ")
+    message = in_words(error)
     if kind == "missing":
         message = f"{last!r} is required here."
     elif kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(last), _KEYS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = [one for one in difflib.get_close_matches(str(last), _KEYS) if one != last]
+        hint = f" Did you mean {close[0]!r}?" if close and last not in _KEYS else ""
         message = f"{last!r} is not known here.{hint}"
-    elif kind == "string_pattern_mismatch":
-        message = f"{error['input']!r} is not a name that is allowed here ({error['msg']})."
     return Fault(code=f"shape.{kind}", path=path, message=message)
 
 

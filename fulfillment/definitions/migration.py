@@ -152,7 +152,7 @@ class _Comparing:
         if task.state in _ON_THE_WAY:
             return _differing(self.before, old, self.after, new, without={"depends_on"})
         names = [name for name in _MEANING if getattr(old, name) != getattr(new, name)]
-        if old.fallbacks[: task.route] != new.fallbacks[: task.route]:
+        if _ways(old, task.route) != _ways(new, task.route):
             names.append("fallbacks")
         if old.kind in (NodeKind.ENTER, NodeKind.LEAVE) and old.outputs != new.outputs:
             names.append("outputs")
@@ -293,6 +293,11 @@ class _Comparing:
         for key, node in old.items():
             if key not in self.new:
                 yield Change(key=node.key, fate=Fate.REMOVED)
+
+
+def _ways(node: Node, route: int) -> list[tuple[str, str, Any]]:
+    """What was asked for so far, beside what was planned."""
+    return [(one.target, one.action, one.input) for one in node.fallbacks[:route]]
 
 
 def _has_begun(task: Had) -> bool:

@@ -61,7 +61,6 @@ def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
 
 
 def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any]:
-    undo = task.compensation
     return {
         "target": task.target,
         "action": task.action,
@@ -72,16 +71,25 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
         "callback_timeout_seconds": plain_seconds(task.timeouts.callback),
         "window": None if task.window is None else window_document(task.window.window()),
         "fallbacks": tuple(
-            Fallback(target=one.target, action=one.action, input=one.input, unless=one.unless)
+            Fallback(
+                target=one.target,
+                action=one.action,
+                input=one.input,
+                unless=one.unless,
+                **_undo(one.compensation or task.compensation, by=one.target),
+            )
             for one in task.fallback
         ),
-        "compensation": (
-            Compensation(target=undo.target or task.target, action=undo.action, input=undo.input)
-            if isinstance(undo, CompensationSpec)
-            else None
-        ),
-        "no_compensation": undo.none if isinstance(undo, NoCompensation) else "",
+        **_undo(task.compensation, by=task.target),
     }
+
+
+def _undo(declared: CompensationSpec | NoCompensation, *, by: str) -> dict[str, Any]:
+    """What is done by one target is undone there, unless another is named."""
+    if isinstance(declared, NoCompensation):
+        return {"compensation": None, "no_compensation": declared.none}
+    undo = Compensation(target=declared.target or by, action=declared.action, input=declared.input)
+    return {"compensation": undo, "no_compensation": ""}
 
 
 def _decision(task: DecisionSpec) -> Decision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -92,6 +92,8 @@ class Fallback:
     input: Mapping[str, Any]
     unless: tuple[str, ...] = ()
     """Codes of the outcome before after which nothing else is tried."""
+    compensation: Compensation | None = None
+    no_compensation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class Wait:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manual:
     queue: str
+    """Like `role` a name, or mapping text that gives one."""
     role: str
     instructions: str
     outcomes: Mapping[str, str]
@@ -214,6 +217,26 @@ class Node:
     def is_command(self) -> bool:
         return self.kind is NodeKind.COMMAND
 
+    def by(self, route: int) -> Node:
+        """As its task goes about it, and as that is undone: 0 as planned, else by a fallback."""
+        if not route:
+            return self
+        other = self.fallbacks[route - 1]
+        return replace(
+            self,
+            target=other.target,
+            action=other.action,
+            input=other.input,
+            compensation=other.compensation,
+            no_compensation=other.no_compensation,
+        )
+
+    @property
+    def compensations(self) -> tuple[Compensation, ...]:
+        """The undo of each way that has one; which of them counts shows once it is done."""
+        undone = (self.compensation, *(other.compensation for other in self.fallbacks))
+        return tuple(undo for undo in undone if undo is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedWorkflow:
@@ -253,8 +276,7 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "compensation": made("compensation", Compensation),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
             "fallbacks": tuple(
-                Fallback(**{**entry, "unless": tuple(entry.get("unless", ()))})
-                for entry in document.get("fallbacks", ())
+                _fallback(entry, document) for entry in document.get("fallbacks", ())
             ),
             "preconditions": tuple(
                 Precondition(**entry) for entry in document.get("preconditions", ())
@@ -273,6 +295,23 @@ def edge_from_document(document: Mapping[str, Any]) -> Edge:
             **document,
             "type": EdgeType(document["type"]),
             "labels": tuple(document.get("labels", ())),
+        }
+    )
+
+
+def _fallback(entry: Mapping[str, Any], node: Mapping[str, Any]) -> Fallback:
+    if "compensation" in entry:
+        undo, reason = entry["compensation"], entry["no_compensation"]
+    else:
+        undo, reason = node["compensation"], node.get("no_compensation", "")
+        if undo is not None and undo["target"] == node["target"]:
+            undo = {**undo, "target": entry["target"]}
+    return Fallback(
+        **{
+            **entry,
+            "unless": tuple(entry.get("unless", ())),
+            "compensation": None if undo is None else Compensation(**undo),
+            "no_compensation": reason,
         }
     )
 

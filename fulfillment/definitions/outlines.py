@@ -38,7 +38,7 @@ def call(node: Node) -> str:
     if node.is_command:
         return f"{node.target}: {node.action}"
     if node.manual is not None:
-        return f"{node.manual.role} decides"
+        return f"{'a person' if '${' in node.manual.role else node.manual.role} decides"
     if node.wait is not None:
         return _WAITS.get(node.wait.kind, "waits").format(name=node.wait.name)
     return _INNER[node.kind]

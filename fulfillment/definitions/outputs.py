@@ -19,6 +19,14 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in the words of the language."""
+    for kind in ("boolean", "integer", "number", "string", "list", "object"):
+        if _CHECKS[kind](value):
+            return kind
+    return "null"
+
+
 def output_faults(*, declared: Mapping[str, Output], returned: Mapping[str, Any]) -> list[Fault]:
     """Every declared output that is missing, null or of another type.
 
@@ -29,10 +37,10 @@ def output_faults(*, declared: Mapping[str, Output], returned: Mapping[str, Any]
         value = returned.get(name)
         if value is None:
             if not output.optional:
-                message = f"The target did not return {name!r}, which the task declares."
+                message = f"{name!r} is missing, which the task declares."
                 faults.append(Fault(code="output.missing", path=f"outputs.{name}", message=message))
         elif not _CHECKS[output.type](value):
-            message = f"{name!r} should be {output.type}, but is {type(value).__name__}."
+            message = f"{name!r} should be {output.type}, but is {kind_of(value)}."
             faults.append(Fault(code="output.type", path=f"outputs.{name}", message=message))
     for end in sorted({one.valid_until for one in declared.values() if one.valid_until}):
         value = returned.get(end)

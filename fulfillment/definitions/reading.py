@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
+from fulfillment.definitions.branches import uncertain_tasks
 from fulfillment.definitions.dependencies import OutputDependency
 from fulfillment.definitions.expressions import (
     Expression,
@@ -22,7 +23,7 @@ from fulfillment.definitions.references import (
     texts_in,
 )
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.definitions.steps import DecisionSpec, Join, Scope
+from fulfillment.definitions.steps import Join, Scope
 
 Report = Callable[[str, str, str], None]
 """(code, path, message)"""
@@ -91,12 +92,15 @@ class Readable:
         `certain` leaves out those whose dependency may not exist.
         """
         spec = definition.tasks[task]
+        uncertain: Collection[str] = ()
+        if spec.join is Join.DEFERRED:
+            uncertain = uncertain_tasks(definition.tasks)
         outputs: dict[str, bool] = {}
         for one in spec.depends_on:
             if isinstance(one, OutputDependency) and not (certain and one.when):
                 upstream = definition.tasks.get(one.task)
                 may_be_missing = (
-                    spec.join is Join.DEFERRED
+                    one.task in uncertain
                     or one.when is not None
                     or (upstream is not None and upstream.only_if is not None)
                 )
@@ -114,14 +118,9 @@ class Readable:
     @classmethod
     def for_results(cls, *, definition: WorkflowDefinition, report: Report) -> Self:
         """What the outputs of a sub-process may be made of: those of any of its tasks."""
-        branches = {
-            name
-            for task in definition.tasks.values()
-            if isinstance(task, DecisionSpec)
-            for name in task.branches
-        }
+        uncertain = uncertain_tasks(definition.tasks)
         outputs = {
-            f"{task}.{output}": task in branches or not spec.required or spec.only_if is not None
+            f"{task}.{output}": task in uncertain or not spec.required or spec.only_if is not None
             for task, spec in definition.tasks.items()
             for output in steps_with_outputs(definition.tasks)[task]
         }
@@ -184,6 +183,9 @@ class Readable:
             picked = rest[1:] if root == "items" and rest and rest[0].isdecimal() else rest
             return _field_fault(picked, members_of(root))
         item_root = "item" if self._scope is Scope.ITEM else "items"
+        if root in ("item", "items") and self._inputs is not None:
+            message = "a sub-process reads its inputs and the order, not the items of its user."
+            return "reference_scope", message
         if root in ("item", "items"):
             message = (
                 f"{self._scope.value}-level, so write {item_root}. (order-level tasks serve all "

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue, StrictBool, StrictInt
 
 from fulfillment.definitions.canonical import content_hash
 from fulfillment.definitions.closed import Closed, DashedName, Input, Name, Offering, Text
-from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Tell
+from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Provides, Tell
 from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.steps import (
     CommandSpec,
@@ -97,8 +97,9 @@ class WorkflowDefinition(Closed):
     subprocess: Interface | None = None
     """In place of `fulfils`: it runs only as a part of other workflows."""
     stalls_after: Duration = timedelta(minutes=15)
+    provides: Provides = Provides.ASSET
     billing_trigger: BillingTrigger | None = None
-    """Of a workflow that fulfils an offering; a sub-process has none."""
+    """Of a workflow that provides an asset; a sub-process has none."""
     billing: BillingSpec | None = None
     entitlement: Entitlement = Entitlement.WITH_BILLING
     activation: Name | None = None

@@ -76,7 +76,11 @@ def node_names(
         every = isinstance(source, tuple)
         first = source[0] if isinstance(source, tuple) else source
         upstream = graph.nodes[first]
-        may_be_missing = node.deferred or _may_be_skipped(graph, upstream) or first not in certain
+        may_be_missing = (
+            (node.deferred and (node.kind is NodeKind.LEAVE or graph.uncertain[first]))
+            or _may_be_skipped(graph, upstream)
+            or first not in certain
+        )
         for name, output in upstream.outputs.items():
             more[f"tasks.{task}.{name}"] = output_type(
                 type_=output.type,

@@ -22,6 +22,7 @@ from fulfillment.definitions.closed import (
     Input,
     Instructions,
     Name,
+    NameOrMapping,
     Text,
 )
 from fulfillment.definitions.dependencies import Dependency, Wait, by_key, tagged
@@ -165,6 +166,8 @@ class Fallback(Closed):
     input: Input = {}
     unless: tuple[ErrorCode, ...] = ()
     """Codes of refusals and failures that another way would not change."""
+    compensation: Compensation | None = None
+    """How it is undone; default: as the task says, and at the target that did it."""
 
 
 class CommandSpec(Step):
@@ -253,8 +256,8 @@ class Effect(enum.StrEnum):
 
 
 class ManualWork(Closed):
-    queue: Name
-    role: Name
+    queue: NameOrMapping
+    role: NameOrMapping
     instructions: Instructions
     outcomes: Annotated[dict[Name, Effect], Field(min_length=1, max_length=20)]
     within: Duration

@@ -21,6 +21,7 @@ from fulfillment.definitions.dependencies import (
 from fulfillment.definitions.expiry import check_expiry
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
+from fulfillment.definitions.outputs import instant
 from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
@@ -28,6 +29,8 @@ from fulfillment.definitions.steps import (
     CommandSpec,
     CompensationSpec,
     DecisionSpec,
+    Fallback,
+    ManualSpec,
     NamedBranches,
     RetryPolicySpec,
     Rule,
@@ -123,7 +126,8 @@ def _check_dependencies(
         path = f"tasks.{name}.depends_on[{position}]"
         document = dependency.model_dump(mode="json")
         kind = next(key for key in document if key in _KINDS)
-        spelled = f"{kind} {document[kind]}"
+        behind = f" after {dependency.after}" if isinstance(dependency, TimeDependency) else ""
+        spelled = f"{kind} {document[kind]}{behind}"
         if spelled in seen:
             report("duplicate_dependency", f"{path}.{kind}", f"{spelled} is listed twice.")
         seen.add(spelled)
@@ -161,6 +165,9 @@ def _check_reading(
     inside = outside
     if each is not None:
         outside.check_mapping(each.over, f"{path}.for_each.over")
+        if "${" not in each.over:
+            message = f"{each.over!r} is a text; write a reference to a list, such as ${{…}}."
+            report("no_list", f"{path}.for_each.over", message)
         inside = Readable.for_task(definition=definition, task=name, report=report, element=True)
     if task.only_if is not None:
         outside.check_condition(task.only_if, f"{path}.only_if")
@@ -169,7 +176,7 @@ def _check_reading(
     for position, dependency in enumerate(task.depends_on):
         place = f"{path}.depends_on[{position}]"
         if isinstance(dependency, InstantDependency):
-            outside.check_mapping(dependency.until, f"{place}.until")
+            _check_until(outside, dependency.until, f"{place}.until", report)
         elif isinstance(dependency, SuccessDependency | OutputDependency) and dependency.when:
             # What a condition reads must be there whether it holds or not.
             certain = Readable.for_task(
@@ -190,20 +197,31 @@ def _check_reading(
             for position, rule in enumerate(rules):
                 if isinstance(rule, Rule):
                     outside.check_condition(rule.when, f"{path}.decide[{position}].when")
+        case ManualSpec(manual=work):
+            outside.check_mapping(work.queue, f"{path}.manual.queue")
+            outside.check_mapping(work.role, f"{path}.manual.role")
         case WaitSpec(wait=MilestoneWait(order=str() as order)):
             outside.check_mapping(order, f"{path}.wait.order")
         case WaitSpec(wait=SignalWait() as wait):
             outside.check_mapping(wait.key, f"{path}.wait.key")
         case WaitSpec(wait=InstantWait() as wait):
-            outside.check_mapping(wait.until, f"{path}.wait.until")
+            _check_until(outside, wait.until, f"{path}.wait.until", report)
+
+
+def _check_until(readable: Readable, text: str, path: str, report: Report) -> None:
+    readable.check_mapping(text, path)
+    if "${" not in text and instant(text) is None:
+        message = f"{text!r} is no instant with a time zone, such as 2026-07-05T08:00:00Z."
+        report("no_instant", path, message)
 
 
 def _check_undo(
     definition: WorkflowDefinition, name: str, task: CommandSpec, report: Report
 ) -> None:
-    if not isinstance(task.compensation, CompensationSpec):
-        return
-    path = f"tasks.{name}.compensation"
+    undone = {f"tasks.{name}.compensation": task.compensation} | {
+        f"tasks.{name}.fallback[{position}].compensation": other.compensation
+        for position, other in enumerate(task.fallback)
+    }
     # Undo runs after the task itself, so what it returned is known by then.
     undo = Readable.for_task(
         definition=definition,
@@ -212,10 +230,13 @@ def _check_undo(
         own_outputs=True,
         element=task.for_each is not None,
     )
-    undo.check_mapping(task.compensation.input, f"{path}.input")
-    if task.irreversible:
-        message = "An irreversible task can't be undone: write {none: <the reason>}."
-        report("irreversible_with_compensation", path, message)
+    for path, declared in undone.items():
+        if not isinstance(declared, CompensationSpec):
+            continue
+        undo.check_mapping(declared.input, f"{path}.input")
+        if task.irreversible:
+            message = "An irreversible task can't be undone: write {none: <the reason>}."
+            report("irreversible_with_compensation", path, message)
 
 
 def _check_results(definition: WorkflowDefinition, report: Report) -> None:
@@ -275,14 +296,13 @@ def _check_targets(definition: WorkflowDefinition, targets: Targets, report: Rep
     for name, task in definition.tasks.items():
         if not isinstance(task, CommandSpec):
             continue
-        asked.append((f"tasks.{name}", task.target, task.action))
-        asked.extend(
-            (f"tasks.{name}.fallback[{position}]", other.target, other.action)
-            for position, other in enumerate(task.fallback)
-        )
-        undo = task.compensation
-        if isinstance(undo, CompensationSpec):
-            asked.append((f"tasks.{name}.compensation", undo.target or task.target, undo.action))
+        ways: list[tuple[str, CommandSpec | Fallback]] = [(f"tasks.{name}", task)]
+        ways += [(f"tasks.{name}.fallback[{at}]", other) for at, other in enumerate(task.fallback)]
+        for path, way in ways:
+            asked.append((path, way.target, way.action))
+            undo = way.compensation or task.compensation
+            if isinstance(undo, CompensationSpec):
+                asked.append((f"{path}.compensation", undo.target or way.target, undo.action))
     for path, target, action in asked:
         message = unknown_target(target=target, action=action, targets=targets)
         if message:

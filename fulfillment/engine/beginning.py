@@ -25,6 +25,7 @@ _BECAUSE_OF_ITS_VALUES = (
     ValueUnavailable,
     fanning.NotAList,
     waits.NoInstant,
+    manual.NoName,
     NeverOpens,
     CalendarUnknown,
     CalendarInvalid,

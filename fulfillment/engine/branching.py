@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Place, existence
-from fulfillment.engine import graphs, places
+from fulfillment.engine import graphs, milestones, places
 from fulfillment.engine.instantiation import instantiate
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
@@ -36,6 +36,7 @@ def branch(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         plan.mandatory_open -= unneeded
         unit.touched_plans.add(plan.pk)
     instantiate(unit, plan=plan, nodes=born, element=element)
+    milestones.settle(unit, plan=plan, nodes=gone)
     joins = [node for node in mine if graph.nodes[node].deferred]
     return {(node, element) for node in (*born, *joins)}
 

@@ -11,8 +11,9 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.engine import failpoints
 from fulfillment.engine.cases import Fallout, open_case, resolve_cases
+from fulfillment.engine.contradicting import conflicts
 from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor
-from fulfillment.engine.outcomes import NOT_SENT, Result, conflicts
+from fulfillment.engine.outcomes import NOT_SENT, Result
 from fulfillment.engine.settlement import apply
 from fulfillment.engine.suggesting import suggest, suggestion
 from fulfillment.engine.unit import Unit, run_unit
@@ -23,10 +24,7 @@ from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
 logger = logging.getLogger(__name__)
 
 _BY_KEY = """
-SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element,
-       EXISTS (
-           SELECT 1 FROM fulfillment_command n
-           WHERE n.task_id = c.task_id AND n.revision > c.revision)
+SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element
 FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
 WHERE c.idempotency_key = %s AND c.target_id = %s
@@ -97,8 +95,6 @@ class _Command:
     plan_id: int
     node: int
     element: int
-    is_overtaken: bool
-    """The task has another command since: this one was known to have had no effect."""
 
 
 def receive(*, report: Report) -> Receipt:
@@ -170,7 +166,8 @@ def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
         return Receipt(disposition=Disposition.UNMATCHED, duplicate=False)
     disposition = _apply(unit, report, command)
     _dispose(unit, event_id, disposition, command.task_id, [])
-    if is_parked and unit.tasks[command.task_id].state in TASK_SUCCESSFUL:
+    task = unit.tasks.get(command.task_id)
+    if is_parked and task is not None and task.state in TASK_SUCCESSFUL:
         resolve_cases(
             unit,
             subjects=[_subject(command)],
@@ -222,12 +219,12 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
         fulfillment_id=command.fulfillment_id,
         node=command.node,
         element=command.element,
-        is_overtaken=command.is_overtaken,
+        command_id=command.id,
         outcome=report.outcome,
         attempt_number=_attempt_number(unit, report, command, attempts),
     )
-    apply(unit, [result])
-    return _disposition(unit.tasks[command.task_id], before, report.outcome)
+    (result,) = apply(unit, [result])
+    return _disposition(unit.tasks[result.task_id], before, result)
 
 
 def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:
@@ -246,14 +243,14 @@ def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int
     return attempts if report.attempt == max(sends) else report.attempt
 
 
-def _disposition(task: Task, before: str, outcome: Outcome) -> Disposition:
-    if before in TASK_TERMINAL:
-        return (
-            Disposition.CONFLICTING
-            if conflicts(task=task, outcome=outcome)
-            else Disposition.REDUNDANT
-        )
-    return Disposition.REDUNDANT if task.state == before else Disposition.APPLIED
+def _disposition(task: Task, before: str, result: Result) -> Disposition:
+    if result.overtaken is not None:
+        contradicts = result.outcome.kind is OutcomeKind.SUCCEEDED
+    elif before in TASK_TERMINAL:
+        contradicts = conflicts(task=task, outcome=result.outcome)
+    else:
+        return Disposition.REDUNDANT if task.state == before else Disposition.APPLIED
+    return Disposition.CONFLICTING if contradicts else Disposition.REDUNDANT
 
 
 def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> Receipt:

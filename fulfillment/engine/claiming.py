@@ -80,7 +80,8 @@ JOIN LATERAL (
 JOIN LATERAL (
     SELECT * FROM fulfillment_command c WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
 ) c ON true
-WHERE t.id = ANY(%s::bigint[]) AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
+WHERE t.id = ANY(%s::bigint[]) AND t.target_id = %s
+  AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
   AND (t.state = 'OUTCOME_UNKNOWN'
        OR t.held_by_id IS NULL AND p.state IN {_sql(PLAN_SELECTABLE)})
 ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.depth, t.id
@@ -247,7 +248,7 @@ def _take(
     unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
 ) -> list[Claim]:
     began = time.monotonic()
-    wanted = _wanted(unit, task_ids)
+    wanted = _wanted(unit, target, task_ids)
     unit.adopt_tasks(candidate.task for candidate in wanted)
     entry = admission.Admission(unit, target=target)
     wanted = _without_expired(unit, _without_shut(unit, wanted, entry.look.now))
@@ -257,9 +258,12 @@ def _take(
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
 
 
-def _wanted(unit: Unit, task_ids: list[int]) -> list[_Candidate]:
-    """Those that are still claimable under the locks, in the order of selection."""
-    unit.raw.execute(_CLAIM, [task_ids, unit.now], prepare=True)
+def _wanted(unit: Unit, target: TargetSystem, task_ids: list[int]) -> list[_Candidate]:
+    """Those that are still claimable under the locks, in the order of selection.
+
+    Meanwhile one may have gone on to another target: that one's command is not sent here.
+    """
+    unit.raw.execute(_CLAIM, [task_ids, target.pk, unit.now], prepare=True)
     width = len(TASK_COLUMNS)
     candidates = []
     for row in unit.raw.fetchall():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from fulfillment.definitions.graph import Node
@@ -21,7 +22,8 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
     revision = 1
     if _may_have_had_one(plan, task):
         revision += latest_revision(unit, task=task)
-    task.not_before = windows.opening(node=node, at=unit.now)
+    task.route = 0
+    begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
         unit,
@@ -45,6 +47,17 @@ def latest_revision(unit: Unit, *, task: Task) -> int:
     unit.raw.execute(_LATEST, [task.pk], prepare=True)
     row = unit.raw.fetchone()
     return int(row[0] or 0) if row else 0
+
+
+def begin_anew(task: Task, *, target: str, at: datetime) -> None:
+    """Clear what the task has from an earlier command: it counts from the start, at `at`."""
+    task.target_id = target
+    task.sends = 0
+    task.lost_leases = 0
+    task.unanswered_queries = 0
+    task.reference = ""
+    task.blocked_reason = ""
+    task.not_before = at
 
 
 def write(

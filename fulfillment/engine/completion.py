@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions.readiness import Place, hopeless
-from fulfillment.engine import graphs, places
+from fulfillment.engine import graphs, milestones, patience, places
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.scope import scope_of
@@ -27,6 +27,7 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
     if plan.moving > 0 or plan.selection_due_at is not None:
         if plan.state == PlanState.BLOCKED:
             plan.blocked_reason = ""
+            plan.patient_until = plan.last_progress_at + plan.stalls_after
             unit.change_plan(plan, Plan.unblock, cause="a task moves again")
         return
     if plan.mandatory_open == 0 and plan.tasks_open > 0:
@@ -40,6 +41,7 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
 def _complete(unit: Unit, plan: Plan) -> None:
     plan.finished_at = unit.now
     plan.blocked_reason = ""
+    milestones.close(unit, plan=plan)
     unit.change_plan(plan, Plan.complete, cause="every mandatory task is terminal successful")
     unit.notices.append(
         Notice(
@@ -78,16 +80,20 @@ def _skip_unreachable(unit: Unit, plan: Plan) -> None:
 
 
 def _block(unit: Unit, plan: Plan) -> None:
+    tasks = _tasks(unit, plan)
     reasons = [
         f"{task.key}: {task.blocked_reason}"
-        for task in _tasks(unit, plan)
+        for task in tasks
         if task.blocked_reason and task.state in (TaskState.AWAITING_MANUAL, TaskState.FAILED_FINAL)
     ]
     more = [f"… and {len(reasons) - _NAMED} more."] if len(reasons) > _NAMED else []
     plan.blocked_reason = "\n".join([*reasons[:_NAMED], *more]) or "No task can run."
+    in_time = patience.of_decisions(unit, tasks=tasks)
+    plan.patient_until = in_time or unit.now
     unit.touched_plans.add(plan.pk)
     if plan.state == PlanState.RUNNING:
-        unit.change_plan(plan, Plan.block, cause="nothing can move without outside help")
+        cause = "people have to decide" if in_time else "nothing can move without outside help"
+        unit.change_plan(plan, Plan.block, cause=cause)
 
 
 def _tasks(unit: Unit, plan: Plan) -> list[Task]:

@@ -7,6 +7,7 @@ the same transaction as the ORM.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -142,3 +143,14 @@ def ids(values: Iterable[int]) -> list[int]:
 def clean(text: str, limit: int) -> str:
     """Text from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:limit]
+
+
+def storable(value: Any) -> bool:
+    """Whether PostgreSQL takes the value as JSON."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    # A NUL stands there escaped; an escaped backslash before "u0000" is none.
+    return "\\u0000" not in text.replace("\\\\", "")

@@ -122,7 +122,7 @@ def _renew(unit: Unit, plan: Plan, use: _Use, round_: int, cause: str) -> Place:
 
 
 def _give_to_a_person(unit: Unit, plan: Plan, task: Task, found: Sequence[_Use]) -> None:
-    node = graphs.by_id(plan.graph_id).nodes[task.node]
+    node = graphs.routed(plan.graph_id, task.node, task.route)
     told = ", ".join(map(_told, found))
     again = f" It has been obtained anew {REOBTAINED_AT_MOST} times." if _often(unit, found) else ""
     task.blocked_reason = f"{task.key} must not go on with what has expired: {told}.{again}"

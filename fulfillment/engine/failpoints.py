@@ -35,6 +35,8 @@ POINTS: Mapping[str, str] = {
     "sweeping.before_settling": "the sweeper has found lost leases and done nothing about them",
     "callback.stored_not_applied": "a report is in the inbox, its task has not moved",
     "callback.committed_before_200": "a report is dealt with, its sender has not been told",
+    "signal.stored_not_applied": "a milestone or signal is kept, and nobody has been told",
+    "signal.applied_not_marked": "whoever waited for it has been told; it is not marked as told",
     "outbox.claimed_before_send": "events are chosen, none is sent",
     "outbox.streamed_before_marked": "events are in the stream, and not marked as published",
     "outbox.sent_before_marked": "a subscriber has an event, and it is not marked as delivered",

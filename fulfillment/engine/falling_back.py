@@ -9,9 +9,7 @@ from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Task
-from fulfillment.states import TaskState
-
-_ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
+from fulfillment.states import TASK_MOVING
 
 
 def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
@@ -19,7 +17,7 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
 
     Only ever after a known no-effect outcome: the command before can't happen any more.
     """
-    if task.route >= len(node.fallbacks) or task.state not in _ON_THE_WAY:
+    if task.route >= len(node.fallbacks) or task.state not in TASK_MOVING:
         return False
     plan = unit.plans[task.plan_id]
     other = node.fallbacks[task.route]
@@ -31,13 +29,10 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
         return False
     before = task.target_id
     task.route += 1
-    task.target_id = other.target
-    task.sends = 0
-    task.not_before = windows.opening(node=node, at=unit.now)
-    task.blocked_reason = ""
+    commanding.begin_anew(task, target=other.target, at=windows.opening(node=node, at=unit.now))
     unit.change_task(
         task,
-        Task.retry_later,
+        Task.fall_back,
         cause=f"{before} did not do it; {other.target} is asked instead",
         code=outcome.code,
         way=task.route,

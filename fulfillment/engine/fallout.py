@@ -11,7 +11,6 @@ from fulfillment.definitions.graph import Node
 from fulfillment.engine import cases, graphs
 from fulfillment.engine.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
-from fulfillment.states import TASK_SUCCESSFUL
 
 _EVIDENCE = """
 SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
@@ -51,13 +50,19 @@ def open_for_task(
     reason_code: str,
     explanation: str,
     facts: Mapping[str, Any] | None = None,
+    title: str = "",
+    stays: bool = False,
 ) -> None:
-    """Open the task's case, or bring the open one up to date."""
+    """Open the task's case, or bring the open one up to date.
+
+    `title` takes the place of the usual one. A case that `stays` is not closed when the task gets
+    on: a person has to look.
+    """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
     subject = cases.of_task(task.pk)
-    if category is CaseCategory.CONFLICT and task.state in TASK_SUCCESSFUL:
-        subject = f"conflict:{subject}"  # Getting on does not close it: somebody has to look.
+    if stays:
+        subject = f"conflict:{subject}"
     cases.open_case(
         unit,
         fallout=cases.Fallout(
@@ -65,8 +70,7 @@ def open_for_task(
             category=category,
             severity=_severity(node, category),
             reason_code=reason_code,
-            title=f"{locked.order_reference} · "
-            + _TITLES[category].format(title=node.title, target=node.target),
+            title=f"{locked.order_reference} · " + (title or _title(node, category)),
             explanation=explanation,
             facts={
                 "target": node.target,
@@ -88,6 +92,12 @@ def open_for_task(
             revenue_impact=_revenue_impact(plan, node),
         ),
     )
+
+
+def _title(node: Node, category: CaseCategory) -> str:
+    if not node.target and category is CaseCategory.REFUSED:
+        return f"{node.title}: it has failed for good"
+    return _TITLES[category].format(title=node.title, target=node.target)
 
 
 def _severity(node: Node, category: CaseCategory) -> Severity:

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from fulfillment.definitions.nodes import FanOut as Declared
+from fulfillment.definitions.outputs import kind_of
 from fulfillment.definitions.readiness import Place, existence
 from fulfillment.engine import graphs, places
 from fulfillment.engine.fallout import open_for_task
@@ -55,7 +56,7 @@ def spread(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     declared = _declared(plan, task.node)
     elements = scope_of(unit, plan=plan, task=task).value(declared.over)
     if not isinstance(elements, list):
-        raise NotAList(f"{declared.over} is no list but {type(elements).__name__}.")
+        raise NotAList(f"{declared.over} is no list but {kind_of(elements)}.")
     if len(elements) > LARGEST:
         raise NotAList(
             f"{declared.over} has {len(elements)} elements; a fan-out takes at most {LARGEST}. "

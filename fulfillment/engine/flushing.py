@@ -30,6 +30,7 @@ _PLANS = Table(
     blocked_reason="text",
     stalls_after="interval",
     last_progress_at="timestamptz",
+    patient_until="timestamptz",
     stuck_at="timestamptz",
     stuck_reason="text",
     created_at="timestamptz",
@@ -141,6 +142,7 @@ _CHANGED_PLANS = Update(
     selection_due_at="timestamptz",
     blocked_reason="text",
     last_progress_at="timestamptz",
+    patient_until="timestamptz",
     stuck_at="timestamptz",
     stuck_reason="text",
     finished_at="timestamptz",
@@ -164,8 +166,8 @@ _MANUAL = Table(
     role="text",
     title="text",
     instructions="text",
-    outcomes="jsonb",
-    fields="jsonb",
+    outcomes="json",
+    fields="json",
     context="jsonb",
     due_at="timestamptz",
     otherwise="text",
@@ -207,6 +209,7 @@ _SIGNALS = Table(
     occurred_at="timestamptz",
     received_at="timestamptz",
     applied="boolean",
+    will_not_come="boolean",
 )
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,13 +14,16 @@ from fulfillment.engine.database import Row, cursor
 from fulfillment.models import Plan, PlanGraph
 
 _ids: dict[str, int] = {}
+_WRITTEN = """
+SELECT coalesce(nullif(written, ''), document::text) FROM fulfillment_plangraph WHERE id = %s
+"""
 
 
 @lru_cache(maxsize=4096)
 def by_id(graph_id: int) -> Graph:
     """The frozen graph of a plan. A stored graph never changes, so neither does the answer."""
     with cursor() as raw:
-        raw.execute("SELECT document FROM fulfillment_plangraph WHERE id = %s", [graph_id])
+        raw.execute(_WRITTEN, [graph_id])
         row = raw.fetchone()
     if row is None:
         raise PlanGraph.DoesNotExist(f"graph {graph_id}")
@@ -31,11 +33,7 @@ def by_id(graph_id: int) -> Graph:
 @lru_cache(maxsize=8192)
 def routed(graph_id: int, index: int, route: int) -> Node:
     """A node as its task goes about it now: as planned, or by one of its fallbacks."""
-    node = by_id(graph_id).nodes[index]
-    if not route:
-        return node
-    other = node.fallbacks[route - 1]
-    return replace(node, target=other.target, action=other.action, input=other.input)
+    return by_id(graph_id).nodes[index].by(route)
 
 
 def known_id(*, graph: Graph) -> int | None:
@@ -45,10 +43,11 @@ def known_id(*, graph: Graph) -> int | None:
 
 def store(raw: psycopg.Cursor[Row], *, graph: Graph) -> int:
     """The id of the row that holds this graph, written now if its shape is new."""
+    written = json.dumps(graph.document())
     raw.execute(
-        "INSERT INTO fulfillment_plangraph (sha256, document, created_at) "
-        "VALUES (%s, %s, fulfillment_now()) ON CONFLICT (sha256) DO NOTHING",
-        [graph.sha256, json.dumps(graph.document())],
+        "INSERT INTO fulfillment_plangraph (sha256, document, written, created_at) "
+        "VALUES (%s, %s, %s, fulfillment_now()) ON CONFLICT (sha256) DO NOTHING",
+        [graph.sha256, written, written],
     )
     raw.execute("SELECT id FROM fulfillment_plangraph WHERE sha256 = %s", [graph.sha256])
     row = raw.fetchone()

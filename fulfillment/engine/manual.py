@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from fulfillment import sentences
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine import events, graphs
 from fulfillment.engine.database import allocate, clean
 from fulfillment.engine.fallout import open_for_task
-from fulfillment.engine.scope import scope_of
+from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
-from fulfillment.errors import DefinitionInvalid, Fault
+from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
 from fulfillment.models import CaseCategory, ManualTask, Plan, Task
 
 ESCALATE = "escalate"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+class NoName(FulfillmentError):
+    """What a queue or a role of a manual task was to be is no name."""
+
+    code = "fulfillment.no_name"
 
 
 def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
-    """AWAITING_MANUAL, with what the person has to know, as it is now."""
+    """AWAITING_MANUAL, with what the person has to know, as it is now.
+
+    Raises NoName, ValueMissing and ExpressionFailed.
+    """
     work = node.manual
     assert work is not None
+    scope = scope_of(unit, plan=plan, task=task)
     manual = ManualTask(
         id=next(allocate(unit.raw, "fulfillment_manualtask", 1)),
         task_id=task.pk,
         fulfillment_id=task.fulfillment_id,
-        queue=work.queue,
-        role=work.role,
+        queue=_name(scope, work.queue),
+        role=_name(scope, work.role),
         title=node.title,
         instructions=work.instructions,
         outcomes=dict(work.outcomes),
@@ -38,13 +51,13 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
             for name, output in node.outputs.items()
             if name != "outcome"
         },
-        context=dict(scope_of(unit, plan=plan, task=task).values),
+        context=dict(scope.values),
         due_at=unit.now + timedelta(seconds=work.within_seconds),
         otherwise=work.otherwise,
         opened_at=unit.now,
     )
     unit.new_manual.append(manual)
-    task.blocked_reason = f"{work.role} has to decide: {node.title} (queue {work.queue})."
+    task.blocked_reason = sentences.of_manual(manual)
     unit.change_task(task, Task.await_manual, cause="a person decides")
     _tell(unit, events.MANUAL_OPENED, manual, task)
 
@@ -114,9 +127,7 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
         return
     manual.due_at = None
     unit.decided.append(manual)
-    task.blocked_reason = (
-        f"{manual.role} should have decided by now: {manual.title} (queue {manual.queue})."
-    )
+    task.blocked_reason = sentences.of_manual(manual)
     unit.touched_tasks.add(task.pk)
     open_for_task(
         unit,
@@ -126,6 +137,16 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
         reason_code="decision_overdue",
         explanation=task.blocked_reason,
     )
+
+
+def _name(scope: Scope, mapping: str) -> str:
+    found = scope.value(mapping)
+    if not isinstance(found, str) or not _NAME.fullmatch(found):
+        raise NoName(
+            f"{mapping} is {found!r}, which can't be the queue or the role of a manual task: at "
+            "most 63 letters, digits, dashes and underscores."
+        )
+    return found
 
 
 def _tell(unit: Unit, event_type: str, manual: ManualTask, task: Task) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 from fulfillment.definitions.graph import Graph, NodeKind
 from fulfillment.definitions.migration import Comparison, Had, compare
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import cases, graphs, holds, places
+from fulfillment.engine import cases, graphs, holds, milestones, places
 from fulfillment.engine.database import Update, allocate
 from fulfillment.engine.instantiation import new_tasks
 from fulfillment.engine.planning import start, stored_graph
 from fulfillment.engine.port import Notice, PlanChange, registered
-from fulfillment.engine.progress import reach_milestones
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.settlement import go_on
 from fulfillment.engine.unit import Unit
@@ -190,6 +189,7 @@ def _successor(
         mandatory_open=0,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
+        patient_until=unit.now + graph.stalls_after,
         created_at=unit.now,
     )
     unit.new_plans.append(successor)
@@ -279,4 +279,4 @@ def _catch_up(unit: Unit, plan: Plan, successor: Plan) -> None:
             and task.state in TASK_SUCCESSFUL
         ]
         if done:
-            reach_milestones(unit, plan=successor, node=done[0])
+            milestones.settle(unit, plan=successor, nodes=done[:1])

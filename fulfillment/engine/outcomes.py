@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.graph import Node
 from fulfillment.definitions.outputs import output_faults
-from fulfillment.engine import falling_back, targets, waits, windows
-from fulfillment.engine.database import clean
+from fulfillment.engine import contradicting, falling_back, targets, waits, windows
+from fulfillment.engine.contradicting import Overtaken
+from fulfillment.engine.database import clean, storable
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
     code_of,
@@ -26,9 +24,7 @@ from fulfillment.engine.reconciling import (
 from fulfillment.engine.retry import backoff, may_retry
 from fulfillment.engine.unit import Unit
 from fulfillment.models import CaseCategory, Purpose, Task
-from fulfillment.states import PLAN_TERMINAL, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
-
-logger = logging.getLogger(__name__)
+from fulfillment.states import TASK_TERMINAL, TaskState
 
 NOT_SENT = Outcome(
     kind=OutcomeKind.FAILED,
@@ -65,23 +61,31 @@ class Result:
     """None for what came from outside rather than from a call of ours."""
     attempt_number: int | None = None
     purpose: Purpose = Purpose.SEND
-    is_overtaken: bool = False
-    """It is about a command that another has taken the place of."""
+    command_id: int | None = None
+    """None where it is about no command: a wait, or a report that is overdue."""
+    overtaken: Overtaken | None = None
+    """That command, when another has taken its place; the settlement finds out."""
 
 
 def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     """Move the task as far as this outcome allows; the caller has locked and read everything."""
     outcome = result.outcome
+    if result.overtaken is not None:
+        # A refusal was known before; an ACCEPTED may be the answer to the call of a report that
+        # was quicker. Should it come to anything, that is reported.
+        if outcome.kind is OutcomeKind.SUCCEEDED:
+            contradicting.done_after_all(
+                unit, task=task, node=node, command=result.overtaken, outcome=outcome
+            )
+        return
     if node.wait is not None:
         _end_wait(unit, task, node, outcome)
         return
-    if result.is_overtaken:
-        if outcome.kind is OutcomeKind.SUCCEEDED:
-            _contradict(unit, task, node, outcome)
+    if task.state in TASK_TERMINAL:
+        contradicting.compare_with_what_is_settled(unit, task=task, node=node, outcome=outcome)
         return
-    if task.state in TASK_TERMINAL or task.state == TaskState.PENDING:
-        _compare_with_what_is_settled(unit, task, node, outcome)
-        return
+    if task.state == TaskState.PENDING and outcome.kind is not OutcomeKind.SUCCEEDED:
+        return  # Sent back, it begins anew in any case.
     lost_before = task.lost_leases
     if outcome is LEASE_LOST:
         task.lost_leases += 1
@@ -129,6 +133,9 @@ def _end_wait(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     if outcome is TIME_IS_UP:
         if task.state == TaskState.ACCEPTED and task.not_before <= unit.now:
             waits.fall_due(unit, task=task, node=node)
+    elif outcome.kind is OutcomeKind.REJECTED:
+        if task.state == TaskState.ACCEPTED:
+            waits.will_not_come(unit, task=task, node=node, reason=outcome.message)
     elif task.state in (TaskState.ACCEPTED, TaskState.AWAITING_MANUAL):
         waits.report(unit, task=task, node=node, payload=dict(outcome.outputs))
 
@@ -171,7 +178,8 @@ def _had_no_effect(
     unit: Unit, task: Task, node: Node, outcome: Outcome, *, asked: bool = False
 ) -> None:
     if task.state == TaskState.AWAITING_MANUAL:
-        _tell(unit, task, f"Since then {task.target_id} has reported: {describe(outcome)}.")
+        news = f"Since then {task.target_id} has reported: {describe(outcome)}."
+        contradicting.tell(unit, task=task, news=news)
     if task.state not in _IN_DOUBT:
         return
     policy = targets.retry_policy(node)
@@ -192,6 +200,9 @@ def _had_no_effect(
         )
         task.not_before = windows.opening(node=node, at=unit.now + delay)
         task.blocked_reason = describe(outcome)
+        if task.not_before > unit.now + delay:
+            opens = f"{task.not_before:%Y-%m-%d %H:%M:%S} UTC"
+            task.blocked_reason += f" Its window is shut then, and opens at {opens}."
         unit.change_task(
             task,
             Task.retry_later,
@@ -270,68 +281,3 @@ def _quarantine(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
         reason_code="quarantined",
         explanation=task.blocked_reason,
     )
-
-
-def _compare_with_what_is_settled(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
-    """A second definitive outcome that contradicts the first changes nothing but is kept."""
-    if not conflicts(task=task, outcome=outcome):
-        return
-    _contradict(unit, task, node, outcome)
-
-
-def _contradict(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
-    if unit.plans[task.plan_id].state not in PLAN_TERMINAL:
-        told = "has confirmed it" if outcome.kind is OutcomeKind.SUCCEEDED else "has refused it"
-        _tell(unit, task, f"Since then {task.target_id} {told}: look it up before you go on.")
-    unit.record(
-        fulfillment_id=task.fulfillment_id,
-        entity="task",
-        entity_id=str(task.pk),
-        name="conflicting_outcome",
-        before=str(task.state),
-        after=str(task.state),
-        cause="a definitive outcome contradicts how the task was settled",
-        details={"outcome": str(outcome.kind), "code": code_of(outcome)},
-    )
-    open_for_task(
-        unit,
-        task=task,
-        node=node,
-        category=CaseCategory.CONFLICT,
-        reason_code="conflicting_outcome",
-        explanation=f"It is {task.state}, and now {task.target_id} reports {outcome.kind}"
-        + (f" ({describe(outcome)})" if describe(outcome) else "")
-        + ". Both can't be right: look it up in the target system.",
-        facts={
-            "reported": {
-                "outcome": str(outcome.kind),
-                "reference": clean(outcome.reference, 200),
-            }
-        },
-    )
-    logger.error("conflicting outcome", extra={"task": task.pk})
-
-
-def _tell(unit: Unit, task: Task, news: str) -> None:
-    """What a person has to know before deciding, beside what stands there already; once."""
-    if news not in task.blocked_reason:
-        task.blocked_reason = f"{task.blocked_reason}\n{news}".strip()
-        unit.touched_tasks.add(task.pk)
-
-
-def conflicts(*, task: Task, outcome: Outcome) -> bool:
-    """True when a settled task and a definitive outcome can't both be right."""
-    if task.state not in TASK_TERMINAL or not outcome.is_definitive:
-        return False
-    return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
-
-
-def storable(value: Any) -> bool:
-    """Whether PostgreSQL takes the value as JSON."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (ValueError, TypeError, RecursionError):
-        return False
-    # A NUL stands there escaped; an escaped backslash before "u0000" is none.
-    return "\\u0000" not in text.replace("\\\\", "")

@@ -169,6 +169,7 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
         mandatory_open=mandatory,
         stalls_after=request.stalls_after,
         last_progress_at=unit.now,
+        patient_until=unit.now + request.stalls_after,
         created_at=unit.now,
     )
     unit.new_plans.append(plan)

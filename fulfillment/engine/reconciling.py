@@ -5,6 +5,8 @@ What a target system can do about an unknown outcome decides (docs/states.md has
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
 from fulfillment.engine import targets, windows
@@ -18,45 +20,39 @@ from fulfillment.states import TaskState
 NEVER_ARRIVED_LIMIT = 10
 """Attempts and queries per allowed attempt before a command that never arrives is given up."""
 _LOST_TRACK = """
-SELECT EXISTS (
-    SELECT 1 FROM fulfillment_transition
-    WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'lose_track'
-)
+SELECT max(occurred_at), (SELECT max(created_at) FROM fulfillment_command WHERE task_id = %s)
+FROM fulfillment_transition
+WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s AND name = 'lose_track'
 """
-
-
-_LOST_TRACK_OF_COMMAND = """
-SELECT EXISTS (
-    SELECT 1 FROM fulfillment_transition
-    WHERE fulfillment_id = %(order)s AND entity = 'task' AND entity_id = %(task)s
-      AND name = 'lose_track' AND sequence > coalesce((
-        SELECT max(sequence) FROM fulfillment_transition
-        WHERE fulfillment_id = %(order)s AND entity = 'task' AND entity_id = %(task)s
-          AND (name = 'try_again' OR details ? 'way')
-      ), 0)
-)
+_CALLS = """
+SELECT count(*) FROM fulfillment_attempt WHERE command_id = (
+    SELECT id FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1)
 """
 
 
 def lost_track_before(unit: Unit, task: Task) -> bool:
-    """Whether the outcome of a send of its command is still unknown.
+    """Whether a send's outcome is still unknown; a target that can be asked has told it.
 
-    A target that can be asked has told it; so had that of a command before, or there would be
-    no other.
+    Of the commands before its newest one all is known, or there would be no newer one.
     """
     if targets.get(task.target_id).status_query:
         return False
-    ids = {"order": task.fulfillment_id, "task": str(task.pk)}
-    unit.raw.execute(_LOST_TRACK_OF_COMMAND, ids, prepare=True)
-    row = unit.raw.fetchone()
-    return bool(row and row[0])
+    lost_at, asked_at = _lost_track(unit, task)
+    return lost_at is not None and asked_at is not None and lost_at >= asked_at
 
 
 def has_lost_track(unit: Unit, task: Task) -> bool:
     """Whether a send of it may still arrive: asking tells what is so far, not what is to come."""
-    unit.raw.execute(_LOST_TRACK, [task.fulfillment_id, str(task.pk)], prepare=True)
+    return _lost_track(unit, task)[0] is not None
+
+
+def _lost_track(unit: Unit, task: Task) -> tuple[datetime | None, datetime | None]:
+    """When the outcome of a send was last lost, and when the newest command was written."""
+    values = [task.pk, task.fulfillment_id, str(task.pk)]
+    unit.raw.execute(_LOST_TRACK, values, prepare=True)
     row = unit.raw.fetchone()
-    return bool(row and row[0])
+    assert row is not None
+    return row[0], row[1]
 
 
 def lose_track(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
@@ -85,11 +81,12 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
     # A send that never arrived says nothing about the target's willingness, so it does not
     # count towards the policy's attempts; it must not go on for ever either.
     task.sends -= 1
-    if task.attempts < NEVER_ARRIVED_LIMIT * targets.retry_policy(node).maximum_attempts:
+    calls = _calls(unit, task)
+    if calls < NEVER_ARRIVED_LIMIT * targets.retry_policy(node).maximum_attempts:
         _send_again(unit, task, node, "the target system has never seen the key")
     else:
         task.blocked_reason = (
-            f"{task.target_id} says after {task.attempts} attempts and queries that it has never "
+            f"{task.target_id} says after {calls} attempts and queries that it has never "
             "seen the command. Check the way to the target system, then run the task again."
         )
         unit.change_task(task, Task.fail, cause="never arrived; attempts are used up")
@@ -102,6 +99,13 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
                 reason_code="never_arrived",
                 explanation=task.blocked_reason,
             )
+
+
+def _calls(unit: Unit, task: Task) -> int:
+    """Sends and queries of its newest command."""
+    unit.raw.execute(_CALLS, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    return int(row[0]) if row else 0
 
 
 def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:

@@ -61,12 +61,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
     node = graphs.routed(plan.graph_id, task.node, 0)
     payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
     task.route = 0
-    task.target_id = node.target
-    task.sends = 0
-    task.lost_leases = 0
-    task.unanswered_queries = 0
-    task.not_before = windows.opening(node=node, at=unit.now)
-    task.blocked_reason = ""
+    commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(
         unit,

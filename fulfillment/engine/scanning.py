@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _DUE = """
 SELECT id, fulfillment_id FROM fulfillment_plan
-WHERE selection_due_at <= fulfillment_now() ORDER BY selection_due_at LIMIT %s
+WHERE selection_due_at <= (SELECT fulfillment_now()) ORDER BY selection_due_at LIMIT %s
 """
 _CLAIMABLE_TARGETS = """
 SELECT s.name FROM fulfillment_targetsystem s
@@ -30,11 +30,11 @@ JOIN fulfillment_targetcondition k ON k.target_id = s.name AND k.paused_at IS NU
 WHERE EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state IN ('FAILED_RETRYABLE', 'READY')
-      AND t.held_by_id IS NULL AND t.not_before <= fulfillment_now()
+      AND t.held_by_id IS NULL AND t.not_before <= (SELECT fulfillment_now())
 ) OR EXISTS (
     SELECT 1 FROM fulfillment_task t
     WHERE t.target_id = s.name AND t.state = 'OUTCOME_UNKNOWN'
-      AND t.not_before <= fulfillment_now()
+      AND t.not_before <= (SELECT fulfillment_now())
 )
 """
 _BATCH = 100

@@ -9,7 +9,7 @@ from dataclasses import replace
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Place, following, preceding
-from fulfillment.engine import admission, cases, failpoints, graphs, places, targets
+from fulfillment.engine import admission, cases, failpoints, graphs, overtaking, places, targets
 from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import clean
 from fulfillment.engine.halving import in_halves
@@ -80,8 +80,11 @@ def settle(
         raise failures[0]
 
 
-def apply(unit: Unit, results: Sequence[Result]) -> None:
-    """Apply outcomes to their tasks, select what became runnable, update the plans."""
+def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
+    """Apply outcomes to their tasks, select what became runnable, update the plans.
+
+    Returns them as they were understood: where the tasks are now, and which were overtaken.
+    """
     unit.adopt_plans(plans_by_id(unit.raw, {result.plan_id for result in results}))
     results = _where_they_are(unit, results)
     places.load(unit, _needed(unit, results))
@@ -89,7 +92,12 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
         unit.adopt_tasks(tasks_by_id(unit.raw, retired))  # Another stands in their place.
     wanted: dict[int, set[Place]] = {result.plan_id: set() for result in results}
     overcome: list[str] = []
+    commands = overtaking.look_up(unit, results)
+    understood: list[Result] = []
     for result in results:
+        if (given_up := overtaking.overtaken(unit, result, commands)) is not None:
+            result = replace(result, overtaken=given_up)
+        understood.append(result)
         task = unit.tasks[result.task_id]
         plan = unit.plans[task.plan_id]
         before = task.state
@@ -106,10 +114,14 @@ def apply(unit: Unit, results: Sequence[Result]) -> None:
     go_on(unit, wanted=wanted)
     cases.resolve_cases(unit, subjects=overcome, resolution="The task has succeeded since.")
     failpoints.reach("settlement.inside")
+    return understood
 
 
 def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
-    """A task that was under way when its plan was replaced belongs to the plan that took over."""
+    """A task that was under way when its plan was replaced belongs to the plan that took over.
+
+    One that had failed stayed behind, and what is told of it is about the one that began anew.
+    """
     astray = {
         result.task_id
         for result in results
@@ -118,13 +130,17 @@ def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
     if not astray:
         return list(results)
     tasks = {task.pk: task for task in tasks_by_id(unit.raw, astray)}
+    anew = overtaking.begun_anew(unit, tasks.values())
+    tasks |= anew
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks.values()}))
     return [
         replace(
             result,
+            task_id=tasks[result.task_id].pk,
             plan_id=tasks[result.task_id].plan_id,
             node=tasks[result.task_id].node,
             element=tasks[result.task_id].element,
+            attempt_number=None if result.task_id in anew else result.attempt_number,
         )
         if result.task_id in tasks
         else result

@@ -12,8 +12,9 @@ from typing import Any
 from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine.database import Row, clean, cursor
-from fulfillment.engine.outcomes import Result, storable
+from fulfillment.engine import failpoints
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, clean, cursor, storable
+from fulfillment.engine.outcomes import Result
 from fulfillment.engine.settlement import settle
 from fulfillment.engine.subjects import of_key as of_key
 from fulfillment.engine.subjects import of_order as of_order
@@ -30,7 +31,7 @@ ON CONFLICT (source, event_id) DO NOTHING RETURNING id
 """
 _SEEN = "SELECT id, name, subject FROM fulfillment_signal WHERE source = %s AND event_id = %s"
 _NEW = """
-SELECT id, name, subject, payload, source FROM fulfillment_signal
+SELECT id, name, subject, payload, source, will_not_come FROM fulfillment_signal
 WHERE NOT applied ORDER BY id LIMIT %s
 """
 # Whoever is just beginning to wait for it holds this lock until its wait is committed.
@@ -73,8 +74,8 @@ def receive(
 ) -> Received:
     """Keep what has happened, and tell everybody who waits for it.
 
-    Whoever begins to wait for it later finds it. Raises SignalReused and SignalUnusable; a
-    database error means that nothing was received.
+    Whoever begins to wait for it later finds it; whom it can't be told now is told by the
+    scanner. Raises SignalReused and SignalUnusable; after a database error it is to be sent again.
     """
     if not storable(payload):
         raise SignalUnusable("Its payload has something in it that is no valid text or number.")
@@ -95,7 +96,8 @@ def receive(
                     "an id of its own."
                 )
             return Received(signal_id=known[0], duplicate=True)
-    _apply((row[0], name, subject, json.dumps(payload), source))
+    failpoints.reach("signal.stored_not_applied")
+    _apply_or_leave((row[0], name, subject, json.dumps(payload), source, False))
     return Received(signal_id=row[0], duplicate=False)
 
 
@@ -108,21 +110,33 @@ def apply_new(*, limit: int = 200) -> int:
         raw.execute(_NEW, [limit], prepare=True)
         found = raw.fetchall()
     for row in found:
-        try:
-            _apply(row)
-        except FulfillmentError:
-            logger.exception("a signal could not be applied", extra={"signal": row[0]})
+        _apply_or_leave(row)
     return len(found)
 
 
+def _apply_or_leave(signal: Row) -> None:
+    """What the engine fails with has its case; neither its sender nor the others are to suffer."""
+    try:
+        _apply(signal)
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:
+        logger.exception("a signal could not be applied", extra={"signal": signal[0]})
+
+
 def _apply(signal: Row) -> None:
-    signal_id, name, subject, payload, source = signal
+    signal_id, name, subject, payload, source, will_not_come = signal
     awaited = awaits(name=name, subject=subject)
     with transaction.atomic(), cursor() as raw:
         raw.execute(_LOCK, [awaited], prepare=True)
         raw.execute(_WAITING, [awaited], prepare=True)
         waiting = raw.fetchall()
-    outcome = Outcome(kind=OutcomeKind.SUCCEEDED, outputs=json.loads(payload))
+    told = json.loads(payload)
+    outcome = (
+        Outcome(kind=OutcomeKind.REJECTED, code="will_not_come", message=told["reason"])
+        if will_not_come
+        else Outcome(kind=OutcomeKind.SUCCEEDED, outputs=told)
+    )
     if waiting:
         settle(
             results=[
@@ -138,5 +152,6 @@ def _apply(signal: Row) -> None:
             ],
             actor=clean(f"{_ACTOR}: {source}", 150),
         )
+    failpoints.reach("signal.applied_not_marked")
     with cursor() as raw:
         raw.execute(_APPLIED, [signal_id], prepare=True)

@@ -1,8 +1,9 @@
 """The stuck-order detector: plans that can't move, or have not moved for too long (§31.2).
 
-It flags them with the reason, and files a case for each that has none yet: nothing waits
-silently. Any progress clears the flag and closes the case. Who only waits for a time that has not
-come, or for a person who has time left, is not stuck.
+It looks only at plans whose patience is at its end (`fulfillment.engine.patience`): once for
+every wait, not in every run. It flags them with the reason, and files a case for each that has
+none yet: nothing waits silently. Any progress clears the flag and closes the case. Who only waits
+for a time that has not come, or for a person who has time left, is not stuck.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from fulfillment.engine import cases
+from django.db import transaction
+
+from fulfillment.engine import cases, patience
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.unit import Unit, run_unit
@@ -20,27 +23,22 @@ from fulfillment.models import CaseCategory, Severity
 
 logger = logging.getLogger(__name__)
 
-# What something or somebody ends in time: a wait, a person until the deadline, an execution
-# window that opens and has since had as long as any task. Each has an alarm of its own when
-# that time passes, which takes the sweeper a moment.
-_IN_TIME = """
-(t.target_id = '' AND t.state = 'ACCEPTED' AND t.not_before > fulfillment_now() - interval '1 min'
- OR t.state = 'READY' AND t.sends = 0
-    AND t.not_before > t.changed_at AND t.not_before + c.stalls_after > fulfillment_now()
- OR t.state = 'AWAITING_MANUAL' AND EXISTS (
-    SELECT 1 FROM fulfillment_manualtask m WHERE m.task_id = t.id AND m.state = 'OPEN'
-      AND m.due_at > fulfillment_now() - interval '1 min'))
-"""
-_OPEN = """
-(t.state IN ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN',
-             'AWAITING_MANUAL')
- OR t.state IN ('FAILED_FINAL', 'CANCELLED') AND t.required)
+# The rows are locked before their tasks are read: a unit that changes these has to wait, and then
+# sets the plan's patience anew; what it had changed before is seen.
+_DUE = """
+SELECT id FROM fulfillment_plan
+WHERE patient_until <= (SELECT fulfillment_now()) AND stuck_at IS NULL
+  AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
+ORDER BY patient_until LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 # Facts beside the state, so no transition and no audit row: any progress clears them.
-_DETECT = f"""
-UPDATE fulfillment_plan p SET stuck_at = fulfillment_now(), stuck_reason = v.reason
+_LOOK = f"""
+UPDATE fulfillment_plan p
+SET patient_until = CASE WHEN v.waits THEN v.until ELSE p.patient_until END,
+    stuck_at = CASE WHEN NOT v.waits THEN v.now END,
+    stuck_reason = CASE WHEN v.waits THEN '' ELSE v.reason END
 FROM (
-    SELECT id, CASE
+    SELECT c.*, coalesce(until > now, false) AS waits, CASE
         WHEN state = 'BLOCKED' THEN 'Nothing can move without help. ' || blocked_reason
         ELSE 'Nothing has happened since '
              || to_char(last_progress_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI') || ' UTC. '
@@ -54,19 +52,21 @@ FROM (
                         'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')
                 ), 'No task is under way.')
         END AS reason
-    FROM fulfillment_plan c
-    WHERE state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
-      AND stuck_at IS NULL
-      AND (state = 'BLOCKED' OR last_progress_at + stalls_after < fulfillment_now())
-      AND NOT coalesce((
-          SELECT bool_and({_IN_TIME}) FROM fulfillment_task t WHERE t.plan_id = c.id AND {_OPEN}
-      ), false)
-    ORDER BY last_progress_at LIMIT %s
-    FOR NO KEY UPDATE SKIP LOCKED
+    FROM (
+        SELECT p.id, p.state, p.blocked_reason, p.last_progress_at,
+               (SELECT fulfillment_now()) AS now,
+               greatest(
+                   CASE WHEN p.state <> 'BLOCKED' THEN p.last_progress_at + p.stalls_after END,
+                   {patience.BY_ITS_TASKS}
+               ) AS until
+        FROM fulfillment_plan p WHERE p.id = ANY(%s::bigint[])
+    ) c
 ) v WHERE p.id = v.id
+RETURNING p.stuck_at IS NOT NULL
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, or an answer that contradicts a success, is no such reason.
+# A dead letter, or an answer that contradicts a success, is no such reason; one that stops what
+# is still to be done is.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.stuck_at IS NOT NULL
@@ -74,7 +74,10 @@ WHERE p.stuck_at IS NOT NULL
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
-        AND c.category <> 'UNDELIVERED' AND NOT starts_with(c.subject, 'conflict:'))
+        AND c.category <> 'UNDELIVERED'
+        AND (NOT starts_with(c.subject, 'conflict:') OR EXISTS (
+            SELECT 1 FROM fulfillment_task t
+            WHERE t.id = c.task_id AND t.state = 'AWAITING_MANUAL')))
   AND (
       NOT EXISTS (
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
@@ -129,14 +132,32 @@ def detect_stuck(*, limit: int = 1000) -> int:
 
     Returns how many plans were flagged now.
     """
+    flagged = 0
+    while True:
+        looked, stuck = _look(limit)
+        flagged += stuck
+        if looked < limit:
+            break
     with cursor() as raw:
-        raw.execute(_DETECT, [limit], prepare=True)
-        flagged: int = raw.rowcount
         raw.execute(_WITHOUT_CASE, [limit], prepare=True)
         unfiled = raw.fetchall()
     for first in range(0, len(unfiled), 100):
         _file_or_split(unfiled[first : first + 100])
     return flagged
+
+
+def _look(limit: int) -> tuple[int, int]:
+    """At how many plans whose patience is at its end it looked, and how many are stuck.
+
+    The others have more time, and are left alone until that is over.
+    """
+    with transaction.atomic(), cursor() as raw:
+        raw.execute(_DUE, [limit], prepare=True)
+        due = [row[0] for row in raw.fetchall()]
+        if not due:
+            return 0, 0
+        raw.execute(_LOOK, [due], prepare=True)
+        return len(due), sum(row[0] for row in raw.fetchall())
 
 
 def _file_or_split(rows: Sequence[Row]) -> None:

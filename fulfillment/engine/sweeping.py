@@ -19,29 +19,29 @@ logger = logging.getLogger(__name__)
 
 _LOST_LEASES = """
 SELECT a.task_id, t.plan_id, a.fulfillment_id, t.node, t.element, a.id, a.number, a.purpose,
-       a.lease_expires_at
+       a.command_id, a.lease_expires_at
 FROM fulfillment_attempt a JOIN fulfillment_task t ON t.id = a.task_id
-WHERE a.finished_at IS NULL AND a.lease_expires_at < fulfillment_now()
+WHERE a.finished_at IS NULL AND a.lease_expires_at < (SELECT fulfillment_now())
   AND (a.lease_expires_at, a.id) > (%s::timestamptz, %s)
 ORDER BY a.lease_expires_at, a.id LIMIT %s
 """
 _OVERDUE_REPORTS = """
 SELECT id, plan_id, fulfillment_id, node, element, target_id = '', not_before
 FROM fulfillment_task
-WHERE state = 'ACCEPTED' AND not_before < fulfillment_now()
+WHERE state = 'ACCEPTED' AND not_before < (SELECT fulfillment_now())
   AND (not_before, id) > (%s::timestamptz, %s)
 ORDER BY not_before, id LIMIT %s
 """
 _UNDECIDED = """
 SELECT id, fulfillment_id FROM fulfillment_manualtask
-WHERE state = 'OPEN' AND due_at < fulfillment_now() ORDER BY due_at LIMIT %s
+WHERE state = 'OPEN' AND due_at < (SELECT fulfillment_now()) ORDER BY due_at LIMIT %s
 """
 _STILL_OPEN = """
 SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
 """
 _STILL_OVERDUE = """
 SELECT id FROM fulfillment_task
-WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < fulfillment_now()
+WHERE id = ANY(%s::bigint[]) AND state = 'ACCEPTED' AND not_before < (SELECT fulfillment_now())
 """
 _OVERDUE = Outcome(
     kind=OutcomeKind.UNKNOWN,
@@ -114,14 +114,24 @@ def _settle(leases: Sequence[Row], overdue: Sequence[Row]) -> None:
             fulfillment_id=fulfillment_id,
             node=node,
             element=element,
+            command_id=command_id,
             attempt_id=attempt_id,
             attempt_number=number,
             purpose=Purpose(purpose),
             outcome=LEASE_LOST,
         )
-        for task_id, plan_id, fulfillment_id, node, element, attempt_id, number, purpose, _ in (
-            leases
-        )
+        for (
+            task_id,
+            plan_id,
+            fulfillment_id,
+            node,
+            element,
+            attempt_id,
+            number,
+            purpose,
+            command_id,
+            _,
+        ) in leases
     ] + [
         Result(
             task_id=task_id,

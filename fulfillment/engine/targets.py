@@ -19,8 +19,14 @@ from adapters.registry import AdapterMisconfigured, build_adapter
 from fulfillment.definitions.nodes import Node, Retry
 from fulfillment.definitions.schema import RetryPolicySpec
 from fulfillment.definitions.target_rows import ANY_ACTION, RETRY_POLICIES
+from fulfillment.engine.database import cursor
 from fulfillment.engine.retry import RetryPolicy
-from fulfillment.errors import RetryPoliciesInvalid, TargetNamesTooAlike, UnknownQueue
+from fulfillment.errors import (
+    RetryPoliciesInvalid,
+    TargetNameReserved,
+    TargetNamesTooAlike,
+    UnknownQueue,
+)
 from fulfillment.models import TargetSystem
 
 _REMEMBERED_SECONDS = 1.0
@@ -28,6 +34,8 @@ _STANDARD = RetryPolicy()
 _rows: dict[str, tuple[float, TargetSystem]] = {}
 _adapters: dict[str, tuple[tuple[Any, ...], Adapter]] = {}
 _lock = threading.Lock()
+# Two names that are alike are both new to who looks before the other has committed.
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('fulfillment.targets'))"
 
 
 def get(name: str) -> TargetSystem:
@@ -108,10 +116,11 @@ def _of_row(document: str) -> RetryPolicy:
 def check(target: TargetSystem) -> None:
     """Raise when work for this row could not be sent.
 
-    UnknownQueue, TargetNamesTooAlike, AdapterMisconfigured, or RetryPoliciesInvalid.
+    UnknownQueue, TargetNamesTooAlike, TargetNameReserved, AdapterMisconfigured, or
+    RetryPoliciesInvalid.
     """
     _check_queue(target)
-    _check_name(target)
+    check_name(target)
     _check_replies(target, _build(target))
     try:
         RETRY_POLICIES.validate_python(target.retry_policies)
@@ -133,12 +142,26 @@ def _check_queue(target: TargetSystem) -> None:
         )
 
 
-def _check_name(target: TargetSystem) -> None:
-    """A name can't be changed, so that rows which are there already can still be edited."""
+def check_name(target: TargetSystem) -> None:
+    """Raise TargetNamesTooAlike or TargetNameReserved when a new row may not be called so.
+
+    A name can't be changed, so that rows which are there already can still be edited. In a
+    transaction nobody else adds a row between this check and its end.
+    """
+    if TargetSystem.objects.filter(pk=target.pk).exists():
+        return
+    with cursor() as raw:
+        raw.execute(_ONE_AT_A_TIME)
     secret = variable(target.pk)
-    names = set(TargetSystem.objects.values_list("pk", flat=True))
+    if secret.endswith("_FILE"):
+        raise TargetNameReserved(
+            f"Target system {target.pk!r} can't be called so: the secret of its callbacks would "
+            f"be {secret}, which names the file that {secret.removesuffix('_FILE')} is read from. "
+            "Choose a name that does not end in 'file' as a word of its own."
+        )
+    names = TargetSystem.objects.values_list("pk", flat=True)
     alike = sorted(name for name in names if variable(name) == secret)
-    if alike and target.pk not in names:
+    if alike:
         raise TargetNamesTooAlike(
             f"Target system {target.pk!r} would share the secret of its callbacks, {secret}, with "
             f"{alike[0]!r}: each could report in the name of the other. Choose a name that "

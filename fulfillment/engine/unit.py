@@ -152,6 +152,7 @@ class Unit:
         if after in _TRYING or still_in_doubt:
             return  # Trying again and again is no progress.
         plan.last_progress_at = self.now
+        plan.patient_until = self.now + plan.stalls_after
         if plan.stuck_at is not None:
             plan.stuck_at, plan.stuck_reason = None, ""
             self.unstuck.add(plan.pk)

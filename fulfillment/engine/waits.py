@@ -17,7 +17,7 @@ from fulfillment.errors import FulfillmentError
 from fulfillment.models import CaseCategory, Plan, Task
 
 _LATEST = """
-SELECT payload FROM fulfillment_signal
+SELECT payload, will_not_come FROM fulfillment_signal
 WHERE subject = %s AND name = %s ORDER BY id DESC LIMIT 1
 """
 # A signal that is being applied waits until this unit has committed; then it sees the wait.
@@ -57,7 +57,11 @@ def begin(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     unit.raw.execute(_LATEST, [subject, wait.name], prepare=True)
     row = unit.raw.fetchone()
     if row is not None:
-        report(unit, task=task, node=node, payload=json.loads(row[0]))
+        told = json.loads(row[0])
+        if row[1]:
+            will_not_come(unit, task=task, node=node, reason=told["reason"])
+        else:
+            report(unit, task=task, node=node, payload=told)
 
 
 def report(unit: Unit, *, task: Task, node: Node, payload: dict[str, Any]) -> None:
@@ -82,6 +86,19 @@ def fall_due(unit: Unit, *, task: Task, node: Node) -> None:
         unit.change_task(task, Task.succeed, cause="its time has come")
         return
     late = f"{node.title}: {wait.name} has not been reported in time."
+    _without_it(unit, task, node, late, "not_reported")
+
+
+def will_not_come(unit: Unit, *, task: Task, node: Node, reason: str) -> None:
+    """The other order goes on without it; nobody waits for the deadline to find that out."""
+    assert node.wait is not None
+    never = f"{node.title}: {node.wait.name} will not be reported. {reason}"
+    _without_it(unit, task, node, never, "will_not_come")
+
+
+def _without_it(unit: Unit, task: Task, node: Node, late: str, code: str) -> None:
+    wait = node.wait
+    assert wait is not None
     if wait.otherwise == "continue":
         task.outputs = dict(wait.default or {})
         unit.change_task(task, Task.succeed, cause=f"{late} It goes on without.")
@@ -89,11 +106,11 @@ def fall_due(unit: Unit, *, task: Task, node: Node) -> None:
         task.blocked_reason = late
         unit.change_task(task, Task.fail, cause=late)
         if task.required:
-            _open_case(unit, task, node, "not_reported")
+            _open_case(unit, task, node, code)
     else:
         task.blocked_reason = f"{late} A report still ends it; so does a person."
         unit.change_task(task, Task.await_manual, cause=late)
-        _open_case(unit, task, node, "not_reported")
+        _open_case(unit, task, node, code)
 
 
 def awaits(*, name: str, subject: str) -> str:
@@ -106,7 +123,8 @@ def instant(value: Any) -> datetime:
     try:
         found = datetime.fromisoformat(value)
     except (TypeError, ValueError) as error:
-        raise NoInstant(f"{value!r} is not an instant such as 2026-07-05T08:00:00Z.") from error
+        what = "It has no value" if value is None else f"{value!r} is not an instant"
+        raise NoInstant(f"{what}; write one such as 2026-07-05T08:00:00Z.") from error
     if found.tzinfo is None:
         raise NoInstant(f"{value!r} names no time zone; write 2026-07-05T08:00:00Z.")
     return found.astimezone(UTC)
@@ -131,7 +149,7 @@ def _open_case(unit: Unit, task: Task, node: Node, code: str) -> None:
         unit,
         task=task,
         node=node,
-        category=CaseCategory.STUCK if code == "not_reported" else CaseCategory.DATA,
+        category=CaseCategory.DATA if code == "outputs_unusable" else CaseCategory.STUCK,
         reason_code=code,
         explanation=task.blocked_reason,
     )

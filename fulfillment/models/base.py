@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from psycopg.types.json import Json
 
 
 class StatefulModel(models.Model):
@@ -23,6 +24,23 @@ class StatefulModel(models.Model):
         if fields is None or "state" in fields:
             self.__dict__.pop("state", None)
         super().refresh_from_db(*args, **kwargs)
+
+
+class AsWritten(models.JSONField):
+    """JSON whose objects keep the order of their members, which `jsonb` does not.
+
+    For what people are shown in the order in which a template declares it. Nothing can be
+    looked up in it.
+    """
+
+    def db_type(self, connection: Any) -> str:
+        return "json"
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return None if value is None else Json(value)
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        return f"({sql})::text", params
 
 
 def states_constraint(*, states: type, name: str) -> models.CheckConstraint:

@@ -7,7 +7,7 @@ import enum
 from django.db import models
 from django_fsm import FSMField, transition
 
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import AsWritten, StatefulModel, states_constraint
 from fulfillment.models.plan import Fulfillment, Task
 
 
@@ -35,8 +35,8 @@ class ManualTask(StatefulModel):
     role = models.CharField(max_length=63)
     title = models.CharField(max_length=200)
     instructions = models.TextField()
-    outcomes = models.JSONField(help_text="Outcome -> proceed or refuse.")
-    fields = models.JSONField(default=dict, help_text="What has to be entered: name -> type.")
+    outcomes = AsWritten(help_text="Outcome -> proceed or refuse.")
+    fields = AsWritten(default=dict, help_text="What has to be entered: name -> type.")
     context = models.JSONField(default=dict, help_text="The order and what is known, as it was.")
     due_at = models.DateTimeField(null=True, help_text="Empty once somebody has been told.")
     otherwise = models.CharField(max_length=63)

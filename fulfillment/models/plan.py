@@ -80,6 +80,11 @@ class Plan(StatefulModel):
     blocked_reason = models.TextField(blank=True, default="")
     stalls_after = models.DurationField(default=timedelta(minutes=15))
     last_progress_at = models.DateTimeField()
+    patient_until = models.DateTimeField(
+        db_default=Now(),
+        help_text="Until then the detector leaves it alone; it looks itself whether there is "
+        "more time. What moves or blocks the plan sets it anew.",
+    )
     stuck_at = models.DateTimeField(null=True, blank=True)
     stuck_reason = models.TextField(blank=True, default="")
     created_at = models.DateTimeField()
@@ -112,11 +117,12 @@ class Plan(StatefulModel):
             models.Index(
                 fields=["stuck_at"], condition=models.Q(stuck_at__isnull=False), name="plan_stuck"
             ),
-            # The stuck-order detector: active plans by the time of their last progress.
+            # The stuck-order detector: active plans by when it next has to look at them.
             models.Index(
-                fields=["last_progress_at"],
-                condition=~models.Q(state__in=sorted(PLAN_TERMINAL)),
-                name="plan_active_by_progress",
+                fields=["patient_until"],
+                condition=~models.Q(state__in=sorted(PLAN_TERMINAL))
+                & models.Q(stuck_at__isnull=True),
+                name="plan_patience",
             ),
         ]
 
@@ -133,7 +139,7 @@ class Plan(StatefulModel):
 
     @transition(field=state, source=PlanState.RUNNING, target=PlanState.BLOCKED)
     def block(self) -> None:
-        """Nothing can move without outside help."""
+        """Nothing can move before somebody has helped, or decided."""
 
     @transition(field=state, source=PlanState.BLOCKED, target=PlanState.RUNNING)
     def unblock(self) -> None:
@@ -289,9 +295,13 @@ class Task(StatefulModel):
     def accept(self) -> None:
         """The target has it and will report."""
 
-    @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.SUCCEEDED)
+    @transition(
+        field=state,
+        source=[*_OPEN_AFTER_DISPATCH, TaskState.PENDING],
+        target=TaskState.SUCCEEDED,
+    )
     def succeed(self) -> None:
-        """The target confirmed the effect."""
+        """The target confirmed the effect; also of what was sent back meanwhile."""
 
     @transition(
         field=state,
@@ -312,6 +322,20 @@ class Task(StatefulModel):
     )
     def retry_later(self) -> None:
         """Known to have had no effect; waits for its next attempt."""
+
+    @transition(
+        field=state,
+        source=[
+            TaskState.READY,
+            TaskState.DISPATCHED,
+            TaskState.ACCEPTED,
+            TaskState.FAILED_RETRYABLE,
+            TaskState.OUTCOME_UNKNOWN,
+        ],
+        target=TaskState.FAILED_RETRYABLE,
+    )
+    def fall_back(self) -> None:
+        """Known to have had no effect, and never to have one: another way is tried."""
 
     @transition(field=state, source=_OPEN_AFTER_DISPATCH, target=TaskState.FAILED_FINAL)
     def fail(self) -> None:

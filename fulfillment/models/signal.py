@@ -17,6 +17,11 @@ class Signal(models.Model):
     name = models.CharField(max_length=63)
     subject = models.CharField(max_length=250)
     payload = models.JSONField(default=dict)
+    will_not_come = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="A milestone that the order goes on without; the payload says why.",
+    )
     occurred_at = models.DateTimeField()
     received_at = models.DateTimeField()
     applied = models.BooleanField(
@@ -33,4 +38,5 @@ class Signal(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.subject}"
+        never = " (will not come)" if self.will_not_come else ""
+        return f"{self.name} of {self.subject}{never}"

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from django.db import models
+
+
+def _written() -> models.TextField[str, str]:
+    return models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The document as JSON text: jsonb does not keep the order of members. Empty in "
+        "rows of older releases.",
+    )
 
 
 class WorkflowVersion(models.Model):
@@ -17,6 +30,7 @@ class WorkflowVersion(models.Model):
     title = models.CharField(max_length=200)
     content_hash = models.CharField(max_length=64)
     document = models.JSONField()
+    written = _written()
     published_at = models.DateTimeField()
     published_by = models.CharField(max_length=150)
 
@@ -28,6 +42,11 @@ class WorkflowVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
+
+    @property
+    def as_written(self) -> Any:
+        """The document with its members in the order of the template."""
+        return json.loads(self.written) if self.written else self.document
 
 
 class WorkflowSelector(models.Model):
@@ -54,7 +73,13 @@ class PlanGraph(models.Model):
 
     sha256 = models.CharField(max_length=64, unique=True)
     document = models.JSONField()
+    written = _written()
     created_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.sha256[:12]
+
+    @property
+    def as_written(self) -> Any:
+        """The document with its members in the order of the templates."""
+        return json.loads(self.written) if self.written else self.document

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fulfillment.engine import deciding, rerunning
-from fulfillment.engine.outcomes import storable
+from fulfillment.engine.database import storable
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import (
     DecisionMade,

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.serializers import serialize
 from django.db import transaction
 
-from fulfillment.engine import hints, holds
+from fulfillment.engine import hints, holds, targets
 from fulfillment.engine.database import clean, cursor
 from fulfillment.models import TargetSystem
 from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
@@ -78,11 +78,15 @@ def resume_target(*, target: str, reason: str, actor: str) -> bool:
 def edit_target(*, row: TargetSystem, actor: str, reason: str = "") -> dict[str, Any]:
     """Save a target's row, with a record of what has changed. Returns that: name -> new value.
 
-    The row has been checked (`targets.check`). A save that changes nothing leaves no record.
+    The row has been checked (`targets.check`); only the name of a new one is looked at again, as
+    somebody else may have added its like meanwhile. A save that changes nothing leaves no record.
+    Raises TargetNamesTooAlike and TargetNameReserved.
     """
     with transaction.atomic(), cursor() as raw:
         now = now_of(raw)
         known = TargetSystem.objects.select_for_update().filter(pk=row.pk).first()
+        if known is None:
+            targets.check_name(row)
         before, after = _settings_of(known), _settings_of(row)
         changed = {name for name in after if name not in before or before[name] != after[name]}
         if not changed:

@@ -10,6 +10,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from adapters.strict_json import NotStrictJson, loads
+from fulfillment.definitions.wording import in_words
 from oms.api.problems import Problem
 
 MAXIMUM_BYTES = 5 * 1024 * 1024
@@ -118,9 +119,9 @@ def validated(model: type[M], data: Any, /) -> M:
                 {
                     "path": _path(one["loc"]),
                     "code": f"shape.{one['type']}",
-                    "message": one["msg"].removeprefix("Value error, "),
+                    "message": in_words(one),
                 }
-                for one in error.errors(include_url=False, include_input=False)[:100]
+                for one in error.errors(include_url=False)[:100]
             ],
         ) from None
 

@@ -51,7 +51,7 @@ _FIRST_PAUSE = timedelta(seconds=2)
 _TAKE = """
 UPDATE oms_order SET feasibility_due_at = fulfillment_now() + interval '60 seconds'
 WHERE id IN (
-    SELECT id FROM oms_order WHERE feasibility_due_at <= fulfillment_now()
+    SELECT id FROM oms_order WHERE feasibility_due_at <= (SELECT fulfillment_now())
     ORDER BY feasibility_attempts > 0, priority DESC, feasibility_due_at, id LIMIT %s
     FOR UPDATE SKIP LOCKED
 ) RETURNING id

@@ -92,7 +92,7 @@ def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
             str(position): {
                 "item_id": item.item_id,
                 "position": position,
-                "action": item.action,
+                "action": str(item.action),  # An enumeration is no value of an expression.
                 "offering": item.offering,
                 "quantity": item.quantity,
                 "characteristics": item.characteristics,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
+from django.db.models import Exists, OuterRef
+
 from fulfillment import published
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
@@ -16,13 +18,19 @@ Selector = tuple[str, str]
 
 
 def newest_versions(*, offerings: Collection[str]) -> Mapping[Selector, int]:
-    """The id of the newest published version per (offering, action), for these offerings."""
-    found: dict[Selector, int] = {}
+    """The id of the published version per (offering, action), for these offerings.
+
+    Only newest versions count: what a workflow no longer fulfils, no older version does either.
+    """
+    newer = WorkflowVersion.objects.filter(
+        name=OuterRef("workflow__name"), version__gt=OuterRef("workflow__version")
+    )
     rows = (
-        WorkflowSelector.objects.filter(offering__in=sorted(offerings))
-        .order_by("offering", "action", "-workflow__version")
+        WorkflowSelector.objects.filter(~Exists(newer), offering__in=sorted(offerings))
+        .order_by("offering", "action", "workflow__name")
         .values_list("offering", "action", "workflow_id")
     )
+    found: dict[Selector, int] = {}
     for offering, action, workflow_id in rows:
         found.setdefault((offering, action), workflow_id)
     return found

@@ -1,9 +1,11 @@
-"""The judge of a run: reads what happened and lists every broken promise.
+r"""The judge of a run: reads what happened and lists every broken promise.
 
-    python -m tests.chaos.checker --database URL [--ledger FILE] [--log FILE] [--during]
+    python -m tests.chaos.checker --database URL [--ledger FILE] [--log FILE] \
+        [--people FILE …] [--during]
 
 A program of its own: plain SQL over the engine's database, the ledger of the target systems, and
-the log of the client that submitted the orders. Exit code 1 when there is a violation.
+the logs of the client that submitted the orders and of the people who decided and reported. Exit
+code 1 when there is a violation.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.chaos import rules_effects, rules_endings, rules_history, rules_limits
+from tests.chaos import rules_effects, rules_endings, rules_flow, rules_history, rules_limits
 from tests.chaos.evidence import Evidence, Violation, collected
 
 Rule = Callable[[Evidence], Iterator[Violation]]
@@ -30,6 +32,10 @@ ALWAYS: Sequence[Rule] = (
     rules_limits.limits_are_kept,
     rules_endings.completed_means_done,
     rules_endings.counters_are_right,
+    rules_flow.decisions_create_their_branches,
+    rules_flow.lists_are_worked_through_once,
+    rules_flow.people_decide_once,
+    rules_flow.reports_are_kept_and_told_once,
 )
 """What holds at every moment, also while processes die."""
 AT_THE_END: Sequence[Rule] = (
@@ -39,10 +45,16 @@ AT_THE_END: Sequence[Rule] = (
     rules_endings.every_order_ends_or_has_a_case,
     rules_endings.nothing_is_left_open,
     rules_endings.every_event_is_sent,
+    rules_flow.no_report_is_left_untold,
 )
 """What holds once everything has come to rest."""
 LOST = frozenset({"lost"})
-DUPLICATES = frozenset({"one-effect-per-key", "order-twice", "dispatched-twice"})
+DUPLICATES = frozenset(
+    {
+        *("one-effect-per-key", "one-effect-per-place", "order-twice", "dispatched-twice"),
+        *("ended-twice", "decided-once"),
+    }
+)
 STUCK = frozenset({"stuck", "no-case", "attempt-open"})
 
 
@@ -68,6 +80,7 @@ def main() -> None:
     parser.add_argument("--database", required=True, help="postgresql://… of the engine")
     parser.add_argument("--ledger", type=Path, help="SQLite file of the sandbox")
     parser.add_argument("--log", type=Path, help="JSON lines of the submitting client")
+    parser.add_argument("--people", type=Path, nargs="*", default=(), help="the same of people")
     parser.add_argument("--during", action="store_true", help="the run is not over yet")
     parser.add_argument("--hold-slack", type=float, default=0.25, metavar="SECONDS")
     options = parser.parse_args()
@@ -75,6 +88,7 @@ def main() -> None:
         database_url=options.database,
         ledger=options.ledger,
         client_log=options.log,
+        people_logs=options.people,
         hold_slack_seconds=options.hold_slack,
     ) as evidence:
         violations = check(evidence, at_the_end=not options.during)

@@ -78,6 +78,8 @@ class Evidence:
     executions: Sequence[Execution]
     callbacks: Sequence[Callback]
     acknowledged: Sequence[Acknowledged]
+    people: Sequence[Row]
+    """What people were told is kept: {"decided": 5, "outcome": …} or {"event_id": …, "name": …}."""
     hold_slack_seconds: float
     """Between the time that a hold bears and the moment when placing it had returned."""
     _tables: set[str] = field(default_factory=set)
@@ -102,11 +104,13 @@ def collected(
     database_url: str,
     ledger: Path | None,
     client_log: Path | None,
+    people_logs: Sequence[Path] = (),
     hold_slack_seconds: float = 0.25,
 ) -> Iterator[Evidence]:
     """Everything as it is at this moment; what happens later is not seen."""
     executions, callbacks = ([], []) if ledger is None else _ledger(ledger)
     acknowledged = [] if client_log is None else read_log(client_log)
+    people = [entry for path in people_logs for entry in _lines(path)]
     with psycopg.connect(database_url, row_factory=dict_row) as engine:
         engine.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         engine.read_only = True
@@ -115,6 +119,7 @@ def collected(
             executions=executions,
             callbacks=callbacks,
             acknowledged=acknowledged,
+            people=people,
             hold_slack_seconds=hold_slack_seconds,
         )
 
@@ -151,11 +156,14 @@ def _ledger(path: Path) -> tuple[list[Execution], list[Callback]]:
 
 def read_log(path: Path) -> list[Acknowledged]:
     """The client's log: one JSON line per acknowledged order."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     return [
         Acknowledged(external_id=line["external_id"], reference=line["reference"])
-        for line in lines
+        for line in _lines(path)
         if "reference" in line
     ]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]

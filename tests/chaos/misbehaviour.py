@@ -35,6 +35,20 @@ def usual() -> Rules:
         _first("provisioning", 0.10, kind="asynchronous", latency_ms=3000),
         _first("notification", 0.10, kind="garbage", effect=False),
         {"match": {"target": "notification"}, "probability": 0.03, "behaviour": {"kind": "reject"}},
+        # Another gateway, and elements of a list that fail.
+        {
+            "match": {"target": "payment", "action": "authorise"},
+            "probability": 0.15,
+            "behaviour": {"kind": "reject", "code": "closed"},
+        },
+        {
+            "match": {"target": "data-platform", "action": "enrich_partition"},
+            "probability": 0.02,
+            "behaviour": {"kind": "reject", "code": "corrupt_file"},
+        },
+        _first("data-platform", 0.04, kind="succeed_then_timeout"),
+        _first("data-platform", 0.05, kind="cut_connection"),
+        _first("risk", 0.10, kind="status", status=503),
         {"match": {}, "behaviour": {"kind": "latency", "latency_ms": 40}},
     ]
 

@@ -31,9 +31,9 @@ from rich.text import Text
 from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.stack import with_free_ports
 from tests.chaos import checker, misbehaviour
-from tests.chaos.decider import Decider
 from tests.chaos.evidence import Violation, collected
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.people import Decider, Reporter
 from tests.chaos.proxy import Proxy
 from tests.chaos.recovery import percentile, recoveries
 from tests.chaos.shop import CALL_SECONDS, ChaosStack, Submitter, clear, furnish
@@ -57,7 +57,8 @@ SELECT (SELECT count(*) FROM oms_order) AS orders,
           AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k
                           WHERE k.fulfillment_id = o.fulfillment_id AND k.state = 'OPEN')
        ) AS moving,
-       (SELECT count(*) FROM fulfillment_task WHERE state IN
+       -- Of commands only: what waits for its time or for a person is nothing under way.
+       (SELECT count(*) FROM fulfillment_task WHERE target_id <> '' AND state IN
         ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')) AS tasks,
        (SELECT count(*) FROM fulfillment_attempt WHERE finished_at IS NULL) AS calls,
        (SELECT count(*) FROM fulfillment_outboxevent WHERE published_at IS NULL) AS unsent,
@@ -99,6 +100,7 @@ class Run:
         )
         self._folder = self.stack.layout.home / "chaos"
         self._log = self._folder / "client.jsonl"
+        self._people_logs = [self._folder / name for name in ("decisions.jsonl", "reports.jsonl")]
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(5))
         self._checking: subprocess.Popen[str] | None = None
         self._next_check = time.monotonic() + _CHECK_SECONDS
@@ -106,6 +108,7 @@ class Run:
         self.during: list[str] = []
         """What the checker said while the run went on."""
         self.checks = 0
+        self._rested = False
 
     # --- the parts of a run ------------------------------------------------------------------
 
@@ -128,27 +131,37 @@ class Run:
                 log=self._log,
                 everything=options.workflows == "all",
             )
-            self._decider = Decider(
-                url=f"http://127.0.0.1:{self.stack.environment.web_port}",
-                key=key,
-                seed=options.seed,
+            person = {
+                "url": f"http://127.0.0.1:{self.stack.environment.web_port}",
+                "key": key,
+                "seed": options.seed,
+            }
+            self._people = (
+                Decider(**person, log=self._people_logs[0]),
+                Reporter(**person, log=self._people_logs[1], rows=self.stack.rows),
             )
-            world = World(stack=self.stack, proxy=self._proxy, script=self._script)
+            self._world = world = World(stack=self.stack, proxy=self._proxy, script=self._script)
             self._nemesis = Nemesis(
                 world=world,
-                strikes=PROFILES[options.profile],
+                strikes={
+                    name: strike
+                    for name, strike in PROFILES[options.profile].items()
+                    if not options.only or name in options.only
+                },
                 pauses=tuple(options.every),
                 seed=options.seed,
                 say=self._say,
             )
             self._submitter.start()
-            self._decider.start()
+            for one in self._people:
+                one.start()
             with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
                 self._strike(world)
                 self._come_to_rest(world)
             self._submitter.stop()
-            self._decider.stop()
-            self._submitter.wrong.extend(self._decider.wrong)
+            for one in self._people:
+                one.stop()
+                self._submitter.wrong.extend(one.wrong)
             return self._verdict()
         finally:
             self.stack.stop()
@@ -183,15 +196,20 @@ class Run:
     def _come_to_rest(self, world: World) -> None:
         """No more faults, until nothing moves; but not for ever."""
         self._say("no more faults; everything may come to rest now")
-        before, gives_up_at = (-1, -1), math.inf
+        before, gives_up_at = (-1, -1, -1), math.inf
 
         def settled() -> bool:
             nonlocal before, gives_up_at
             self._look(world)
-            progress = (self._submitter.acknowledged, self._counts.get("finished", before[1]))
+            progress = (
+                self._submitter.acknowledged,
+                self._counts.get("finished", before[1]),
+                self._counts.get("undelivered", before[2]),
+            )
             if progress != before:
                 before, gives_up_at = progress, time.monotonic() + self._options.patience
-            return self._at_rest() or time.monotonic() > gives_up_at
+            self._rested = self._at_rest()
+            return self._rested or time.monotonic() > gives_up_at
 
         until(settled, seconds=math.inf, pause_seconds=_LOOK_SECONDS)
         if self._checking is not None:
@@ -236,6 +254,7 @@ class Run:
                     *(sys.executable, "-m", "tests.chaos.checker", "--during"),
                     *("--database", self.stack.layout.database_url(user="postgres")),
                     *("--ledger", str(self.stack.ledger), "--log", str(self._log)),
+                    *("--people", *map(str, self._people_logs)),
                 ],
                 cwd=CHECKOUT,
                 stdout=subprocess.PIPE,
@@ -260,6 +279,7 @@ class Run:
             database_url=self.stack.layout.database_url(user="postgres"),
             ledger=self.stack.ledger,
             client_log=self._log,
+            people_logs=self._people_logs,
         ) as evidence:
             violations = checker.check(evidence) + list(self._subscriber.violations(evidence))
             times = recoveries(
@@ -286,6 +306,10 @@ class Run:
             for strike in self._nemesis.struck
             if strike.trouble.startswith("AssertionError")
         ]
+        if not self._rested:
+            told = ", ".join(f"{name} {n}" for name, n in self._counts.items())
+            text = f"It never came to rest: {told}."
+            violations.append(Violation(rule="restless", text=text))
         for violation in violations:
             self._console.print(str(violation), markup=False, highlight=False, soft_wrap=True)
         self._tell(times)
@@ -313,6 +337,10 @@ class Run:
         lines = [
             f"orders in the engine {counts['orders']}, finished {counts['finished']}, in "
             f"somebody's hands {counts['in_hand']}; still moving {counts['moving']}",
+            "decided and reported: "
+            + ", ".join(str(one.done) for one in self._people)
+            + "; migrated: "
+            + (", ".join(f"{v} {n}" for v, n in sorted(self._world.migrations.items())) or "none"),
             f"sent again by the client {self._submitter.repeated}; commits cut {self._proxy.cuts}; "
             f"looks of the checker on the way {self.checks}",
             "cases: "
@@ -352,7 +380,8 @@ class Run:
         self._submitter.held_back = counts.get("moving", 0) >= _MOST_MOVING
         where = (
             f"finished {counts['finished']}, with a case {counts['in_hand']}, moving "
-            f"{counts['moving']}, tasks under way {counts['tasks']}"
+            f"{counts['moving']}, tasks under way {counts['tasks']}, events to deliver "
+            f"{counts['undelivered']}"
             if counts
             else "no database"
         )
@@ -399,6 +428,13 @@ def main() -> None:
         choices=("all", "demo"),
         default="all",
         help="orders of every workflow, with people who decide, or those of the demo (default all)",
+    )
+    parser.add_argument(
+        "--only",
+        choices=sorted(PROFILES["boundary"]),
+        nargs="+",
+        metavar="STRIKE",
+        help="these strikes and no others",
     )
     parser.add_argument(
         "--failpoints",

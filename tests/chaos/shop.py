@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,10 @@ from tests.chaos.proxy import Proxy
 CALL_SECONDS = 5
 CALLBACK_SECONDS = 10
 """Timeouts of the chaos edition of the shipped workflows: a run shall see many of them end."""
-LANGUAGE = (
-    "customer-data-etl",
-    "payment-pipeline",
-    "prior-authorisation",
-    "product-return",
-    "purchase-approval",
-    "support-case",
-    "transfer-risk",
-    "user-registration",
-)
-"""Samples with decisions, people, lists and sub-processes; those that wait for hours are left
-out, because a run does not."""
+LANGUAGE = tuple(sorted(path.name for path in samples.FOLDER.iterdir() if path.is_dir()))
+"""Folders of samples beside those of the demo; none is left out."""
+_BATCHES = 101
+"""Of a clean-up that somebody has to sign off: just enough for that."""
 _SUBMITTERS = 4
 _PAUSE_SECONDS = 0.3
 # Limits that an operator might have set; the checker reads them from the same rows.
@@ -107,7 +99,7 @@ def furnish(stack: ChaosStack) -> str:
     prepare(_Straight(stack), say=lambda _: None)
     folder = stack.layout.home / "chaos"
     folder.mkdir(exist_ok=True)
-    files = [str(_in_a_hurry(path, folder)) for path in sorted(_shipped())]
+    files = [str(in_a_hurry(path, folder)) for path in sorted(shipped())]
     manage(stack, "workflows", "--verbosity", "0", "publish", *files)
     with stack.superuser() as connection:
         for statement in _LIMITS.strip().split(";\n"):
@@ -135,25 +127,81 @@ def manage(stack: ChaosStack, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def _shipped() -> list[Path]:
+def shipped() -> list[Path]:
+    """The workflows' first versions; what is migrated to is made of them."""
     return list((CHECKOUT / "templates" / "workflows").glob("*/v1.yaml"))
 
 
-def _in_a_hurry(path: Path, folder: Path) -> Path:
-    """Version 1000 of a shipped workflow, which waits seconds where that one waits minutes."""
+def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
+    """An edition of a shipped workflow that waits seconds where that one waits minutes.
+
+    Its windows are open at any time: a run may be on a Sunday, and it lasts minutes. Odd versions
+    have one more task, so that orders gain it and lose it again when they are migrated.
+    """
     document = yaml.safe_load(path.read_text())
-    document["version"] = 1000
-    for policy in document.get("retry_policies", {}).values():
+    document["version"] = version
+    tasks = document["tasks"].values()
+    # Where there is another way, it shall be taken now and then.
+    short = {task["retry"] for task in tasks if "fallback" in task and "retry" in task}
+    for name, policy in document.get("retry_policies", {}).items():
         if policy.get("maximum_attempts") != 1:
-            policy.update(initial_interval="PT1S", maximum_interval="PT3S", maximum_attempts=20)
-    for task in document["tasks"].values():
+            attempts = policy["maximum_attempts"] if name in short else 20
+            policy.update(
+                initial_interval="PT1S", maximum_interval="PT3S", maximum_attempts=attempts
+            )
+    for task in tasks:
+        task.pop("window", None)
         if "target" not in task:
             continue  # A decision, a wait or a person makes no call.
         task["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
-    written = folder / document["workflow"] / "v1000.yaml"
+    if version % 2 and "subprocess" not in document:
+        timeouts = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
+        with_a_note(document, timeouts=timeouts)
+    written = folder / document["workflow"] / f"v{version}.yaml"
     written.parent.mkdir(exist_ok=True)
     written.write_text(yaml.safe_dump(document, sort_keys=False))
     return written
+
+
+def batch(*, orders: int, more: Sequence[str]) -> list[dict[str, Any]]:
+    """The samples in turn. A report waits for a refresh of this run, before it or after it.
+
+    Without a refresh among them there are no reports: they would wait for hours.
+    """
+    bodies = samples.batch(count=orders, run="chaos", more=more)
+    refreshes = [number for number, body in enumerate(bodies) if _offering(body) == "data-refresh"]
+    wanted = []
+    for number, body in enumerate(bodies):
+        characteristics = dict(body["items"][0].get("characteristics", {}))
+        if _offering(body) == "daily-report":
+            if not refreshes:
+                continue
+            either = [one for one in refreshes if (one > number) == (number % 2 == 0)]
+            name = bodies[(either or refreshes)[0]]["external_id"]
+            characteristics["date"] = name.removeprefix("data-refresh-")
+        if characteristics.get("batches", 0) > _BATCHES:
+            characteristics["batches"] = _BATCHES
+        item = {**body["items"][0], "characteristics": characteristics}
+        wanted.append({**body, "items": [item, *body["items"][1:]]})
+    return wanted
+
+
+def _offering(body: Mapping[str, Any]) -> str:
+    return str(body["items"][0]["offering"])
+
+
+def with_a_note(document: dict[str, Any], **more: Any) -> None:
+    """One more task for a workflow, which nothing else needs."""
+    first = next(name for name, task in document["tasks"].items() if "for_each" not in task)
+    document["tasks"]["note"] = {
+        "title": "Make a note of it",
+        "target": "crm",
+        "action": "record_approval",
+        "depends_on": [{"success": first}],
+        "required": False,
+        "compensation": {"none": "A note stays as evidence."},
+        **more,
+    }
 
 
 class Submitter:
@@ -174,7 +222,7 @@ class Submitter:
         self._http = urllib3.PoolManager(
             maxsize=_SUBMITTERS, retries=False, timeout=urllib3.Timeout(10)
         )
-        self._bodies = samples.batch(count=orders, run="chaos", more=LANGUAGE if everything else ())
+        self._bodies = batch(orders=orders, more=LANGUAGE if everything else ())
         self._pause = seconds / max(orders, 1)
         self._log = log.open("a")
         self._writing = threading.Lock()

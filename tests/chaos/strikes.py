@@ -11,11 +11,13 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -28,7 +30,7 @@ from oms.supervisor.processes import Child
 from oms.supervisor.programs import programs
 from tests.chaos import misbehaviour
 from tests.chaos.proxy import Proxy
-from tests.chaos.shop import ChaosStack
+from tests.chaos.shop import ChaosStack, in_a_hurry, shipped
 from tests.waiting import until
 
 Dice = random.Random
@@ -44,6 +46,8 @@ class World:
     script: Callable[[misbehaviour.Rules], None]
     watching: bool = True
     """Whether what has died is started again."""
+    migrations: Counter[str] = field(default_factory=Counter)
+    """Orders by what became of them when they were to be migrated."""
 
     def workers(self) -> list[str]:
         return [name for name in self.stack.names if name.startswith("worker-")]
@@ -385,6 +389,31 @@ def pause_and_resume(world: World, dice: Dice) -> Waiting:
         _certainly(lambda: operations.resume_target(target=target, reason="chaos", actor="chaos"))
 
 
+def migrate(world: World, dice: Dice) -> Waiting:
+    """Publishes another version of some workflows, and moves whoever is on the way to it."""
+    for path in dice.sample(sorted(shipped()), 6):
+        yield from _elsewhere(partial(_certainly, partial(_migrate, world, path)))
+
+
+def _migrate(world: World, path: Path) -> None:
+    from fulfillment import operations
+    from fulfillment.definitions.loading import load_workflow
+    from fulfillment.models import WorkflowVersion
+    from fulfillment.publishing import publish
+
+    name = path.parent.name
+    versions = WorkflowVersion.objects.filter(name=name).values_list("version", flat=True)
+    folder = world.stack.layout.home / "chaos"
+    edition = in_a_hurry(path, folder, version=max(versions) + 1)
+    publish(definition=load_workflow(path=edition), published_by="chaos")
+    for migration in operations.migrate_orders(
+        workflow=name, version=None, orders=None, reason="chaos", actor="chaos"
+    ):
+        world.migrations[str(migration.verdict)] += 1
+        broken = [why for why in migration.reasons if why.startswith("It failed")]
+        assert not broken, f"{migration.order_reference}: {broken}"
+
+
 def _certainly(work: Callable[[], Any]) -> Any:
     """The operator tries again when an earlier strike has cut the connection."""
     from django.db import InterfaceError, OperationalError, connection
@@ -479,6 +508,7 @@ BOUNDARY: Mapping[str, Strike] = {
     "hold and release": hold_and_release,
     "pause and resume": pause_and_resume,
     "forge reports": forge_reports,
+    "migrate orders in flight": migrate,
 }
 PROFILES: Mapping[str, Mapping[str, Strike]] = {
     "boundary": BOUNDARY,

@@ -3,135 +3,33 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection
 
-from adapters.contract import Capabilities, Command, Outcome
-from adapters.registry import register_adapter
-from adapters.sandbox import bookkeeping
-from adapters.sandbox.bookkeeping import Received, Work
-from adapters.sandbox.ledger import Ledger
-from fulfillment.engine import claiming, outbox, sending, unit
+from fulfillment.engine import claiming, sending, unit
 from fulfillment.engine.claiming import Claim
 from fulfillment.models import Task
 from oms.models import Order
 from tests import desk
 from tests.chaos import checker
-from tests.chaos.evidence import Violation, collected
-from tests.conftest import OWNER_URL, _with_database
-
-TARGETS = ("crm", "inventory", "payment")
-_books: list[sqlite3.Connection] = []
-
-
-class _KeepingBooks:
-    """Does what it is told, and writes each effect into a ledger as the sandbox does."""
-
-    in_process = True
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-
-    def send(self, *, command: Command) -> Outcome:
-        answer = desk.systems.answer(desk.systems.sends, desk.systems.sent, command)
-        if answer.code != "not_done":
-            received = Received(
-                method="POST",
-                target=self._target,
-                action=command.action,
-                key=command.idempotency_key,
-                order=command.order_reference,
-                correlation_id="",
-                attempt=command.attempt,
-                payload_sha256="",
-                callback_url="",
-                at=0.0,
-            )
-            bookkeeping.perform(_books[-1], received=received, work=Work(), now=0.0)
-        return answer
-
-    def query(self, *, command: Command) -> Outcome:
-        return desk.systems.answer(desk.systems.queries, desk.systems.queried, command)
-
-
-def _keeping_books(
-    *, target: str, settings: Mapping[str, Any], capabilities: Capabilities
-) -> _KeepingBooks:
-    return _KeepingBooks(target)
-
-
-register_adapter(kind="keeping_books", factory=_keeping_books)
-
-
-class Run:
-    """Some orders through the engine, and the checker's word on them."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self._url = url
-        self._ledger = folder / "ledger.sqlite3"
-        self._log = folder / "client.jsonl"
-        Ledger(path=self._ledger).close()
-        _books.append(sqlite3.connect(self._ledger, isolation_level=None))
-        _books[-1].row_factory = sqlite3.Row
-        for name in TARGETS:
-            desk.target(name, adapter="keeping_books", idempotent=name != "payment")
-        desk.workflow(
-            {
-                "one": desk.task("crm"),
-                "two": desk.task("payment", after=["one"]),
-                "three": desk.task("inventory", after=["two"]),
-            }
-        )
-
-    def close(self) -> None:
-        _books.pop().close()
-
-    def order(self) -> Order:
-        """Submitted, and acknowledged in the client's log."""
-        made = desk.order()
-        entry = {"external_id": made.external_id, "reference": made.reference}
-        with self._log.open("a") as log:
-            log.write(json.dumps(entry) + "\n")
-        return made
-
-    def finish(self) -> None:
-        desk.drain()
-        outbox.publish_events()
-
-    def violations(self, *, at_the_end: bool = True) -> list[Violation]:
-        with collected(
-            database_url=self._url, ledger=self._ledger, client_log=self._log
-        ) as evidence:
-            return checker.check(evidence, at_the_end=at_the_end)
-
-    def broken(self, *, at_the_end: bool = True) -> set[str]:
-        """Names of the rules that are broken."""
-        return {violation.rule for violation in self.violations(at_the_end=at_the_end)}
-
-    def as_owner(self, *statements: str) -> None:
-        """What no code of the engine may do: rows changed by hand, history included."""
-        database = str(connection.settings_dict["NAME"])
-        with psycopg.connect(_with_database(OWNER_URL, database)) as owner:
-            owner.execute("ALTER TABLE fulfillment_transition DISABLE TRIGGER USER")
-            for statement in statements:
-                owner.execute(statement)
-            owner.execute("ALTER TABLE fulfillment_transition ENABLE TRIGGER USER")
+from tests.chaos.books import KeepingBooks, Run, books
 
 
 @pytest.fixture
-def run(committed_db: str, redis_url: str, systems: Any, tmp_path: Path) -> Iterator[Run]:
-    made = Run(committed_db, tmp_path)
-    yield made
-    made.close()
+def run(books_run: Run) -> Run:
+    desk.workflow(
+        {
+            "one": desk.task("crm"),
+            "two": desk.task("payment", after=["one"]),
+            "three": desk.task("inventory", after=["two"]),
+        }
+    )
+    return books_run
 
 
 def test_a_run_with_trouble_on_the_way_breaks_nothing(run: Run, systems: Any) -> None:
@@ -179,7 +77,7 @@ def test_the_compare_and_set_removed(run: Run) -> None:
     assert Task.objects.get(pk=task.pk).state == "DISPATCHED"
     run.as_owner(f"UPDATE fulfillment_task SET state = 'READY' WHERE id = {task.pk}")
     (second,) = desk.claim("payment", worker="two")
-    adapter = _KeepingBooks("payment")
+    adapter = KeepingBooks("payment")
     for claim in (first, second):
         desk.settle(desk.result(claim, sending.call(adapter=adapter, claim=claim)))
     run.finish()
@@ -249,7 +147,7 @@ def test_a_lost_order(run: Run) -> None:
 def test_a_success_without_an_effect(run: Run) -> None:
     run.order()
     run.finish()
-    _books[-1].execute("DELETE FROM executions WHERE target = 'payment'")
+    books[-1].execute("DELETE FROM executions WHERE target = 'payment'")
     assert run.broken() == {"success-on-evidence"}
 
 
@@ -257,7 +155,7 @@ def test_an_effect_without_a_success(run: Run) -> None:
     run.order()
     desk.drain(["crm"])
     (claim,) = desk.claim("payment")
-    sending.call(adapter=_KeepingBooks("payment"), claim=claim)
+    sending.call(adapter=KeepingBooks("payment"), claim=claim)
     desk.settle(desk.result(claim, desk.rejected()))
     run.finish()
     assert "effect-without-success" in run.broken()
@@ -361,7 +259,7 @@ def test_a_plan_that_was_superseded_before_its_task_was_sent(run: Run) -> None:
 
 
 def _report(event_id: str, *, copies_left: int) -> None:
-    _books[-1].execute(
+    books[-1].execute(
         "INSERT INTO callbacks (target, idempotency_key, url, body, due_at, copies_left) "
         "VALUES ('crm', 'a-key', '', ?, 0, ?)",
         (json.dumps({"event_id": event_id}), copies_left),
@@ -450,13 +348,13 @@ def test_the_program_says_what_it_found(run: Run, tmp_path: Path) -> None:
     run.order()
     run.finish()
     command = [
-        *(sys.executable, "-m", "tests.chaos.checker", "--database", run._url),
-        *("--ledger", str(run._ledger), "--log", str(run._log)),
+        *(sys.executable, "-m", "tests.chaos.checker", "--database", run.url),
+        *("--ledger", str(run.ledger), "--log", str(run.log)),
     ]
     clean = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (clean.returncode, clean.stderr) == (0, "")
     assert "lost=0 duplicates=0 stuck=0 others=0" in clean.stdout
-    _books[-1].execute("DELETE FROM executions WHERE target = 'payment'")
+    books[-1].execute("DELETE FROM executions WHERE target = 'payment'")
     dirty = subprocess.run(command, capture_output=True, text=True, check=False)
     assert dirty.returncode == 1
     assert "success-on-evidence" in dirty.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.recovery import percentile
-from tests.chaos.shop import _in_a_hurry, _shipped
+from tests.chaos.shop import LANGUAGE, batch, in_a_hurry, shipped
 from tests.chaos.strikes import PROFILES, Dice, Strike, World
 from tests.waiting import until
 
@@ -87,15 +87,38 @@ def test_percentiles(values: list[float], half: float, most: float) -> None:
     assert percentile(values, 99) == pytest.approx(most)
 
 
-def test_the_workflows_of_a_run_are_the_shipped_ones_in_a_hurry(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1000, 1001])
+def test_the_workflows_of_a_run_are_the_shipped_ones_in_a_hurry(
+    tmp_path: Path, version: int
+) -> None:
     from fulfillment.definitions.loading import load_workflow
 
     calls: set[float] = set()
-    for path in _shipped():
-        shipped, hurried = load_workflow(path=path), load_workflow(path=_in_a_hurry(path, tmp_path))
+    for path in shipped():
+        before = load_workflow(path=path)
+        hurried = load_workflow(path=in_a_hurry(path, tmp_path, version=version))
         tasks: Any = hurried.tasks
-        assert set(tasks) == set(shipped.tasks)
-        assert hurried.version > shipped.version
+        noted = version % 2 and not hurried.subprocess
+        assert set(tasks) == {*before.tasks, *(["note"] if noted else [])}
+        assert hurried.version > before.version
         commands = [task for task in tasks.values() if hasattr(task, "timeouts")]
         calls |= {task.timeouts.call.total_seconds() for task in commands}
+        assert not any(getattr(task, "window", None) for task in tasks.values())
     assert calls == {5}
+
+
+def test_the_orders_of_a_run_are_of_every_kind_and_its_reports_have_their_data() -> None:
+    bodies = batch(orders=80, more=LANGUAGE)
+    names = {body["external_id"] for body in bodies}
+    assert {body["items"][0]["offering"] for body in bodies} >= {
+        *("broadband-fibre", "customer-data-etl", "daily-report", "data-refresh"),
+        *("nightly-backup", "payment", "prior-authorisation", "product-return"),
+        *("purchase-request", "retention-cleanup", "support-case", "transfer", "user-account"),
+    }
+    waited = [
+        f"data-refresh-{body['items'][0]['characteristics']['date']}"
+        for body in bodies
+        if body["items"][0]["offering"] == "daily-report"
+    ]
+    assert waited
+    assert set(waited) <= names

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +45,8 @@ class Desk:
 
     def __init__(self, url: str, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
-        self._clock = 0.0
-        self._variables = {
+        self.clock_seconds = 0.0
+        self.variables = {
             "DATABASE_URL": url,
             "OMS_SANDBOX_URL": sandbox.url,
             "OMS_SECRET_KEY": "of the tests alone",
@@ -58,9 +61,9 @@ class Desk:
             cwd=CHECKOUT,
             env={
                 **os.environ,
-                **self._variables,
+                **self.variables,
                 "OMS_FAILPOINTS": failpoint,
-                "DESK_CLOCK_SECONDS": str(self._clock),
+                "DESK_CLOCK_SECONDS": str(self.clock_seconds),
                 **variables,
             },
             capture_output=True,
@@ -74,7 +77,7 @@ class Desk:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
             cwd=CHECKOUT,
-            env={**os.environ, **self._variables, "DESK_CLOCK_SECONDS": str(self._clock)},
+            env={**os.environ, **self.variables, "DESK_CLOCK_SECONDS": str(self.clock_seconds)},
         )
         try:
             yield process
@@ -88,7 +91,7 @@ class Desk:
 
     def later(self, seconds: float) -> None:
         """Time passes, for this process and for the children that come."""
-        self._clock += seconds
+        self.clock_seconds += seconds
         desk.advance(seconds)
 
     def stops_before(self, target: str) -> None:
@@ -157,3 +160,52 @@ def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> 
     call_command("calendars", "load", "templates/calendars.yaml", verbosity=0)
     call_command("workflows", "publish", verbosity=0)
     return Desk(committed_db, sandbox)
+
+
+class Nursery:
+    """The desk's processes by the hundred: forks of one that has read all the code."""
+
+    def __init__(self, shop: Desk, log: Path) -> None:
+        self._shop = shop
+        self._log = log
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.desk_worker", "serve"],
+            cwd=CHECKOUT,
+            env={**os.environ, **shop.variables, "OMS_FAILPOINTS": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            text=True,
+        )
+
+    @property
+    def deaths(self) -> Counter[str]:
+        """How many have died, by failpoint."""
+        return Counter(re.findall(r"dies at the failpoint (\S+)", self._log.read_text()))
+
+    def child(self, verb: str, *arguments: str, failpoint: str = "") -> bool:
+        """Whether it died at the failpoint; an error of its own fails the test."""
+        job = {
+            "verb": verb,
+            "arguments": arguments,
+            "failpoint": failpoint,
+            "clock_seconds": self._shop.clock_seconds,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        assert code in (0, -signal.SIGKILL), self._log.read_text()[-4000:]
+        return code != 0
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def nursery(shop: Desk, tmp_path: Path) -> Iterator[Nursery]:
+    made = Nursery(shop, tmp_path / "nursery.log")
+    yield made
+    made.close()

@@ -1,6 +1,11 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
-python -m tests.crash.desk_worker submit | work [TARGET …] | report JSON | publish | deliver | mail
+python -m tests.crash.desk_worker submit [SAMPLE …] | work [TARGET …] | live CLOCK | hear
+                                | migrate WORKFLOW … | report JSON | publish | deliver | mail
+python -m tests.crash.desk_worker serve
+
+With `serve` it performs one job after another, a JSON line each, in forks of itself: what a process
+costs is to start, and hundreds of them shall die.
 """
 
 from __future__ import annotations
@@ -8,17 +13,33 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import django
 
 django.setup()
 
-from adapters.contract import Outcome, OutcomeKind  # noqa: E402
+from django.db import connection  # noqa: E402
+
+from adapters.contract import Outcome, OutcomeKind, Reply  # noqa: E402
 from adapters.strict_json import dumps  # noqa: E402
-from fulfillment.engine import callbacks, deliveries, outbox, scanning, sending, sweeping  # noqa: E402
-from fulfillment.models import TargetSystem  # noqa: E402
+from fulfillment import operations  # noqa: E402
+from fulfillment.engine import (  # noqa: E402
+    callbacks,
+    deliveries,
+    failpoints,
+    outbox,
+    replies,
+    scanning,
+    sending,
+    signals,
+    sweeping,
+)
+from fulfillment.models import ManualTask, TargetSystem, Task  # noqa: E402
 from oms import mailing  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402
 from oms.demo import samples  # noqa: E402
@@ -30,9 +51,10 @@ from oms.states import ORDER_TERMINAL  # noqa: E402
 from tests import desk  # noqa: E402
 
 
-def submit() -> None:
-    """The seven samples in one request, under one key."""
-    body = {"orders": samples.batch(count=7, run="crash")}
+def submit(*names: str) -> None:
+    """These samples, or the seven of the demo, in one request, under one key."""
+    named = [json.loads((samples.FOLDER / f"{name}.json").read_text()) for name in names]
+    body = {"orders": named or samples.batch(count=7, run="crash")}
     client, _ = ApiClient.objects.get_or_create(name="a-client")
 
     def respond(results: Sequence[Submitted]) -> tuple[int, dict[str, Any]]:
@@ -56,6 +78,123 @@ def work(*targets: str) -> None:
         sending.drain(target=target)
 
 
+def live(clock: str) -> None:
+    """The life of the shop from here to its end: whenever nothing moves, time passes.
+
+    `clock` is the file that says how many seconds it is ahead, for whoever comes next.
+    """
+    idle, before = 0, None
+    while unfinished() and idle < _MOST_IDLE:
+        _moment()
+        now = progress()
+        idle = idle + 1 if now == before else 0
+        if idle:
+            seconds = _until_something_is_due()
+            Path(clock).write_text(str(float(Path(clock).read_text()) + seconds))
+            desk.advance(seconds)
+        before = now
+
+
+_MOST_IDLE = 60
+"""Moments in a row in which nothing changes; what is done in real time takes fewer."""
+_PROGRESS = """
+SELECT (SELECT sum(audit_sequence) FROM fulfillment_fulfillment),
+       (SELECT count(*) + count(finished_at) FROM fulfillment_attempt),
+       (SELECT count(*) + count(*) FILTER (WHERE applied) FROM fulfillment_signal)
+"""
+_NEXT = """
+SELECT extract(epoch FROM min(due) - fulfillment_now())::float8 FROM (
+    SELECT not_before AS due FROM fulfillment_task
+    WHERE state IN ('READY', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')
+    UNION ALL SELECT lease_expires_at FROM fulfillment_attempt WHERE finished_at IS NULL
+) v WHERE due > fulfillment_now()
+"""
+
+
+def progress() -> Any:
+    """Something else whenever anything has changed."""
+    with connection.cursor() as raw:
+        raw.execute(_PROGRESS)
+        return raw.fetchone()
+
+
+def _until_something_is_due() -> float:
+    with connection.cursor() as raw:
+        raw.execute(_NEXT)
+        (seconds,) = raw.fetchone()
+    return max(1.0, (seconds or 0.0) + 0.01)
+
+
+def _moment() -> None:
+    """People decide and report, then everything goes on that can."""
+    for manual in ManualTask.objects.filter(state="OPEN").order_by("pk"):
+        operations.decide(
+            manual_id=manual.pk,
+            outcome=min(manual.outcomes, key=_preferred),
+            values={name: "as agreed" for name, s in manual.fields.items() if not s["optional"]},
+            actor="ann",
+            reason="It was looked at.",
+        )
+    for task in Task.objects.filter(state="ACCEPTED").exclude(awaits="").order_by("pk"):
+        name, _, subject = task.awaits.partition(" ")
+        if name in REPORTED:  # The others are reached by an order.
+            signals.receive(
+                source="people",
+                event_id=str(task.pk),
+                name=name,
+                subject=subject,
+                payload=REPORTED[name],
+            )
+    signals.apply_new()
+    work()
+    outbox.publish_events()
+    if Task.objects.filter(target_id=BY_MESSAGE, state="ACCEPTED").exists():
+        hear()
+
+
+BY_MESSAGE = "fieldwork"
+"""The target system that is reached by messages."""
+
+
+def hear() -> None:
+    """One reply of it, if there is one."""
+    source, stop = replies._sources()[BY_MESSAGE], threading.Event()
+    patience = threading.Timer(2, stop.set)
+    patience.daemon = True
+    patience.start()
+
+    def record(reply: Reply) -> None:
+        replies.record(reply, target=BY_MESSAGE, stop=stop)
+        stop.set()
+
+    source.receive_replies(record=record, stop=stop)
+
+
+REPORTED: Mapping[str, dict[str, Any]] = {
+    "goods_received": {"condition": "as_new"},
+    "appointment_confirmed": {"slot": "2026-01-05T09:00:00Z"},
+    "router_delivered": {},
+}
+"""The milestones that come from outside, and what they bring along."""
+
+
+def _preferred(outcome: str) -> tuple[bool, bool, str]:
+    """Whoever may ask somebody else does; nobody refuses anything."""
+    return outcome != "escalated", outcome in _REFUSALS, outcome
+
+
+_REFUSALS = frozenset({"rejected", "denied", "fraud", "refused", "objection", "unsolved", "stop"})
+
+
+def migrate(*names: str) -> None:
+    """Everybody on the way moves to the newest version of these workflows."""
+    for name in names:
+        for migration in operations.migrate_orders(
+            workflow=name, version=None, orders=None, reason="a test", actor="ann"
+        ):
+            sys.stdout.write(f"{migration.order_reference} {migration.verdict}\n")
+
+
 def report(document: str) -> None:
     """One report of a target system."""
     given = json.loads(document)
@@ -75,14 +214,51 @@ def unfinished() -> int:
     return Order.objects.exclude(state__in=sorted(ORDER_TERMINAL)).count()
 
 
+_VERBS: Mapping[str, Callable[..., Any]] = {
+    "submit": submit,
+    "work": work,
+    "live": live,
+    "hear": hear,
+    "migrate": migrate,
+    "report": report,
+    "publish": outbox.publish_events,
+    "deliver": deliveries.deliver,
+    "mail": mailing.send_due,
+}
+
+
+def serve() -> None:
+    """Jobs come in as {"verb", "arguments", "failpoint", "clock_seconds"}; the code with which
+    each ended goes out."""
+    for line in sys.stdin:
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            _perform(json.loads(line))
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _perform(job: Mapping[str, Any]) -> NoReturn:
+    code = 1
+    try:
+        os.dup2(2, 1)
+        failpoints._armed = failpoints.parse(job["failpoint"], run="")
+        desk.advance(job["clock_seconds"])
+        _VERBS[job["verb"]](*job["arguments"])
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
-    desk.advance(float(os.environ["DESK_CLOCK_SECONDS"]))
-    {
-        "submit": submit,
-        "work": work,
-        "report": report,
-        "publish": outbox.publish_events,
-        "deliver": deliveries.deliver,
-        "mail": mailing.send_due,
-    }[verb](*arguments)
+    if verb == "serve":
+        serve()
+    else:
+        desk.advance(float(os.environ["DESK_CLOCK_SECONDS"]))
+        _VERBS[verb](*arguments)

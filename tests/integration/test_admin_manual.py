@@ -39,7 +39,7 @@ def order(systems: ScriptedSystems) -> Order:
                     "queue": "approvals",
                     "role": "manager",
                     "instructions": "Look at the amount.",
-                    "outcomes": {"approved": "proceed", "too_much": "refuse"},
+                    "outcomes": {"too_much": "refuse", "approved": "proceed"},
                     "within": "PT5H",
                     "otherwise": "escalate",
                 },
@@ -88,8 +88,10 @@ def test_its_page_says_what_to_do_and_shows_what_was_known(boss: Client, order: 
     assert address_of(ManualTask, "decide", manual.pk) in page
     for name in FIELDS:
         assert f'name="value-{name}"' in asked
+    places = [asked.index(f'name="value-{name}"') for name in FIELDS]
+    assert places == sorted(places)
     assert 'type="number"' in asked
-    assert asked.index('value="approved"') < asked.index('value="too_much"')
+    assert asked.index('value="too_much"') < asked.index('value="approved"')
     assert "is not done after: too much" in asked
 
 
@@ -125,7 +127,7 @@ def test_it_is_decided_with_typed_values(boss: Client, order: Order) -> None:
         ({}, "has to be entered"),
         ({"value-limit": "many"}, "Enter a whole number."),
         ({"value-limit": "1", "value-rate": "nan"}, "Enter a number."),
-        ({"value-limit": "1", "value-lines": "{}"}, "should be list, but is dict"),
+        ({"value-limit": "1", "value-lines": "{}"}, "should be list, but is object"),
         ({"value-limit": "1", "value-lines": "[1"}, "This is not JSON"),
         ({"value-limit": "1", "value-lines": "[NaN]"}, "no valid text or number"),
         ({"value-limit": "1", "value-extra": '{"a": "\\u0000"}'}, "no valid text or number"),

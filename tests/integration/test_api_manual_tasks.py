@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
+from fulfillment.engine import graphs
 from fulfillment.models import ManualTask, Operation
+from oms.intake import workflows
 from oms.models import Order, Scope
 from tests import desk
 from tests.api import Api, problem
@@ -248,3 +250,21 @@ def test_what_has_not_failed_is_not_tried_again(systems: ScriptedSystems) -> Non
     assert (stranger.status_code, problem(stranger)["code"]) == (404, "order.not_found")
     assert retry(api, order, "port@1", reason=" ").status_code == 400
     assert not Operation.objects.filter(kind="retry").exists()
+
+
+def test_outcomes_and_fields_keep_the_order_of_the_template(systems: ScriptedSystems) -> None:
+    """Also in a process that has read everything from the database."""
+    outcomes = {"passed_with_remarks": "proceed", "passed": "proceed", "no": "refuse"}
+    asked = {"serial_number": "string", "at": "string", "colour": "string"}
+    manual = {**APPROVAL["approve"]["manual"], "outcomes": outcomes}
+    desk.target("alpha")
+    desk.workflow({"survey": desk.step(manual=manual, fields=asked), "ship": desk.task()})
+    for forget in (workflows.forget, graphs.forget):
+        forget()
+    desk.order()
+    desk.finish()
+    api = Api()
+    (listed,) = read(api, "/manual-tasks")["manual_tasks"]
+    shown = read(api, f"/manual-tasks/{listed['id']}")
+    assert list(listed["outcomes"]) == list(shown["outcomes"]) == list(outcomes)
+    assert list(shown["fields"]) == list(asked)

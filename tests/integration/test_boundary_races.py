@@ -14,8 +14,8 @@ from adapters.contract import Command, Outcome
 from fulfillment import operations
 from fulfillment.engine import holds, sending
 from fulfillment.engine.unit import Unit, run_unit
-from fulfillment.errors import GateBusy
-from fulfillment.models import Attempt, HoldScope, Task
+from fulfillment.errors import GateBusy, TargetNamesTooAlike
+from fulfillment.models import Attempt, HoldScope, TargetSystem, Task
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -312,3 +312,30 @@ def test_a_unit_that_is_the_victim_of_a_deadlock_runs_again(
     )
     assert len(runs) == 2
     assert set(Task.objects.values_list("reference", flat=True)) == {"touched"}
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_of_two_alike_names_that_are_added_at_once_one_is_refused() -> None:
+    """Both had been checked when neither was there."""
+    row: dict[str, Any] = {"queue": "crm", "adapter": "http", "idempotent": True}
+    added: list[str] = []
+
+    def the_other_is_at_it() -> bool:
+        return len(added) == 2 or bool(somebody_waits_at_the_gate())
+
+    def add(name: str) -> bool:
+        try:
+            with transaction.atomic():
+                operations.edit_target(
+                    row=TargetSystem(name=name, status_query=True, **row), actor="ann"
+                )
+                added.append(name)
+                if len(added) == 1:
+                    until(the_other_is_at_it)
+        except TargetNamesTooAlike:
+            return False
+        return True
+
+    done = together(lambda: add("stock-room"), lambda: add("stock_room"))
+    assert sorted(done) == [False, True]
+    assert TargetSystem.objects.count() == 1

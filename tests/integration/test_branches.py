@@ -194,3 +194,27 @@ def test_a_failed_branch_blocks_the_plan_and_says_so(systems: ScriptedSystems) -
     assert plan.state == "BLOCKED"
     assert "manager@1" in plan.blocked_reason
     assert desk.states_of(order)["close@1"] == "PENDING"
+
+
+def test_a_join_reads_what_is_there_for_certain_without_a_doubt(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    number = {"number": "integer"}
+    desk.workflow(
+        {
+            "check": desk.task(outputs=number),
+            "route": desk.step(
+                decide=[{"when": "item.quantity > 9", "create": ["more"]}, {"otherwise": []}]
+            ),
+            "more": desk.task(),
+            "close": desk.task(
+                join="deferred",
+                depends_on=[{"output": "check.number"}, {"success": "more"}],
+                input={"plain": "${tasks.check.number}", "twice": "${tasks.check.number * 2}"},
+            ),
+        }
+    )
+    systems.sends["check"] = [desk.succeeded(number=4)] * 2
+    run(1)
+    run(10)
+    sent = [one.payload for one in systems.sent if one.action == "close"]
+    assert sent == [{"plain": 4, "twice": 8}] * 2

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from adapters.registry import AdapterMisconfigured
 from fulfillment import operations
 from fulfillment.engine import targets
-from fulfillment.errors import TargetNamesTooAlike, UnknownQueue
+from fulfillment.errors import TargetNameReserved, TargetNamesTooAlike, UnknownQueue
 from fulfillment.models import (
     FalloutCase,
     Fulfillment,
@@ -187,6 +187,21 @@ def test_a_file_with_two_names_that_would_share_a_secret_is_refused_as_a_whole(
     with pytest.raises(CommandError, match="each could report in the name of the other"):
         run("targets", "load", str(file))
     assert not TargetSystem.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["stock-file", "stock_file", "Stock-FILE", "file"])
+def test_a_name_whose_secret_would_be_another_ones_file_is_refused(name: str) -> None:
+    row = TargetSystem(name=name, queue="crm", adapter="http")
+    with pytest.raises(TargetNameReserved, match="names the file that OMS_CALLBACK") as refused:
+        targets.check(row)
+    assert refused.value.code == "fulfillment.target_name_reserved"
+    with pytest.raises(TargetNameReserved):
+        operations.edit_target(row=row, actor="ann")
+
+
+def test_a_name_that_only_contains_file_is_none_of_it() -> None:
+    targets.check_name(TargetSystem(name="profile"))
+    targets.check_name(TargetSystem(name="file-server"))
 
 
 def test_rows_that_have_been_alike_for_long_can_be_edited() -> None:

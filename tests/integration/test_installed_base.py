@@ -241,3 +241,32 @@ def test_the_list_of_assets_has_pages(systems: ScriptedSystems) -> None:
     assert names == sorted(set(names))
     assert len(names) == 3
     assert ApiClient.objects.count() == 1
+
+
+def test_what_provides_nothing_becomes_no_asset(systems: ScriptedSystems) -> None:
+    """Beside an item that does; nested lines without tasks of their own go with their line."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()}, activation="one")
+    desk.workflow({"two": desk.task()}, offering="work", billing_trigger=None, provides="nothing")
+    order = desk.order(
+        desk.item(item_id="1"),
+        desk.item("work", item_id="2"),
+        desk.item("part", item_id="3", parent_id="2"),
+    )
+    thing = f"{order.reference}-1"
+    assert pending() == [(thing, "add")]
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    assert base() == {thing: "ACTIVE"}
+    assert pending() == []
+
+
+def test_work_alone_becomes_no_asset(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()}, billing_trigger=None, provides="nothing")
+    order = desk.order()
+    assert pending() == []
+    desk.drain()
+    order.refresh_from_db()
+    assert (order.state, base()) == ("COMPLETED", {})

@@ -11,7 +11,7 @@ import celery
 import pytest
 
 from fulfillment.engine import scanning
-from fulfillment.models import Fulfillment, OutboxEvent, Plan, Task, Transition
+from fulfillment.models import Fulfillment, OutboxEvent, Plan, Task, Transition, WorkflowVersion
 from oms.intake.submission import MAXIMUM_BATCH, Disposition, submit
 from oms.models import Order, OrderItem
 from tests import desk
@@ -226,15 +226,38 @@ def hinted() -> list[str]:
 
 
 @pytest.mark.django_db
-def test_an_order_whose_workflows_don_t_go_together_fails_alone(systems: ScriptedSystems) -> None:
+def test_an_order_that_can_t_be_planned_fails_alone(systems: ScriptedSystems) -> None:
     desk.target("alpha")
-    both = [{"offering": name, "actions": ["add"]} for name in ("thing", "part")]
-    desk.workflow({"one": desk.task()}, fulfils=both)
-    desk.workflow({"one": desk.task()}, version=2)
+    desk.workflow({"one": desk.task()})
+    desk.workflow(
+        {"one": desk.task()}, offering="inner", subprocess={}, fulfils=[], billing_trigger=None
+    )
+    desk.workflow({"all": desk.step(use="inner")}, offering="part")
+    # An older release published this without asking who uses it.
+    changed = WorkflowVersion.objects.get(name="inner")
+    changed.pk, changed.version = None, 2
+    changed.document = {**changed.document, "subprocess": None}
+    changed.written = json.dumps(changed.document)
+    changed.save(force_insert=True)
     mixed = desk.request(desk.item("thing"), desk.item("part", item_id="2"))
     answers = desk.submit_all(desk.request(), mixed, desk.request())
     assert [answer.state for answer in answers] == ["IN_PROGRESS", "REJECTED", "IN_PROGRESS"]
     assert answers[1].faults[0]["code"] == "offering.not_plannable"
+
+
+@pytest.mark.django_db
+def test_what_the_newest_version_leaves_out_no_older_one_fulfils(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    both = [{"offering": name, "actions": ["add"]} for name in ("thing", "part")]
+    desk.workflow({"one": desk.task()}, fulfils=both)
+    desk.workflow({"one": desk.task()}, version=2)
+    (refused,) = desk.submit_all(desk.request(desk.item("part")))
+    assert refused.faults[0]["code"] == "offering.unknown"
+    desk.workflow({"one": desk.task()}, offering="part")
+    (taken,) = desk.submit_all(desk.request(desk.item("part")))
+    assert taken.state == "IN_PROGRESS"
 
 
 @pytest.mark.django_db

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from fulfillment import operations
 from fulfillment.engine import sweeping
@@ -158,3 +159,64 @@ def test_what_follows_depends_on_the_outcome(systems: ScriptedSystems) -> None:
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     assert set(desk.states_of(order)) == {"survey@1", "drain@1", "after_drain@1", "close@1"}
+
+
+ROUTED = {"queue": "${order.region.lowerAscii()}_approvals", "role": "${tasks.one.role}"}
+
+
+def routed(systems: ScriptedSystems, role: str, *, region: str = "AT") -> Order:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "one": desk.task(outputs={"role": "string"}),
+            "review": desk.step(
+                title="Review it",
+                manual=approval(**ROUTED),
+                depends_on=[{"output": "one.role"}],
+            ),
+        }
+    )
+    systems.sends["one"] = [desk.succeeded(role=role)]
+    order = desk.order(region=region)
+    desk.finish()
+    return order
+
+
+def test_queue_and_role_may_come_from_the_order_and_from_what_was_found_out(
+    systems: ScriptedSystems,
+) -> None:
+    routed(systems, "senior-manager")
+    manual = ManualTask.objects.get()
+    assert (manual.queue, manual.role) == ("at_approvals", "senior-manager")
+    assert "senior-manager has to decide: Review it (queue at_approvals)" in (
+        manual.task.blocked_reason
+    )
+
+
+@pytest.mark.parametrize("role", ["", "two words", "x" * 64])
+def test_what_is_no_name_goes_to_a_person(systems: ScriptedSystems, role: str) -> None:
+    order = routed(systems, role)
+    assert desk.states_of(order)["review@1"] == "AWAITING_MANUAL"
+    assert not ManualTask.objects.exists()
+    case = FalloutCase.objects.get()
+    assert case.reason_code == "fulfillment.no_name"
+    assert "can't be the queue or the role of a manual task" in case.explanation
+
+
+@pytest.mark.parametrize(
+    ("queue", "told"),
+    [
+        ("${order.regoin}", "definition.reference_path"),
+        ("${tasks.one.role}", "definition.output_without_dependency"),
+        ("Approvals", "manual.queue"),
+    ],
+)
+def test_a_queue_that_can_not_be_is_refused(queue: str, told: str) -> None:
+    desk.target("alpha")
+    with pytest.raises((DefinitionInvalid, ValidationError), match=told):
+        desk.workflow(
+            {
+                "one": desk.task(outputs={"role": "string"}),
+                "review": desk.step(manual=approval(queue=queue), after=["one"]),
+            }
+        )

@@ -588,3 +588,24 @@ def test_a_migrated_order_completes_by_either_path(
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     assert systems.actions() == ["zero", "one", "two"]
+
+
+def test_how_a_fallback_is_undone_may_be_corrected_and_what_it_asked_for_may_not(
+    systems: ScriptedSystems,
+) -> None:
+    def ways(**other: Any) -> dict[str, Any]:
+        fallback = [{"target": "beta", "action": "otherwise", **other}]
+        return chain("one", "two", one={"fallback": fallback})
+
+    publish(1, ways())
+    systems.sends["one"] = [desk.rejected()]
+    order = desk.order()
+    desk.drain(["alpha"])
+    desk.drain(["beta"])
+    assert desk.states_of(order)["one@1"] == "SUCCEEDED"
+    publish(2, ways(input={"amount": 1}))
+    assert "one@1 is SUCCEEDED, and would have other fallbacks" in refused(order)
+    publish(3, ways(compensation={"action": "undo"}))
+    plan = moved(order)
+    node = queries.graph_document(plan=plan)["nodes"][0]
+    assert node["undo"] == {"target": "beta", "action": "undo"}

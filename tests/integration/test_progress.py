@@ -188,3 +188,18 @@ def test_branches_that_were_not_taken_and_elements_are_no_part_of_it(
     desk.finish()
     assert (far(order).tasks.mandatory, far(order).tasks.done) == (3, 3)
     assert set(far(order).operational.there) == {"route@1", "small@1", "each@1"}
+
+
+def test_a_closing_task_of_the_order_does_not_keep_items_from_being_fulfilled(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {"make": desk.task(), "close": desk.task(after=["make"], scope="order")},
+    )
+    systems.sends["make"] = [desk.succeeded(), desk.accepted()]
+    order = desk.order(desk.item(item_id="one"), desk.item(item_id="two"))
+    desk.drain()
+    found = far(order)
+    assert (found.commercial.there, found.commercial.missing) == (("one",), ("two",))
+    assert found.commercial.is_partial

@@ -147,3 +147,17 @@ def test_billing_on_milestone_a_line_that_is_not_billed_yet_may_be_used(
     progress = progress_of(order)
     assert progress.billing.missing == ("1",)
     assert progress.entitled.there == ("1",)
+
+
+def test_an_appointment_behind_the_end_of_the_reservation_has_the_port_reserved_anew() -> None:
+    order = ordered()
+    shipped.report(order, "appointment_confirmed", slot="2030-09-02T09:00:00+02:00")
+    it_is("2030-09-02 06:59:50")
+    first = desk.tasks_of(order)["reserve_port@1"].outputs or {}
+    assert len(shipped.sent("reserve_port")) == 1
+    it_is("2030-09-02 07:00:01")
+    assert shipped.completed(order)
+    assert len(shipped.sent("reserve_port")) == 2
+    fresh = desk.tasks_of(order)["reserve_port@1"].outputs or {}
+    (installed,) = shipped.sent("install")
+    assert installed["port_id"] == fresh["port_id"] != first["port_id"]

@@ -9,7 +9,7 @@ import pytest
 
 from fulfillment.engine import scanning, signals, sweeping
 from fulfillment.engine.signals import SignalReused
-from fulfillment.models import FalloutCase, Fulfillment, Signal
+from fulfillment.models import FalloutCase, Fulfillment, Plan, Signal
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -34,7 +34,7 @@ def waiting_for(**wait: Any) -> Order:
         {
             "one": desk.task(),
             "wait": desk.step(after=["one"], wait=wait),
-            "two": desk.task(after=["wait"]),
+            "two": desk.task(after=["wait"], input={"region": "${order.region}"}),
         }
     )
     order = desk.order()
@@ -78,11 +78,11 @@ def test_an_instant_that_is_past_holds_nobody(systems: ScriptedSystems, clock: C
     assert is_complete(desk.order())
 
 
-@pytest.mark.parametrize("text", ["tomorrow", "2030-01-01T00:00:00", "${order.region}"])
+@pytest.mark.parametrize("text", ["tomorrow", "2030-01-01T00:00:00", ""])
 def test_what_is_no_instant_goes_to_a_person(systems: ScriptedSystems, text: str) -> None:
     desk.target("alpha")
-    desk.workflow({"one": desk.task(depends_on=[{"until": text}])})
-    order = desk.order()
+    desk.workflow({"one": desk.task(depends_on=[{"until": "${order.region}"}])})
+    order = desk.order(region=text)
     assert state(order, "one~1@1") == "AWAITING_MANUAL"
     assert FalloutCase.objects.get().reason_code == "fulfillment.no_instant"
 
@@ -279,4 +279,42 @@ def test_what_was_kept_and_not_told_is_told_by_the_next_scan(systems: ScriptedSy
     )
     assert signals.apply_new() == 1
     assert signals.apply_new() == 0
+    assert is_complete(order)
+
+
+def test_a_report_that_the_engine_fails_with_keeps_no_other_from_being_told(
+    systems: ScriptedSystems,
+) -> None:
+    poisoned = waiting_for(milestone="ready")
+    well = desk.order()
+    desk.finish()
+    context = Plan.objects.get(fulfillment_id=poisoned.fulfillment_id).context
+    Plan.objects.filter(fulfillment_id=poisoned.fulfillment_id).update(context={})
+    for order in (poisoned, well):
+        Signal.objects.create(
+            source="x",
+            event_id=str(order.pk),
+            name="ready",
+            subject=signals.of_order(business_key=key_of(order)),
+            occurred_at=desk.now(),
+            received_at=desk.now(),
+        )
+    assert signals.apply_new() == 2
+    assert is_complete(well)
+    (case,) = FalloutCase.objects.all()
+    assert (case.category, case.task.key) == ("POISON", "wait@1")
+    Plan.objects.filter(fulfillment_id=poisoned.fulfillment_id).update(context=context)
+    assert signals.apply_new() == 1
+    assert is_complete(poisoned)
+
+
+def test_a_report_that_the_engine_fails_with_is_taken_all_the_same(
+    systems: ScriptedSystems,
+) -> None:
+    order = waiting_for(milestone="ready")
+    context = Plan.objects.get().context
+    Plan.objects.update(context={})
+    report(order)
+    Plan.objects.update(context=context)
+    assert signals.apply_new() == 1
     assert is_complete(order)

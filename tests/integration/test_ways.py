@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fulfillment import queries
 from fulfillment.engine import callbacks
 from fulfillment.models import Attempt, Command, FalloutCase
 from oms.models import Order
@@ -164,6 +165,28 @@ def test_a_late_success_of_the_way_that_was_refused_is_a_conflict(
     assert FalloutCase.objects.get(state="OPEN").category == "CONFLICT"
     assert desk.tasks_of(order)["charge@1"].outputs == {"receipt": "R-2"}
     assert Attempt.objects.filter(task__key="charge@1").count() == 2
+
+
+def test_the_graph_shows_who_did_it_and_who_undoes_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    undone = {"compensation": {"action": "undo"}}
+    fallback = [{"target": "beta", "action": "do_otherwise"}]
+    desk.workflow(
+        {
+            "one": desk.task(**undone, fallback=fallback),
+            "two": desk.task(after=["one"], **undone, fallback=fallback),
+        }
+    )
+    systems.sends["one"] = [desk.rejected()]
+    order = desk.order()
+    assert finished(order)
+    graph = queries.graph_document(plan=desk.plan_of(order))
+    assert [(node["target"], node["action"], node["undo"]) for node in graph["nodes"]] == [
+        ("beta", "do_otherwise", {"target": "beta", "action": "undo"}),
+        ("alpha", "two", {"target": "alpha", "action": "undo"}),
+    ]
+    assert graph["undo_edges"] == [{"from": 1, "to": 0}]
 
 
 def test_a_doubt_about_the_first_way_that_was_cleared_is_none_about_the_second(

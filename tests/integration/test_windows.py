@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import calendars
+from fulfillment.engine import calendars, stuck
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
 from oms.models import Order
@@ -111,3 +111,50 @@ def test_a_calendar_that_is_gone_goes_to_a_person(systems: ScriptedSystems) -> N
 def test_an_unknown_calendar_is_refused_when_it_is_published(systems: ScriptedSystems) -> None:
     with pytest.raises(DefinitionInvalid, match="no calendar 'nowhere'"):
         order_with(window=window(0, 2, calendar="nowhere"))
+
+
+def test_what_waits_for_its_window_to_be_tried_again_is_not_stuck(
+    systems: ScriptedSystems, clock: Any
+) -> None:
+    order = order_with(window=window(0, 1))
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(hours=1))]
+    desk.finish()
+    task = desk.tasks_of(order)["one@1"]
+    assert task.state == "FAILED_RETRYABLE"
+    assert f"opens at {task.not_before:%Y-%m-%d %H:%M:%S} UTC" in task.blocked_reason
+    clock(5 * 3600)
+    assert stuck.detect_stuck() == 0
+    # Once it has opened, it has as long as any other.
+    clock((task.not_before - desk.now()).total_seconds() + 3600)
+    assert stuck.detect_stuck() == 1
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+def test_what_fails_again_and_again_within_its_window_is_stuck(
+    systems: ScriptedSystems, clock: Any, windowed: bool
+) -> None:
+    desk.target("alpha")
+    retry = {"initial_interval": "PT2M", "maximum_interval": "PT2M", "maximum_attempts": 100}
+    within = {"window": {"days": DAYS, "from": "00:00", "to": "24:00", "timezone": "UTC"}}
+    desk.workflow({"one": desk.task(retry=retry, **(within if windowed else {}))})
+    systems.sends["one"] = [desk.failed()] * 100
+    desk.order()
+    for _ in range(20):
+        desk.drain()
+        clock(120)
+    assert stuck.detect_stuck() == 1
+    assert FalloutCase.objects.get().reason_code == "keeps_failing"
+
+
+def test_publishing_goes_by_the_clock_that_is_sent_by(systems: ScriptedSystems, clock: Any) -> None:
+    """A calendar that has no working day left in two years."""
+    today = desk.now().date()
+    never = [(today + timedelta(days=day)).isoformat() for day in range(3, 3 + 740)]
+    spec = {**ALWAYS, "holidays": {"extra": never}}
+    BusinessCalendar.objects.create(name="crew", title="Crew", spec=spec)
+    within = {"days": DAYS, "from": "00:00", "to": "24:00", "timezone": "UTC", "calendar": "crew"}
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(window=within)})
+    clock(4 * 24 * 3600)
+    with pytest.raises(DefinitionInvalid, match="opens"):
+        desk.workflow({"one": desk.task(window=within)}, version=2)

@@ -148,7 +148,7 @@ HAPPENED: dict[str, Callable[[Transition], bool]] = {
     "too many elements failed": _said("give_up"),
     "failed elements rerun": _said("reopen"),
     "a failed task tried again by hand": _said("try_again"),
-    "another way taken": _said("retry_later", "is asked instead"),
+    "another way taken": _said("fall_back"),
     "no effect, tried again": _said("retry_later", "no effect"),
     "attempts used up": _said("fail", "attempts are used up"),
     "refused": _said("fail", "refused it"),

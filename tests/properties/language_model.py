@@ -115,8 +115,12 @@ class Plan(Commands):
             never = [key for key in carriers if self.exists(key, 0) is False]
             report: tuple[str, str, dict[str, Any]] = (self.subject, name, {})
             done = any(self.states[key, 0] != "SKIPPED_BY_POLICY" for key in there)
-            if done and len(there) + len(never) == len(carriers) and report not in self.reported:
+            complete = len(there) + len(never) == len(carriers)
+            if done and complete and report not in self.reported:
                 self.reported.append(report)
+            known = any(one[:2] == report[:2] for one in self.reported)
+            if not known and (complete or self.is_over):
+                self.reported.append((self.subject, name, None))
 
     @property
     def subject(self) -> str:
@@ -246,15 +250,19 @@ class Plan(Commands):
 
     # --- what happens to it ---------------------------------------------------------------------
 
-    def _told(self, place: Place, values: Mapping[str, Any]) -> None:
-        """What it waits for has been reported."""
+    def _told(self, place: Place, values: Mapping[str, Any] | None) -> None:
+        """What it waits for has been reported; None: it will not come."""
+        if values is None:
+            if self.states[place] == "ACCEPTED":
+                self._wait_is_over(place, self.nodes[place[0]].spec["wait"])
+            return
         declared = self.nodes[place[0]].spec.get("outputs", {})
         if fits(declared, values):
             self._succeed(place, **{name: values[name] for name in declared})
         else:
             self.states[place] = "AWAITING_MANUAL"
 
-    def tell(self, subject: str, name: str, values: Mapping[str, Any]) -> None:
+    def tell(self, subject: str, name: str, values: Mapping[str, Any] | None) -> None:
         """A milestone or a signal comes in; it is in `reported` already."""
         for place, awaited in self.awaits.items():
             if awaited == (subject, name) and self.states[place] in ("ACCEPTED", "AWAITING_MANUAL"):

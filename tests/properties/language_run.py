@@ -111,7 +111,7 @@ class Run:
             )
         )
         self.orders = [Order.objects.get(reference=one.reference) for one in submitted]
-        reported: list[tuple[str, str, Mapping[str, Any]]] = []
+        reported: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.plans = {
             order.fulfillment_id: model.Plan(
                 nodes=nodes,
@@ -203,7 +203,7 @@ class Run:
         for signal in Signal.objects.filter(applied=False).order_by("pk"):
             about = self.subject_of(signal)
             for plan in self.plans.values():
-                plan.tell(about, signal.name, signal.payload)
+                plan.tell(about, signal.name, None if signal.will_not_come else signal.payload)
             self.reached()
         signals.apply_new()
 
@@ -409,6 +409,7 @@ class Run:
             tasks = tasks_of[row.pk]
             if row.selection_due_at is None:
                 plan.settle_down()
+                plan.reach_milestones()
                 assert not plan.lags, f"{plan.lags} could begin, and nobody looks"
             _same(
                 {key: task["state"] for key, task in tasks.items()},
@@ -446,11 +447,14 @@ class Run:
                 stuck = plan.tasks.filter(state__in=["FAILED_FINAL", "AWAITING_MANUAL"])
                 assert stuck.exists(), "nothing moves, and nobody can tell why"
             assert audit.verify(fulfillment_id=order.fulfillment_id) == []
-        shared = Signal.objects.filter(name=SHARED)
-        reached = {(about, name) for about, name, _ in self.reported if name == SHARED}
+        shared = Signal.objects.filter(name=SHARED).order_by("pk")
         _same(
-            {str((self.subject_of(one), one.name)): "reached" for one in shared},
-            {str(one): "reached" for one in reached},
+            {str((self.subject_of(one), one.name)): one.will_not_come for one in shared},
+            {
+                str((about, name)): values is None
+                for about, name, values in self.reported
+                if name == SHARED
+            },
         )
 
 

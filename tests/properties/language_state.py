@@ -45,7 +45,7 @@ class State:
     order: Mapping[str, Any]
     items: list[Mapping[str, Any]]
     meanings: Meanings
-    reported: list[tuple[str, str, Mapping[str, Any]]]
+    reported: list[tuple[str, str, Mapping[str, Any] | None]]
     """(subject, name, values) of every milestone and signal that anybody has reported."""
     fast_path: bool
     instant: Callable[[str], float]

@@ -110,7 +110,7 @@ class _Author(Dice):
                 continue
             may_be_missing = (
                 source.outputs[name] != "integer"
-                or task.spec.get("join") == "deferred"
+                or (task.spec.get("join") == "deferred" and bool(source.needs))
                 or bool(one.get("when"))
                 or source.may_be_skipped
             )

@@ -19,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import NodeKind
+from fulfillment.definitions.nodes import Milestone, NodeKind
 from fulfillment.engine import (
     beginning,
     branching,
@@ -29,6 +29,7 @@ from fulfillment.engine import (
     falling_back,
     fanning,
     manual,
+    milestones,
     outcomes,
     places,
     progress,
@@ -312,7 +313,12 @@ def a_report_after_the_deadline_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 @bug("waits for another order")
 def other_orders_hear_of_no_milestone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(progress, "_share", lambda *_: None)
+    reached = milestones._reached
+
+    def to_nobody(unit: Any, plan: Any, milestone: Milestone) -> None:
+        reached(unit, plan, replace(milestone, shared=False))
+
+    patch.setattr(milestones, "_reached", to_nobody)
 
 
 @bug("a wait that goes on")

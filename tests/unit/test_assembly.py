@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.nodes import EdgeType, NodeKind
 from fulfillment.definitions.readiness import existence, following
 from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.definitions.validation import validate
 
 
 def command(*after: str, **spec: Any) -> dict[str, Any]:
@@ -224,3 +227,96 @@ def test_a_graph_of_the_release_before_is_still_read() -> None:
         for output in node["outputs"].values():
             del output["valid_until"]
     assert Graph.from_document(document) == graph
+
+
+def with_fallbacks(*fallbacks: dict[str, Any], **spec: Any) -> Graph:
+    ways = [{"action": "do_otherwise", **one} for one in fallbacks]
+    return graph_of({"one": command(fallback=ways, **spec)})
+
+
+def undo_by(graph: Graph, route: int) -> tuple[str, str] | str:
+    way = graph.nodes[0].by(route)
+    if way.compensation is None:
+        return way.no_compensation
+    return way.compensation.target, way.compensation.action
+
+
+def test_what_a_fallback_did_is_undone_at_its_target() -> None:
+    graph = with_fallbacks({"target": "beta"}, compensation={"action": "undo"})
+    assert [undo_by(graph, route) for route in (0, 1)] == [("alpha", "undo"), ("beta", "undo")]
+
+
+def test_an_undo_that_names_its_target_goes_there_whoever_did_it() -> None:
+    undo = {"action": "undo", "target": "gamma"}
+    graph = with_fallbacks({"target": "beta"}, compensation=undo)
+    assert [undo_by(graph, route) for route in (0, 1)] == [("gamma", "undo")] * 2
+
+
+def test_a_fallback_may_be_undone_in_its_own_way_or_not_at_all() -> None:
+    graph = with_fallbacks(
+        {"target": "beta", "compensation": {"action": "reverse", "input": {"a": 1}}},
+        {"target": "gamma", "compensation": {"none": "It expires."}},
+        compensation={"action": "undo"},
+    )
+    assert [undo_by(graph, route) for route in (0, 1, 2)] == [
+        ("alpha", "undo"),
+        ("beta", "reverse"),
+        "It expires.",
+    ]
+    undo = graph.nodes[0].by(1).compensation
+    assert undo is not None
+    assert undo.input == {"a": 1}
+    assert [undo_by(with_fallbacks({"target": "beta"}), route) for route in (0, 1)] == ["Test."] * 2
+
+
+def test_what_only_a_fallback_can_undo_has_its_place_in_the_order_of_the_undo() -> None:
+    other = {"target": "beta", "action": "do", "compensation": {"action": "undo"}}
+    graph = graph_of({"a": undone(), "b": command("a", fallback=[other]), "c": undone("b")})
+    keys = [node.task for node in graph.nodes]
+    found = {(keys[edge.source], keys[edge.target]) for edge in graph.undo_edges}
+    assert found == {("c", "b"), ("b", "a")}
+
+
+def test_the_undo_of_a_fallback_outlives_being_stored() -> None:
+    graph = with_fallbacks(
+        {"target": "beta"},
+        {"target": "gamma", "compensation": {"none": "It expires."}},
+        compensation={"action": "undo"},
+    )
+    assert Graph.from_document(graph.document()) == graph
+
+
+@pytest.mark.parametrize("target", [None, "gamma"])
+def test_in_a_graph_of_the_release_before_a_fallback_is_undone_as_its_task(
+    target: str | None,
+) -> None:
+    undo = {"action": "undo"} | ({"target": target} if target else {})
+    graph = with_fallbacks({"target": "beta"}, compensation=undo)
+    document = graph.document()
+    for other in document["nodes"][0]["fallbacks"]:
+        del other["compensation"], other["no_compensation"]
+    assert Graph.from_document(document) == graph
+
+
+def test_every_target_that_may_undo_something_has_to_exist_and_to_know_how() -> None:
+    known = {"alpha": frozenset({"do", "undo"}), "beta": frozenset({"do"})}
+    way = {"target": "beta", "action": "do"}
+    elsewhere = {**way, "compensation": {"action": "undo", "target": "nowhere"}}
+    tasks = {"one": undone(fallback=[way, elsewhere])}
+    template = definition(tasks)
+    assert [(fault.path, fault.code) for fault in validate(template, known)] == [
+        ("tasks.one.fallback[0].compensation.action", "definition.unknown_target"),
+        ("tasks.one.fallback[1].compensation.target", "definition.unknown_target"),
+    ]
+    assert [fault.code for fault in validate_graph(graph_of(tasks), known)] == [
+        "graph.unknown_target"
+    ] * 2
+
+
+def test_the_undo_of_a_fallback_reads_what_the_task_can_read_and_has_returned() -> None:
+    spec = {"outputs": {"x": "string"}, "compensation": {"none": "Test."}}
+    undo = {"action": "undo", "input": {"mine": "${tasks.one.x}", "wrong": "${tasks.two.y}"}}
+    ways = [{"target": "beta", "action": "do", "compensation": undo}]
+    template = definition({"one": command(fallback=ways, **spec), "two": command()})
+    (fault,) = validate(template)
+    assert fault.path == "tasks.one.fallback[0].compensation.input.wrong"

@@ -10,6 +10,7 @@ from fulfillment.definitions import dialect
 from fulfillment.definitions.effort import effort_of
 from fulfillment.definitions.expression_tree import loop_depth, tree_of
 from fulfillment.definitions.expression_values import bound, result
+from fulfillment.definitions.expressions import ExpressionFailed, compile_expression
 
 NAMES = {"t": "string", "l": "list", "d": "any"}
 GROWING = [
@@ -41,6 +42,8 @@ GROWING = [
     "optional.of(t).optMap(x, x + x).orValue(t)",
     "[d].map(x, [x, x])[0]",
     "l.exists(x, x == d) ? t : t + t",
+    "l.map(x, sum(l))",
+    "[sum(l), sum([1, 2.5])]",
 ]
 
 
@@ -102,3 +105,11 @@ def test_copying_in_every_step_shows_in_the_work() -> None:
 )
 def test_the_depth_of_loops_is_known(text: str, depth: int) -> None:
     assert loop_depth(tree_of(dialect.check(text=text, names=NAMES).serialised)) == depth
+
+
+def test_adding_up_the_same_list_again_and_again_costs_what_it_takes() -> None:
+    """Four thousand times four thousand members would take a quarter of a minute."""
+    expression = compile_expression(text="l.map(x, sum(l))", names={"l": "list(integer)"})
+    assert expression.evaluate({"l": [1] * 100}) == [100] * 100
+    with pytest.raises(ExpressionFailed, match="it would take too long"):
+        expression.evaluate({"l": [1] * 4000})

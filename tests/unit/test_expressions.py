@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -73,6 +74,11 @@ def value_of(text: str, **changes: Any) -> Any:
         ("order . region", "AT"),
         ("item.quantity * 1.5", 7.5),
         ("item.quantity / 2", 2),
+        ("sum(items.quantity)", 3),
+        ("sum(['12.30', '7.05'].map(one, double(one))) == 19.35", True),
+        ("sum([0.1, 0.2]) == 0.3", True),
+        ("sum(element.rows.filter(one, one != null)) + sum([])", 3.5),
+        ("math.greatest(items.quantity) - math.least(items.quantity)", 1),
         ("tasks.extract.share / 2", 1.5),
         ("tasks.extract.share == 3", True),
         ("double(item.price.one_off) * double(item.quantity) < 100", True),
@@ -122,6 +128,9 @@ def test_expressions_have_values(text: str, expected: Any) -> None:
         ("order.promised_at", {"order.promised_at"}, "string?"),
         ("order.total", {"order.total"}, "number?"),
         ("item.quantity + 1", {"item.quantity"}, "integer"),
+        ("sum(items.quantity)", {"items.quantity"}, "integer"),
+        ("sum(items.map(one, double(one.quantity)))", {"items"}, "number"),
+        ("sum(element.rows)", {"element"}, "any"),
         ("items.map(one, one.quantity)", {"items"}, "list"),
         ("items.quantity[0]", {"items.quantity"}, "integer"),
         ("item.characteristics.agents", {"item.characteristics"}, "any"),
@@ -153,6 +162,8 @@ def test_an_expression_says_what_it_reads_and_what_it_gives(
         ("items[0].price.oneoff == 'x'", "did you mean items.price.one_off?"),
         ("items.filter(one, true).all(two, two.qantity > 0)", "did you mean items.quantity?"),
         ("items.all(one, one.quantity.amount > 0)", "there is no 'items.quantity.amount'"),
+        ("sum(['a'])", "sum can't take (list(string))"),
+        ("sum(item.quantity)", "sum can't take (integer)"),
         ("order.region > 3", "'>' can't take (string, integer) (at character 14)"),
         ("order.region == null", "'==' can't take (string, null)"),
         ("order.region.code", "string has no members"),
@@ -198,6 +209,9 @@ def test_what_is_wrong_is_found_when_it_is_compiled(text: str, reason: str) -> N
         ("item.characteristics.fibre", 'there is no "fibre"'),
         ("element.rows[9]", "there is no [9] in a list of 3"),
         ("element.id.deeper", "what is not an object has no members"),
+        ("sum([element.rows[0], order.promised_at])", "sum() can't take null"),
+        ("sum([dyn(order.region), dyn(1)])", "sum() can't take what is no number (str)"),
+        ("sum([9223372036854775807, item.quantity])", "beyond 64 bits"),
         ("order.promised_at > '2026'", "something is null here, so test that first"),
         ("element.id && true", "can't take"),
         ("element.rows[0] + 'x'", "'+' can't take (integer, string)"),
@@ -260,11 +274,13 @@ def test_nulls_are_handed_out_without_using_up_python_s_own() -> None:
     # The library takes one reference too many for each null that it hands out, and a process
     # whose None has none left dies on the spot.
     texts = ("element", "[element]", "{'a': element}", "items.map(one, null)", "element == null")
+    texts += ("sum([element])",)
     expressions = [compile_expression(text=text, names=NAMES) for text in texts]
     before = sys.getrefcount(None)
     for _ in range(1_000):
         for expression in expressions:
-            expression.evaluate({**VALUES, "element": None})
+            with suppress(ExpressionFailed):  # A sum of nulls is none.
+                expression.evaluate({**VALUES, "element": None})
     assert before - sys.getrefcount(None) < 500
 
 
@@ -291,6 +307,8 @@ def test_a_declared_value_that_is_not_there_is_named() -> None:
         ("[order.region]" + ".map(a, a.replace('a', 'aaaaaaaaaa'))" * 25, 1),
         ("[element]" + ".map(a, a + a)" * 25, 10),
         ("element.map(a, element.map(b, element))", 300),
+        ("element.map(a, sum(element))", 4_000),
+        ("element.all(a, element.all(b, sum(element) > a + b))", 90),
     ],
 )
 def test_hostile_expressions_are_refused_or_fail_and_never_run_away(text: str, size: int) -> None:
@@ -420,3 +438,29 @@ def test_any_text_compiles_or_is_refused_in_a_known_way(text: str) -> None:
         json.dumps(expression.evaluate(VALUES), allow_nan=False)
     except ExpressionFailed as failed:
         assert failed.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order.region.matches('((((')",
+        "['A'].exists(one, order.region == one && one.matches('[z-a]'))",
+        "timestamp(order.promised_at) < timestamp('2026-02-30T08:00:00Z')",
+        "timestamp(order.promised_at) < timestamp(plan.created_at) + duration('2 days')",
+    ],
+)
+def test_a_pattern_or_a_time_that_can_never_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ExpressionInvalid, match="whatever the values are, it fails"):
+        compile_expression(text=text, names=NAMES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order.region.matches('^[A-Z]+\\\\d{2,3}\"😀$')",
+        "timestamp(order.promised_at) < timestamp('2026-02-28T08:00:00+01:00')",
+        "timestamp(order.promised_at) < timestamp(plan.created_at) + duration('48h')",
+    ],
+)
+def test_patterns_and_times_that_can_be_read_are_taken(text: str) -> None:
+    assert compile_expression(text=text, names=NAMES).returns == "boolean"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.expressions import compile_condition, compile_expression
 from fulfillment.definitions.loading import parse_workflow
 from fulfillment.definitions.names import names_under
@@ -193,3 +195,78 @@ def test_the_expressions_of_the_documentation_compile() -> None:
         compile_expression(text=expression, names=names)
     for condition in conditions:
         compile_condition(text=condition, names=names)
+
+
+JOINED = """
+workflow: joined
+version: 1
+title: Joined
+fulfils: [{offering: thing, actions: [add]}]
+billing_trigger: order_submit
+tasks:
+  sure: &command
+    title: A command
+    target: warehouse
+    action: do
+    outputs: {number: integer, checked: boolean}
+    compensation: {none: Test.}
+  skipped: {<<: *command, only_if: "item.quantity > 1"}
+  ask:
+    title: Ask
+    manual:
+      queue: approvals
+      role: manager
+      instructions: Look.
+      outcomes: {"yes": proceed, later: proceed, "no": refuse}
+      within: PT1H
+      otherwise: "no"
+  behind_yes: {<<: *command, depends_on: [{human: ask, outcomes: ["yes"]}]}
+  behind_both: {<<: *command, depends_on: [{human: ask, outcomes: ["yes", later]}]}
+  route:
+    title: Route
+    decide: [{when: "item.quantity > 1", create: [branch]}, {otherwise: []}]
+  branch: *command
+  after_branch: {<<: *command, depends_on: [{success: branch}]}
+  first_join: {<<: *command, join: deferred, depends_on: [{success: branch}]}
+  join:
+    <<: *command
+    join: deferred
+    depends_on:
+      - {output: sure.number}
+      - {output: sure.checked}
+      - {output: skipped.number}
+      - {output: behind_yes.number}
+      - {output: behind_both.number}
+      - {output: branch.number}
+      - {output: after_branch.number}
+      - {output: first_join.number}
+    only_if: "tasks.sure.checked"
+    input:
+      plain: ["${tasks.sure.number}", "${tasks.behind_both.number}", "${tasks.first_join.number}"]
+      sum: "${tasks.sure.number + tasks.first_join.number}"
+"""
+
+
+def test_a_deferred_join_is_sure_of_what_no_decision_creates() -> None:
+    definition = parse_workflow(text=json.dumps(yaml.safe_load(JOINED)), file="joined.yaml")
+    readable = Readable.for_task(definition=definition, task="join", report=Reports())
+    found = {
+        name.split(".")[1]: spelled.endswith("?")
+        for name, spelled in readable.names.items()
+        if name.startswith("tasks.") and name.endswith(".number")
+    }
+    assert found == {
+        "sure": False,
+        "behind_both": False,
+        "first_join": False,
+        "skipped": True,
+        "behind_yes": True,
+        "branch": True,
+        "after_branch": True,
+    }
+    graph = decompose(
+        items=[ItemSelection(position=1, offering="thing", action="add", definition=definition)]
+    )
+    (join,) = (node.index for node in graph.nodes if node.task == "join")
+    running = node_names(graph=graph, index=join)
+    assert {name: running[name] for name in readable.names} == dict(readable.names)

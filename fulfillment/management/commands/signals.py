@@ -62,6 +62,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{signal.pk:<8} {signal.received_at:%Y-%m-%d %H:%M} {told:8} {signal.name:28} "
                 f"{signal.subject} from {signal.source} ({signal.event_id})"
+                f"{' WILL NOT COME' if signal.will_not_come else ''}"
             )
 
 

@@ -6,22 +6,24 @@ import getpass
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
 from fulfillment.definitions.json_schema import workflow_schema
-from fulfillment.definitions.loading import load_workflow
+from fulfillment.definitions.loading import load_workflow, read_template
 from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
 from fulfillment.management.people import add_reason, whoever
 from fulfillment.models import WorkflowVersion
-from fulfillment.publishing import publish
+from fulfillment.publishing import publish_files
+
+Read = TypeVar("Read")
 
 
 class Command(BaseCommand):
@@ -62,13 +64,14 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _check(self, options: dict[str, Any]) -> None:
-        for path, definition in _loaded(options["files"]):
+        for path, definition in _read(
+            options["files"], lambda *, path: (path, load_workflow(path=path))
+        ):
             self.stdout.write(f"{path}: {definition.name} v{definition.version} has no faults")
 
     def _publish(self, options: dict[str, Any]) -> None:
-        # All are read before one is published: a typo in the last leaves nothing half done.
-        for definition in _sub_processes_first(d for _, d in _loaded(options["files"])):
-            publication = publish(definition=definition, published_by=getpass.getuser())
+        templates = _read(options["files"], read_template)
+        for publication in publish_files(templates=templates, published_by=getpass.getuser()):
             if options["verbosity"]:
                 done = "published" if publication.is_new else "was published before, unchanged"
                 self.stdout.write(f"{publication.workflow} {done}")
@@ -82,14 +85,14 @@ class Command(BaseCommand):
             )
 
     def _show(self, options: dict[str, Any]) -> None:
-        self.stdout.write(json.dumps(_published(options["workflow"]).document, indent=2))
+        self.stdout.write(json.dumps(_published(options["workflow"]).as_written, indent=2))
 
     def _graph(self, options: dict[str, Any]) -> None:
         name = options["workflow"]
         definition = (
             load_workflow(path=Path(name))
             if name.endswith((".yaml", ".yml"))
-            else WorkflowDefinition.from_document(_published(name).document)
+            else WorkflowDefinition.from_document(_published(name).as_written)
         )
         self.stdout.write(mermaid(definition))
 
@@ -125,31 +128,19 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(workflow_schema(), indent=2))
 
 
-def _loaded(files: list[Path]) -> Iterable[tuple[Path, WorkflowDefinition]]:
-    """Every file as a definition. Raises DefinitionInvalid with the faults of all of them."""
+def _read(files: list[Path], read: Callable[..., Read]) -> list[Read]:
+    """Every file, read. Raises DefinitionInvalid with the faults of all of them."""
     faults: list[Fault] = []
     found = []
     shipped = (Path(os.path.relpath(path)) for path in settings.OMS_WORKFLOWS.glob("*/v*.yaml"))
     for path in files or sorted(shipped):
         try:
-            found.append((path, load_workflow(path=path)))
+            found.append(read(path=path))
         except DefinitionInvalid as error:
             faults.extend(error.faults)
     if faults:
         raise DefinitionInvalid(faults)
     return found
-
-
-def _sub_processes_first(
-    definitions: Iterable[WorkflowDefinition],
-) -> Iterator[WorkflowDefinition]:
-    """What is used is published before what uses it; a circle is left to the publisher."""
-    waiting = list(definitions)
-    while waiting:
-        names = {definition.name for definition in waiting}
-        ready = [d for d in waiting if not names & {name for name, _ in d.uses}] or waiting
-        yield from ready
-        waiting = [definition for definition in waiting if definition not in ready]
 
 
 def _published(name: str) -> WorkflowVersion:

@@ -68,7 +68,7 @@ class Command(BaseCommand):
             key=key,
         )
         client.script(samples.BEHAVIOURS)
-        bodies = samples.batch(count=count, run=run)
+        bodies = samples.batch(count=count, run=run, more=samples.UNATTENDED)
         began = time.monotonic()
         results: list[dict[str, Any]] = []
         for number in range(0, len(bodies), 20):

@@ -1,0 +1,125 @@
+"""What looks for what is due reads what is due, however much waits patiently beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from fulfillment.engine import scanning, stuck, sweeping
+from fulfillment.engine.database import cursor, pin_plans
+from fulfillment.models import FalloutCase, Fulfillment, ManualTask, Plan, Task
+from tests import desk
+from tests.conftest import OWNER_URL, _with_database
+from tests.desk import ScriptedSystems
+
+COPIES = 5000
+APPROVAL = {
+    "queue": "approvals",
+    "role": "manager",
+    "instructions": "Look at the amount.",
+    "outcomes": {"approved": "proceed", "rejected": "refuse"},
+    "within": "P9D",
+    "otherwise": "escalate",
+}
+LOOKS = {
+    "stuck": (stuck._DUE, [1000]),
+    "overdue": (sweeping._OVERDUE_REPORTS, ["-infinity", 0, 500]),
+    "leases": (sweeping._LOST_LEASES, ["-infinity", 0, 500]),
+    "decisions": (sweeping._UNDECIDED, [500]),
+    "selection": (scanning._DUE, [100]),
+}
+
+
+@pytest.fixture
+def many_who_wait(committed_db: str, systems: ScriptedSystems) -> None:
+    """Plans that wait for a time, for a report, for a person, or for all of them."""
+    desk.target("alpha")
+    waits: dict[str, Any] = {
+        "rest": desk.step(wait={"delay": "P9D"}),
+        "paid": desk.step(wait={"milestone": "paid", "within": "P9D", "otherwise": "escalate"}),
+        "approve": desk.step(manual=APPROVAL),
+    }
+    for name, tasks in [*((name, {name: one}) for name, one in waits.items()), ("all", waits)]:
+        desk.workflow(tasks, offering=name)
+        desk.order(desk.item(name))
+    desk.finish()
+    multiply(COPIES)
+    database = str(connection.settings_dict["NAME"])
+    with psycopg.connect(_with_database(OWNER_URL, database), autocommit=True) as owner:
+        owner.execute("VACUUM ANALYZE")
+
+
+def multiply(copies: int) -> None:
+    """Each order so many times more, with all that it waits for: ids move on by their tops."""
+    refers = {"fulfillment_id": Fulfillment, "plan_id": Plan, "task_id": Task}
+    with cursor() as raw:
+        tops = {}
+        for model in (Fulfillment, Plan, Task, ManualTask):
+            raw.execute(f"SELECT max(id) FROM {model._meta.db_table}")
+            ((tops[model],),) = raw.fetchall()
+        for model, top in tops.items():
+            names = [field.attname for field in model._meta.concrete_fields]
+            values = {name: f'"{name}"' for name in names}
+            values |= {name: f"{name} + n * {tops[refers[name]]}" for name in refers.keys() & names}
+            values["id"] = f"id + n * {top}"
+            if model is Fulfillment:
+                values["order_reference"] = "order_reference || '-' || n"
+            raw.execute(
+                f"INSERT INTO {model._meta.db_table} ({', '.join(map(_quoted, names))}) "
+                f"SELECT {', '.join(values.values())} "
+                f"FROM {model._meta.db_table}, generate_series(1, {copies}) n"
+            )
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+@pytest.mark.usefixtures("many_who_wait")
+def test_whoever_waits_in_time_is_not_even_looked_at() -> None:
+    # Each is looked at once, when its order has had its usual time, and not again.
+    desk.advance(3600)
+    assert stuck._look(1_000_000) == (3 * COPIES + 3, 0)  # who decides had been asked until when
+    assert stuck.detect_stuck() == 0
+    assert not FalloutCase.objects.exists()
+    for pinned in (False, True):
+        if pinned:
+            pin_plans()
+        for name, (statement, values) in LOOKS.items():
+            found = list(nodes(explained(statement, values)))
+            read = sum(
+                node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in found
+            )
+            assert read < 20, (name, pinned, json.dumps(found[0], indent=1))
+            assert not [node for node in found if node["Node Type"] == "Seq Scan"], name
+
+
+@pytest.mark.usefixtures("many_who_wait")
+def test_the_look_at_one_plan_reads_that_plan() -> None:
+    plan = Plan.objects.latest("pk")
+    for pinned in (False, True):
+        if pinned:
+            pin_plans()
+        found = list(nodes(explained(stuck._LOOK, [[plan.pk]])))
+        assert {node["Node Type"] for node in found}.isdisjoint({"Seq Scan", "Hash Join"})
+        assert sum(node["Actual Rows"] for node in found) < 50
+
+
+def explained(statement: str, values: list[Any]) -> dict[str, Any]:
+    with cursor() as raw:
+        raw.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
+        ((plan,),) = raw.fetchall()
+    found = json.loads(plan) if isinstance(plan, str) else plan
+    root: dict[str, Any] = found[0]["Plan"]
+    return root
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
