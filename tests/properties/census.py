@@ -189,7 +189,12 @@ NOTED = (
     "only failed elements run again",
 )
 """What whoever drives the example notes."""
-RARE = ("expired before it was sent", "a form not filled in", "reported with values that don't fit")
+RARE = (
+    "expired: a person told",
+    "expired before it was sent",
+    "a form not filled in",
+    "reported with values that don't fit",
+)
 ALL = (*WRITTEN, *TOGETHER, *HAPPENED, *NOTED)
 
 

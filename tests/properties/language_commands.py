@@ -176,7 +176,7 @@ def opening(window: Document, at: float) -> float:
     """The first moment from then on at which a window is open (`language_documents.in_full`)."""
     for day in itertools.count(-2):
         opens = float(window["opens"] + 24 * day)
-        shut = (day % 7 if window["weekly"] else day) in window["but"]
+        shut = any(day == but or (window["weekly"] and day % 7 == but % 7) for but in window["but"])
         if not shut and at < opens + window["hours"]:
             return max(at, opens)
     raise AssertionError

@@ -113,6 +113,9 @@ class Scenario:
         tasks, orders, steps = len(self.template.tasks), len(self.orders), len(self.steps)
         return f"scenario(seed={self.seed}, tasks={tasks}, orders={orders}, steps={steps})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))  # Not the whole template, as Hypothesis would.
+
 
 def scenario(*, seed: int, tasks: int, orders: int, steps: int) -> Scenario:
     """With fewer tasks, orders or steps it is the beginning of the same."""
