@@ -12,8 +12,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from fulfillment import operations
-from fulfillment.engine import stuck
+from fulfillment import operations, stuck
 from fulfillment.engine.database import cursor
 from fulfillment.models import (
     Command,

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from fulfillment import keeping
+from fulfillment import keeping, stuck
 from fulfillment.engine import (
     circles,
     claiming,
@@ -20,7 +20,6 @@ from fulfillment.engine import (
     locking,
     priorities,
     scanning,
-    stuck,
     sweeping,
 )
 from fulfillment.engine.database import cursor, pin_plans
