@@ -176,7 +176,7 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
         "release": (locking._RELEASE, [[], [plan.pk]]),
         "next turn": (locking._NEXT_TURN, [["customer:LOCKED"]]),
         "wake": (locking._WAKE, [["customer:LOCKED"]]),
-        "done": (locking._DONE, [["customer:LOCKED"]]),
+        "done": (locking._DONE, [["customer:LOCKED"], []]),
         "take over": (locking._TAKE_OVER, [plan.pk, plan.pk]),
         "locked": (locking._LOCKED, [[plan.pk]]),
         "line up": (locking._LINE_UP, [[1, 2], ["a:1", "a:2"]]),
