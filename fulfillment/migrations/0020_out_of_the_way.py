@@ -10,7 +10,6 @@ _SENDABLE = models.Q(
     ("state__in", ["FAILED_RETRYABLE", "READY"]),
     ("waits_for_lock", ""),
 )
-_LATER = models.Q(("waits_for__in", ["RETRY", "WINDOW"]))
 
 
 class Migration(migrations.Migration):
@@ -28,14 +27,21 @@ class Migration(migrations.Migration):
                 models.F("rank"),
                 models.F("depth"),
                 models.F("id"),
-                condition=_SENDABLE & ~_LATER,
+                condition=_SENDABLE & ~models.Q(("waits_for__in", ["RETRY", "WINDOW"])),
                 name="task_claim_order",
             ),
         ),
         migrations.AddIndex(
             model_name="task",
             index=models.Index(
-                condition=_SENDABLE & _LATER, fields=["target", "not_before"], name="task_later"
+                condition=models.Q(
+                    ("held_by__isnull", True),
+                    ("state__in", ["FAILED_RETRYABLE", "READY"]),
+                    ("waits_for__in", ["RETRY", "WINDOW"]),
+                    ("waits_for_lock", ""),
+                ),
+                fields=["target", "not_before"],
+                name="task_later",
             ),
         ),
         migrations.AddField(
