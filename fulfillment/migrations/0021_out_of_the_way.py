@@ -10,7 +10,6 @@ _SENDABLE = models.Q(
     ("state__in", ["FAILED_RETRYABLE", "READY"]),
     ("waits_for_lock", ""),
 )
-_LATER = models.Q(("waits_for__in", ["RETRY", "WINDOW"]))
 
 
 class Migration(migrations.Migration):
@@ -26,7 +25,7 @@ class Migration(migrations.Migration):
                 models.F("rank"),
                 models.F("depth"),
                 models.F("id"),
-                condition=_SENDABLE & ~_LATER,
+                condition=_SENDABLE & ~models.Q(("waits_for__in", ["RETRY", "WINDOW"])),
                 name="task_claim_order",
             ),
         ),

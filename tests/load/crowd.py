@@ -1,7 +1,7 @@
 """A full house, measured: what every look and every step costs beside open orders that wait.
 
 In one process, with target systems that answer at once, on a database of its own: first as good
-as empty, then with a hundred thousand orders that wait for thirteen kinds of reasons. Run by
+as empty, then with a hundred thousand orders that wait for twelve kinds of reasons. Run by
 `make crowd`.
 """
 
