@@ -124,6 +124,10 @@ def test_never_more_than_there_is_room_for_and_nobody_is_forgotten(
     Resource.objects.update(capacity=capacity)
     desk.submit_all(*(desk.request(region="AT", customer_id=f"C-{n % 3}") for n in range(24)))
     floor = Floor(of_pool)
+    for claim in desk.claim(limit=24):
+        floor.comes(claim)
+        desk.settle_call(claim, desk.unknown())
+    assert floor.most == {"pool:AT": capacity}
     together(*(Worker(number, floor) for number in range(5)))
     assert floor.most == {"pool:AT": capacity}
     nothing_is_left()
