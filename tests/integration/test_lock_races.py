@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from adapters.contract import OutcomeKind
 from fulfillment import operations
@@ -124,6 +124,10 @@ def test_never_more_than_there_is_room_for_and_nobody_is_forgotten(
     Resource.objects.update(capacity=capacity)
     desk.submit_all(*(desk.request(region="AT", customer_id=f"C-{n % 3}") for n in range(24)))
     floor = Floor(of_pool)
+    for claim in desk.claim(limit=24):
+        floor.comes(claim)
+        desk.settle_call(claim, desk.unknown())
+    assert floor.most == {"pool:AT": capacity}
     together(*(Worker(number, floor) for number in range(5)))
     assert floor.most == {"pool:AT": capacity}
     nothing_is_left()
@@ -220,6 +224,44 @@ def ended(claim: Claim) -> None:
 
 def in_line() -> int:
     return Task.objects.exclude(waits_for_lock="").count()
+
+
+def enter(name: str, *, wait: bool = True) -> bool:
+    """Be the one who takes, releases or lines up for a lock, until the transaction ends."""
+    function = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+    with connection.cursor() as raw:
+        raw.execute(
+            f"SELECT {function}(hashtextextended('fulfillment.lock:' || %s, 0))::text", [name]
+        )
+        return bool(raw.fetchone()[0] == "true")
+
+
+@pytest.mark.parametrize("does", ["claims", "settles", "calls up"])
+def test_names_are_entered_in_their_order_after_the_orders_and_before_the_target(
+    systems: ScriptedSystems, does: str
+) -> None:
+    """Everybody takes what may have to be waited for in one order: so nobody waits in a circle."""
+    desk.target("alpha", breaker_failures=5)
+    desk.workflow({"last": desk.task(locks=[POOL, {**POOL, "resource": "dock"}])})
+    desk.submit_all(*(desk.request(region="AT") for _ in range(2)))
+    TargetCondition.objects.update(failures_in_a_row=1)  # So the next answer is written there.
+    work: Callable[[], object] = partial(desk.claim, limit=2)
+    if does != "claims":
+        (claim,) = desk.claim(limit=2)
+        work = partial(ended, claim)
+    if does == "calls up":
+        LockRelease.objects.bulk_create([LockRelease(name="dock:AT"), LockRelease(name="pool:AT")])
+        work = locking.wake
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            enter("dock:AT")
+            working = threads.submit(closing(work))
+            until(somebody_waits_for_me)
+            assert enter("pool:AT", wait=False)
+            assert len(list(TargetCondition.objects.select_for_update(nowait=True))) == 1
+            free = list(Fulfillment.objects.select_for_update(skip_locked=True))
+            assert len(free) == {"claims": 0, "settles": 1, "calls up": 2}[does]
+        working.result(timeout=30)
 
 
 def test_a_lock_is_handed_on_from_one_to_the_next_without_a_scanner(
