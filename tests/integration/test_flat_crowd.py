@@ -40,7 +40,7 @@ FEW = 150
 
 @pytest.fixture
 def waiting(committed_db: str, systems: ScriptedSystems) -> dict[str, Order]:
-    """Thirteen kinds of waits, two thousand times each."""
+    """Twelve kinds of waits, two thousand times each."""
     found = crowd.one_of_each()
     crowd.multiply(COPIES)
     database = str(connection.settings_dict["NAME"])
