@@ -20,6 +20,9 @@ STEP_MS = 1_000
 """Between two orders of one customer."""
 STEP_WITHIN_MS = 20
 """Between the items of one order, and the elements of one list: a wide order lets others by."""
+FARTHEST_MS = 3_600_000
+"""Nobody stands farther behind those who come new: whoever sends more than one order a second for
+hours would otherwise pay for that long after."""
 _LATEST = """
 SELECT c.name, (
     SELECT f.rank FROM fulfillment_fulfillment f WHERE f.customer = c.name
@@ -42,7 +45,9 @@ def ranks(raw: psycopg.Cursor[Row], *, customers: Sequence[str], now: datetime) 
         latest = {name: rank for name, rank in raw.fetchall() if rank is not None}
     found = []
     for customer in customers:
-        rank = max(at, latest[customer] + STEP_MS) if customer in latest else at
+        rank = at
+        if customer in latest:
+            rank = min(max(at, latest[customer] + STEP_MS), at + FARTHEST_MS)
         if customer:
             latest[customer] = rank
         found.append(rank)

@@ -91,3 +91,12 @@ def test_ranks_are_times_at_an_even_pace(db: None) -> None:
     step = fairness.STEP_MS
     assert found == [at, at, at + step, at, at + 2 * step, at]
     assert timedelta(milliseconds=step) == timedelta(seconds=1)
+
+
+def test_nobody_stands_more_than_an_hour_behind(db: None) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    at = int(now.timestamp() * 1000)
+    with cursor() as raw:
+        found = fairness.ranks(raw, customers=["A"] * 5000, now=now)
+    assert found == sorted(found)
+    assert found[-1] == at + fairness.FARTHEST_MS
