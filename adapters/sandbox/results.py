@@ -79,12 +79,21 @@ def outputs_of(
     name, prefix = known
     outputs = {name: f"{prefix}-{digest[:16]}"}
     if (target, action) in _RESERVED:
-        outputs["reserved_until"] = (at + _RESERVED[target, action]).isoformat()
+        begins = max(at, _instant((payload or {}).get("from")) or at)
+        outputs["reserved_until"] = (begins + _RESERVED[target, action]).isoformat()
     return outputs
 
 
 def _digest(target: str, key: str, number: int) -> str:
     return hashlib.sha256(f"{target}:{key}:{number}".encode()).hexdigest()
+
+
+def _instant(value: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _amount(payload: Payload) -> float:
