@@ -5,15 +5,17 @@ from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severi
 from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.duration import MeasuredDuration
 from fulfillment.models.fan_out import FanOut
+from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
 from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
-from fulfillment.models.plan import Fulfillment, Plan, Task
+from fulfillment.models.plan import Plan
 from fulfillment.models.signal import Signal
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
 from fulfillment.models.target import TargetCondition, TargetSystem
+from fulfillment.models.task import Task
 from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 

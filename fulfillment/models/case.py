@@ -8,7 +8,9 @@ from django.db import models
 from django_fsm import FSMField, transition
 
 from fulfillment.models.base import StatefulModel, states_constraint
-from fulfillment.models.plan import Fulfillment, Plan, Task
+from fulfillment.models.fulfillment import Fulfillment
+from fulfillment.models.plan import Plan
+from fulfillment.models.task import Task
 
 
 class CaseState(enum.StrEnum):

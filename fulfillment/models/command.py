@@ -7,8 +7,9 @@ import enum
 from django.db import models
 
 from adapters.contract import OutcomeKind
-from fulfillment.models.plan import Fulfillment, Task
+from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.target import TargetSystem
+from fulfillment.models.task import Task
 
 
 class Command(models.Model):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
-from fulfillment.models.plan import Fulfillment, Plan
+from fulfillment.models.fulfillment import Fulfillment
+from fulfillment.models.plan import Plan
 
 
 class FanOut(models.Model):

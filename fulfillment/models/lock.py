@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
-from fulfillment.models.plan import Fulfillment, Plan, Task
+from fulfillment.models.fulfillment import Fulfillment
+from fulfillment.models.plan import Plan
+from fulfillment.models.task import Task
 
 
 class KeptBy(models.TextChoices):

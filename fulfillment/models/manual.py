@@ -8,7 +8,8 @@ from django.db import models
 from django_fsm import FSMField, transition
 
 from fulfillment.models.base import AsWritten, StatefulModel, states_constraint
-from fulfillment.models.plan import Fulfillment, Task
+from fulfillment.models.fulfillment import Fulfillment
+from fulfillment.models.task import Task
 
 
 class ManualState(enum.StrEnum):

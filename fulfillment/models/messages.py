@@ -6,7 +6,8 @@ import enum
 
 from django.db import models
 
-from fulfillment.models.plan import Fulfillment, Task
+from fulfillment.models.fulfillment import Fulfillment
+from fulfillment.models.task import Task
 
 
 class Disposition(enum.StrEnum):

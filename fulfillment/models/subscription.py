@@ -7,8 +7,8 @@ import enum
 from django.db import models
 from django.db.models.functions import Now
 
+from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.messages import OutboxEvent
-from fulfillment.models.plan import Fulfillment
 
 
 class Subscription(models.Model):

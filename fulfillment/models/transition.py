@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from fulfillment.models.plan import Fulfillment
+from fulfillment.models.fulfillment import Fulfillment
 
 
 class Transition(models.Model):
