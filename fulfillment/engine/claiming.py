@@ -7,110 +7,48 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
-import psycopg
 from django.conf import settings
 
 from adapters.contract import Command
-from fulfillment.definitions.graph import Node
-from fulfillment.definitions.readiness import Place
 from fulfillment.engine import (
     admission,
+    candidates,
     cases,
     clocks,
-    expiring,
     graphs,
     hints,
     holds,
     locking,
-    settlement,
-    windows,
+    sifting,
 )
 from fulfillment.engine.admission import Look
+from fulfillment.engine.candidates import Candidate, sql_of
 from fulfillment.engine.database import Row, clean, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.limits import Allowance
-from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import (
-    CAUSE_LATER,
-    PLAN_SELECTABLE,
     TASK_CLAIMABLE,
-    TASK_SENDABLE,
-    Cause,
-    TaskState,
 )
 
 logger = logging.getLogger(__name__)
 
 LEASE_MARGIN = timedelta(seconds=10)
 """Lease beyond the call's own deadline: room for the claim's commit and the settlement."""
-SUSPECT_AFTER = 2
-"""Lost leases in a row after which a command is claimed alone: if it takes its worker down
-again, it takes nobody else's call with it, and is known to be the one."""
 _LOOKS = 3
-_LOOK_AHEAD = 500
 
 
-def _sql(states: frozenset[Any]) -> str:
-    return "(" + ", ".join(f"'{state}'" for state in sorted(states)) + ")"
-
-
-# The states stand in the text, not in parameters: the partial index serves no other query. The
-# plan's state is asked row by row in index order; as a join it would invite a hash and a sort.
-# Tasks of a superseded plan must not use up the limit, or those behind them are never seen.
-_IN_DOUBT = """
-SELECT t.fulfillment_id, t.id FROM fulfillment_task t
-WHERE t.target_id = %s AND t.state = 'OUTCOME_UNKNOWN' AND t.not_before <= %s
-ORDER BY t.not_before LIMIT %s
-"""
-_RUNNABLE = f"""
-SELECT t.fulfillment_id, t.id FROM fulfillment_task t
-WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
-  AND t.waits_for_lock = '' AND t.waits_for NOT IN {_sql(CAUSE_LATER)} AND t.not_before <= %s
-  AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {_sql(PLAN_SELECTABLE)}
-ORDER BY t.priority DESC, t.rank, t.depth, t.id LIMIT %s
-"""
-# What waits for a window or its next attempt is not in the way of the others; this puts it there.
-# Never waits for a row: without the fulfillment's lock that could be a deadlock.
-_CALL_UP = f"""
-UPDATE fulfillment_task SET waits_for = 'TARGET' WHERE id IN (
-    SELECT t.id FROM fulfillment_task t
-    WHERE t.target_id = %s AND t.state IN {_sql(TASK_SENDABLE)} AND t.held_by_id IS NULL
-      AND t.waits_for_lock = '' AND t.waits_for IN {_sql(CAUSE_LATER)} AND t.not_before <= %s
-    ORDER BY t.not_before LIMIT {_LOOK_AHEAD} FOR NO KEY UPDATE SKIP LOCKED
-)
-"""
-# Each row with a number for its attempt, given after the sort; one that is not used is a gap.
-_CLAIM = f"""
-SELECT {", ".join(f"t.{column}" for column in TASK_COLUMNS)},
-       p.graph_id, CASE WHEN NOT p.is_locked THEN p.locks END,
-       nextval('fulfillment_attempt_id_seq'), c.id, c.idempotency_key, c.action, c.payload
-FROM fulfillment_task t
-JOIN LATERAL (
-    SELECT p.state, p.graph_id, p.locks, p.is_locked
-    FROM fulfillment_plan p WHERE p.id = t.plan_id LIMIT 1
-) p ON true
-JOIN LATERAL (
-    SELECT * FROM fulfillment_command c WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
-) c ON true
-WHERE t.id = ANY(%s::bigint[]) AND t.target_id = %s
-  AND t.state IN {_sql(TASK_CLAIMABLE)} AND t.not_before <= %s
-  AND (t.state = 'OUTCOME_UNKNOWN'
-       OR t.held_by_id IS NULL AND t.waits_for_lock = '' AND p.state IN {_sql(PLAN_SELECTABLE)})
-ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.rank, t.depth, t.id
-"""
 # Without the ORM's view of its plan: that may be what can't be read.
 _PUT_OFF = f"""
 UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s,
     waits_for = CASE WHEN state = 'OUTCOME_UNKNOWN' THEN waits_for ELSE 'RETRY' END
-WHERE id = %s AND state IN {_sql(TASK_CLAIMABLE)} RETURNING key, plan_id
+WHERE id = %s AND state IN {sql_of(TASK_CLAIMABLE)} RETURNING key, plan_id
 """
 _PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 
@@ -146,34 +84,18 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
         with cursor() as raw:
             seen = admission.look_at(raw, target=target.pk)
             allowed = seen.allowance(limits=admission.limits_of(target), wanted=limit)
-            candidates = _candidates(raw, target, seen, allowed)
-        if not candidates:
+            found = candidates.look_for(raw, target=target.pk, seen=seen, allowed=allowed)
+        if not found:
             _look_again(target, seen, allowed)
             return []
-        claims = _take_or_split(target, candidates, worker, alone)
+        claims = _take_or_split(target, found, worker, alone)
         if claims:
             return claims
         looks += 1
         # Whoever makes way does so once, so this ends.
-        if _make_way(target, seen, task_ids=[row[1] for row in candidates]):
+        if _make_way(target, seen, task_ids=[row[1] for row in found]):
             looks = 0
     return []
-
-
-def _candidates(
-    raw: psycopg.Cursor[Row], target: TargetSystem, seen: Look, allowed: Allowance
-) -> list[Row]:
-    found: list[Row] = []
-    if allowed.queries and seen.has_questions:
-        raw.execute(_IN_DOUBT, [target.pk, seen.now, allowed.queries], prepare=True)
-        found += raw.fetchall()
-    free = allowed.calls - len(found)
-    if free > 0 and not seen.held:
-        if seen.has_later_ones:
-            raw.execute(_CALL_UP, [target.pk, seen.now], prepare=True)
-        raw.execute(_RUNNABLE, [target.pk, seen.now, free], prepare=True)
-        found += raw.fetchall()
-    return found
 
 
 def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
@@ -190,8 +112,7 @@ def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> b
     if not lined_up and not seen.narrower_holds:
         return False
     with cursor() as raw:
-        raw.execute(_RUNNABLE, [target.pk, seen.now, _LOOK_AHEAD], prepare=True)
-        heads = [row[1] for row in raw.fetchall()]
+        heads = candidates.heads(raw, target=target.pk, seen=seen)
     if not heads:
         return lined_up
     if lined_up:
@@ -201,7 +122,7 @@ def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> b
 
 
 def _take_or_split(
-    target: TargetSystem, candidates: Sequence[Row], worker: str, alone: bool
+    target: TargetSystem, found: Sequence[Row], worker: str, alone: bool
 ) -> list[Claim]:
     """Claim in one unit; a task that can't be claimed waits, with a case for a person."""
     actor = f"worker {worker}"
@@ -233,7 +154,7 @@ def _take_or_split(
             actor=actor,
         )
 
-    return in_halves(candidates, work=take, culprit=put_off)
+    return in_halves(found, work=take, culprit=put_off)
 
 
 def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) -> None:
@@ -256,192 +177,28 @@ def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) ->
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """A task that may be claimed, with what its call needs."""
-
-    task: Task
-    graph_id: int
-    plan_locks: Mapping[str, int]
-    """What its plan has still to lock before anything of it is sent."""
-    attempt_id: int
-    command_id: int
-    idempotency_key: str
-    action: str
-    payload: str
-
-    @property
-    def node(self) -> Node:
-        return graphs.routed(self.graph_id, self.task.node, self.task.route)
-
-    @property
-    def is_question(self) -> bool:
-        return bool(self.task.state == TaskState.OUTCOME_UNKNOWN)
-
-
 def _take(
     unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
 ) -> list[Claim]:
     began = time.monotonic()
-    wanted = _wanted(unit, target, task_ids)
+    wanted = candidates.read(unit, target=target.pk, task_ids=task_ids)
     unit.adopt_tasks(candidate.task for candidate in wanted)
-    locksmith = _locksmith(unit, wanted)
+    locksmith = sifting.locksmith_for(unit, wanted)
     entry = admission.Admission(unit, target=target)
-    wanted = _without_expired(unit, _without_shut(unit, wanted, entry.look.now))
-    wanted = _without_suspects(_without_held(unit, entry.look, wanted), alone)
-    wanted = _without_locked(locksmith, wanted)
-    taken = _within(entry.allowance(wanted=len(wanted)), wanted)
+    wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
+    wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
+    wanted = sifting.without_locked(locksmith, wanted)
+    taken = sifting.within(entry.allowance(wanted=len(wanted)), wanted)
     for target_id in locksmith.write([candidate.task.pk for candidate in taken]):
         unit.hint(target=target_id)
     entry.spend(calls=len(taken))
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
 
 
-def _locksmith(unit: Unit, wanted: Sequence[_Candidate]) -> locking.Locksmith:
-    """What is in doubt keeps its locks, and needs none to be asked for."""
-    return locking.Locksmith(
-        raw=unit.raw,
-        needs={
-            candidate.task.pk: locking.Need(
-                task_id=candidate.task.pk,
-                plan_id=candidate.task.plan_id,
-                fulfillment_id=candidate.task.fulfillment_id,
-                own=candidate.task.locks or {},
-                of_plan=candidate.plan_locks,
-            )
-            for candidate in wanted
-            if (candidate.task.locks or candidate.plan_locks) and not candidate.is_question
-        },
-        now=unit.now,
-    )
-
-
-def _without_locked(locksmith: locking.Locksmith, wanted: Sequence[_Candidate]) -> list[_Candidate]:
-    """What has to wait for a lock will line up for it, out of the way of everybody else."""
-    given = set(locksmith.give([candidate.task.pk for candidate in wanted]))
-    return [candidate for candidate in wanted if candidate.task.pk in given]
-
-
-def _wanted(unit: Unit, target: TargetSystem, task_ids: list[int]) -> list[_Candidate]:
-    """Those that are still claimable under the locks, in the order of selection.
-
-    Meanwhile one may have gone on to another target: that one's command is not sent here.
-    """
-    unit.raw.execute(_CLAIM, [task_ids, target.pk, unit.now], prepare=True)
-    width = len(TASK_COLUMNS)
-    candidates = []
-    for row in unit.raw.fetchall():
-        graph_id, plan_locks, attempt_id, command_id, key, action, payload = row[width:]
-        candidates.append(
-            _Candidate(
-                task=task_from_row(row[:width]),
-                graph_id=graph_id,
-                plan_locks=locking.parsed(plan_locks),
-                attempt_id=attempt_id,
-                command_id=command_id,
-                idempotency_key=key,
-                action=action,
-                payload=payload,
-            )
-        )
-    return candidates
-
-
-def _without_shut(unit: Unit, wanted: list[_Candidate], now: datetime) -> list[_Candidate]:
-    """Outside its window a command waits for it to open; that may have changed meanwhile."""
-    shut = [
-        candidate
-        for candidate in wanted
-        if not candidate.is_question and windows.is_shut(node=candidate.node, at=now)
-    ]
-    for candidate in shut:
-        candidate.task.not_before = windows.opening(node=candidate.node, at=now)
-        candidate.task.waits_for = Cause.WINDOW
-        unit.touched_tasks.add(candidate.task.pk)
-    return [candidate for candidate in wanted if candidate not in shut]
-
-
-def _without_expired(unit: Unit, wanted: list[_Candidate]) -> list[_Candidate]:
-    """What would be sent with a value that has expired since goes back, or to a person."""
-    using = [
-        candidate
-        for candidate in wanted
-        if not candidate.is_question
-        and candidate.task.node in graphs.by_id(candidate.graph_id).expiring
-    ]
-    if not using:
-        return wanted
-    unit.adopt_plans(plans_by_id(unit.raw, {candidate.task.plan_id for candidate in using}))
-    again: dict[int, set[Place]] = {}
-    for candidate in using:
-        plan = unit.plans[candidate.task.plan_id]
-        found = expiring.set_aside(unit, plan=plan, task=candidate.task)
-        if found is not None:
-            again.setdefault(plan.pk, set()).update(found)
-    settlement.go_on(unit, wanted=again)
-    return [candidate for candidate in wanted if candidate.task.state in TASK_CLAIMABLE]
-
-
-def _without_held(unit: Unit, seen: Look, wanted: Sequence[_Candidate]) -> list[_Candidate]:
-    """Holds keep commands from being sent; nothing but a pause keeps them from being asked for.
-
-    `seen` behind the gate: no hold has been placed since.
-    """
-    if seen.held:
-        return [candidate for candidate in wanted if candidate.is_question]
-    held = holds.holding(
-        unit.raw,
-        tasks=[
-            holds.Held(
-                task_id=candidate.task.pk,
-                plan_id=candidate.task.plan_id,
-                node=candidate.task.node,
-                target=candidate.task.target_id,
-                order_reference=unit.fulfillments[candidate.task.fulfillment_id].order_reference,
-                customer=unit.fulfillments[candidate.task.fulfillment_id].customer,
-                graph_id=candidate.graph_id,
-            )
-            for candidate in wanted
-            if seen.narrower_holds and not candidate.is_question
-        ],
-    )
-    holds.park(unit.raw, holds=held)
-    return [candidate for candidate in wanted if candidate.task.pk not in held]
-
-
-def _without_suspects(wanted: Sequence[_Candidate], alone: bool) -> list[_Candidate]:
-    """A command that has lost several workers goes alone, or not yet.
-
-    What is to be asked makes room for it: while there is always a question, it would never be
-    alone, and nothing behind it would be sent.
-    """
-    sends = [candidate for candidate in wanted if not candidate.is_question]
-    for position, candidate in enumerate(sends):
-        if candidate.task.lost_leases >= SUSPECT_AFTER:
-            if position == 0:
-                return sends[:1] if alone else []
-            return list(wanted[: wanted.index(candidate)])
-    return list(wanted)
-
-
-def _within(allowed: Allowance, wanted: Sequence[_Candidate]) -> list[_Candidate]:
-    taken: list[_Candidate] = []
-    queries = 0
-    for candidate in wanted:
-        if len(taken) == allowed.calls:
-            break
-        if candidate.is_question:
-            if queries == allowed.queries:
-                continue
-            queries += 1
-        taken.append(candidate)
-    return taken
-
-
 def _claimed(
     unit: Unit,
     target: TargetSystem,
-    candidate: _Candidate,
+    candidate: Candidate,
     worker: str,
     now: datetime,
     began: float,

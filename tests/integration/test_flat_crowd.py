@@ -12,8 +12,8 @@ from django.db import connection
 
 from fulfillment import keeping, stuck
 from fulfillment.engine import (
+    candidates,
     circles,
-    claiming,
     durations,
     fairness,
     jeopardy,
@@ -167,9 +167,9 @@ def test_the_statements_read_by_index(waiting: dict[str, Order], pinned: bool) -
         "jeopardy": (jeopardy._DUE, [100]),
         "circles": (circles._BEGUN, [desk.now(), desk.now(), 0, 1000]),
         "edges": (circles._EDGES, [[fulfillment.pk], [fulfillment.pk]]),
-        "runnable": (claiming._RUNNABLE, ["alpha", desk.now(), 16]),
-        "called up": (claiming._CALL_UP, ["alpha", desk.now()]),
-        "in doubt": (claiming._IN_DOUBT, ["beta", desk.now(), 16]),
+        "runnable": (candidates._RUNNABLE, ["alpha", desk.now(), 16]),
+        "called up": (candidates._CALL_UP, ["alpha", desk.now()]),
+        "in doubt": (candidates._IN_DOUBT, ["beta", desk.now(), 16]),
         "claimable": (scanning._CLAIMABLE_TARGETS, []),
         "needs": (locking._NEEDS, [[1, 2, 3]]),
         "taken": (locking._TAKEN, [["customer:LOCKED"]]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -124,8 +125,10 @@ def _singles(shop: Shop, options: argparse.Namespace) -> list[float]:
     from oms.models import Order
 
     references, began = [], time.perf_counter()
+    pace = threading.Event()
     for number in range(options.singles):
-        time.sleep(max(0.0, began + number / options.per_second - time.perf_counter()))
+        # They come by the clock, however long those before them take.
+        pace.wait(max(0.0, began + number / options.per_second - time.perf_counter()))
         references += shop.submit(1, offering="single", customer=f"C-{time.time_ns()}")
     mine = Order.objects.filter(reference__in=references)
     until(lambda: not mine.filter(finished_at=None).exists(), seconds=1200, pause_seconds=0.1)

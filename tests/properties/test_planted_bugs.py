@@ -23,7 +23,7 @@ from fulfillment.definitions.nodes import Milestone, NodeKind
 from fulfillment.engine import (
     beginning,
     branching,
-    claiming,
+    candidates,
     completion,
     expiring,
     falling_back,
@@ -259,22 +259,22 @@ def outputs_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 @bug()
 def orders_of_low_priority_go_first(patch: pytest.MonkeyPatch) -> None:
     for name in ("_RUNNABLE", "_CLAIM"):
-        statement = getattr(claiming, name)
-        patch.setattr(claiming, name, statement.replace("t.priority DESC", "t.priority"))
+        statement = getattr(candidates, name)
+        patch.setattr(candidates, name, statement.replace("t.priority DESC", "t.priority"))
 
 
 @bug()
 def later_tasks_go_first_among_equals(patch: pytest.MonkeyPatch) -> None:
     for name in ("_RUNNABLE", "_CLAIM"):
-        statement = getattr(claiming, name)
-        patch.setattr(claiming, name, statement.replace("t.depth, t.id", "t.depth, t.id DESC"))
+        statement = getattr(candidates, name)
+        patch.setattr(candidates, name, statement.replace("t.depth, t.id", "t.depth, t.id DESC"))
 
 
 @bug()
 def deep_tasks_go_first(patch: pytest.MonkeyPatch) -> None:
     for name in ("_RUNNABLE", "_CLAIM"):
-        statement = getattr(claiming, name)
-        patch.setattr(claiming, name, statement.replace("t.depth, t.id", "t.depth DESC, t.id"))
+        statement = getattr(candidates, name)
+        patch.setattr(candidates, name, statement.replace("t.depth, t.id", "t.depth DESC, t.id"))
 
 
 @bug("a window")

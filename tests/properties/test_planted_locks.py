@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from pytest_django import DjangoDbBlocker
 
-from fulfillment.engine import claiming, fairness, locking, outcomes
+from fulfillment.engine import candidates, fairness, locking, outcomes
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Task
 from tests.properties.scenarios import Asked, Begin, Drain, Scenario, in_line
@@ -192,7 +192,7 @@ def the_line_does_not_look_at_priorities(patch: pytest.MonkeyPatch) -> None:
 @bug(orders=MANY_OF_ONE)
 def a_claim_does_not_look_at_ranks(patch: pytest.MonkeyPatch) -> None:
     for name in ("_RUNNABLE", "_CLAIM"):
-        patch.setattr(claiming, name, getattr(claiming, name).replace("t.rank, ", ""))
+        patch.setattr(candidates, name, getattr(candidates, name).replace("t.rank, ", ""))
 
 
 @bug(quick=False)
