@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, locking
+from fulfillment.engine import graphs, locksmith
 from fulfillment.engine.admission import Look
 from fulfillment.engine.database import Row
 from fulfillment.engine.limits import Allowance
@@ -140,7 +140,7 @@ def read(unit: Unit, *, target: str, task_ids: Sequence[int]) -> list[Candidate]
             Candidate(
                 task=task_from_row(row[:width]),
                 graph_id=graph_id,
-                plan_locks=locking.parsed(plan_locks),
+                plan_locks=locksmith.parsed(plan_locks),
                 attempt_id=attempt_id,
                 command_id=command_id,
                 idempotency_key=key,

@@ -24,6 +24,7 @@ from fulfillment.engine import (
     hints,
     holds,
     locking,
+    locksmith,
     sifting,
 )
 from fulfillment.engine.admission import Look
@@ -116,7 +117,7 @@ def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> b
     if not heads:
         return lined_up
     if lined_up:
-        locking.line_up(task_ids=heads)
+        locksmith.line_up(task_ids=heads)
         return True
     return holds.park_held(task_ids=heads) > 0
 
@@ -183,13 +184,13 @@ def _take(
     began = time.monotonic()
     wanted = candidates.read(unit, target=target.pk, task_ids=task_ids)
     unit.adopt_tasks(candidate.task for candidate in wanted)
-    locksmith = sifting.locksmith_for(unit, wanted)
+    smith = sifting.locksmith_for(unit, wanted)
     entry = admission.Admission(unit, target=target)
     wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
     wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
-    wanted = sifting.without_locked(locksmith, wanted)
+    wanted = sifting.without_locked(smith, wanted)
     taken = sifting.within(entry.allowance(wanted=len(wanted)), wanted)
-    for target_id in locksmith.write([candidate.task.pk for candidate in taken]):
+    for target_id in smith.write([candidate.task.pk for candidate in taken]):
         unit.hint(target=target_id)
     entry.spend(calls=len(taken))
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]

@@ -20,6 +20,7 @@ from fulfillment.engine import (
     holds,
     lock_names,
     locking,
+    locksmith,
     milestones,
     places,
     standing,
@@ -247,7 +248,7 @@ def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -
 def _locks_in_use(unit: Unit, plan: Plan, graph: Graph) -> list[str]:
     """Whoever keeps a lock waits for none: otherwise orders might wait for each other."""
     need = _besides(unit, plan, graph)
-    name = need and locking.lacking(unit.raw, need=need, now=unit.now)
+    name = need and locksmith.lacking(unit.raw, need=need, now=unit.now)
     if not name:
         return []
     return [
@@ -256,11 +257,11 @@ def _locks_in_use(unit: Unit, plan: Plan, graph: Graph) -> list[str]:
     ]
 
 
-def _besides(unit: Unit, plan: Plan, graph: Graph) -> locking.Need | None:
+def _besides(unit: Unit, plan: Plan, graph: Graph) -> locksmith.Need | None:
     """What a plan that keeps locks has to have at once to go on by this graph."""
     if plan.locks is None or not locking.keeps_any(unit.raw, plan_id=plan.pk):
         return None
-    return locking.Need(
+    return locksmith.Need(
         task_id=0,
         plan_id=plan.pk,
         fulfillment_id=plan.fulfillment_id,
@@ -282,7 +283,7 @@ def _take_over_locks(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -> N
     locking.take_over(unit.raw, plan_id=plan.pk, successor=successor.pk)
     if need is not None:
         need = replace(need, plan_id=successor.pk)
-        for target in locking.take(unit.raw, need=need, now=unit.now):
+        for target in locksmith.take(unit.raw, need=need, now=unit.now):
             unit.hint(target=target)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine import expiring, graphs, holds, locking, settlement, windows
+from fulfillment.engine import expiring, graphs, holds, locksmith, settlement, windows
 from fulfillment.engine.admission import Look
 from fulfillment.engine.candidates import Candidate
 from fulfillment.engine.limits import Allowance
@@ -22,12 +22,12 @@ SUSPECT_AFTER = 2
 again, it takes nobody else's call with it, and is known to be the one."""
 
 
-def locksmith_for(unit: Unit, wanted: Sequence[Candidate]) -> locking.Locksmith:
+def locksmith_for(unit: Unit, wanted: Sequence[Candidate]) -> locksmith.Locksmith:
     """What is in doubt keeps its locks, and needs none to be asked for."""
-    return locking.Locksmith(
+    return locksmith.Locksmith(
         raw=unit.raw,
         needs={
-            candidate.task.pk: locking.Need(
+            candidate.task.pk: locksmith.Need(
                 task_id=candidate.task.pk,
                 plan_id=candidate.task.plan_id,
                 fulfillment_id=candidate.task.fulfillment_id,
@@ -132,7 +132,7 @@ def within(allowed: Allowance, wanted: Sequence[Candidate]) -> list[Candidate]:
     return taken
 
 
-def without_locked(locksmith: locking.Locksmith, wanted: Sequence[Candidate]) -> list[Candidate]:
+def without_locked(smith: locksmith.Locksmith, wanted: Sequence[Candidate]) -> list[Candidate]:
     """What has to wait for a lock will line up for it, out of the way of everybody else."""
-    given = set(locksmith.give([candidate.task.pk for candidate in wanted]))
+    given = set(smith.give([candidate.task.pk for candidate in wanted]))
     return [candidate for candidate in wanted if candidate.task.pk in given]

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 
 from fulfillment import operations
-from fulfillment.engine import locking, scanning
+from fulfillment.engine import locking, locksmith, scanning
 from fulfillment.engine.claiming import Claim
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, Task
@@ -318,8 +318,8 @@ def test_what_has_its_locks_meanwhile_does_not_line_up(systems: ScriptedSystems)
     first, second = changing("A-1"), changing("A-2", customer_id="C-2")
     claim()
     both = [desk.tasks_of(order)["change@1"].pk for order in (first, second)]
-    locking.line_up(task_ids=both)
+    locksmith.line_up(task_ids=both)
     assert lined_up() == set()
     third = changing("A-3")
-    locking.line_up(task_ids=[desk.tasks_of(third)["change@1"].pk])
+    locksmith.line_up(task_ids=[desk.tasks_of(third)["change@1"].pk])
     assert lined_up() == {f"{third.reference} customer:C-1"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from pytest_django import DjangoDbBlocker
 
-from fulfillment.engine import candidates, fairness, locking, outcomes
+from fulfillment.engine import candidates, fairness, locking, locksmith, outcomes
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Task
 from tests.properties.scenarios import Asked, Begin, Drain, Scenario, in_line
@@ -130,31 +130,31 @@ def an_order_s_locks_are_never_released(patch: pytest.MonkeyPatch) -> None:
 
 @bug()
 def the_capacity_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(locking.Locksmith, "_lacking", lambda *_: "")
+    patch.setattr(locksmith.Locksmith, "_lacking", lambda *_: "")
 
 
 @bug(quick=False)
 def a_pool_has_room_for_one_more(patch: pytest.MonkeyPatch) -> None:
-    statement = locking._CAPACITY.replace("capacity FROM", "capacity + 1 FROM")
-    patch.setattr(locking, "_CAPACITY", statement)
+    statement = locksmith._CAPACITY.replace("capacity FROM", "capacity + 1 FROM")
+    patch.setattr(locksmith, "_CAPACITY", statement)
 
 
 @bug(has_several_units, quick=False)
 def units_are_not_counted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(locking, "_TAKEN", locking._TAKEN.replace("units", "1"))
+    patch.setattr(locksmith, "_TAKEN", locksmith._TAKEN.replace("units", "1"))
 
 
 @bug()
 def what_lacks_one_lock_takes_the_others(patch: pytest.MonkeyPatch) -> None:
-    give = locking.Locksmith.give
+    give = locksmith.Locksmith.give
 
-    def greedy(smith: locking.Locksmith, task_ids: Collection[int]) -> list[int]:
+    def greedy(smith: locksmith.Locksmith, task_ids: Collection[int]) -> list[int]:
         given = give(smith, task_ids)
         for need in smith._turned_away:
             lacking = smith._lacking(need, smith._free, ())
             free = {name: units for name, units in need.own.items() if name != lacking}
             taken = smith._had.get(need.task_id, set())
-            locking._LOCKS.insert(
+            locksmith._LOCKS.insert(
                 smith.raw,
                 [
                     (name, units, need.fulfillment_id, need.plan_id, need.task_id, smith.now)
@@ -164,7 +164,7 @@ def what_lacks_one_lock_takes_the_others(patch: pytest.MonkeyPatch) -> None:
             )
         return given
 
-    patch.setattr(locking.Locksmith, "give", greedy)
+    patch.setattr(locksmith.Locksmith, "give", greedy)
 
 
 @bug()
@@ -174,8 +174,8 @@ def the_line_is_not_woken(patch: pytest.MonkeyPatch) -> None:
 
 @bug(begins_with_several)
 def who_waits_for_what_its_order_has_goes_on_waiting(patch: pytest.MonkeyPatch) -> None:
-    statement = locking._HAVE_IT_NOW.replace("WHERE", "WHERE false AND")
-    patch.setattr(locking, "_HAVE_IT_NOW", statement)
+    statement = locksmith._HAVE_IT_NOW.replace("WHERE", "WHERE false AND")
+    patch.setattr(locksmith, "_HAVE_IT_NOW", statement)
 
 
 @bug()
