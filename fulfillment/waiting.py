@@ -149,11 +149,8 @@ def holds_on(tasks: Sequence[Task]) -> dict[int, list[Hold]]:
     subjects = {
         task.pk: set(
             holds.subjects_of(
-                holds.Held(
-                    task_id=task.pk,
-                    plan_id=task.plan_id,
-                    node=task.node,
-                    target=task.target_id,
+                holds.Held.of(
+                    task,
                     order_reference=task.fulfillment.order_reference,
                     customer=task.fulfillment.customer,
                     graph_id=task.plan.graph_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import psycopg
 from django.db import transaction
@@ -16,7 +17,7 @@ from django.db import transaction
 from fulfillment.engine import graphs
 from fulfillment.engine.database import Row, cursor
 from fulfillment.errors import GateBusy
-from fulfillment.models import HoldScope
+from fulfillment.models import HoldScope, Task
 
 _GATE = "hashtext('fulfillment.holds')"
 PASS_GATE = f"pg_advisory_xact_lock_shared({_GATE})"
@@ -34,7 +35,7 @@ FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
 """
 # Without the fulfillments' locks, so it must never wait for a row: that could be a deadlock.
 _HEADS = """
-SELECT t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
+SELECT t.id, t.plan_id, t.node, t.route, t.target_id, f.order_reference, f.customer, p.graph_id
 FROM fulfillment_task t
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
 JOIN fulfillment_plan p ON p.id = t.plan_id
@@ -60,10 +61,26 @@ class Held:
     task_id: int
     plan_id: int
     node: int
+    route: int
+    """Which of its ways it takes: a hold on an action is on what would really be asked for."""
     target: str
     order_reference: str
     customer: str
     graph_id: int
+
+    @classmethod
+    def of(cls, task: Task, *, order_reference: str, customer: str, graph_id: int) -> Self:
+        """A task as it stands."""
+        return cls(
+            task_id=task.pk,
+            plan_id=task.plan_id,
+            node=task.node,
+            route=task.route,
+            target=task.target_id,
+            order_reference=order_reference,
+            customer=customer,
+            graph_id=graph_id,
+        )
 
 
 def subject_of(*, scope: HoldScope, name: str) -> str:
@@ -78,7 +95,7 @@ def subject_of(*, scope: HoldScope, name: str) -> str:
 
 def subjects_of(held: Held) -> list[str]:
     """Every subject that would hold this task back from being sent."""
-    node = graphs.by_id(held.graph_id).nodes[held.node]
+    node = graphs.routed(held.graph_id, held.node, held.route)
     return [
         subject_of(scope=HoldScope.ORDER, name=held.order_reference),
         subject_of(scope=HoldScope.PLAN, name=str(held.plan_id)),
@@ -148,12 +165,15 @@ def park_held(*, task_ids: Sequence[int]) -> int:
                 task_id=task_id,
                 plan_id=plan_id,
                 node=node,
+                route=route,
                 target=target,
                 order_reference=reference,
                 customer=customer,
                 graph_id=graph_id,
             )
-            for task_id, plan_id, node, target, reference, customer, graph_id in raw.fetchall()
+            for task_id, plan_id, node, route, target, reference, customer, graph_id in (
+                raw.fetchall()
+            )
         ]
         found = holding(raw, tasks=tasks)
         park(raw, holds=found)

@@ -86,11 +86,8 @@ def without_held(unit: Unit, seen: Look, wanted: Sequence[Candidate]) -> list[Ca
     held = holds.holding(
         unit.raw,
         tasks=[
-            holds.Held(
-                task_id=candidate.task.pk,
-                plan_id=candidate.task.plan_id,
-                node=candidate.task.node,
-                target=candidate.task.target_id,
+            holds.Held.of(
+                candidate.task,
                 order_reference=unit.fulfillments[candidate.task.fulfillment_id].order_reference,
                 customer=unit.fulfillments[candidate.task.fulfillment_id].customer,
                 graph_id=candidate.graph_id,

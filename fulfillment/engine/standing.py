@@ -388,11 +388,8 @@ def _names_of_task(unit: Unit, plan: Plan, task: Task) -> set[str]:
     locked = unit.fulfillments[task.fulfillment_id]
     return set(
         holds.subjects_of(
-            holds.Held(
-                task_id=task.pk,
-                plan_id=task.plan_id,
-                node=task.node,
-                target=task.target_id,
+            holds.Held.of(
+                task,
                 order_reference=locked.order_reference,
                 customer=locked.customer,
                 graph_id=plan.graph_id,

@@ -17,7 +17,8 @@ BRIEFLY = timedelta(seconds=5)
 _LOOK_SECONDS = 0.02
 
 _IN_FLIGHT = """
-SELECT a.purpose, t.id, t.plan_id, t.node, t.target_id, f.order_reference, f.customer, p.graph_id
+SELECT a.purpose, t.id, t.plan_id, t.node, t.route, t.target_id, f.order_reference, f.customer,
+       p.graph_id
 FROM fulfillment_attempt a
 JOIN fulfillment_task t ON t.id = a.task_id
 JOIN fulfillment_plan p ON p.id = t.plan_id
@@ -55,6 +56,7 @@ def await_calls(
                         task_id=task_id,
                         plan_id=plan_id,
                         node=node,
+                        route=route,
                         target=target,
                         order_reference=reference,
                         customer=customer,
@@ -66,6 +68,7 @@ def await_calls(
                     task_id,
                     plan_id,
                     node,
+                    route,
                     target,
                     reference,
                     customer,

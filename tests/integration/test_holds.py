@@ -231,3 +231,22 @@ def test_nobody_holds_anything_without_saying_why(systems: ScriptedSystems) -> N
         operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="  ", actor="ann")
     with pytest.raises(HoldUnknown):
         operations.release_hold(hold_id=0, reason="x", actor="ann")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_held"), [("beta/otherwise", True), ("beta/one", False), ("alpha/one", False)]
+)
+def test_a_hold_on_an_action_holds_the_fallback_that_would_ask_for_it(
+    systems: ScriptedSystems, name: str, is_held: bool
+) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow({"one": desk.task(fallback=[{"target": "beta", "action": "otherwise"}])})
+    systems.sends["one"] = [desk.rejected()]
+    order = desk.order()
+    (claim,) = desk.claim()
+    desk.settle(desk.result(claim, desk.rejected()))
+    operations.place_hold(scope=HoldScope.ACTION, name=name, reason="Not now.", actor="anna")
+    assert (desk.claim("beta") == []) is is_held
+    (task,) = desk.tasks_of(order).values()
+    assert (task.held_by_id is not None) is is_held
