@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from fulfillment import operations, stuck
-from fulfillment.engine import scanning, standing, sweeping
+from fulfillment.engine import scanning, standing, suggesting, sweeping
 from fulfillment.engine.database import cursor, pin_plans
 from fulfillment.models import (
     ClockPolicy,
@@ -176,7 +176,25 @@ def test_the_look_at_one_plan_reads_that_plan() -> None:
         assert sum(node["Actual Rows"] for node in found) < 50
 
 
-def explained(statement: str, values: list[Any]) -> dict[str, Any]:
+@pytest.mark.usefixtures("many_with_clocks")
+def test_a_suggestion_reads_what_is_open_at_its_own_target() -> None:
+    with cursor() as raw:
+        raw.execute(
+            "INSERT INTO fulfillment_attempt (id, command_id, task_id, fulfillment_id, "
+            "target_id, number, purpose, worker, started_at, lease_expires_at, outcome, code, "
+            "message) SELECT a.id + n, command_id, task_id, fulfillment_id, target_id, "
+            "number + n, purpose, worker, started_at, started_at, '', '', '' "
+            "FROM fulfillment_attempt a, generate_series(1, %s) n",
+            [COPIES],
+        )
+    tidy_up()
+    given = {"target": "beta", "reference": "R", "action": "one", "names": ["O-1"]}
+    found = list(nodes(explained(suggesting.AMONG_OPEN, given)))
+    assert sum(n["Actual Rows"] + n.get("Rows Removed by Filter", 0) for n in found) == 0
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+
+
+def explained(statement: str, values: list[Any] | dict[str, Any]) -> dict[str, Any]:
     with cursor() as raw:
         raw.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
         ((plan,),) = raw.fetchall()

