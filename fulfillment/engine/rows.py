@@ -19,11 +19,15 @@ _PROGRESS = TASK_COLUMNS.index("progress")
 _LIMITS = TASK_COLUMNS.index("limits")
 _PLAN_LOCKS = PLAN_COLUMNS.index("locks")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
-_TASKS_AT = (
-    _TASKS
-    + "JOIN unnest(%s::bigint[], %s::int[], %s::int[]) AS w(plan_id, node, element) "
-    + "ON t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element AND t.round = 0"
-)
+# The LIMIT keeps the planner from reading every task of round 0 while the table is small: that
+# plan would be kept when it has grown.
+_TASKS_AT = f"""
+SELECT t.* FROM unnest(%s::bigint[], %s::int[], %s::int[]) AS w(plan_id, node, element)
+CROSS JOIN LATERAL (
+    {_TASKS} WHERE t.plan_id = w.plan_id AND t.node = w.node AND t.element = w.element
+      AND t.round = 0 LIMIT 1
+) t
+"""
 _TASKS_BY_PLAN = _TASKS + "WHERE t.plan_id = ANY(%s::bigint[]) AND t.round = 0"
 _TASKS_BY_ID = _TASKS + "WHERE t.id = ANY(%s::bigint[])"
 _PLANS = f"SELECT {', '.join(PLAN_COLUMNS)} FROM fulfillment_plan WHERE id = ANY(%s::bigint[])"
