@@ -52,6 +52,8 @@ class Wait:
     """The milestone or signal that ends it."""
     report_key: str = ""
     """The business key that the signal is about."""
+    report_is_of_other: bool = False
+    """The milestone is that of another order."""
 
 
 def under_way(*, fulfillment_ids: Collection[int]) -> list[tuple[Task, FanOut]]:
@@ -135,6 +137,7 @@ def inner_wait(
         node=task.node,
         report=node.wait.name if node.wait is not None and task.awaits else "",
         report_key=_key(task) if node.wait is not None and node.wait.kind == "signal" else "",
+        report_is_of_other=sentences.is_of_other(task),
     )
 
 
