@@ -251,10 +251,10 @@ def test_no_kind_of_resource_is_locked_in_both_ways(systems: ScriptedSystems) ->
 
 
 def test_a_key_that_is_no_name_is_for_a_person(systems: ScriptedSystems) -> None:
-    a_shop({"resource": "place", "key": "${item.place}"})
-    order = desk.order(ItemRequest(item_id="1", action="add", offering="thing", place={"id": "x"}))
+    a_shop({"resource": "door", "key": "${item.characteristics.door}"})
+    order = desk.order(desk.item(characteristics={"door": 1.5}))
     assert state(order) == "AWAITING_MANUAL"
-    assert "place" in desk.tasks_of(order)["change@1"].blocked_reason
+    assert "door" in desk.tasks_of(order)["change@1"].blocked_reason
 
 
 def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
