@@ -10,6 +10,8 @@ from fulfillment.errors import ResourceUnknown
 from fulfillment.models import Resource
 from fulfillment.operations.records import log, now_of, reason_of
 
+MOST = 1_000_000
+
 
 def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> None:
     """From the next claim on; what is in use beyond it is kept to its end.
@@ -19,6 +21,8 @@ def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> No
     reason = reason_of(reason)
     if capacity < 1:
         raise ResourceUnknown("A resource has room for one at least; hold its users instead.")
+    if capacity > MOST:
+        raise ResourceUnknown(f"A resource has room for {MOST:,} at most.")
     with transaction.atomic(), cursor() as raw:
         locking.change_room(raw, resource=resource)
         row = Resource.objects.select_for_update().filter(pk=resource).first()

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from fulfillment import operations
 from fulfillment.engine import locking, locksmith, scanning
@@ -255,6 +255,14 @@ def test_a_key_that_is_no_name_is_for_a_person(systems: ScriptedSystems) -> None
     order = desk.order(desk.item(characteristics={"door": 1.5}))
     assert state(order) == "AWAITING_MANUAL"
     assert "door" in desk.tasks_of(order)["change@1"].blocked_reason
+
+
+@pytest.mark.parametrize("units", ["0", "-5", "1000001", "2147483648", "99999999999999"])
+def test_room_that_can_not_be_is_refused_in_words(systems: ScriptedSystems, units: str) -> None:
+    a_shop({"resource": "numbers", "key": "${order.region}"})
+    with pytest.raises(CommandError, match="A resource has room for"):
+        call_command("resources", "capacity", "--reason=x", "--", "numbers", units)
+    assert Resource.objects.get(name="numbers").capacity == 1
 
 
 def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
