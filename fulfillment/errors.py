@@ -139,10 +139,10 @@ class ResourceUnknown(FulfillmentError):
     code = "fulfillment.resource_unknown"
 
 
-class CapacityTooSmall(FulfillmentError):
-    """Whoever asks for more units at once than there are would wait for ever."""
+class CapacityUnusable(FulfillmentError):
+    """Less than orders ask for at once, so that some would wait for ever; or more than can be."""
 
-    code = "fulfillment.capacity_too_small"
+    code = "fulfillment.capacity_unusable"
 
 
 class CaseUnknown(FulfillmentError):

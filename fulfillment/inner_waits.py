@@ -44,6 +44,16 @@ class Wait:
     """Fulfillments that it waits for: those that keep a lock, or are to reach a milestone."""
     names: tuple[str, ...] = ()
     """How the reason names orders other than its own."""
+    node: int = -1
+    """Its place in the plan's graph."""
+    kept_by_task: int | None = None
+    """The task of the first of `others` that keeps the lock; None when the whole order does."""
+    report: str = ""
+    """The milestone or signal that ends it."""
+    report_key: str = ""
+    """The business key that the signal is about."""
+    report_is_of_other: bool = False
+    """The milestone is that of another order."""
 
 
 def under_way(*, fulfillment_ids: Collection[int]) -> list[tuple[Task, FanOut]]:
@@ -124,7 +134,16 @@ def inner_wait(
         manual_id=None if manual is None else manual.pk,
         cause=Cause(task.waits_for),
         others=tuple(others),
+        node=task.node,
+        report=node.wait.name if node.wait is not None and task.awaits else "",
+        report_key=_key(task) if node.wait is not None and node.wait.kind == "signal" else "",
+        report_is_of_other=sentences.is_of_other(task),
     )
+
+
+def _key(task: Task) -> str:
+    """Without whose it is: of `paid key:7/INV-1` the end."""
+    return task.awaits.partition(" ")[2].partition("/")[2]
 
 
 def of_elements(*, task: Task, fan_out: FanOut) -> Wait:
@@ -144,4 +163,5 @@ def of_elements(*, task: Task, fan_out: FanOut) -> Wait:
         maximum_attempts=0,
         kind=node.kind,
         cause=Cause.DEPENDENCY,
+        node=task.node,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,22 +40,30 @@ def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
                 call=f"POST /api/v1/manual-tasks/{wait.manual_id}/decision",
             )
         case Cause.CUSTOMER:
-            yield Remedy(
+            yield _report(
+                wait,
+                order_reference,
                 action="ask_customer",
                 words="Ask the customer; what was promised stands still meanwhile.",
-                command=f"signals send NAME {order_reference}",
-                call=f"POST /api/v1/orders/{order_reference}/milestones",
             )
-        case Cause.MILESTONE | Cause.OTHER_ORDER | Cause.SIGNAL:
-            yield Remedy(
-                action="report",
+        case Cause.MILESTONE | Cause.SIGNAL:
+            yield _report(
+                wait,
+                order_reference,
                 words="Ask whoever should report it; or report it, when it has happened.",
-                command=f"signals send NAME {order_reference}"
-                if wait.cause is not Cause.SIGNAL
-                else "signals send NAME --key KEY",
-                call=f"POST /api/v1/orders/{order_reference}/milestones"
-                if wait.cause is not Cause.SIGNAL
-                else "POST /api/v1/signals",
+            )
+        case Cause.OTHER_ORDER:
+            yield _report(
+                wait,
+                "ORDER",
+                words="Look what becomes of that order; or report it for that order, when it has "
+                "happened.",
+            )
+        case Cause.LOCK:
+            yield Remedy(
+                action="look_at_locks",
+                words="It has its turn by itself; look who has what it needs.",
+                command="resources list",
             )
         case Cause.REPAIR:
             yield from _repairs(wait, order_reference)
@@ -89,6 +98,24 @@ def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
             return
 
 
+def _report(wait: Wait, order_reference: str, *, words: str, action: str = "report") -> Remedy:
+    """Telling what it waits for by hand: of an order, or about a business key of its owner."""
+    if not wait.report_key:
+        return Remedy(
+            action=action,
+            words=words,
+            command=f"signals send {wait.report} {order_reference} --reason REASON",
+            call=f"POST /api/v1/orders/{order_reference}/milestones",
+        )
+    key = shlex.quote(wait.report_key)
+    return Remedy(
+        action=action,
+        words=words,
+        command=f"signals send {wait.report} {order_reference} --key {key} --reason REASON",
+        call="POST /api/v1/signals",
+    )
+
+
 def _repairs(wait: Wait, order_reference: str) -> Iterator[Remedy]:
     if wait.state is TaskState.FAILED_FINAL and wait.kind in (NodeKind.COMMAND, NodeKind.GATHER):
         yield Remedy(
@@ -98,6 +125,12 @@ def _repairs(wait: Wait, order_reference: str) -> Iterator[Remedy]:
             call=f"POST /api/v1/orders/{order_reference}/tasks/{wait.task}/retry",
         )
         return
+    if wait.report:
+        yield _report(
+            wait,
+            "ORDER" if wait.report_is_of_other else order_reference,
+            words="Report it, when it has happened after all: that still ends it.",
+        )
     yield Remedy(
         action="look_up",
         words="Look it up where it was to happen: only a person can tell how it stands.",

@@ -76,9 +76,14 @@ def moment(at: datetime) -> str:
 def _report(task: Task, kind: str, name: str) -> str:
     """The milestone paid of order WEB-1, or the signal paid about INV-7."""
     _, _, subject = task.awaits.partition(" ")
-    about, _, key = subject.partition(":")
-    _, _, key = key.partition("/")
+    key = subject.partition(":")[2].partition("/")[2]
     if kind == "signal":
         return f"the signal {name} about {key}"
+    return f"the milestone {name}" + (f" of order {key}" if is_of_other(task) else "")
+
+
+def is_of_other(task: Task) -> bool:
+    """Whether it waits for a milestone of another order."""
+    _, _, subject = task.awaits.partition(" ")
     own = task.fulfillment.business_key or task.fulfillment.order_reference
-    return f"the milestone {name}" + ("" if subject == f"{about}:{own}" else f" of order {key}")
+    return subject.startswith("order:") and subject != f"order:{own}"

@@ -219,6 +219,8 @@ def _wait(
         is_of_target=bool(kept) and kept[0].scope == HoldScope.TARGET,
         others=tuple(one.fulfillment_id for one in keepers),
         names=tuple(one.name for one in keepers),
+        node=task.node,
+        kept_by_task=keepers[0].task_id if keepers else None,
     )
 
 

@@ -1,13 +1,14 @@
 """Why an order is not moving: one sentence, the chain down to the root cause, and what helps.
 
-Across orders: who waits for a lock waits for what its keeper waits for; who waits for another
-order's milestone waits for what that order waits for. A fixed number of queries per order on the
-way, and at most LINKS of those.
+Across orders: who waits for a lock waits for what the task that keeps it waits for, or the whole
+order where that does; who waits for another order's milestone waits for what the tasks before it
+wait for. A fixed number of queries per order on the way, and at most LINKS of those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+import re
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,8 +48,13 @@ class Why:
     """What the order waits for beside that, the most pressing first."""
     remedies: tuple[Remedy, ...]
     """What may be done about the root cause."""
-    is_circle: bool = False
-    """The last one waits for one before it."""
+    circle: int | None = None
+    """Where in the chain that stands for which the last one waits, if it does."""
+
+    @property
+    def is_circle(self) -> bool:
+        """The last one waits for one before it."""
+        return self.circle is not None
 
     @property
     def cause(self) -> Cause:
@@ -67,13 +73,14 @@ class Why:
                 break
             chain.append(replace(link, wait=hidden(link.wait, owner_of=owner_of)))
         whole = len(chain) == len(self.chain)
+        circle = self.circle if whole else None
         return replace(
             self,
             chain=tuple(chain),
-            sentence=_sentence(chain, is_circle=self.is_circle and whole) if chain else "",
+            sentence=_sentence(chain, circle=circle) if chain else "",
             others=tuple(hidden(wait, owner_of=owner_of) for wait in self.others),
             remedies=self.remedies if whole else (),
-            is_circle=self.is_circle and whole,
+            circle=circle,
         )
 
 
@@ -82,7 +89,8 @@ def hidden(wait: Wait, *, owner_of: Container[str]) -> Wait:
     reason = wait.reason
     for name in wait.names:
         if name.partition(" ")[0] not in owner_of:
-            reason = reason.replace(name, "another order")
+            # O-1 is no part of O-17.
+            reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "another order", reason)
     return replace(wait, reason=reason)
 
 
@@ -92,62 +100,106 @@ NOTHING = Why(sentence="", chain=(), others=(), remedies=())
 def why(*, fulfillment_id: int) -> Why:
     """Of an order that has a plan; NOTHING when no task of it waits for anything."""
     chain: list[Link] = []
-    others: tuple[Wait, ...] = ()
-    seen: set[int] = set()
+    others: list[Wait] = []
+    at: dict[int, int] = {}
+    """Where each task stands in the chain."""
     following: int | None = fulfillment_id
-    while following is not None and following not in seen and len(chain) < LINKS:
-        seen.add(following)
-        waits = waiting(fulfillment_ids=[following]).get(following, [])
+    circle: int | None = None
+    while following is not None and len(chain) < LINKS:
+        waits = _in_need(waiting(fulfillment_ids=[following]).get(following, []))
         if not waits:
             break
-        link, beside = _first(following, waits)
-        chain.append(link)
-        others = others if len(chain) > 1 else tuple(beside)
-        following = next(iter(link.wait.others), None)
+        plan = queries.newest_plans(fulfillment_ids=[following])[following]
+        graph = graphs.by_id(plan.graph_id)
+        ordered = _ordered(waits, graph)
+        if chain:
+            ordered = _in_the_way(ordered, of=chain[-1].wait, graph=graph, graph_id=plan.graph_id)
+            if not ordered:
+                break
+        else:
+            others = ordered[1:]
+        first = ordered[0]
+        circle = at.get(first.task_id)
+        if circle is not None:
+            break
+        at[first.task_id] = len(chain)
+        chain.append(_link(following, first, plan=plan, graph=graph))
+        following = next(iter(first.others), None)
     if not chain:
         return NOTHING
-    is_circle = following in seen
     return Why(
-        sentence=_sentence(chain, is_circle=is_circle),
+        sentence=_sentence(chain, circle=circle),
         chain=tuple(chain),
-        others=others,
+        others=tuple(wait for wait in others if wait.task_id not in at),
         remedies=tuple(remedies(wait=chain[-1].wait, order_reference=chain[-1].order_reference)),
-        is_circle=is_circle,
+        circle=circle,
     )
 
 
-def _first(fulfillment_id: int, waits: Sequence[Wait]) -> tuple[Link, list[Wait]]:
-    """The wait that counts: of what the order needs before what it can do without.
+def _in_need(waits: Sequence[Wait]) -> list[Wait]:
+    """Without what has failed and need not be repaired: nothing waits for that."""
+    return [
+        wait
+        for wait in waits
+        if not (wait.state is TaskState.FAILED_FINAL and wait.cause is Cause.NONE)
+    ]
+
+
+def _ordered(waits: Sequence[Wait], graph: Graph) -> list[Wait]:
+    """The one that counts first: of what the order needs before what it can do without.
 
     What somebody holds on purpose comes last: the other branches were to go on.
     """
-    plan = queries.newest_plans(fulfillment_ids=[fulfillment_id])[fulfillment_id]
-    graph = graphs.by_id(plan.graph_id)
-    nodes = {node.key: node for node in graph.nodes}
-    ordered = sorted(
+    return sorted(
         waits,
         key=lambda wait: (
-            not (node.required if (node := nodes.get(wait.task)) else True),
+            not _is_needed(graph, wait.node),
             wait.cause is Cause.HOLD,
         ),
     )
-    first = ordered[0]
+
+
+def _is_needed(graph: Graph, node: int) -> bool:
+    """Of an element, whether its fan-out is."""
+    group = graph.nodes[node].group
+    return graph.nodes[node if group is None else group].required
+
+
+def _in_the_way(waits: Sequence[Wait], *, of: Wait, graph: Graph, graph_id: int) -> list[Wait]:
+    """Those that have to end before the other order's wait does."""
+    if of.report:
+        carriers = graphs.milestone_carriers(graph_id).get(of.report, frozenset())
+        before = _reached(carriers, graph.predecessors)
+        return [wait for wait in waits if wait.node in before]
+    if of.kept_by_task is None:  # The order keeps the lock to its end.
+        return list(waits)
+    keeper = [wait for wait in waits if wait.task_id == of.kept_by_task]
+    if keeper:
+        return keeper
+    nodes = Task.objects.filter(pk=of.kept_by_task).values_list("node", flat=True)
+    before = _reached(nodes, graph.predecessors)
+    return [wait for wait in waits if wait.node in before]
+
+
+def _link(fulfillment_id: int, wait: Wait, *, plan: Plan, graph: Graph) -> Link:
     reference = Fulfillment.objects.values_list("order_reference", flat=True).get(pk=fulfillment_id)
-    link = Link(order_reference=reference, wait=first, behind=_behind(plan, graph, first))
-    return link, ordered[1:]
+    return Link(order_reference=reference, wait=wait, behind=_behind(plan, graph, wait))
 
 
-def _behind(plan: Plan, graph: Graph, wait: Wait) -> int:
-    task = Task.objects.filter(pk=wait.task_id).values_list("node", flat=True).first()
-    if task is None:
-        return 0
-    found: set[int] = set()
-    ahead = [task]
+def _reached(nodes: Collection[int], ways: Sequence[Sequence[int]]) -> set[int]:
+    """These nodes, and all that a way leads to."""
+    found = set(nodes)
+    ahead = list(found)
     while ahead:
-        for node in graph.successors[ahead.pop()]:
+        for node in ways[ahead.pop()]:
             if node not in found:
                 found.add(node)
                 ahead.append(node)
+    return found
+
+
+def _behind(plan: Plan, graph: Graph, wait: Wait) -> int:
+    found = _reached([wait.node], graph.successors) - {wait.node}
     states: Mapping[int, str] = dict(
         Task.objects.filter(plan=plan, node__in=found, element=0, round=0).values_list(
             "node", "state"
@@ -156,12 +208,12 @@ def _behind(plan: Plan, graph: Graph, wait: Wait) -> int:
     return sum(TaskState(states[one]) not in TASK_TERMINAL for one in found & states.keys())
 
 
-def _sentence(chain: Sequence[Link], *, is_circle: bool) -> str:
+def _sentence(chain: Sequence[Link], *, circle: int | None) -> str:
     first, last = chain[0], chain[-1]
     behind = f" {first.behind} more tasks come after it." if first.behind > 1 else ""
+    if circle is not None:
+        names = ", ".join(dict.fromkeys(link.order_reference for link in chain[circle:]))
+        return f"{first.sentence}{behind} These orders wait for each other: {names}."
     if len(chain) == 1:
         return f"{last.sentence}{behind}"
-    if is_circle:
-        names = ", ".join(link.order_reference for link in chain)
-        return f"{first.sentence}{behind} These orders wait for each other: {names}."
     return f"{first.sentence}{behind} At the root of it: {last.sentence}"

@@ -14,7 +14,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from fulfillment.definitions.closed import Closed
-from fulfillment.definitions.durations import Duration, format_duration, validated_duration
+from fulfillment.definitions.durations import (
+    LONGEST,
+    Duration,
+    format_duration,
+    parse_duration,
+    plain_seconds,
+    validated_duration,
+)
 
 CLOCKS = (
     "call",
@@ -25,6 +32,8 @@ CLOCKS = (
     "heartbeat",
 )
 Report = Callable[[str, str, str], None]
+_SHORTEST_SECONDS = 0.001
+"""As ISO 8601 text is read; what is shorter would be no time at all."""
 
 
 class WhenSent(enum.StrEnum):
@@ -54,6 +63,19 @@ def _validated(value: Any) -> timedelta | str:
 def is_computed(value: Any) -> bool:
     """Whether a time is a mapping that is evaluated while the order runs."""
     return isinstance(value, str) and value.startswith("${")
+
+
+def seconds_of(value: Any) -> float:
+    """What a computed time comes to: seconds, or ISO 8601 text. Raises ValueError."""
+    if isinstance(value, str):
+        return plain_seconds(parse_duration(value))
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usable or not _SHORTEST_SECONDS <= value <= LONGEST.total_seconds():
+        raise ValueError(
+            f"{value!r} is no time; seconds are from {_SHORTEST_SECONDS} to those of "
+            f"{LONGEST.days} days"
+        )
+    return float(value)
 
 
 Time = Annotated[

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fulfillment.definitions.computed import check_lock_key
 from fulfillment.definitions.nodes import Lock
 from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.references import resolve
@@ -65,7 +66,7 @@ def check_locks(definition: WorkflowDefinition, report: Report) -> None:
         readable = Readable(
             definition=definition, scope=Scope.ITEM, report=report, outputs=None, plan=False
         )
-        readable.check_mapping(lock.key, f"locks[{position}].key")
+        check_lock_key(readable, lock.key, f"locks[{position}].key", report)
     places = [("locks", definition.locks)] + [
         (f"tasks.{name}.locks", task.locks)
         for name, task in definition.tasks.items()

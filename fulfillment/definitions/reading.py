@@ -17,6 +17,7 @@ from fulfillment.definitions.expressions import (
 from fulfillment.definitions.kinds import steps_with_outputs
 from fulfillment.definitions.names import members_of, names_under, output_type, roots_of
 from fulfillment.definitions.references import (
+    Computed,
     Reference,
     ReferenceMalformed,
     parse,
@@ -141,6 +142,49 @@ class Readable:
                         self._report(code, place, f"${{{part}}}: {message}")
                 elif not isinstance(part, str):
                     self.check_expression(part.text, place)
+
+    def is_one_value(self, text: str) -> bool:
+        """Whether it is exactly one reference or expression, and so keeps its type."""
+        parts = parse(text)
+        return len(parts) == 1 and not isinstance(parts[0], str)
+
+    def type_of(self, text: str) -> str | None:
+        """What a mapping text comes to, as `Expression.returns`; None when it is at fault."""
+        try:
+            parts = parse(text)
+        except ReferenceMalformed:
+            return None
+        types = []
+        for part in parts:
+            if isinstance(part, Reference):
+                if self._fault(part)[0]:
+                    return None
+                types.append(self._declared_type(part))
+            elif isinstance(part, Computed):
+                try:
+                    types.append(compile_expression(text=part.text, names=self.names).returns)
+                except ExpressionInvalid:
+                    return None
+        return types[0] if types and len(parts) == 1 else "string"
+
+    def expression(self, text: str) -> Expression | None:
+        """The one that a faultless mapping text is, if it is one."""
+        (part, *more) = parse(text)
+        if more or not isinstance(part, Computed):
+            return None
+        return compile_expression(text=part.text, names=self.names)
+
+    def _declared_type(self, reference: Reference) -> str:
+        path = reference.path
+        if path[0] == "items" and path[1:] and path[1].isdecimal():
+            names, path = names_under(frozenset({"item"})), ("item", *path[2:])
+        else:
+            names = self.names
+        name = ".".join(path)
+        if name in names:
+            return names[name]
+        # A member of something free, or something with members of its own.
+        return "object" if any(one.startswith(f"{name}.") for one in names) else "any"
 
     def check_condition(self, text: str, path: str) -> Expression | None:
         """The compiled condition; None, and a report, when it is none."""

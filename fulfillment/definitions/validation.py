@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 from fulfillment.definitions import topology
 from fulfillment.definitions.billing import billing_faults
 from fulfillment.definitions.branches import check_branches
+from fulfillment.definitions.computed import (
+    check_clock,
+    check_lock_key,
+    check_priority,
+    check_rules,
+)
 from fulfillment.definitions.customer import customer_faults
 from fulfillment.definitions.dependencies import (
     InstantDependency,
@@ -20,13 +25,11 @@ from fulfillment.definitions.dependencies import (
     TimeDependency,
 )
 from fulfillment.definitions.expiry import check_expiry
-from fulfillment.definitions.expressions import ExpressionInvalid, compile_expression
 from fulfillment.definitions.graph import Targets, unknown_target
 from fulfillment.definitions.kinds import check_kinds, check_library, steps_with_outputs
 from fulfillment.definitions.locking import check_locks
 from fulfillment.definitions.outputs import instant
 from fulfillment.definitions.reading import Readable, Report
-from fulfillment.definitions.references import Computed, ReferenceMalformed, parse
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
@@ -194,9 +197,9 @@ def _check_reading(
         case CommandSpec():
             inside.check_mapping(task.input, f"{path}.input")
             for clock, text in task.timeouts.computed.items():
-                inside.check_mapping(text, f"{path}.timeouts.{clock}")
+                check_clock(inside, text, f"{path}.timeouts.{clock}", report)
             for position, lock in enumerate(task.locks):
-                inside.check_mapping(lock.key, f"{path}.locks[{position}].key")
+                check_lock_key(inside, lock.key, f"{path}.locks[{position}].key", report)
             for position, other in enumerate(task.fallback):
                 inside.check_mapping(other.input, f"{path}.fallback[{position}].input")
             _check_undo(definition, name, task, report)
@@ -205,9 +208,8 @@ def _check_reading(
         case DecisionSpec(decide=NamedBranches() as named):
             outside.check_mapping(named.names, f"{path}.decide.names")
         case DecisionSpec(decide=tuple() as rules):
-            for position, rule in enumerate(rules):
-                if isinstance(rule, Rule):
-                    outside.check_condition(rule.when, f"{path}.decide[{position}].when")
+            conditions = [rule.when for rule in rules if isinstance(rule, Rule)]
+            check_rules(outside, conditions, f"{path}.decide", report)
         case ManualSpec(manual=work):
             outside.check_mapping(work.queue, f"{path}.manual.queue")
             outside.check_mapping(work.role, f"{path}.manual.role")
@@ -260,28 +262,13 @@ def _check_results(definition: WorkflowDefinition, report: Report) -> None:
 
 
 def _check_priority(definition: WorkflowDefinition, report: Report) -> None:
-    """One expression, or one path, with a whole number for its value."""
-    text = definition.priority
-    if text is None:
+    if definition.priority is None:
         return
     if definition.subprocess is not None:
         report("priority", "priority", "A sub-process has the priority of whoever uses it.")
         return
     readable = Readable(definition=definition, scope=Scope.ORDER, report=report, outputs=None)
-    readable.check_mapping(text, "priority")
-    try:
-        parts = parse(text)
-    except ReferenceMalformed:
-        return
-    if len(parts) != 1 or isinstance(parts[0], str):
-        report("priority", "priority", "Write one ${…} whose value is a whole number.")
-    elif isinstance(parts[0], Computed):
-        expression = None
-        with contextlib.suppress(ExpressionInvalid):
-            expression = compile_expression(text=parts[0].text, names=readable.names)
-        if expression is not None and expression.returns not in ("integer", "any"):
-            message = f"It has to be a whole number, and is {expression.returns}."
-            report("priority", "priority", message)
+    check_priority(readable, definition.priority, "priority", report)
 
 
 def _check_feasibility(definition: WorkflowDefinition, report: Report) -> None:

@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.definitions.clocks import WhenSent, WhenUnsent
-from fulfillment.definitions.durations import LONGEST, parse_duration, plain_seconds
+from fulfillment.definitions.clocks import WhenSent, WhenUnsent, seconds_of
 from fulfillment.definitions.nodes import Clocks, Node
 from fulfillment.engine import graphs
 from fulfillment.engine.scope import scope_of
@@ -167,15 +166,10 @@ def _compute(unit: Unit, task: Task, node: Node) -> None:
 
 
 def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, str):
-        try:
-            return plain_seconds(parse_duration(value))
-        except ValueError as error:
-            raise ClockUnusable(f"The clock {name} is no duration: {error}.") from error
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    if not usable or not 0 < value <= LONGEST.total_seconds():
-        raise ClockUnusable(f"The clock {name} is {value!r}; it has to be seconds, or like PT30S.")
-    return float(value)
+    try:
+        return seconds_of(value)
+    except ValueError as error:
+        raise ClockUnusable(f"The clock {name} is no duration: {error}.") from error
 
 
 def sent(unit: Unit, *, task: Task, node: Node, at: datetime) -> None:

@@ -7,22 +7,26 @@ from django.db import transaction
 from fulfillment.definitions.locking import resources_of
 from fulfillment.engine import graphs, hints, locking
 from fulfillment.engine.database import cursor
-from fulfillment.errors import CapacityTooSmall, ResourceUnknown
+from fulfillment.errors import CapacityUnusable, ResourceUnknown
 from fulfillment.models import Plan, Resource
 from fulfillment.operations.records import log, now_of, reason_of
 from fulfillment.published import newest_definitions
 from fulfillment.states import PLAN_TERMINAL
+
+MOST = 1_000_000
 
 
 def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> None:
     """From the next claim on; what is in use beyond it is kept to its end.
 
     Raises ReasonMissing, ResourceUnknown for what no published workflow locks, and
-    CapacityTooSmall for less than a new order, or one under way, asks for at once.
+    CapacityUnusable for less than a new order, or one under way, asks for at once.
     """
     reason = reason_of(reason)
     if capacity < 1:
-        raise CapacityTooSmall("A resource has room for one at least; hold its users instead.")
+        raise CapacityUnusable("A resource has room for one at least; hold its users instead.")
+    if capacity > MOST:
+        raise CapacityUnusable(f"A resource has room for {MOST:,} at most.")
     with transaction.atomic(), cursor() as raw:
         locking.change_room(raw, resource=resource)
         row = Resource.objects.select_for_update().filter(pk=resource).first()
@@ -32,7 +36,7 @@ def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> No
             )
         asked = _asked_for(resource)
         if capacity < asked:
-            raise CapacityTooSmall(
+            raise CapacityUnusable(
                 f"Some orders lock {asked} units of {resource} at once and would wait for ever; "
                 f"leave it {asked} at least, or publish a version that asks for fewer and migrate "
                 "the orders under way."

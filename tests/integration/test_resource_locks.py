@@ -6,12 +6,12 @@ import io
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from fulfillment import operations
 from fulfillment.engine import locking, locksmith, scanning
 from fulfillment.engine.claiming import Claim
-from fulfillment.errors import CapacityTooSmall, DefinitionInvalid
+from fulfillment.errors import CapacityUnusable, DefinitionInvalid
 from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, Task
 from oms.intake.requests import ItemRequest
 from oms.models import Order
@@ -251,10 +251,18 @@ def test_no_kind_of_resource_is_locked_in_both_ways(systems: ScriptedSystems) ->
 
 
 def test_a_key_that_is_no_name_is_for_a_person(systems: ScriptedSystems) -> None:
-    a_shop({"resource": "place", "key": "${item.place}"})
-    order = desk.order(ItemRequest(item_id="1", action="add", offering="thing", place={"id": "x"}))
+    a_shop({"resource": "door", "key": "${item.characteristics.door}"})
+    order = desk.order(desk.item(characteristics={"door": 1.5}))
     assert state(order) == "AWAITING_MANUAL"
-    assert "place" in desk.tasks_of(order)["change@1"].blocked_reason
+    assert "door" in desk.tasks_of(order)["change@1"].blocked_reason
+
+
+@pytest.mark.parametrize("units", ["0", "-5", "1000001", "2147483648", "99999999999999"])
+def test_room_that_can_not_be_is_refused_in_words(systems: ScriptedSystems, units: str) -> None:
+    a_shop({"resource": "numbers", "key": "${order.region}"})
+    with pytest.raises(CommandError, match="A resource has room for"):
+        call_command("resources", "capacity", "--reason=x", "--", "numbers", units)
+    assert Resource.objects.get(name="numbers").capacity == 1
 
 
 def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
@@ -281,7 +289,7 @@ def test_nobody_asks_for_more_than_there_is(systems: ScriptedSystems) -> None:
     (fault,) = refused.value.faults
     assert (fault.code, fault.path) == ("definition.locks_beyond_capacity", "tasks")
     assert "manage.py resources capacity numbers 3" in fault.message
-    with pytest.raises(CapacityTooSmall):
+    with pytest.raises(CapacityUnusable):
         operations.set_capacity(resource="numbers", capacity=1, actor="anna", reason="Sold one.")
     assert Resource.objects.get().capacity == 2
     assert Operation.objects.count() == 0
@@ -291,7 +299,7 @@ def test_orders_under_way_get_what_they_ask_for(systems: ScriptedSystems) -> Non
     a_shop({"resource": "numbers", "key": "${order.region}", "units": 3})
     order = changing(region="AT")
     desk.workflow({"change": desk.task()}, version=2)
-    with pytest.raises(CapacityTooSmall):
+    with pytest.raises(CapacityUnusable):
         operations.set_capacity(resource="numbers", capacity=2, actor="anna", reason="Sold one.")
     desk.drain()
     assert state(order) == "SUCCEEDED"

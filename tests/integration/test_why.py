@@ -183,7 +183,10 @@ EVERY_WAIT: dict[str, tuple[Callable[[], Order], Cause]] = {
     "rate": (rate_used_up, Cause.RATE),
     "capacity": (slots_used_up, Cause.CAPACITY),
     "on the wire": (on_the_wire, Cause.CALL),
-    "tried again later": (after(desk.failed()), Cause.RETRY),
+    "tried again later": (
+        after(desk.failed(retry_after=timedelta(minutes=1))),
+        Cause.RETRY,
+    ),
     "report": (after(desk.accepted()), Cause.REPORT),
     "unknown outcome": (
         after(desk.unknown(), reconcile_after=timedelta(hours=1)),

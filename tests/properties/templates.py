@@ -385,6 +385,8 @@ class _Author(Dice):
             {"when": self.condition(task), "create": self.some_of(task.slots, 3)}
             for _ in range(self.one_of(1, 2, 0))
         ]
+        # A rule with the condition of one before it is refused: it would never decide.
+        rules = list({rule["when"]: rule for rule in rules}.values())
         rest = set(task.slots).difference(*(rule["create"] for rule in rules))
         task.spec["decide"] = [
             *rules,

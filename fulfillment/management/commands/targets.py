@@ -31,7 +31,8 @@ class Command(BaseCommand):
             help="also those that exist already; otherwise what was edited stays as it is",
         )
         verbs.add_parser("list", help="show the rows")
-        verbs.add_parser("status", help="how each is doing now, and what waits for it")
+        status = verbs.add_parser("status", help="how each is doing now, and what waits for it")
+        status.add_argument("names", nargs="*", metavar="NAME", help="default: all")
         verbs.add_parser(
             "check", help="whether this release has every handler that active orders still need"
         )
@@ -94,7 +95,12 @@ class Command(BaseCommand):
             )
 
     def _status(self, options: dict[str, Any]) -> None:
-        for name, status in statuses().items():
+        found = statuses(names=options["names"] or None)
+        for unknown in sorted({*options["names"]} - found.keys()):
+            raise CommandError(
+                f"There is no target system {unknown!r}; `manage.py targets list` names them."
+            )
+        for name, status in found.items():
             condition = ", ".join(status.in_words(state) for state in status.states)
             figures = "; ".join(f"{what} {figure}" for what, figure in status.figures().items())
             self.stdout.write(f"{name:20} {condition:24} {figures}")
