@@ -139,6 +139,12 @@ class ResourceUnknown(FulfillmentError):
     code = "fulfillment.resource_unknown"
 
 
+class CapacityTooSmall(FulfillmentError):
+    """Whoever asks for more units at once than there are would wait for ever."""
+
+    code = "fulfillment.capacity_too_small"
+
+
 class CaseUnknown(FulfillmentError):
     """There is no fallout case of this number."""
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from fulfillment.definitions.calendars import window_fault
 from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.loading import Template
-from fulfillment.definitions.locking import resources_of
+from fulfillment.definitions.locking import Use, resources_of
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
 from fulfillment.definitions.validation import validate
@@ -112,8 +112,10 @@ def _stored(definition: WorkflowDefinition, published_by: str) -> Publication:
             published_at=row[1],
             published_by=published_by,
         )
-        for resource, kept_by in resources_of(definition).items():
-            Resource.objects.get_or_create(name=resource, defaults={"kept_by": kept_by})
+        for resource, use in resources_of(definition).items():
+            Resource.objects.get_or_create(
+                name=resource, defaults={"kept_by": use.kept_by, "capacity": use.units}
+            )
         WorkflowSelector.objects.bulk_create(
             WorkflowSelector(workflow=workflow, offering=offering, action=action)
             for offering, action in definition.selectors
@@ -124,24 +126,41 @@ def _stored(definition: WorkflowDefinition, published_by: str) -> Publication:
 def _lock_faults(
     definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]
 ) -> list[Fault]:
-    """Resources that other workflows keep for longer, or for a shorter time."""
+    """Resources that are kept in two ways, or never have as much room as is asked for."""
     wanted = resources_of(definition)
-    known = dict(Resource.objects.filter(pk__in=wanted).values_list("name", "kept_by"))
+    rows = {row.name: row for row in Resource.objects.filter(pk__in=wanted)}
+    known = {name: row.kept_by for name, row in rows.items()}
     for other in together:
         if other is not definition:
-            known = {**resources_of(other), **known}
+            known = {**{name: use.kept_by for name, use in resources_of(other).items()}, **known}
     words = {"PLAN": "for the whole order", "TASK": "for a task"}
-    return [
+    both_ways = [
         Fault(
             code="definition.locked_in_both_ways",
-            path="locks" if kept_by == "PLAN" else "tasks",
-            message=f"Other workflows lock {name} {words[known[name]]}, this one {words[kept_by]}. "
-            "Two orders could wait for each other for ever: lock it in the same way, or call it "
-            "differently.",
+            path=_where_locked(use),
+            message=f"Other workflows lock {name} {words[known[name]]}, this one "
+            f"{words[use.kept_by]}. Two orders could wait for each other for ever: lock it in the "
+            "same way, or call it differently.",
         )
-        for name, kept_by in wanted.items()
-        if known.get(name, kept_by) != kept_by
+        for name, use in wanted.items()
+        if known.get(name, use.kept_by) != use.kept_by
     ]
+    too_many = [
+        Fault(
+            code="definition.locks_beyond_capacity",
+            path=_where_locked(use),
+            message=f"It asks for {use.units} units of {name}, and there are {rows[name].capacity} "
+            "of it, so it would wait for ever. Ask for fewer, or make room first: "
+            f"`manage.py resources capacity {name} {use.units}`.",
+        )
+        for name, use in wanted.items()
+        if name in rows and use.units > rows[name].capacity
+    ]
+    return both_ways + too_many
+
+
+def _where_locked(use: Use) -> str:
+    return "locks" if use.kept_by == "PLAN" else "tasks"
 
 
 def _resending_faults(definition: WorkflowDefinition) -> list[Fault]:

@@ -17,6 +17,7 @@ from fulfillment.definitions.nodes import (
     Compensation,
     Edge,
     EdgeType,
+    Lock,
     Milestone,
     Node,
     NodeKind,
@@ -112,6 +113,12 @@ class Graph:
         if self.nodes[index].item is None and nodes[0].item is not None:
             return tuple(node.index for node in nodes)
         return nodes[0].index
+
+    @property
+    def locks(self) -> tuple[Lock, ...]:
+        """Everything that its plans may ever ask for."""
+        keepers: tuple[Node | PlannedWorkflow, ...] = (*self.workflows, *self.nodes)
+        return tuple(lock for keeper in keepers for lock in keeper.locks)
 
     @property
     def stalls_after(self) -> timedelta:

@@ -8,6 +8,7 @@ resource is locked in both ways. So nobody who keeps one lock waits for another 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fulfillment.definitions.nodes import Lock
@@ -26,16 +27,32 @@ class LockUnusable(ValueUnavailable):
     code = "fulfillment.lock_unusable"
 
 
-def resources_of(definition: WorkflowDefinition) -> dict[str, str]:
-    """The kinds of resources that it locks -> who keeps them, `TASK` or `PLAN`."""
-    found = {
-        lock.resource: "TASK"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How a workflow uses one kind of resource."""
+
+    kept_by: str
+    """`TASK` or `PLAN`."""
+    units: int
+    """The most that it asks for at once of a single one of its kind."""
+
+
+def resources_of(definition: WorkflowDefinition) -> dict[str, Use]:
+    """The kinds of resources that it locks, and how."""
+    of_tasks = [
+        lock
         for task in definition.tasks.values()
         if isinstance(task, CommandSpec)
         for lock in task.locks
+    ]
+    return {
+        lock.resource: Use(
+            kept_by=kept_by,
+            units=max(other.units for other in locks if other.resource == lock.resource),
+        )
+        for kept_by, locks in (("TASK", of_tasks), ("PLAN", definition.locks))
+        for lock in locks
     }
-    found.update({lock.resource: "PLAN" for lock in definition.locks})
-    return found
 
 
 def check_locks(definition: WorkflowDefinition, report: Report) -> None:

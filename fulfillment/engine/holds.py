@@ -42,10 +42,19 @@ JOIN fulfillment_plan p ON p.id = t.plan_id
 WHERE t.id = ANY(%s::bigint[]) AND t.held_by_id IS NULL
 ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED
 """
+# From hold to hold through the index: those that still hold may hold very many.
 _UNPARK = """
+WITH RECURSIVE holding(id) AS (
+    SELECT min(held_by_id) FROM fulfillment_task WHERE held_by_id IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(held_by_id) FROM fulfillment_task WHERE held_by_id > holding.id)
+    FROM holding WHERE holding.id IS NOT NULL
+)
 UPDATE fulfillment_task SET held_by_id = NULL, waits_for = 'TARGET' WHERE id IN (
-    SELECT t.id FROM fulfillment_task t JOIN fulfillment_hold h ON h.id = t.held_by_id
-    WHERE h.released_at IS NOT NULL LIMIT %s FOR NO KEY UPDATE OF t SKIP LOCKED
+    SELECT t.id FROM holding
+    JOIN fulfillment_hold h ON h.id = holding.id AND h.released_at IS NOT NULL
+    JOIN fulfillment_task t ON t.held_by_id = h.id
+    LIMIT %s FOR NO KEY UPDATE OF t SKIP LOCKED
 ) RETURNING target_id
 """
 _ENDED = """

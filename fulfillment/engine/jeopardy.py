@@ -120,6 +120,7 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
             _clear(unit, plan)
         return
     plan.look_at = unit.now + min(max(LOOK_AGAIN, -slack / 10), AT_THE_LATEST)
+    _open_case(unit, plan, done)
     if plan.at_risk_since is None:
         plan.at_risk_since = unit.now
         _raise(unit, plan, done)
@@ -149,13 +150,6 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
 
 def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
     assert plan.due_at is not None
-    reference = unit.fulfillments[plan.fulfillment_id].order_reference
-    late = "is late already" if unit.now > plan.due_at else "will be late"
-    explanation = (
-        f"{reference} was promised for {plan.due_at:%Y-%m-%d %H:%M} UTC and {late}: by how long "
-        f"such tasks usually take it will be done at {done:%Y-%m-%d %H:%M} UTC. `manage.py why "
-        f"{reference}` says what it waits for."
-    )
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
@@ -167,23 +161,40 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         details={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
     )
     _tell(unit, plan, events.IN_JEOPARDY, done)
+    priorities.renew(unit, plan=plan)
+    clocks.renew(unit, plan=plan)
+
+
+def _open_case(unit: Unit, plan: Plan, done: datetime) -> None:
+    """Or bring it up to date: the estimate moves, and what will be late is late one day."""
+    assert plan.due_at is not None
+    reference = unit.fulfillments[plan.fulfillment_id].order_reference
+    is_late = unit.now > plan.due_at
+    late = "is late already" if is_late else "will be late"
     cases.open_case(
         unit,
         fallout=cases.Fallout(
             subject=_subject(plan),
             category=CaseCategory.JEOPARDY,
-            severity=Severity.HIGH if unit.now > plan.due_at else Severity.MEDIUM,
-            reason_code="late" if unit.now > plan.due_at else "will_be_late",
+            severity=Severity.HIGH if is_late else Severity.MEDIUM,
+            reason_code="late" if is_late else "will_be_late",
             title=f"{reference} · {late}",
-            explanation=explanation,
+            explanation=f"{reference} was promised for {plan.due_at:%Y-%m-%d %H:%M} UTC and "
+            f"{late}: by how long such tasks usually take it will be done at "
+            f"{done:%Y-%m-%d %H:%M} UTC. `manage.py why {reference}` says what it waits for.",
             facts={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
             fulfillment_id=plan.fulfillment_id,
             plan_id=plan.pk,
             customer_impact="The customer gets it later than was promised.",
         ),
     )
-    priorities.renew(unit, plan=plan)
-    clocks.renew(unit, plan=plan)
+
+
+def over(unit: Unit, *, plan: Plan) -> None:
+    """The plan is done, in time or not: nobody need hurry any more."""
+    plan.look_at = None
+    if plan.at_risk_since is not None:
+        cases.resolve_cases(unit, subjects=[_subject(plan)], resolution="It is done.")
 
 
 def _clear(unit: Unit, plan: Plan) -> None:
@@ -212,4 +223,5 @@ def _tell(unit: Unit, plan: Plan, event_type: str, done: datetime) -> None:
 
 
 def _subject(plan: Plan) -> str:
-    return f"jeopardy:{plan.pk}"
+    # Of the order's, as a later version of its plan goes on being late.
+    return f"jeopardy:{plan.fulfillment_id}"

@@ -170,7 +170,7 @@ def _close(
                 unit.change_task(task, Task.withdraw, cause=f"plan {successor} has taken over")
                 withdrawn.append(task.pk)
     locking.leave_line(unit.raw, task_ids=withdrawn)
-    plan.selection_due_at = None
+    plan.selection_due_at = plan.look_at = None
     plan.moving = 0
     plan.blocked_reason = ""
     plan.finished_at = unit.now
@@ -213,6 +213,8 @@ def _successor(
         mandatory_open=0,
         due_at=plan.due_at,
         look_at=None if plan.due_at is None else unit.now,
+        at_risk_since=plan.at_risk_since,
+        estimated_at=plan.estimated_at,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + graph.stalls_after,

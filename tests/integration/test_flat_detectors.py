@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from fulfillment import operations, stuck
-from fulfillment.engine import scanning, standing, suggesting, sweeping
+from fulfillment.engine import holds, scanning, standing, suggesting, sweeping
 from fulfillment.engine.database import cursor, pin_plans
 from fulfillment.models import (
     ClockPolicy,
@@ -192,6 +192,27 @@ def test_a_suggestion_reads_what_is_open_at_its_own_target() -> None:
     found = list(nodes(explained(suggesting.AMONG_OPEN, given)))
     assert sum(n["Actual Rows"] + n.get("Rows Removed by Filter", 0) for n in found) == 0
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+
+
+def test_letting_go_reads_nothing_of_what_is_still_held(
+    committed_db: str, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    hold = operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="x", actor="ann")
+    desk.order(customer_id="C-1")
+    assert desk.claim() == []
+    assert Task.objects.get().held_by_id == hold.hold_id
+    multiply(COPIES)
+    tidy_up()
+    for pinned in (False, True):
+        if pinned:
+            pin_plans()
+        found = list(nodes(explained(holds._UNPARK, [1000])))
+        assert sum(n["Actual Rows"] + n.get("Rows Removed by Filter", 0) for n in found) < 20
+    operations.release_hold(hold_id=hold.hold_id, reason="y", actor="ann")
+    holds.unpark()
+    assert not Task.objects.filter(held_by__isnull=False).exists()
 
 
 def explained(statement: str, values: list[Any] | dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fulfillment import operations
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import durations, jeopardy
 from fulfillment.engine.database import cursor
@@ -18,6 +19,7 @@ from fulfillment.models import (
     OutboxEvent,
     Plan,
     Task,
+    Transition,
 )
 from oms.models import Order
 from tests import desk
@@ -111,6 +113,60 @@ def test_jeopardy_is_raised_before_the_promise_is_broken_and_told_once(
     desk.advance(120)
     jeopardy.look()
     assert FalloutCase.objects.count() == 1
+    assert Transition.objects.filter(name="in_jeopardy").count() == 1
+
+
+def test_the_case_says_what_has_become_of_it_since(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2)
+    jeopardy.look()
+    before = FalloutCase.objects.get()
+    desk.advance(2 * 3600 + 60)
+    jeopardy.look()
+    (case,) = FalloutCase.objects.all()
+    assert (case.reason_code, case.severity) == ("late", "HIGH")
+    assert case.title == f"{order.reference} · is late already"
+    assert case.facts["promised"] == before.facts["promised"]
+    assert case.facts["estimated"] > before.facts["estimated"]
+
+
+def test_done_though_late_nobody_need_hurry_any_more(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2)
+    jeopardy.look()
+    desk.drain()
+    order.refresh_from_db()
+    assert order.state == "COMPLETED"
+    case = FalloutCase.objects.get()
+    assert (case.state, case.resolution) == ("RESOLVED", "It is done.")
+    assert plan_of(order).look_at is None
+
+
+def test_a_version_that_takes_over_is_late_as_the_one_before(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2)
+    jeopardy.look()
+    before = plan_of(order)
+    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])}, version=2)
+    (moved,) = operations.migrate_orders(
+        workflow="thing",
+        version=2,
+        orders=[order.reference],
+        reason="shorter",
+        actor="ann",
+    )
+    assert moved.verdict == "moved"
+    after = Plan.objects.get(pk=moved.plan_id)
+    assert (after.at_risk_since, after.estimated_at) == (before.at_risk_since, before.estimated_at)
+    assert FalloutCase.objects.get().state == "OPEN"
+    assert jeopardy.look() == 1
+    assert FalloutCase.objects.get().state == "OPEN"
+    assert Transition.objects.filter(name="in_jeopardy").count() == 1
+    done("one")
+    desk.advance(60)
+    jeopardy.look()
+    desk.drain()
+    assert FalloutCase.objects.get().state == "RESOLVED"
 
 
 def test_what_has_been_done_counts(systems: ScriptedSystems) -> None:

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from fulfillment import operations
 from fulfillment.engine import locking, locksmith, scanning
 from fulfillment.engine.claiming import Claim
-from fulfillment.errors import DefinitionInvalid
+from fulfillment.errors import CapacityTooSmall, DefinitionInvalid
 from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, Task
 from oms.intake.requests import ItemRequest
 from oms.models import Order
@@ -268,6 +268,35 @@ def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
     printed = io.StringIO()
     call_command("resources", "list", stdout=printed)
     assert "3 at once, kept by the task, to its end; 3 locked" in printed.getvalue()
+
+
+def test_nobody_asks_for_more_than_there_is(systems: ScriptedSystems) -> None:
+    numbers = {"resource": "numbers", "key": "${order.region}", "units": 2}
+    a_shop(numbers)
+    # Who names a resource first gets at least what it asks for.
+    assert Resource.objects.get().capacity == 2
+    changing(region="AT")
+    with pytest.raises(DefinitionInvalid) as refused:
+        desk.workflow({"one": desk.task(locks=[numbers | {"units": 3}])}, offering="other")
+    (fault,) = refused.value.faults
+    assert (fault.code, fault.path) == ("definition.locks_beyond_capacity", "tasks")
+    assert "manage.py resources capacity numbers 3" in fault.message
+    with pytest.raises(CapacityTooSmall):
+        operations.set_capacity(resource="numbers", capacity=1, actor="anna", reason="Sold one.")
+    assert Resource.objects.get().capacity == 2
+    assert Operation.objects.count() == 0
+
+
+def test_orders_under_way_get_what_they_ask_for(systems: ScriptedSystems) -> None:
+    a_shop({"resource": "numbers", "key": "${order.region}", "units": 3})
+    order = changing(region="AT")
+    desk.workflow({"change": desk.task()}, version=2)
+    with pytest.raises(CapacityTooSmall):
+        operations.set_capacity(resource="numbers", capacity=2, actor="anna", reason="Sold one.")
+    desk.drain()
+    assert state(order) == "SUCCEEDED"
+    operations.set_capacity(resource="numbers", capacity=2, actor="anna", reason="Sold one.")
+    assert Resource.objects.get().capacity == 2
 
 
 def test_a_new_version_takes_over_what_its_order_keeps(systems: ScriptedSystems) -> None:

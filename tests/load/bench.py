@@ -49,14 +49,7 @@ def main() -> None:
 def _prepare(stack: Stack) -> None:
     os.environ.update(stack.variables())
     owner = {**os.environ, "DATABASE_URL": stack.environment.database_owner_url}
-    for arguments in (
-        ["migrate", "--verbosity", "0"],
-        ["targets", "load", "examples/targets/sandbox.yaml"],
-        ["workflows", "--verbosity", "0", "publish"],
-    ):
-        subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=CHECKOUT, env=owner, check=True
-        )
+    subprocess.run([sys.executable, "manage.py", "prepare"], cwd=CHECKOUT, env=owner, check=True)
     import django
 
     django.setup()

@@ -96,13 +96,13 @@ def _census() -> list[tuple[str, int]]:
 
 
 def _times(waiting: dict[str, Any], times: int) -> dict[str, float]:
+    from fulfillment import stuck
     from fulfillment.engine import (
         circles,
         durations,
         jeopardy,
         locking,
         scanning,
-        stuck,
         sweeping,
     )
     from fulfillment.engine.database import pin_plans
