@@ -81,8 +81,8 @@ UPDATE fulfillment_plan SET case_due_at = fulfillment_now() + %s WHERE id IN (
 ) RETURNING id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, a leak, a deadline, or an answer that contradicts a success, is no such reason; one
-# that stops what is still to be done is.
+# A dead letter, a leak, a promise or a deadline that is not kept, a circle that was broken, or an
+# answer that contradicts a success, is no such reason; one that stops what is still to be done is.
 _WITHOUT_CASE = """
 SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
 WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
@@ -90,8 +90,8 @@ WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
-        AND c.category NOT IN ('UNDELIVERED', 'LEAKAGE')
-        AND NOT starts_with(c.subject, 'deadline:')
+        AND c.category NOT IN ('JEOPARDY', 'LEAKAGE', 'UNDELIVERED')
+        AND NOT starts_with(c.subject, 'circle:') AND NOT starts_with(c.subject, 'deadline:')
         AND (NOT starts_with(c.subject, 'conflict:') OR EXISTS (
             SELECT 1 FROM fulfillment_task t
             WHERE t.id = c.task_id AND t.state = 'AWAITING_MANUAL')))

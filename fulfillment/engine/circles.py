@@ -9,7 +9,8 @@ then all of them are, for a lock that a task lines up for long after it became r
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +19,7 @@ import psycopg
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine import cases, graphs, settlement
-from fulfillment.engine.database import Row, cursor
+from fulfillment.engine.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.outcomes import TIME_IS_UP, Result
 from fulfillment.engine.rows import tasks_by_id
 from fulfillment.engine.unit import Unit, run_unit
@@ -108,14 +109,18 @@ def break_circles(*, lately: timedelta | None = LATELY) -> int:
                 frozenset(one.fulfillment_id for one in circle) for circle in circles if circle
             }
             last = starts[-1]
-    broken = 0
-    for members in sorted(found, key=sorted):
-        broken += run_unit(
-            partial(_break, members=members),
-            fulfillment_ids=members,
-            actor=_ACTOR,
-        )
-    return broken
+    return sum(_break_or_leave(members) for members in sorted(found, key=sorted))
+
+
+def _break_or_leave(members: Collection[int]) -> int:
+    """One that can't be broken is no reason to leave the others as they are."""
+    try:
+        return run_unit(partial(_break, members=members), fulfillment_ids=members, actor=_ACTOR)
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:
+        logger.exception("a circle can't be broken", extra={"orders": sorted(members)})
+        return 0
 
 
 def _starts(raw: psycopg.Cursor[Row], since: datetime | str, last: int) -> list[int]:
@@ -143,35 +148,50 @@ def _edges(raw: psycopg.Cursor[Row], fulfillment_ids: Collection[int]) -> list[E
     ]
 
 
-def _circle(raw: psycopg.Cursor[Row], start: int) -> list[Edge] | None:
-    """The edges of a circle through `start`, in their order, if there is one."""
+def _circle(
+    raw: psycopg.Cursor[Row], start: int, *, among: Collection[int] | None = None
+) -> list[Edge] | None:
+    """The edges of a circle through `start`, in their order, if there is one (of these orders)."""
     edges: dict[int, list[Edge]] = {}
     ahead = [start]
     while ahead and len(edges) < _MOST:
-        for one in ahead:
-            edges.setdefault(one, [])
-        for edge in _edges(raw, ahead):
+        # Of the elements of one list one is enough.
+        found = {(e.fulfillment_id, e.node, e.milestone, e.to): e for e in _edges(raw, ahead)}
+        edges |= {one: [] for one in ahead}
+        for edge in found.values():
             edges[edge.fulfillment_id].append(edge)
-        ahead = sorted({e.to for one in ahead for e in edges[one]} - edges.keys())
-    return _back_to(start, edges, path=[])
+        wanted = {edge.to for edge in found.values()} - edges.keys()
+        ahead = sorted(wanted if among is None else wanted.intersection(among))
+    return next((way for first in edges[start] if (way := _back_to(first, edges))), None)
 
 
-def _back_to(start: int, edges: dict[int, list[Edge]], *, path: list[Edge]) -> list[Edge] | None:
-    at = path[-1].to if path else start
-    for edge in edges.get(at, ()):
-        if path and not _keeps_waiting(path[-1], edge):
-            continue
-        if edge.to == start:
-            first = path[0] if path else edge
-            if _keeps_waiting(edge, first):
-                return [*path, edge]
-            continue
-        if any(edge.to == one.fulfillment_id for one in path) or len(path) >= _MOST:
-            continue
-        found = _back_to(start, edges, path=[*path, edge])
-        if found is not None:
-            return found
+def _back_to(first: Edge, edges: Mapping[int, Sequence[Edge]]) -> list[Edge] | None:
+    """The shortest way back to a wait, each of them kept waiting by the one that follows.
+
+    An order may be on it more than once, with different waits.
+    """
+    before: dict[Edge, Edge | None] = {first: None}
+    ahead = deque([first])
+    while ahead:
+        edge = ahead.popleft()
+        for following in edges.get(edge.to, ()):
+            if not _keeps_waiting(edge, following):
+                continue
+            if following == first:
+                return _way_to(edge, before)
+            if following not in before:
+                before[following] = edge
+                ahead.append(following)
     return None
+
+
+def _way_to(last: Edge, before: Mapping[Edge, Edge | None]) -> list[Edge]:
+    way = []
+    at: Edge | None = last
+    while at is not None:
+        way.append(at)
+        at = before[at]
+    return way[::-1]
 
 
 def _keeps_waiting(edge: Edge, following: Edge) -> bool:
@@ -200,15 +220,16 @@ def _after(graph: Graph, node: int) -> set[int]:
 
 def _break(unit: Unit, members: Collection[int]) -> int:
     """Under the locks of all of them: if it is still a circle, one wait ends as if in vain."""
-    circle = _circle(unit.raw, min(members))
-    if circle is None or {edge.fulfillment_id for edge in circle} != set(members):
+    circle = _circle(unit.raw, min(members), among=members)
+    if circle is None:
         return 0
     victim = _victim(circle)
     (task,) = tasks_by_id(unit.raw, [victim.task_id])
     unit.adopt_tasks([task])
     if task.state != TaskState.ACCEPTED:
         return 0
-    names = [unit.fulfillments[edge.fulfillment_id].order_reference for edge in circle]
+    on_the_way = dict.fromkeys(edge.fulfillment_id for edge in circle)
+    names = [unit.fulfillments[one].order_reference for one in on_the_way]
     own = unit.fulfillments[victim.fulfillment_id].order_reference
     explanation = (
         f"These orders waited for each other: {', '.join(names)}. So {own} no longer waits for "

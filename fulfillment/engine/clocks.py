@@ -16,7 +16,8 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent, seconds_of
 from fulfillment.definitions.nodes import Clocks, Node
-from fulfillment.engine import graphs
+from fulfillment.engine import graphs, standing
+from fulfillment.engine.database import storable
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.errors import ValueUnavailable
@@ -216,11 +217,13 @@ def heard(
     if occurred_at is not None and task.heard_at is not None and occurred_at <= task.heard_at:
         return False
     heartbeat = of(task=task, node=node).heartbeat
+    told = None if progress is None else dict(progress)
     _set(
         unit,
         task,
         heard_at=occurred_at or unit.now,
-        progress=task.progress if progress is None else dict(progress),
+        # What can't be kept is no reason not to have heard it.
+        progress=task.progress if told is None or not storable(told) else told,
     )
     if heartbeat is not None and task.state == TaskState.ACCEPTED:
         end = task.report_by or task.changed_at + of(task=task, node=node).callback
@@ -275,8 +278,13 @@ def starting_is_due(task: Task, *, now: datetime) -> bool:
     )
 
 
-def gives_up(*, task: Task, node: Node, now: datetime) -> bool:
-    """Whether it is not sent again, now that nothing has happened for certain: its time is up."""
+def gives_up(unit: Unit, *, task: Task, node: Node) -> bool:
+    """Whether it is not sent again, now that nothing has happened for certain: its time is up.
+
+    Nobody may have looked yet whether that stands still.
+    """
     if of(task=task, node=node).when_unsent is not WhenUnsent.CANCEL:
         return False
-    return task.late_since is not None or closing_is_due(task, now=now)
+    if task.late_since is not None:
+        return True
+    return closing_is_due(task, now=unit.now) and not standing.holds_still(unit, task=task)

@@ -84,13 +84,24 @@ SELECT target_id, NULL FROM woken
 UNION ALL SELECT NULL, name FROM next WHERE id NOT IN (SELECT id FROM free)
 """
 # What could not be woken because its row was in use is tried again, whoever else keeps the lock.
+# So is a lock that the first in line could have: who was called up before may have been held, or
+# put off, and the room that is left must not lie idle until somebody else lets go.
 _DONE = """
 DELETE FROM fulfillment_lockrelease l
-WHERE l.name = ANY(%s::text[]) AND l.name <> ALL(%s::text[]) AND (
-    EXISTS (
-        SELECT 1 FROM fulfillment_resourcelock k WHERE k.name = l.name
-    ) OR NOT EXISTS (
-        SELECT 1 FROM fulfillment_task t WHERE t.waits_for_lock = l.name AND t.waits_for_lock <> ''
+WHERE l.name = ANY(%s::text[]) AND l.name <> ALL(%s::text[]) AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_targetsystem s
+    CROSS JOIN LATERAL (
+        SELECT coalesce(w.locks ->> l.name, (
+            SELECT p.locks ->> l.name FROM fulfillment_plan p WHERE p.id = w.plan_id
+        ), '1')::int AS units
+        FROM fulfillment_task w
+        WHERE w.waits_for_lock = l.name AND w.waits_for_lock <> '' AND w.target_id = s.name
+        ORDER BY w.priority DESC, w.rank, w.depth, w.id LIMIT 1
+    ) first
+    WHERE first.units <= coalesce(
+        (SELECT r.capacity FROM fulfillment_resource r WHERE r.name = split_part(l.name, ':', 1)), 1
+    ) - (
+        SELECT coalesce(sum(k.units), 0) FROM fulfillment_resourcelock k WHERE k.name = l.name
     )
 )
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ ON CONFLICT (source, event_id) DO NOTHING RETURNING id
 _SEEN = "SELECT id, name, subject FROM fulfillment_signal WHERE source = %s AND event_id = %s"
 _NEW = """
 SELECT id, name, subject, payload, source, will_not_come FROM fulfillment_signal
-WHERE NOT applied ORDER BY id LIMIT %s
+WHERE NOT applied AND id > %s ORDER BY id LIMIT %s
 """
 # Whoever is just beginning to wait for it holds this lock until its wait is committed.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 11))"
@@ -42,6 +42,8 @@ WHERE awaits = %s AND awaits <> '' AND state IN ('ACCEPTED', 'AWAITING_MANUAL') 
 """
 _APPLIED = "UPDATE fulfillment_signal SET applied = true WHERE id = %s"
 _ACTOR = "signals"
+TOGETHER = 200
+"""Tasks that are told in one unit of work."""
 
 
 class SignalReused(FulfillmentError):
@@ -104,17 +106,21 @@ def receive(
 def apply_new(*, limit: int = 200) -> int:
     """Tell of what was kept and not told yet: milestones of other orders, and after a crash.
 
-    Returns how many signals it went through.
+    Returns how many it could tell of, at most `limit`. Those it fails with keep no other from it.
     """
-    with cursor() as raw:
-        raw.execute(_NEW, [limit], prepare=True)
-        found = raw.fetchall()
-    for row in found:
-        _apply_or_leave(row)
-    return len(found)
+    applied = last = 0
+    while applied < limit:
+        with cursor() as raw:
+            raw.execute(_NEW, [last, limit - applied], prepare=True)
+            found = raw.fetchall()
+        if not found:
+            break
+        applied += sum(_apply_or_leave(row) for row in found)
+        last = found[-1][0]
+    return applied
 
 
-def _apply_or_leave(signal: Row) -> None:
+def _apply_or_leave(signal: Row) -> bool:
     """What the engine fails with has its case; neither its sender nor the others are to suffer."""
     try:
         _apply(signal)
@@ -122,6 +128,8 @@ def _apply_or_leave(signal: Row) -> None:
         raise
     except Exception:
         logger.exception("a signal could not be applied", extra={"signal": signal[0]})
+        return False
+    return True
 
 
 def _apply(signal: Row) -> None:
@@ -137,21 +145,32 @@ def _apply(signal: Row) -> None:
         if will_not_come
         else Outcome(kind=OutcomeKind.SUCCEEDED, outputs=told)
     )
-    if waiting:
-        settle(
-            results=[
-                Result(
-                    task_id=task_id,
-                    plan_id=plan_id,
-                    fulfillment_id=fulfillment_id,
-                    node=node,
-                    element=element,
-                    outcome=outcome,
-                )
-                for task_id, plan_id, fulfillment_id, node, element in waiting
-            ],
-            actor=clean(f"{_ACTOR}: {source}", 150),
+    results = [
+        Result(
+            task_id=task_id,
+            plan_id=plan_id,
+            fulfillment_id=fulfillment_id,
+            node=node,
+            element=element,
+            outcome=outcome,
         )
+        for task_id, plan_id, fulfillment_id, node, element in waiting
+    ]
+    _tell(results, actor=clean(f"{_ACTOR}: {source}", 150))
     failpoints.reach("signal.applied_not_marked")
     with cursor() as raw:
         raw.execute(_APPLIED, [signal_id], prepare=True)
+
+
+def _tell(results: Sequence[Result], *, actor: str) -> None:
+    """A batch at a time, as a whole crowd may wait for one order; told again, nothing happens."""
+    problem: Exception | None = None
+    for first in range(0, len(results), TOGETHER):
+        try:
+            settle(results=results[first : first + TOGETHER], actor=actor)
+        except DATABASE_TROUBLE:
+            raise
+        except Exception as error:
+            problem = error  # It has its case; those behind it are not to wait for it.
+    if problem is not None:
+        raise problem

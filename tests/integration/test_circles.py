@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from fulfillment.engine import audit, circles, signals
+from fulfillment.engine import audit, circles, settlement, signals
+from fulfillment.engine.outcomes import Result
+from fulfillment.engine.unit import Unit
 from fulfillment.models import FalloutCase, Resource, Transition
 from oms.models import Order
 from tests import desk
@@ -129,3 +132,87 @@ def test_with_room_for_others_a_lock_closes_no_circle(systems: ScriptedSystems) 
     finish()
     assert circles.break_circles(lately=None) == 0
     assert set(Order.objects.values_list("state", flat=True)) == {"COMPLETED"}
+
+
+def test_an_order_that_waits_for_very_many_may_be_in_a_circle(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    others = [f"N{number}" for number in range(25)]
+    desk.workflow(
+        {
+            "go": desk.task(after=["wait"]),
+            "wait": desk.step(wait=until("B", "continue")),
+            **{name.lower(): desk.step(wait=until(name, "continue")) for name in others},
+        },
+        offering="a",
+        milestones=READY,
+    )
+    an_offering("b", "C")
+    an_offering("c", "A")
+    an_offering("n", "NOBODY")
+    ring = [ordered(name) for name in "abc"]
+    for name in others:
+        desk.order(desk.item("n"), external_id=name)
+    assert circles.break_circles(lately=None) == 1
+    (case,) = FalloutCase.objects.filter(reason_code="waited_in_a_circle")
+    assert case.facts["orders"] == [order.reference for order in ring]
+
+
+def test_an_order_may_be_in_a_circle_with_two_of_its_waits(systems: ScriptedSystems) -> None:
+    """Neither of the two others waits for what comes behind the wait for itself."""
+    desk.target("alpha")
+    both = {name: {"title": name, "reached_by": name, "shared": True} for name in ("left", "right")}
+    desk.workflow(
+        {
+            "for_b": desk.step(wait=until("B", "continue")),
+            "left": desk.task(after=["for_b"]),
+            "for_c": desk.step(wait=until("C", "continue")),
+            "right": desk.task(after=["for_c"]),
+        },
+        offering="a",
+        milestones=both,
+    )
+    for name, milestone in (("b", "right"), ("c", "left")):
+        wait = desk.step(wait={**until("A", "continue"), "milestone": milestone})
+        desk.workflow(
+            {"wait": wait, "go": desk.task(after=["wait"])}, offering=name, milestones=READY
+        )
+    orders = [ordered(name) for name in "abc"]
+    assert circles.break_circles() == 1
+    finish()
+    for order in orders:
+        order.refresh_from_db()
+        assert order.state == "COMPLETED"
+
+
+def test_a_circle_that_can_not_be_broken_keeps_no_other_from_it(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = in_a_ring("a", "b", otherwise="continue")
+    an_offering("c", "D", otherwise="continue")
+    an_offering("d", "C", otherwise="continue")
+    others = [ordered("c"), ordered("d")]
+    apply = settlement.apply
+
+    def fail_with_the_first(unit: Unit, results: Sequence[Result]) -> list[Result]:
+        if unit.fulfillments.keys() & {order.fulfillment_id for order in broken}:
+            raise RuntimeError("the graph burns")
+        return apply(unit, results)
+
+    monkeypatch.setattr(settlement, "apply", fail_with_the_first)
+    assert circles.break_circles() == 1
+    (case,) = FalloutCase.objects.filter(reason_code="waited_in_a_circle")
+    assert case.fulfillment_id in {order.fulfillment_id for order in others}
+
+
+def test_many_ways_through_the_same_orders_are_gone_once(systems: ScriptedSystems) -> None:
+    """Twelve waits of each of nine orders for the next: thousands of millions of ways."""
+    desk.target("alpha")
+    names = [f"o{number}" for number in range(10)]
+    for name, following in zip(names, [*names[1:], "nobody"], strict=True):
+        waits = {f"w{n}": desk.step(wait=until(following.upper())) for n in range(12)}
+        desk.workflow(
+            {**waits, "go": desk.task(after=list(waits))}, offering=name, milestones=READY
+        )
+    for name in names:
+        ordered(name)
+    assert circles.break_circles() == 0

@@ -451,3 +451,22 @@ def test_a_plan_that_takes_over_keeps_the_promise() -> None:
     desk.workflow({"rest": desk.step(wait={"delay": "P9D"})})
     order = desk.order(promised_at=promised)
     assert moved(order).due_at == promised
+
+
+def test_a_time_that_stands_still_is_not_up_when_an_answer_comes(
+    clock: Clock, systems: ScriptedSystems
+) -> None:
+    """It was on the wire when the hold was placed, and nobody has looked at its clock since."""
+    order = an_order(
+        {"one": desk.task(timeouts={"schedule_to_close": "PT5M", "when_unsent": "cancel"})}
+    )
+    (sent,) = desk.claim()
+    hold = place(HoldScope.ORDER, order.reference)
+    clock(HOUR)
+    desk.settle(desk.result(sent, desk.failed()))
+    assert desk.states_of(order)["one@1"] == "FAILED_RETRYABLE"
+    release(hold)
+    systems.sends["one"] = [desk.succeeded()]
+    clock(60)
+    desk.finish()
+    assert desk.states_of(order)["one@1"] == "SUCCEEDED"

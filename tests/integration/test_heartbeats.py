@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Reply
+from adapters.contract import Outcome, OutcomeKind, Reply
 from adapters.reports import ReportIn, outcome_of
 from fulfillment import stuck
 from fulfillment.engine import callbacks, replies, sweeping
@@ -292,3 +292,16 @@ def test_work_of_which_is_heard_is_not_stuck(at_work: Claim, clock: Clock) -> No
         stuck.detect_stuck()
     assert Plan.objects.get().stuck_at is None
     assert not FalloutCase.objects.exists()
+
+
+def test_progress_that_can_not_be_kept_is_a_sign_of_life_all_the_same(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha", asynchronous=True)
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    (claim,) = desk.claim()
+    told = Outcome(kind=OutcomeKind.ACCEPTED, progress={"step": "a\x00b"})
+    desk.settle(desk.result(claim, told))
+    assert (task().state, task().progress) == ("ACCEPTED", None)
+    assert task().heard_at is not None

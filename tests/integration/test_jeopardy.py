@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment import operations
+from fulfillment import operations, stuck
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import durations, jeopardy
 from fulfillment.engine.database import cursor
@@ -325,3 +325,18 @@ def test_the_looks_are_by_index(systems: ScriptedSystems) -> None:
         plan = "\n".join(row[0] for row in raw.fetchall())
     assert "plan_look" in plan
     assert OutboxEvent.objects.count() == 0
+
+
+def test_what_will_be_late_has_a_case_of_its_own_when_nothing_moves(
+    systems: ScriptedSystems,
+) -> None:
+    """That it will be late does not say what keeps it."""
+    a_chain()
+    order = promised(1)
+    desk.advance(1)
+    jeopardy.look()
+    desk.advance(24 * 3600)
+    assert stuck.detect_stuck() == 1
+    found = {case.category: case for case in FalloutCase.objects.filter(state="OPEN")}
+    assert set(found) == {"JEOPARDY", "STUCK"}
+    assert found["STUCK"].plan_id == plan_of(order).pk

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from fulfillment import operations
 from fulfillment.engine import locking, scanning
-from fulfillment.models import LockRelease, ResourceLock, Task
+from fulfillment.models import HoldScope, LockRelease, Resource, ResourceLock, Task
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -139,3 +140,33 @@ def test_what_a_new_version_locks_besides_is_taken_at_once_where_it_is_free(
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     nothing_is_left()
+
+
+def test_room_in_a_pool_does_not_lie_idle_because_those_called_up_are_held(
+    systems: ScriptedSystems,
+) -> None:
+    """One keeps its share for long; the two that are first in line for the other are held."""
+    desk.target("alpha")
+    desk.workflow({"change": desk.task(locks=[{"resource": "numbers", "key": "AT"}])})
+    Resource.objects.filter(name="numbers").update(capacity=2)
+    desk.order()
+    desk.order()
+    _, ends = desk.claim(limit=2)
+    *held, last = [desk.order() for _ in range(3)]
+    assert desk.claim(limit=5) == []
+    for order in held:
+        operations.place_hold(
+            scope=HoldScope.ORDER,
+            name=order.reference,
+            actor="anna",
+            reason="Wait.",
+            patience=timedelta(0),
+        )
+    desk.settle(desk.result(ends, desk.succeeded()))
+    scanning.scan()
+    assert desk.claim(limit=5) == []
+    scanning.scan()
+    (claim,) = desk.claim(limit=5)
+    assert claim.fulfillment_id == last.fulfillment_id
+    scanning.scan()
+    assert not LockRelease.objects.exists()

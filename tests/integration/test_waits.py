@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from fulfillment.engine import scanning, signals, sweeping
+from fulfillment.engine import scanning, settlement, signals, sweeping
+from fulfillment.engine.outcomes import Result
 from fulfillment.engine.signals import SignalReused
+from fulfillment.engine.unit import Unit
 from fulfillment.models import FalloutCase, Fulfillment, Plan, Signal
 from oms.models import Order
 from tests import desk
@@ -299,7 +301,7 @@ def test_a_report_that_the_engine_fails_with_keeps_no_other_from_being_told(
             occurred_at=desk.now(),
             received_at=desk.now(),
         )
-    assert signals.apply_new() == 2
+    assert signals.apply_new() == 1
     assert is_complete(well)
     (case,) = FalloutCase.objects.all()
     assert (case.category, case.task.key) == ("POISON", "wait@1")
@@ -318,3 +320,57 @@ def test_a_report_that_the_engine_fails_with_is_taken_all_the_same(
     Plan.objects.update(context=context)
     assert signals.apply_new() == 1
     assert is_complete(order)
+
+
+def test_signals_that_can_not_be_told_keep_no_newer_one_from_it(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.target("alpha")
+    wait = {"milestone": "ready", "within": "PT1H", "otherwise": "escalate"}
+    desk.workflow({"wait": desk.step(wait=wait)})
+    *poisoned, last = (desk.order() for _ in range(3))
+    apply = settlement.apply
+
+    def fail_with_some(unit: Unit, results: Sequence[Result]) -> list[Result]:
+        if unit.fulfillments.keys() & {order.fulfillment_id for order in poisoned}:
+            raise RuntimeError("the graph burns")
+        return apply(unit, results)
+
+    monkeypatch.setattr(settlement, "apply", fail_with_some)
+    for number, order in enumerate((*poisoned, last)):
+        Signal.objects.create(
+            source="a test",
+            event_id=f"e{number}",
+            name="ready",
+            subject=signals.of_order(business_key=key_of(order)),
+            payload={},
+            occurred_at=desk.now(),
+            received_at=desk.now(),
+            applied=False,
+        )
+    assert signals.apply_new(limit=2) == 1
+    assert [state(order) for order in (*poisoned, last)] == ["ACCEPTED", "ACCEPTED", "SUCCEEDED"]
+    monkeypatch.setattr(settlement, "apply", apply)
+    assert signals.apply_new(limit=2) == 2
+    assert {state(order) for order in poisoned} == {"SUCCEEDED"}
+
+
+def test_of_what_very_many_wait_for_they_are_told_a_batch_at_a_time(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One transaction for all of them would keep all of them from everything else."""
+    wait = {"milestone": "ready", "order": "LINE", "within": "PT1H", "otherwise": "escalate"}
+    desk.workflow({"wait": desk.step(wait=wait)})
+    line = desk.order(external_id="LINE")
+    desk.submit_all(*(desk.request() for _ in range(2 * signals.TOGETHER)))
+    settle, batches = settlement.settle, list[int]()
+
+    def counting(**what: Any) -> None:
+        batches.append(len(what["results"]))
+        settle(**what)
+
+    monkeypatch.setattr(signals, "settle", counting)
+    report(line)
+    assert sum(batches) == 2 * signals.TOGETHER + 1
+    assert max(batches) == signals.TOGETHER
+    assert not Plan.objects.exclude(state="COMPLETED").exists()
