@@ -37,6 +37,8 @@ class Told:
     """Our own worker never made the call."""
     lost: bool = False
     """The worker that made the call went away with it."""
+    timeout: bool = False
+    """It is not known because a time was up, and for no other reason."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Heard:
     told: Told
     attempt: int | None = None
     query: bool = False
+    command: int = 1
+    """Which of the task's commands it speaks of, counted from 1."""
 
 
 @dataclass
@@ -71,6 +75,8 @@ class Task:
     """Name -> units, from its first send to its end; see `model_locks`."""
     behind: int = 0
     """Milliseconds by which it stands behind the rank of its order."""
+    command: int = 1
+    """The one that counts; of those before it all is known."""
 
     def claim(self) -> bool:
         """A worker takes it; True when it is to be asked about and not sent."""
@@ -112,7 +118,7 @@ class Task:
             if self.unanswered >= self.target.maximum_queries:
                 self.state = "AWAITING_MANUAL"
         else:
-            self._lose_track()
+            self._lose_track(told)
 
     def _never_arrived(self) -> None:
         self.sends -= 1
@@ -123,7 +129,7 @@ class Task:
         if reported and self.left > 1:
             # It may speak of an earlier send than the last one, whose own answer is to come.
             if self.state != "DISPATCHED":
-                self._lose_track()
+                self._lose_track(told)
             return
         self.sends -= told.not_sent
         if told.retryable and self.sends < self.maximum_attempts:
@@ -131,7 +137,7 @@ class Task:
         else:
             self.state = "AWAITING_MANUAL" if self.doubted else "FAILED_FINAL"
 
-    def _lose_track(self) -> None:
+    def _lose_track(self, told: Told) -> None:
         if self.state == "OUTCOME_UNKNOWN":
             return
         self.unanswered = 0
@@ -165,6 +171,8 @@ class Plan:
         succeeded = set()
         for one in heard:
             task = self.tasks[one.key]
+            if one.command != task.command:
+                continue
             before = task.state
             task.hear(one.told, attempt=one.attempt, query=one.query)
             if task.state == "SUCCEEDED" != before:

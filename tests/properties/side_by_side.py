@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from adapters.contract import Outcome
+from adapters.contract import Outcome, OutcomeKind
 from fulfillment import operations
 from fulfillment.engine import callbacks, locking, scanning, sending, sweeping
 from fulfillment.engine.claiming import Claim
 from fulfillment.engine.outcomes import NOT_SENT
 from fulfillment.models import (
     Attempt,
+    ClockPolicy,
     Command,
     HoldScope,
     LockRelease,
@@ -75,6 +76,8 @@ class Call:
 class Run:
     """One scenario: each step is taken by the engine and told to the model, then compared."""
 
+    long = LONG
+
     def __init__(self, scenario: Scenario) -> None:
         self.world: World = new_world(TARGETS)
         for name, can in TARGETS.items():
@@ -93,9 +96,13 @@ class Run:
                 reconcile_after=timedelta(seconds=5),
             )
         desk.workflow(
-            {f"t{i}": _spec(i, scenario.workflow) for i in range(len(scenario.workflow))},
+            {
+                f"t{i}": {**_spec(i, scenario.workflow), **self.more_of(part)}
+                for i, part in enumerate(scenario.workflow)
+            },
             fulfils=[{"offering": "thing", "actions": ["add", "modify"]}],
             locks=_locks(scenario.locks),
+            **self.more(scenario),
         )
         for name, capacity in CAPACITY.items():
             Resource.objects.filter(name=name).update(capacity=capacity)
@@ -111,8 +118,21 @@ class Run:
         """Hold of each held order, by fulfillment."""
         self.paused: set[str] = set()
         self.received: set[str] = set()
+        self.revisions: dict[int, int] = {}
         self.submit(scenario.at_once)
         self.compare()
+
+    def more(self, scenario: Scenario) -> dict[str, Any]:
+        """What else the workflow says."""
+        return {}
+
+    def more_of(self, part: Part) -> dict[str, Any]:
+        """What else one of its tasks says."""
+        return {}
+
+    def more_asked(self, asked: Asked) -> dict[str, Any]:
+        """What else an order says."""
+        return {}
 
     def submit(self, count: int) -> None:
         """So many of the orders that are to come, in one batch."""
@@ -126,6 +146,7 @@ class Run:
                     priority=one.priority,
                     customer_id=one.customer,
                     region=REGION,
+                    **self.more_asked(one),
                 )
                 for one in asked
             )
@@ -138,13 +159,7 @@ class Run:
     def planned(self, asked: Asked, plan: Plan) -> model.Plan:
         """What the model makes of it; only when it came the engine's clock says."""
         at_ms = int(plan.created_at.timestamp() * 1000)
-        expected = model.Plan(
-            tasks=expanded(self.scenario.workflow, order=asked),
-            fast_path=self.scenario.fast_path,
-            locks=locks_of(self.scenario.locks, order=asked),
-            priority=asked.priority,
-            rank=self.shop.rank(customer=asked.customer, at_ms=at_ms),
-        )
+        expected = self.expect(asked, rank=self.shop.rank(customer=asked.customer, at_ms=at_ms))
         for task in plan.tasks.all():
             place = (plan.fulfillment_id, task.key)
             self.keys[task.pk], self.places[task.pk] = task.key, place
@@ -154,24 +169,33 @@ class Run:
             assert (task.priority, task.rank) == (expected.priority, expected.rank + behind)
         return expected
 
+    def expect(self, asked: Asked, *, rank: int) -> model.Plan:
+        return model.Plan(
+            tasks=expanded(self.scenario.workflow, order=asked),
+            fast_path=self.scenario.fast_path,
+            locks=locks_of(self.scenario.locks, order=asked),
+            priority=asked.priority,
+            rank=rank,
+        )
+
     def take(self, step: Step) -> None:
         match step:
             case Begin(target, fates):
-                for name in _picked(self.busy_targets(), [target]):
+                for name in picked(self.busy_targets(), [target]):
                     self.begin(name, fates)
             case Answer(calls):
-                self.answer(_picked(self.calls, calls))
+                self.answer(picked(self.calls, calls))
             case Drain(target, fates):
-                for name in _picked(self.busy_targets(), [target]):
+                for name in picked(self.busy_targets(), [target]):
                     self.drain(name, fates)
             case EndJob(job, ending):
-                for key in _picked(self.world.jobs, [job]):
+                for key in picked(self.world.jobs, [job]):
                     self.world.end_job(key, ending)
             case Deliver(event):
-                for report in _picked(self.world.events, [event]):
+                for report in picked(self.world.events, [event]):
                     self.deliver(report)
             case Advance(seconds):
-                desk.advance(seconds)
+                self.advance(seconds)
                 return
             case Sweep():
                 self.sweep()
@@ -189,14 +213,17 @@ class Run:
             case Submit():
                 self.submit(1)
             case Hold(which):
-                for order in _picked(self.orders, [which]):
+                for order in picked(self.orders, [which]):
                     self.hold_or_release(order)
             case Pause(target):
-                for name in _picked(sorted(TARGETS), [target]):
+                for name in picked(sorted(TARGETS), [target]):
                     self.pause_or_resume(name)
         self.compare()
 
-    def hold_or_release(self, order: Order) -> None:
+    def advance(self, seconds: float) -> None:
+        desk.advance(seconds)
+
+    def hold_or_release(self, order: Order, *, policy: ClockPolicy = ClockPolicy.RUN) -> None:
         plan = self.plans[order.fulfillment_id]
         if plan.held:
             hold_id = self.holds.pop(order.fulfillment_id)
@@ -207,6 +234,7 @@ class Run:
                 name=order.reference,
                 reason="x",
                 actor="a test",
+                clock_policy=policy,
                 patience=NOW,
             )
             assert placed.in_flight == self.under_way(fulfillment_id=order.fulfillment_id)
@@ -294,6 +322,7 @@ class Run:
                     _told(call.outcome),
                     attempt=call.claim.command.attempt,
                     query=call.claim.purpose is Purpose.QUERY,
+                    command=self.revision(call.claim.command.command_id),
                 ),
             )
             for call in calls
@@ -320,7 +349,10 @@ class Run:
                 assert self.claimed(attempt.fulfillment_id, attempt.task_id) == query
                 told = _told(outcome)
                 key = self.keys[attempt.task_id]
-                heard.append((attempt.fulfillment_id, Heard(key, told, command.attempt, query)))
+                revision = self.revision(command.command_id)
+                heard.append(
+                    (attempt.fulfillment_id, Heard(key, told, command.attempt, query, revision))
+                )
             self.lined_up(everybody=False)
             self.heard(heard)
         self.lined_up(everybody=False)
@@ -342,12 +374,26 @@ class Run:
             self.world.deliver(event)
             command = Command.objects.get(idempotency_key=event.key)
             told = _told(event.outcome)
-            self.heard([(command.fulfillment_id, Heard(self.keys[command.task_id], told))])
+            key = self.keys[command.task_id]
+            self.heard([(command.fulfillment_id, Heard(key, told, command=command.revision))])
 
     def sweep(self) -> None:
         """The engine's clock says what is overdue; the model, what that means."""
-        leases = list(Attempt.objects.filter(finished_at=None).order_by("lease_expires_at"))
         waiting = list(Task.objects.filter(state="ACCEPTED").order_by("not_before"))
+        before = desk.now()
+        swept = self.swept()
+        after = desk.now()
+        still = set(Task.objects.filter(state="ACCEPTED").values_list("pk", flat=True))
+        for task in waiting:
+            assert task.pk not in still or task.not_before >= before
+            assert task.pk in still or task.not_before <= after
+            if task.pk not in still:
+                swept.append((task.fulfillment_id, Heard(task.key, Told("UNKNOWN"))))
+        self.heard(swept)
+
+    def swept(self) -> list[tuple[int, Heard]]:
+        """The calls of which the engine has given up hope."""
+        leases = list(Attempt.objects.filter(finished_at=None).order_by("lease_expires_at"))
         before = desk.now()
         sweeping.sweep()
         after = desk.now()
@@ -358,15 +404,16 @@ class Run:
             assert attempt.pk not in lost or attempt.lease_expires_at <= after
             if attempt.pk in lost:
                 key, query = self.keys[attempt.task_id], attempt.purpose == Purpose.QUERY
-                heard = Heard(key, Told("UNKNOWN", lost=True), attempt.number, query)
+                revision = self.revision(attempt.command_id)
+                heard = Heard(key, Told("UNKNOWN", lost=True), attempt.number, query, revision)
                 swept.append((attempt.fulfillment_id, heard))
-        still = set(Task.objects.filter(state="ACCEPTED").values_list("pk", flat=True))
-        for task in waiting:
-            assert task.pk not in still or task.not_before >= before
-            assert task.pk in still or task.not_before <= after
-            if task.pk not in still:
-                swept.append((task.fulfillment_id, Heard(task.key, Told("UNKNOWN"))))
-        self.heard(swept)
+        return swept
+
+    def revision(self, command_id: int) -> int:
+        """Which of its task's commands this is, counted from 1."""
+        if command_id not in self.revisions:
+            self.revisions[command_id] = Command.objects.get(pk=command_id).revision
+        return self.revisions[command_id]
 
     def heard(self, heard: Iterable[tuple[int, Heard]]) -> None:
         by_plan: dict[int, list[Heard]] = {}
@@ -387,7 +434,7 @@ class Run:
         for _ in range(5 * tasks + 20):
             for key in self.world.jobs:
                 self.world.end_job(key, Ending.DONE)
-            desk.advance(LONG)
+            self.advance(self.long)
             self.sweep()
             self.take(Scan())
             for target in self.busy_targets():
@@ -415,18 +462,22 @@ class Run:
             assert under_way.filter(target_id=name).count() <= AT_ONCE
         plans = {row["fulfillment_id"]: row for row in Plan.objects.values()}
         found: dict[int, dict[str, Any]] = {fulfillment_id: {} for fulfillment_id in plans}
-        for fulfillment_id, name, state, attempts, sends, key in Task.objects.values_list(
+        for fulfillment_id, name, state, attempts, sends, key in Task.objects.order_by(
+            "commands__revision"
+        ).values_list(
             "fulfillment_id", "key", "state", "attempts", "sends", "commands__idempotency_key"
         ):
-            found[fulfillment_id][name] = (state, attempts, sends)
             effects = self.world.effects[key]
             assert effects <= 1, f"one-effect-per-key: {name} happened {effects} times"
+            # Of its newest command; before that was written nothing had happened.
+            found[fulfillment_id][name] = (state, attempts, sends, effects)
+        for name, (state, _, _, effects) in (row for of in found.values() for row in of.items()):
             if state == "SUCCEEDED":
                 assert effects, f"{name} succeeded and nothing happened"
             elif state in ("PENDING", "SKIPPED_BY_POLICY", "FAILED_FINAL"):
                 assert not effects, f"{name} is {state}, and it happened"
         for fulfillment_id, expected in self.plans.items():
-            assert found[fulfillment_id] == {
+            assert {name: row[:3] for name, row in found[fulfillment_id].items()} == {
                 name: (task.state, task.attempts, task.sends)
                 for name, task in expected.tasks.items()
             }
@@ -452,7 +503,7 @@ class Run:
         self.shop.check(noted=self.noted())
 
 
-def _picked(among: Sequence[T], which: Iterable[int]) -> list[T]:
+def picked(among: Sequence[T], which: Iterable[int]) -> list[T]:
     """Those that the numbers point at, each once; every number points at something."""
     return [among[i] for i in sorted({i % len(among) for i in which})] if among else []
 
@@ -484,4 +535,9 @@ def _item(number: int, asset: str) -> ItemRequest:
 
 
 def _told(outcome: Outcome) -> Told:
-    return Told(str(outcome.kind), retryable=outcome.retryable, not_sent=outcome is NOT_SENT)
+    return Told(
+        str(outcome.kind),
+        retryable=outcome.retryable,
+        not_sent=outcome is NOT_SENT,
+        timeout=outcome.kind is OutcomeKind.UNKNOWN and outcome.code == "timeout",
+    )

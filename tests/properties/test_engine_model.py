@@ -33,7 +33,7 @@ from tests.properties.side_by_side import Run
 from tests.properties.world import Ending, Fate
 
 
-def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
+def play(scenario: Scenario, blocker: DjangoDbBlocker, *, kind: type[Run] = Run) -> None:
     """Everything that must hold, in a transaction of its own that leaves nothing behind."""
     with (
         blocker.unblock(),
@@ -41,7 +41,7 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker) -> None:
         transaction.atomic(),
     ):
         sending._drains.clear()
-        run = Run(scenario)
+        run = kind(scenario)
         for step in scenario.steps:
             run.take(step)
         run.finish()
