@@ -21,12 +21,17 @@ SECRET = "of the tests alone"
 _http = urllib3.PoolManager(retries=False)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 class Sandbox:
     """One sandbox process; it may be killed and started again on the same ledger."""
 
-    def __init__(self, ledger: Path, *arguments: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+    def __init__(self, ledger: Path, *arguments: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ledger = ledger
         self.start(*arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -29,22 +28,39 @@ from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk
 from tests.crash import desk_worker
-from tests.sandbox import Sandbox
+from tests.crash.nursery import Ended, Nursery
+from tests.sandbox import Sandbox, free_port
 from tests.waiting import until
 
 
+@pytest.fixture(scope="session")
+def sandbox_port() -> int:
+    """Where each test's sandbox listens: what is started once knows it by its address."""
+    return free_port()
+
+
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    process = Sandbox(tmp_path / "ledger.sqlite3")
+def sandbox(tmp_path: Path, sandbox_port: int) -> Iterator[Sandbox]:
+    process = Sandbox(tmp_path / "ledger.sqlite3", port=sandbox_port)
     yield process
     process.kill()
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
 
 
 class Desk:
     """The desk's database and target systems, shared with child processes."""
 
-    def __init__(self, url: str, sandbox: Sandbox) -> None:
+    def __init__(self, url: str, sandbox: Sandbox, nursery: Nursery) -> None:
         self.sandbox = sandbox
+        self._nursery = nursery
+        self.deaths: Counter[str] = Counter()
+        """How many children have died, by failpoint."""
         self.clock_seconds = 0.0
         self.variables = {
             "DATABASE_URL": url,
@@ -52,24 +68,20 @@ class Desk:
             "OMS_SECRET_KEY": "of the tests alone",
         }
 
-    def child(
-        self, *arguments: str, failpoint: str = "", **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    def child(self, *arguments: str, failpoint: str = "", **variables: str) -> Ended:
         """A part of the work in a process of its own, which dies at `failpoint`."""
-        return subprocess.run(
-            [sys.executable, "-m", "tests.crash.desk_worker", *arguments],
-            cwd=CHECKOUT,
-            env={
+        ended = self._nursery.perform(
+            arguments,
+            environment={
                 **os.environ,
                 **self.variables,
                 "OMS_FAILPOINTS": failpoint,
                 "DESK_CLOCK_SECONDS": str(self.clock_seconds),
                 **variables,
             },
-            capture_output=True,
-            text=True,
-            check=False,
         )
+        self.deaths.update(re.findall(r"dies at the failpoint (\S+)", ended.stderr))
+        return ended
 
     @contextmanager
     def background(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -154,58 +166,11 @@ def published() -> list[str]:
 
 
 @pytest.fixture
-def shop(committed_db: str, redis_url: str, sandbox: Sandbox, settings: Any) -> Desk:
+def shop(
+    committed_db: str, redis_url: str, sandbox: Sandbox, nursery: Nursery, settings: Any
+) -> Desk:
     settings.OMS_SANDBOX_URL = sandbox.url
     call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
     call_command("calendars", "load", "templates/calendars.yaml", verbosity=0)
     call_command("workflows", "publish", verbosity=0)
-    return Desk(committed_db, sandbox)
-
-
-class Nursery:
-    """The desk's processes by the hundred: forks of one that has read all the code."""
-
-    def __init__(self, shop: Desk, log: Path) -> None:
-        self._shop = shop
-        self._log = log
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.desk_worker", "serve"],
-            cwd=CHECKOUT,
-            env={**os.environ, **shop.variables, "OMS_FAILPOINTS": ""},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("w"),
-            text=True,
-        )
-
-    @property
-    def deaths(self) -> Counter[str]:
-        """How many have died, by failpoint."""
-        return Counter(re.findall(r"dies at the failpoint (\S+)", self._log.read_text()))
-
-    def child(self, verb: str, *arguments: str, failpoint: str = "") -> bool:
-        """Whether it died at the failpoint; an error of its own fails the test."""
-        job = {
-            "verb": verb,
-            "arguments": arguments,
-            "failpoint": failpoint,
-            "clock_seconds": self._shop.clock_seconds,
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
-        assert code in (0, -signal.SIGKILL), self._log.read_text()[-4000:]
-        return code != 0
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture
-def nursery(shop: Desk, tmp_path: Path) -> Iterator[Nursery]:
-    made = Nursery(shop, tmp_path / "nursery.log")
-    yield made
-    made.close()
+    return Desk(committed_db, sandbox, nursery)

@@ -228,8 +228,8 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
 
 
 def serve() -> None:
-    """Jobs come in as {"verb", "arguments", "failpoint", "clock_seconds"}; the code with which
-    each ended goes out."""
+    """Jobs come in as {"arguments", "variables", "stdout", "stderr"}; the code with which each
+    ended goes out."""
     for line in sys.stdin:
         sys.stdout.flush()
         child = os.fork()
@@ -243,22 +243,28 @@ def serve() -> None:
 def _perform(job: Mapping[str, Any]) -> NoReturn:
     code = 1
     try:
-        os.dup2(2, 1)
-        failpoints._armed = failpoints.parse(job["failpoint"], run="")
-        desk.advance(job["clock_seconds"])
-        _VERBS[job["verb"]](*job["arguments"])
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            file = os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, descriptor)
+        os.environ.update(job["variables"])
+        failpoints._armed = failpoints._from_environment()
+        main(*job["arguments"])
         code = 0
     except Exception:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
+def main(verb: str, *arguments: str) -> None:
+    desk.advance(float(os.environ["DESK_CLOCK_SECONDS"]))
+    _VERBS[verb](*arguments)
+
+
 if __name__ == "__main__":
-    verb, *arguments = sys.argv[1:]
-    if verb == "serve":
+    if sys.argv[1:] == ["serve"]:
         serve()
     else:
-        desk.advance(float(os.environ["DESK_CLOCK_SECONDS"]))
-        _VERBS[verb](*arguments)
+        main(*sys.argv[1:])

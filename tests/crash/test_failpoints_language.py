@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
@@ -26,7 +27,7 @@ from tests.chaos import checker
 from tests.chaos.evidence import Violation, collected
 from tests.chaos.shop import with_a_note
 from tests.crash import desk_worker
-from tests.crash.conftest import Desk, Nursery
+from tests.crash.conftest import Desk
 from tests.sandbox import Sandbox
 from tests.waiting import until
 
@@ -114,10 +115,9 @@ REPORTED = ("callback.stored_not_applied", "callback.committed_before_200")
 class Life:
     """The orders of one test, and what kills those who work on them."""
 
-    def __init__(self, shop: Desk, nursery: Nursery, clock: Path) -> None:
+    def __init__(self, shop: Desk, clock: Path) -> None:
         self._shop = shop
         self._clock = clock
-        self._nursery = nursery
 
     def lead(
         self, *, often: Sequence[str] = (), once: Sequence[str] = (), passes: int = 12
@@ -129,7 +129,7 @@ class Life:
         """
         dice, turns = random.Random(len(often)), cycle(often or [""])
         while True:
-            points = [f"{point}@1" for point in once if not self._nursery.deaths[point]]
+            points = [f"{point}@1" for point in once if not self._shop.deaths[point]]
             if point := next(turns):
                 points.append(f"{point}@{dice.randint(2, passes)}")
             if not self._child(",".join(points)):
@@ -140,7 +140,7 @@ class Life:
 
     def _child(self, failpoint: str) -> bool:
         self._clock.write_text(str(self._shop.clock_seconds))
-        died = self._nursery.child("live", str(self._clock), failpoint=failpoint)
+        died = self._killed("live", str(self._clock), failpoint=failpoint)
         self._shop.later(float(self._clock.read_text()) - self._shop.clock_seconds)
         return died
 
@@ -148,14 +148,20 @@ class Life:
         if verb == "live":
             assert self._child(at), f"{at} was never reached"
         else:
-            assert self._nursery.child(verb, *arguments, failpoint=at), f"{at} was never reached"
+            self._shop.dies(verb, *arguments, at=at)
 
     def child(self, verb: str, *arguments: str) -> None:
-        assert not self._nursery.child(verb, *arguments)
+        assert not self._killed(verb, *arguments)
+
+    def _killed(self, *arguments: str, failpoint: str = "") -> bool:
+        """Whether it died at the failpoint; an error of its own fails the test."""
+        ended = self._shop.child(*arguments, failpoint=failpoint)
+        assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+        return ended.returncode != 0
 
     @property
     def died_at(self) -> set[str]:
-        return set(self._nursery.deaths)
+        return set(self._shop.deaths)
 
     def ends(self) -> dict[str, str]:
         """What has become of each order: its tasks, with their states unless they succeeded."""
@@ -195,14 +201,7 @@ def fast_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def life(
-    shop: Desk,
-    fast_path: None,
-    nursery: Nursery,
-    sandbox: Sandbox,
-    redis_url: str,
-    tmp_path: Path,
-) -> Life:
+def life(shop: Desk, fast_path: None, sandbox: Sandbox, redis_url: str, tmp_path: Path) -> Life:
     sandbox.kill()
     sandbox.start("--broker", redis_url)  # Technicians are reached by messages.
     sandbox.script(*TROUBLE)
@@ -211,7 +210,7 @@ def life(
     TargetSystem.objects.filter(name=desk_worker.BY_MESSAGE).update(
         settings={"queue": "fieldwork", "reply_queue": "fieldwork.replies", "redelivery_after": 1}
     )
-    return Life(shop, nursery, tmp_path / "clock")
+    return Life(shop, tmp_path / "clock")
 
 
 def test_nobody_dies(life: Life, committed_db: str) -> None:

@@ -17,7 +17,7 @@ from fulfillment.engine import audit, scanning
 from fulfillment.models import Command, LockRelease, ResourceLock, TargetSystem, Task
 from oms.models import Order
 from tests import desk
-from tests.crash.conftest import Desk, Nursery
+from tests.crash.conftest import Desk
 from tests.crash.test_failpoints_language import Life, fast_path
 from tests.sandbox import Sandbox
 
@@ -36,7 +36,7 @@ CALLING_UP = ("locking.released_not_called_up", "locking.calling_up", "locking.c
 
 
 @pytest.fixture
-def life(shop: Desk, fast_path: None, nursery: Nursery, sandbox: Sandbox, tmp_path: Path) -> Life:
+def life(shop: Desk, fast_path: None, sandbox: Sandbox, tmp_path: Path) -> Life:
     """Orders of two customers: each order keeps its customer, and `reserve` the only dock."""
     sandbox.script(*TROUBLE)
     # Whom somebody kills on purpose again and again is no poison.
@@ -51,7 +51,7 @@ def life(shop: Desk, fast_path: None, nursery: Nursery, sandbox: Sandbox, tmp_pa
         locks=[{"resource": "customer", "key": "${order.customer.id}"}],
     )
     desk.submit_all(*(desk.request(region="AT", customer_id=f"C-{n % 2}") for n in range(4)))
-    return Life(shop, nursery, tmp_path / "clock")
+    return Life(shop, tmp_path / "clock")
 
 
 @pytest.mark.parametrize(

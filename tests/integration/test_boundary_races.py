@@ -240,6 +240,9 @@ def test_a_claim_that_stands_still_keeps_nobody_waiting_for_long(
 
     def stopped(raw: Any, **given: Any) -> dict[int, int]:
         if not looked.is_set():
+            raw.execute("SHOW idle_in_transaction_session_timeout")
+            assert raw.fetchone() == ("20s",)
+            raw.execute("SET LOCAL idle_in_transaction_session_timeout = '4s'")
             looked.set()
             assert go_on.wait(30)
         return look(raw, **given)
