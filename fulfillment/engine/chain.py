@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+_encoded = json.JSONEncoder(sort_keys=True).encode
+
 
 def link(
     *,
@@ -40,4 +42,4 @@ def link(
         details,
         occurred_at.astimezone(UTC).isoformat(timespec="microseconds"),
     )
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_encoded(values).encode()).hexdigest()

@@ -32,6 +32,7 @@ from fulfillment.engine.candidates import Candidate, sql_of
 from fulfillment.engine.database import Row, clean, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.limits import Allowance
+from fulfillment.engine.rows import fresh
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import (
@@ -220,7 +221,8 @@ def _claimed(
         clocks.sent(unit, task=task, node=node, at=now)
         unit.change_task(task, Task.dispatch, cause="claimed by a worker", attempt=task.attempts)
     unit.new_attempts.append(
-        Attempt(
+        fresh(
+            Attempt,
             id=candidate.attempt_id,
             command_id=candidate.command_id,
             task_id=task.pk,

@@ -9,6 +9,7 @@ from typing import Any
 from fulfillment.definitions.graph import Node
 from fulfillment.engine import clocks, graphs, lock_names, windows
 from fulfillment.engine.idempotency import idempotency_key
+from fulfillment.engine.rows import fresh
 from fulfillment.engine.scope import Scope, scope_of
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Command, Plan, Task
@@ -86,7 +87,8 @@ def write(
     """Append a command with a key of its own to the task's log, and hint at it."""
     locked = unit.fulfillments[plan.fulfillment_id]
     unit.new_commands.append(
-        Command(
+        fresh(
+            Command,
             task_id=task.pk,
             fulfillment_id=plan.fulfillment_id,
             revision=revision,

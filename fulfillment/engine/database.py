@@ -11,15 +11,21 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import psycopg
 from django.db import InterfaceError, InternalError, OperationalError, connection
+from psycopg.adapt import Loader
 
 Row = tuple[Any, ...]
 DATABASE_TROUBLE = (OperationalError, InterfaceError, InternalError)
 """The database is away, or read-only: nobody's fault, and worth to be tried again."""
+
+
+_MOMENT = psycopg.adapters.types["timestamptz"].oid
+# Django's own is Python and takes five times as long; our connections speak UTC anyway.
+_READ_MOMENT = cast(type[Loader], psycopg.adapters.get_loader(_MOMENT, psycopg.pq.Format.TEXT))
 
 
 @contextmanager
@@ -28,6 +34,7 @@ def cursor() -> Iterator[psycopg.Cursor[Row]]:
     connection.ensure_connection()
     # Errors come out as Django's, as they do from the ORM beside it.
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as raw:
+        raw.adapters.register_loader(_MOMENT, _READ_MOMENT)
         yield raw
 
 
@@ -101,13 +108,32 @@ class Update:
 def arrays(rows: Sequence[Sequence[Any]]) -> list[str]:
     """One PostgreSQL array literal per column.
 
-    Measured at a third of the time of psycopg's own list adaptation, which looks at every
+    Measured at a tenth of the time of psycopg's own list adaptation, which looks at every
     element several times. The statement's casts give the literals their types.
     """
-    return [
-        "{" + ",".join([_element(value) for value in values]) + "}"
-        for values in zip(*rows, strict=True)
-    ]
+    return [_literal(values) for values in zip(*rows, strict=True)]
+
+
+def _literal(values: Sequence[Any]) -> str:
+    kinds = set(map(type, values))
+    if kinds <= _PLAIN:
+        return "{" + ",".join(map(str, values)) + "}"
+    if kinds == _TEXT:
+        joined = '","'.join(values)
+        if "\\" not in joined and joined.count('"') == 2 * len(values) - 2:
+            return '{"' + joined + '"}'
+    known: dict[Any, str] = {}  # A unit writes the same moment and the same word again and again.
+    found = []
+    for value in values:
+        element = known.get(value)
+        if element is None:
+            element = known[value] = _element(value)
+        found.append(element)
+    return "{" + ",".join(found) + "}"
+
+
+_PLAIN = frozenset({int, bool})
+_TEXT = frozenset({str})
 
 
 def _element(value: Any) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 
 from fulfillment.definitions.graph import Graph, Node
+from fulfillment.definitions.names import output_type
+from fulfillment.definitions.scopes import node_names
 from fulfillment.engine.database import Row, cursor
 from fulfillment.models import Plan, PlanGraph
 
@@ -34,6 +36,23 @@ def by_id(graph_id: int) -> Graph:
 def routed(graph_id: int, index: int, route: int) -> Node:
     """A node as its task goes about it now: as planned, or by one of its fallbacks."""
     return by_id(graph_id).nodes[index].by(route)
+
+
+@lru_cache(maxsize=8192)
+def names_at(graph_id: int, index: int, element: bool) -> Mapping[str, str]:
+    """The types of the names that a task at this place can read, `element` of a fan-out or not."""
+    graph = by_id(graph_id)
+    enter = graph.nodes[index].enter
+    types = {} if enter is None else graph.nodes[enter].outputs
+    return node_names(
+        graph=graph,
+        index=index,
+        element=element,
+        inputs={
+            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
+            for name, output in types.items()
+        },
+    )
 
 
 def known_id(*, graph: Graph) -> int | None:
@@ -65,6 +84,7 @@ def forget() -> None:
     _ids.clear()
     by_id.cache_clear()
     routed.cache_clear()
+    names_at.cache_clear()
     milestone_carriers.cache_clear()
 
 

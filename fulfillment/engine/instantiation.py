@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine import fairness, graphs
 from fulfillment.engine.database import allocate
+from fulfillment.engine.rows import fresh
 from fulfillment.engine.unit import Unit
 from fulfillment.models import Plan, Task
 from fulfillment.states import TaskState
@@ -39,7 +40,8 @@ def new_tasks(
     for index in nodes:
         node = graph.nodes[index]
         found.append(
-            Task(
+            fresh(
+                Task,
                 id=next(task_ids),
                 plan_id=plan.pk,
                 fulfillment_id=plan.fulfillment_id,

@@ -16,6 +16,7 @@ from fulfillment.engine.completion import update_plan
 from fulfillment.engine.database import Table, allocate
 from fulfillment.engine.instantiation import at_first, new_tasks
 from fulfillment.engine.port import Notice, PlanChange
+from fulfillment.engine.rows import fresh
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import LockedFulfillment, Unit
 from fulfillment.errors import DefinitionInvalid, Fault
@@ -169,7 +170,8 @@ def stored_graph(unit: Unit, *, graph: Graph) -> int:
 def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: int) -> Plan:
     # What a decision has yet to create counts as open.
     mandatory = len(request.graph.mandatory)
-    plan = Plan(
+    plan = fresh(
+        Plan,
         id=plan_id,
         fulfillment_id=request.fulfillment_id,
         order_version=request.order_version,

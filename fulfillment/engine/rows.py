@@ -1,22 +1,30 @@
-"""Reading plans and tasks under a unit's locks, without the cost of the ORM's compiler."""
+"""Instances of rows that a unit reads and writes, without what the ORM does around them.
+
+A model's own constructor goes through all of its fields and sends two signals: measured at a
+fifth of the engine's time. These are ordinary instances, filled in at once.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
 import psycopg
+from django.db.models import Model
+from django.db.models.base import ModelState
 
 from fulfillment.engine.database import Row
 from fulfillment.models import Plan, Task
 
+M = TypeVar("M", bound=Model)
+
 TASK_COLUMNS = tuple(field.attname for field in Task._meta.concrete_fields)
 PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
-_OUTPUTS = TASK_COLUMNS.index("outputs")
-_LOCKS = TASK_COLUMNS.index("locks")
-_PROGRESS = TASK_COLUMNS.index("progress")
-_LIMITS = TASK_COLUMNS.index("limits")
+_DOCUMENTS = tuple(
+    TASK_COLUMNS.index(column) for column in ("limits", "locks", "outputs", "progress")
+)
 _PLAN_LOCKS = PLAN_COLUMNS.index("locks")
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 # The LIMIT keeps the planner from reading every task of round 0 while the table is small: that
@@ -33,18 +41,39 @@ _TASKS_BY_ID = _TASKS + "WHERE t.id = ANY(%s::bigint[])"
 _PLANS = f"SELECT {', '.join(PLAN_COLUMNS)} FROM fulfillment_plan WHERE id = ANY(%s::bigint[])"
 
 
+def fresh(model: type[M], **values: Any) -> M:
+    """A row that is not stored yet; what is not given has its default."""
+    row = model.__new__(model)
+    row.__dict__.update(_defaults(model))
+    row.__dict__.update(values)
+    row._state = ModelState()
+    return row
+
+
+@cache
+def _defaults(model: type[Model]) -> Mapping[str, Any]:
+    """Of all fields, by attribute; nobody changes one in place, as they are all immutable."""
+    values = {name: value for name, value in vars(model()).items() if name != "_state"}
+    assert not any(isinstance(value, list | dict) for value in values.values()), model
+    return values
+
+
+def _stored(model: type[M], columns: Sequence[str], values: Sequence[Any]) -> M:
+    row = model.__new__(model)
+    row.__dict__.update(zip(columns, values, strict=True))
+    row._state = ModelState()
+    row._state.adding = False
+    row._state.db = "default"
+    return row
+
+
 def task_from_row(row: Sequence[Any]) -> Task:
     """A task instance from a row in the order of TASK_COLUMNS."""
     values = list(row)
-    if values[_OUTPUTS] is not None:
-        values[_OUTPUTS] = json.loads(values[_OUTPUTS])
-    if values[_LOCKS] is not None:
-        values[_LOCKS] = json.loads(values[_LOCKS])
-    if values[_PROGRESS] is not None:
-        values[_PROGRESS] = json.loads(values[_PROGRESS])
-    if values[_LIMITS] is not None:
-        values[_LIMITS] = json.loads(values[_LIMITS])
-    return Task.from_db("default", TASK_COLUMNS, values)
+    for index in _DOCUMENTS:
+        if values[index] is not None:
+            values[index] = json.loads(values[index])
+    return _stored(Task, TASK_COLUMNS, values)
 
 
 def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]:
@@ -57,7 +86,7 @@ def _plan_from_row(row: Sequence[Any]) -> Plan:
     values = list(row)
     if values[_PLAN_LOCKS] is not None:
         values[_PLAN_LOCKS] = json.loads(values[_PLAN_LOCKS])
-    return Plan.from_db("default", PLAN_COLUMNS, values)
+    return _stored(Plan, PLAN_COLUMNS, values)
 
 
 def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -> list[Task]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulfillment.definitions.expressions import compile_condition
-from fulfillment.definitions.names import output_type
 from fulfillment.definitions.paths import MISSING
 from fulfillment.definitions.readiness import Place, place_beside
 from fulfillment.definitions.references import resolve
-from fulfillment.definitions.scopes import node_names, node_scope
+from fulfillment.definitions.scopes import node_scope
 from fulfillment.engine import graphs, places
 from fulfillment.engine.database import cursor
 from fulfillment.engine.priorities import plan_values
@@ -65,16 +64,7 @@ def scope_of(unit: Unit, *, plan: Plan, task: Task) -> Scope:
         element=element,
         inputs=inputs,
     )
-    types = {} if node.enter is None else graph.nodes[node.enter].outputs
-    names = node_names(
-        graph=graph,
-        index=task.node,
-        element=element is not MISSING,
-        inputs={
-            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
-            for name, output in types.items()
-        },
-    )
+    names = graphs.names_at(plan.graph_id, task.node, element is not MISSING)
     return Scope(values, names)
 
 

@@ -16,7 +16,7 @@ from fulfillment.engine.halving import in_halves
 from fulfillment.engine.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
 from fulfillment.engine.progress import after
 from fulfillment.engine.reconciling import code_of
-from fulfillment.engine.rows import plans_by_id, tasks_by_id
+from fulfillment.engine.rows import fresh, plans_by_id, tasks_by_id
 from fulfillment.engine.selection import select_or_defer
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import Attempt
@@ -187,7 +187,8 @@ def _graph(unit: Unit, plan_id: int) -> Graph:
 def _finish_attempt(unit: Unit, result: Result) -> None:
     if result.attempt_id is not None:
         unit.finished_attempts.append(
-            Attempt(
+            fresh(
+                Attempt,
                 id=result.attempt_id,
                 finished_at=unit.now,
                 outcome=result.outcome.kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django_fsm import FSMField
 from psycopg.types.json import Json
 
 
@@ -41,6 +42,24 @@ class AsWritten(models.JSONField):
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
         return f"({sql})::text", params
+
+
+class StateField(FSMField):
+    """django-fsm's, read without the detour that it takes for deferred fields each time."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "protected": True})
+
+    def get_state(self, instance: Any) -> Any:
+        try:
+            return instance.__dict__[self.attname]
+        except KeyError:
+            return super().get_state(instance)
+
+    def deconstruct(self) -> tuple[str, str, Any, dict[str, Any]]:
+        """To migrations it is what it is in the database."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django_fsm.FSMField", args, kwargs
 
 
 def states_constraint(*, states: type, name: str) -> models.CheckConstraint:

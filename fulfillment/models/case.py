@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 
 from django.db import models
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import StateField, StatefulModel, states_constraint
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.plan import Plan
 from fulfillment.models.task import Task
@@ -69,7 +69,7 @@ class FalloutCase(StatefulModel):
     subject = models.CharField(
         max_length=300, help_text="What it is about: at most one open case for each."
     )
-    state = FSMField(default=CaseState.OPEN, choices=[(s, s) for s in CaseState], protected=True)
+    state = StateField(default=CaseState.OPEN, choices=[(s, s) for s in CaseState])
     category = models.CharField(max_length=20, choices=[(c, c) for c in CaseCategory])
     severity = models.CharField(max_length=10, choices=[(s, s) for s in Severity])
     reason_code = models.CharField(max_length=100)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 
 from django.db import models
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
-from fulfillment.models.base import AsWritten, StatefulModel, states_constraint
+from fulfillment.models.base import AsWritten, StateField, StatefulModel, states_constraint
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.task import Task
 
@@ -29,9 +29,7 @@ class ManualTask(StatefulModel):
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
-    state = FSMField(
-        default=ManualState.OPEN, choices=[(s, s) for s in ManualState], protected=True
-    )
+    state = StateField(default=ManualState.OPEN, choices=[(s, s) for s in ManualState])
     queue = models.CharField(max_length=63)
     role = models.CharField(max_length=63)
     title = models.CharField(max_length=200)

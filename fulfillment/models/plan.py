@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from django.db import models
 from django.db.models.functions import Now
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import StateField, StatefulModel, states_constraint
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import Hold
 from fulfillment.models.workflow import PlanGraph
@@ -25,7 +25,7 @@ class Plan(StatefulModel):
     fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="plans")
     order_version = models.PositiveIntegerField()
     version = models.PositiveIntegerField(default=1)
-    state = FSMField(default=PlanState.CREATED, choices=[(s, s) for s in PlanState], protected=True)
+    state = StateField(default=PlanState.CREATED, choices=[(s, s) for s in PlanState])
     graph = models.ForeignKey(PlanGraph, models.PROTECT, related_name="plans")
     context = models.JSONField(help_text="The order as it was when the plan was made.")
     tasks_total = models.PositiveIntegerField()

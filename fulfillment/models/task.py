@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.db import models
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import StateField, StatefulModel, states_constraint
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import Hold
 from fulfillment.models.plan import Plan
@@ -47,7 +47,7 @@ class Task(StatefulModel):
         "at the same place counts.",
     )
     key = models.CharField(max_length=200)
-    state = FSMField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState], protected=True)
+    state = StateField(default=TaskState.PENDING, choices=[(s, s) for s in TaskState])
     # Empty, and no row's name, for what the engine or a person does.
     target = models.ForeignKey(TargetSystem, models.PROTECT, db_constraint=False, db_index=False)
     route = models.PositiveSmallIntegerField(

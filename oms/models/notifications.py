@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 
 from django.db import models
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
 from fulfillment.definitions.customer import Channel
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import StateField, StatefulModel, states_constraint
 from oms.models.orders import Order
 
 
@@ -37,10 +37,9 @@ class Notification(StatefulModel):
     recipient = models.CharField(max_length=254)
     subject = models.CharField(max_length=400)
     body = models.TextField()
-    state = FSMField(
+    state = StateField(
         default=NotificationState.QUEUED,
         choices=[(s, s) for s in NotificationState],
-        protected=True,
     )
     reason = models.TextField(blank=True, default="", help_text="Why it was not sent so far.")
     attempts = models.PositiveIntegerField(default=0)

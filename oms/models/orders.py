@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
-from django_fsm import FSMField, transition
+from django_fsm import transition
 
 from fulfillment.models import Fulfillment
-from fulfillment.models.base import StatefulModel, states_constraint
+from fulfillment.models.base import StateField, StatefulModel, states_constraint
 from oms.models.clients import ApiClient
 from oms.states import ORDER_TERMINAL, ItemAction, OrderState
 
@@ -22,9 +22,7 @@ class Order(StatefulModel):
     client = models.ForeignKey(ApiClient, models.PROTECT, related_name="orders")
     external_id = models.CharField(max_length=100)
     version = models.PositiveIntegerField(default=1)
-    state = FSMField(
-        default=OrderState.SUBMITTED, choices=[(s, s) for s in OrderState], protected=True
-    )
+    state = StateField(default=OrderState.SUBMITTED, choices=[(s, s) for s in OrderState])
     faults = models.JSONField(default=list, blank=True)
     customer_id = models.CharField(max_length=100)
     customer_name = models.CharField(max_length=200, blank=True)
