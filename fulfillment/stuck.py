@@ -81,32 +81,40 @@ UPDATE fulfillment_plan SET case_due_at = fulfillment_now() + %s WHERE id IN (
 ) RETURNING id
 """
 # Who has an open case, or is held by somebody who said why, has a reason and an owner already.
-# A dead letter, a leak, a promise or a deadline that is not kept, a circle that was broken, or an
-# answer that contradicts a success, is no such reason; one that stops what is still to be done is.
+# A dead letter, a leak, a deadline, a promise in jeopardy, a circle that was broken, or an answer
+# that contradicts a success, is no such reason; one that stops what is still to be done is. The
+# case about being stuck is told again, as what keeps the plan may be something else by now; of many
+# any few in each run.
 _WITHOUT_CASE = """
-SELECT p.id, p.fulfillment_id FROM fulfillment_plan p
+SELECT p.id, p.fulfillment_id, own.id IS NOT NULL FROM fulfillment_plan p
+LEFT JOIN fulfillment_falloutcase own ON own.subject = 'plan:' || p.id AND own.state = 'OPEN'
 WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
   AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
       WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
-        AND c.category NOT IN ('JEOPARDY', 'LEAKAGE', 'UNDELIVERED')
-        AND NOT starts_with(c.subject, 'circle:') AND NOT starts_with(c.subject, 'deadline:')
+        AND c.subject <> 'plan:' || p.id
+        AND c.category NOT IN ('UNDELIVERED', 'LEAKAGE', 'JEOPARDY')
+        AND NOT starts_with(c.subject, 'deadline:')
+        AND NOT starts_with(c.subject, 'circle:')
         AND (NOT starts_with(c.subject, 'conflict:') OR EXISTS (
             SELECT 1 FROM fulfillment_task t
             WHERE t.id = c.task_id AND t.state = 'AWAITING_MANUAL')))
   AND (
-      NOT EXISTS (
+      own.id IS NOT NULL
+      OR NOT EXISTS (
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NOT NULL
             AND t.state IN ('READY', 'FAILED_RETRYABLE'))
       OR EXISTS (
           SELECT 1 FROM fulfillment_task t WHERE t.plan_id = p.id AND t.held_by_id IS NULL
             AND t.state IN ('READY', 'DISPATCHED', 'ACCEPTED', 'FAILED_RETRYABLE',
                             'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')))
-ORDER BY p.stuck_at
+ORDER BY own.id IS NOT NULL, random()
 """
 _STILL_FLAGGED = """
-SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference,
+SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference, coalesce((
+           SELECT c.explanation FROM fulfillment_falloutcase c
+           WHERE c.subject = 'plan:' || p.id AND c.state = 'OPEN'), ''),
        jsonb_object_agg(t.key, t.state) FILTER (
            WHERE t.state NOT IN ('SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER'))
 FROM fulfillment_plan p
@@ -117,6 +125,8 @@ GROUP BY p.id, f.order_reference
 """
 _ACTOR = "stuck-order detector"
 _REPAIRS = ("retry", "release the hold", "resume the target system", "waive", "cancel the order")
+_TOLD_AGAIN = 100
+"""Cases that are looked at again in one run, to see whether they still say why."""
 _TOGETHER = 20
 """Cases in one unit: each is told by a dozen queries."""
 _CODES: Mapping[Cause, str] = {
@@ -164,12 +174,16 @@ def detect_stuck(*, limit: int = 1000) -> int:
         flagged += stuck
         if looked < limit:
             break
+    again = _TOLD_AGAIN
     while True:
         with cursor() as raw:
             raw.execute(_UNATTENDED, [LOOK_FOR_CASE, limit], prepare=True)
             due = [row[0] for row in raw.fetchall()]
             raw.execute(_WITHOUT_CASE, [due], prepare=True)
-            unfiled = raw.fetchall()
+            found = raw.fetchall()
+        told = [row for row in found if row[2]]
+        unfiled = [row for row in found if not row[2]] + told[:again]
+        again -= len(told[:again])
         for first in range(0, len(unfiled), _TOGETHER):
             _file_or_split(unfiled[first : first + _TOGETHER])
         if len(due) < limit:
@@ -208,9 +222,12 @@ def _file_or_split(rows: Sequence[Row]) -> None:
 def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
     # Read under the locks: what has moved meanwhile is no longer flagged.
     unit.raw.execute(_STILL_FLAGGED, [list(plan_ids)], prepare=True)
-    for plan_id, fulfillment_id, reason, reference, states in unit.raw.fetchall():
+    for plan_id, fulfillment_id, reason, reference, before, states in unit.raw.fetchall():
         told = why(fulfillment_id=fulfillment_id)
         code = _code(told)
+        explanation = f"{told.sentence or reason} {_ADVICE[code]}"
+        if explanation == before:
+            continue
         cases.open_case(
             unit,
             fallout=cases.Fallout(
@@ -219,7 +236,7 @@ def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
                 severity=Severity.MEDIUM,
                 reason_code=code,
                 title=f"{reference} · nothing moves",
-                explanation=f"{told.sentence or reason} {_ADVICE[code]}",
+                explanation=explanation,
                 facts={"open_tasks": json.loads(states or "{}"), "cause": str(told.cause)},
                 repair_options=tuple(one.words for one in told.remedies) or _REPAIRS,
                 fulfillment_id=fulfillment_id,

@@ -229,9 +229,9 @@ def _cause(task: Task, fit: Fitness | None, obstacle: Obstacle | None) -> Cause:
     if obstacle is not None:
         return obstacle.cause
     stored = Cause(task.waits_for)
-    if task.state == TaskState.FAILED_RETRYABLE:
-        return Cause.RETRY
     its_time = fit is not None and task.not_before <= fit.now
+    if task.state == TaskState.FAILED_RETRYABLE:
+        return Cause.WINDOW if stored is Cause.WINDOW and not its_time else Cause.RETRY
     if stored in (Cause.RETRY, Cause.WINDOW, Cause.HOLD, Cause.LOCK) and its_time:
         return Cause.TARGET
     return stored

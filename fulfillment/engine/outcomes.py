@@ -25,7 +25,7 @@ from fulfillment.engine.reconciling import (
 from fulfillment.engine.retry import backoff, may_retry
 from fulfillment.engine.unit import Unit
 from fulfillment.models import CaseCategory, Purpose, Task
-from fulfillment.states import TASK_TERMINAL, TaskState
+from fulfillment.states import TASK_TERMINAL, Cause, TaskState
 
 NOT_SENT = Outcome(
     kind=OutcomeKind.FAILED,
@@ -208,7 +208,8 @@ def _had_no_effect(
         )
         task.not_before = windows.opening(node=node, at=unit.now + delay)
         task.blocked_reason = describe(outcome)
-        if task.not_before > unit.now + delay:
+        is_shut = task.not_before > unit.now + delay
+        if is_shut:
             opens = f"{task.not_before:%Y-%m-%d %H:%M:%S} UTC"
             task.blocked_reason += f" Its window is shut then, and opens at {opens}."
         unit.change_task(
@@ -217,6 +218,8 @@ def _had_no_effect(
             cause="no effect; another attempt follows",
             code=code_of(outcome),
         )
+        if is_shut:
+            task.waits_for = Cause.WINDOW
         unit.wake_up(target=task.target_id, at=task.not_before)
         if policy.escalate_after is not None and task.sends >= policy.escalate_after:
             _escalate(unit, task, node, outcome)

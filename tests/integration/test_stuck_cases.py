@@ -10,6 +10,7 @@ from fulfillment import operations, stuck
 from fulfillment.engine import cases
 from fulfillment.engine.unit import run_unit
 from fulfillment.models import CaseCategory, FalloutCase, HoldScope
+from fulfillment.why import why
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -41,6 +42,68 @@ def test_a_dead_letter_does_not_hide_a_stuck_order(systems: ScriptedSystems, clo
     clock(24 * 3600)
     stuck.detect_stuck()
     assert FalloutCase.objects.filter(category=CaseCategory.STUCK).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("subject", "category"),
+    [("jeopardy:1", CaseCategory.JEOPARDY), ("circle:1", CaseCategory.STUCK)],
+)
+def test_a_promise_in_jeopardy_does_not_hide_a_stuck_order(
+    systems: ScriptedSystems, clock: Clock, subject: str, category: CaseCategory
+) -> None:
+    """Nor does a circle that was broken: neither says why nothing moves now."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    operations.pause_target(target="alpha", reason="a test", actor="a test")
+    run_unit(
+        lambda unit: cases.open_case(
+            unit,
+            fallout=cases.Fallout(
+                subject=subject,
+                category=category,
+                reason_code="will_be_late",
+                title="it will be late",
+                explanation="x",
+                fulfillment_id=order.fulfillment_id,
+            ),
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="a test",
+    )
+    clock(24 * 3600)
+    stuck.detect_stuck()
+    case = FalloutCase.objects.get(subject=cases.of_plan(desk.plan_of(order).pk))
+    assert case.explanation.startswith(why(fulfillment_id=order.fulfillment_id).sentence)
+
+
+def test_the_case_follows_when_something_else_keeps_the_order(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    """No task has moved meanwhile; the case says what `why` says all the same."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    clock(24 * 3600)
+    stuck.detect_stuck()
+    (before,) = FalloutCase.objects.all()
+    assert before.reason_code == "not_sent"
+    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    clock(stuck.LOOK_FOR_CASE.total_seconds() + 1)
+    stuck.detect_stuck()
+    (after,) = FalloutCase.objects.all()
+    assert (after.pk, after.reason_code) == (before.pk, "target_paused")
+    assert after.explanation.startswith(why(fulfillment_id=order.fulfillment_id).sentence)
+    assert after.facts["cause"] == "PAUSED"
+    operations.resume_target(target="alpha", reason="They are back.", actor="anna")
+    operations.place_hold(
+        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor="anna"
+    )
+    assert desk.claim() == []
+    clock(stuck.LOOK_FOR_CASE.total_seconds() + 1)
+    stuck.detect_stuck()
+    (held,) = FalloutCase.objects.all()
+    assert (held.pk, held.reason_code) == (before.pk, "held")
 
 
 def test_a_hold_on_what_has_succeeded_does_not_hide_a_stuck_order(
