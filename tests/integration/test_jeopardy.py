@@ -340,3 +340,15 @@ def test_what_will_be_late_has_a_case_of_its_own_when_nothing_moves(
     found = {case.category: case for case in FalloutCase.objects.filter(state="OPEN")}
     assert set(found) == {"JEOPARDY", "STUCK"}
     assert found["STUCK"].plan_id == plan_of(order).pk
+
+
+def test_what_can_not_be_measured_keeps_nothing_else_from_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.workflow({"two": desk.task()}, offering="other")
+    poisoned = desk.order()
+    desk.order(desk.item("other"))
+    desk.drain()
+    Task.objects.filter(plan=plan_of(poisoned)).update(node=77)
+    assert durations.measure() == 1
+    assert MeasuredDuration.objects.get().task == "two"
