@@ -30,6 +30,7 @@ from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signa
 from fulfillment.states import (
     PLAN_TERMINAL,
     TASK_MOVING,
+    TASK_SENDABLE,
     TASK_SUCCESSFUL,
     TASK_TERMINAL,
     PlanState,
@@ -108,6 +109,8 @@ class Unit:
     """Whose clocks have changed; most have none, and nothing is written for them."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
+    _left_line: set[int] = field(default_factory=set)
+    """Tasks that are not to be sent any more, or in another way: no hold or lock keeps them now."""
     _freed_tasks: set[int] = field(default_factory=set)
     _freed_plans: set[int] = field(default_factory=set)
     _passed_on: bool = False
@@ -164,6 +167,8 @@ class Unit:
             )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
+        if before in TASK_SENDABLE:
+            self._left_line.add(task.pk)
         if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
             self.letting_go.update(task.locks)
             self._freed_tasks.add(task.pk)
@@ -375,6 +380,8 @@ class Unit:
                 for pk in sorted(self.touched_plans - new_plans)
             ],
         )
+        if self._left_line:
+            locking.leave_line(self.raw, task_ids=self._left_line)
         flushing.write_clocks(
             self.raw,
             tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
