@@ -370,6 +370,18 @@ def test_a_clock_that_stands_still_does_so_in_the_plan_that_takes_over(clock: Cl
     assert left(order) == timedelta(hours=10)
 
 
+def test_a_clock_of_which_nobody_knew_that_it_stands_still_does_so_all_the_same(
+    clock: Clock,
+) -> None:
+    order = to_be_moved()
+    hold = place(HoldScope.ORDER, order.reference)
+    clock(5 * HOUR)
+    moved(order, deadline=WITHIN)
+    clock(HOUR)
+    release(hold)
+    assert left(order) == timedelta(hours=10)
+
+
 def test_a_version_that_allows_more_time_is_late_later(clock: Clock) -> None:
     order = to_be_moved()
     clock(11 * HOUR)
