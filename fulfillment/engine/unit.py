@@ -145,7 +145,7 @@ class Unit:
         task.changed_at = self.now
         if before == TaskState.PENDING or task.began_at is None:
             task.began_at = None if after == TaskState.PENDING else self.now
-        task.waits_for = cause_of(task, now=self.now)
+        task.waits_for = cause_of(task, before=before, now=self.now)
         self.touched_tasks.add(task.pk)
         self.record(
             fulfillment_id=task.fulfillment_id,
