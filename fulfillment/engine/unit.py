@@ -48,6 +48,7 @@ SELECT locked.*, fulfillment_now() FROM (
     FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 ) locked
 """
+_BEFORE_IT_BEGINS = frozenset({TaskState.FAILED_FINAL, TaskState.PENDING})
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 # A superseded plan leaves its locks, and clocks that stand still, to its successor.
 _LETS_GO = PLAN_TERMINAL - {PlanState.SUPERSEDED}
@@ -143,7 +144,7 @@ class Unit:
         transition(task)
         after = TaskState(task.state)
         task.changed_at = self.now
-        if before == TaskState.PENDING or task.began_at is None:
+        if before in _BEFORE_IT_BEGINS or task.began_at is None:
             task.began_at = None if after == TaskState.PENDING else self.now
         task.waits_for = cause_of(task, before=before, now=self.now)
         self.touched_tasks.add(task.pk)
