@@ -17,14 +17,14 @@ _BY_STATE: Mapping[TaskState, Cause] = {
 }
 
 
-def cause_of(task: Task, *, now: datetime) -> Cause:
-    """From the task as it is about to be written."""
+def cause_of(task: Task, *, before: TaskState, now: datetime) -> Cause:
+    """From the task as it is about to be written, and the state it comes from."""
     state = TaskState(task.state)
     if state is TaskState.READY:
-        # What is sent again after a pause has been sent before, or its window is shut.
         if task.not_before <= now:
             return Cause.TARGET
-        return Cause.RETRY if task.attempts else Cause.WINDOW
+        # Sent again after a pause; for whatever begins, or begins anew, only a window is shut.
+        return Cause.RETRY if before is TaskState.OUTCOME_UNKNOWN else Cause.WINDOW
     if state is TaskState.ACCEPTED:
         if task.target_id:
             return Cause.REPORT

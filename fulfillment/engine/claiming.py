@@ -81,7 +81,7 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
     if not target.idempotent and not target.status_query:
         # Nobody could tell afterwards which of a batch happened: one at a time.
         limit = 1
-    looks = 0
+    looks, before = 0, list[Row]()
     while looks < _LOOKS:
         with cursor() as raw:
             seen = admission.look_at(raw, target=target.pk)
@@ -93,10 +93,10 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
         claims = _take_or_split(target, found, worker, alone)
         if claims:
             return claims
-        looks += 1
-        # Whoever makes way does so once, so this ends.
-        if _make_way(target, seen, task_ids=[row[1] for row in found]):
-            looks = 0
+        # Whoever makes way, or is put off, does so once, so this ends.
+        made_way = _make_way(target, seen, task_ids=[row[1] for row in found])
+        looks = 0 if made_way or found != before else looks + 1
+        before = found
     return []
 
 

@@ -179,10 +179,15 @@ def sent(unit: Unit, *, task: Task, node: Node, at: datetime) -> None:
     _set(
         unit,
         task,
-        start_by=None,
         report_by=_after(at, limits.start_to_close),
         heard_at=None,
     )
+
+
+def was_sent(unit: Unit, *, task: Task) -> None:
+    """Its first send has begun for certain, or may have: nothing can be late with that now."""
+    if task.sends:
+        _set(unit, task, start_by=None)
 
 
 def accepted(unit: Unit, *, task: Task, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +10,9 @@ from datetime import timedelta
 from fulfillment.definitions.estimates import Usual
 from fulfillment.definitions.graph import Node
 from fulfillment.engine import graphs
-from fulfillment.engine.database import cursor
+from fulfillment.engine.database import DATABASE_TROUBLE, cursor
+
+logger = logging.getLogger(__name__)
 
 _LOOK_BACK = 50_000
 """Transitions that one measurement reads: those that were written last."""
@@ -56,7 +59,13 @@ def measure() -> int:
         raw.execute(_MEASURE, [_LOOK_BACK], prepare=True)
         found: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
         for graph_id, node, samples, median, p90 in raw.fetchall():
-            one = graphs.by_id(graph_id).nodes[node]
+            try:
+                one = graphs.by_id(graph_id).nodes[node]
+            except DATABASE_TROUBLE:
+                raise
+            except Exception:
+                logger.exception("a task can't be measured", extra={"graph": graph_id})
+                continue
             found.setdefault((one.workflow, one.task), []).append((samples, median, p90))
         rows = [
             (workflow, task, *_together(parts)) for (workflow, task), parts in sorted(found.items())

@@ -30,7 +30,7 @@ from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_TERMINAL, TaskState
+from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,8 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
             continue
         timed = task.state == TaskState.ACCEPTED and not task.target_id and not task.awaits
         found[task.node] = Standing(
-            is_over=task.state in TASK_TERMINAL,
+            # What has failed for good and is needed has yet to be done, once somebody has helped.
+            is_over=task.state in (TASK_SUCCESSFUL if task.required else TASK_TERMINAL),
             # Whoever waits to be sent, or for help, is no further than at the beginning.
             began_at=task.began_at if task.state in _AT_WORK else None,
             until=task.not_before if timed else None,

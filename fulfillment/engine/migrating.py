@@ -94,6 +94,7 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
     assert not comparison.unsafe
     graph_id = stored_graph(unit, graph=graph)
     tasks = _tasks(unit, plan)
+    standing.plan_holds_still(unit, plan=plan)  # Later on nobody could tell since when.
     (plan_id,) = allocate(unit.raw, "fulfillment_plan", 1)
     _close(unit, plan, tasks, comparison.left, successor=plan_id, reason=reason)
     successor = _successor(unit, plan, graph, comparison, plan_id=plan_id, graph_id=graph_id)

@@ -81,6 +81,8 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     if outcome is TIME_IS_UP:
         timing_out.ring(unit, task=task, node=node)
         return
+    if outcome is not NOT_SENT:
+        clocks.was_sent(unit, task=task)
     if task.state in TASK_TERMINAL:
         contradicting.compare_with_what_is_settled(unit, task=task, node=node, outcome=outcome)
         return

@@ -13,7 +13,7 @@ step may be repeated.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -91,7 +91,8 @@ WITH RECURSIVE stopping(id) AS (
 SELECT t.fulfillment_id FROM stopping s
 JOIN fulfillment_hold h ON h.id = s.id AND h.released_at IS NOT NULL
 CROSS JOIN LATERAL (
-    SELECT fulfillment_id FROM {table} WHERE stopped_by_id = s.id LIMIT %s
+    SELECT fulfillment_id FROM {table}
+    WHERE stopped_by_id = s.id AND fulfillment_id <> ALL(%s::bigint[]) LIMIT %s
 ) t
 """
 _LEFT = tuple(
@@ -197,43 +198,44 @@ def note_all(*, hold: Hold) -> None:
         else:
             raw.execute(_AT_TARGET, {"target": name.partition("/")[0]})
         fulfillment_ids = [row[0] for row in raw.fetchall()]
+
+    def note_together(batch: Sequence[int]) -> list[None]:
+        run_unit(partial(note, hold=hold), fulfillment_ids=batch, actor=_ACTOR)
+        return []
+
+    def leave(fulfillment_id: int, error: Exception) -> None:
+        """Its clocks have run on; the hold is released for all others."""
+        logger.error("clocks ran on", exc_info=error, extra={"order": fulfillment_id})
+
     for first in range(0, len(fulfillment_ids), _BATCH):
-        run_unit(
-            partial(note, hold=hold),
-            fulfillment_ids=fulfillment_ids[first : first + _BATCH],
-            actor=_ACTOR,
-        )
+        in_halves(fulfillment_ids[first : first + _BATCH], work=note_together, culprit=leave)
 
 
 def set_all_going() -> int:
     """After the release of holds: let everything go on that they have stopped; how many orders."""
     changed = 0
-    while True:
-        found = _left_standing()[:_BATCH]
-        if not found:
-            return changed
-        left: list[int] = []
+    left: list[int] = []
 
-        def go_on_together(batch: Sequence[int]) -> list[None]:
-            run_unit(set_going, fulfillment_ids=batch, actor=_ACTOR)
-            return []
+    def go_on_together(batch: Sequence[int]) -> list[None]:
+        run_unit(set_going, fulfillment_ids=batch, actor=_ACTOR)
+        return []
 
-        def leave(fulfillment_id: int, error: Exception, left: list[int] = left) -> None:
-            left.append(fulfillment_id)
-            logger.error("clocks stand still", exc_info=error, extra={"order": fulfillment_id})
+    def leave(fulfillment_id: int, error: Exception) -> None:
+        left.append(fulfillment_id)
+        logger.error("clocks stand still", exc_info=error, extra={"order": fulfillment_id})
 
+    while found := _left_standing(but=left)[:_BATCH]:
         in_halves(found, work=go_on_together, culprit=leave)
-        changed += len(found) - len(left)
-        if left:
-            return changed
+        changed += len(found)
+    return changed - len(left)
 
 
-def _left_standing() -> list[int]:
-    """Orders with clocks that only holds have stopped which are released."""
+def _left_standing(*, but: Collection[int]) -> list[int]:
+    """Orders, but these, with clocks that only holds have stopped which are released."""
     with cursor() as raw:
         found: set[int] = set()
         for statement in _LEFT:
-            raw.execute(statement, [_BATCH], prepare=True)
+            raw.execute(statement, [list(but), _BATCH], prepare=True)
             found.update(row[0] for row in raw.fetchall())
     return sorted(found)
 

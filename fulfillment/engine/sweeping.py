@@ -46,14 +46,17 @@ WHERE state IN ('ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN', 'READY')
 ORDER BY close_by, id LIMIT %s
 """
 _LATE_PLANS = """
-SELECT id, fulfillment_id FROM fulfillment_plan
+SELECT id, fulfillment_id, finish_by FROM fulfillment_plan
 WHERE finish_by IS NOT NULL AND finish_by < (SELECT fulfillment_now()) AND stopped_at IS NULL
   AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
-ORDER BY finish_by LIMIT %s
+  AND (finish_by, id) > (%s::timestamptz, %s)
+ORDER BY finish_by, id LIMIT %s
 """
 _UNDECIDED = """
-SELECT id, fulfillment_id FROM fulfillment_manualtask
-WHERE state = 'OPEN' AND due_at < (SELECT fulfillment_now()) ORDER BY due_at LIMIT %s
+SELECT id, fulfillment_id, due_at FROM fulfillment_manualtask
+WHERE state = 'OPEN' AND due_at < (SELECT fulfillment_now())
+  AND (due_at, id) > (%s::timestamptz, %s)
+ORDER BY due_at, id LIMIT %s
 """
 _STILL_OPEN = """
 SELECT id FROM fulfillment_attempt WHERE id = ANY(%s::bigint[]) AND finished_at IS NULL
@@ -93,9 +96,6 @@ def sweep(*, limit: int = 500) -> int:
 
 def _end_decisions(limit: int) -> int:
     """Manual tasks that nobody has decided in time."""
-    with cursor() as raw:
-        raw.execute(_UNDECIDED, [limit], prepare=True)
-        due = raw.fetchall()
 
     def fall_due(batch: Sequence[Row]) -> list[None]:
         run_unit(
@@ -108,16 +108,11 @@ def _end_decisions(limit: int) -> int:
     def leave(row: Row, error: Exception) -> None:
         logger.error("a decision can't fall due", exc_info=error, extra={"manual": row[0]})
 
-    if due:
-        in_halves(due, work=fall_due, culprit=leave)
-    return len(due)
+    return _end(_UNDECIDED, limit, work=fall_due, culprit=leave)
 
 
 def _end_deadlines(limit: int) -> int:
     """Plans that should have been done by now."""
-    with cursor() as raw:
-        raw.execute(_LATE_PLANS, [limit], prepare=True)
-        due = raw.fetchall()
 
     def fall_due(batch: Sequence[Row]) -> list[None]:
         run_unit(
@@ -130,9 +125,28 @@ def _end_deadlines(limit: int) -> int:
     def leave(row: Row, error: Exception) -> None:
         logger.error("a deadline can't fall due", exc_info=error, extra={"plan": row[0]})
 
-    if due:
-        in_halves(due, work=fall_due, culprit=leave)
-    return len(due)
+    return _end(_LATE_PLANS, limit, work=fall_due, culprit=leave)
+
+
+def _end(
+    statement: str,
+    limit: int,
+    *,
+    work: Callable[[Sequence[Row]], list[None]],
+    culprit: Callable[[Row, Exception], None],
+) -> int:
+    """All that is due, `limit` in a unit; what that fails with keeps nothing behind it."""
+    ended, after = 0, _FIRST
+    while True:
+        with cursor() as raw:
+            raw.execute(statement, [*after, limit], prepare=True)
+            due = raw.fetchall()
+        if due:
+            in_halves(due, work=work, culprit=culprit)
+            after = (due[-1][-1], due[-1][0])
+        ended += len(due)
+        if len(due) < limit:
+            return ended
 
 
 def _lost_leases(after: _Key, limit: int) -> tuple[list[Result], _Key]:

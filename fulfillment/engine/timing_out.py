@@ -12,7 +12,7 @@ from adapters.contract import Outcome, OutcomeKind
 from fulfillment import sentences
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import cases, clocks, locking, standing
+from fulfillment.engine import cases, clocks, standing
 from fulfillment.engine.failing import fail_or_fall_back
 from fulfillment.engine.fallout import open_for_task
 from fulfillment.engine.reconciling import (
@@ -80,13 +80,10 @@ def _start(unit: Unit, task: Task, node: Node) -> None:
 
 
 def _cancel(unit: Unit, task: Task, node: Node, why: str) -> None:
-    was_waiting = task.state in TASK_SENDABLE
     outcome = Outcome(
         kind=OutcomeKind.FAILED, code=code_of(clocks.TIMED_OUT), message=f"{why} It is given up."
     )
     fail_or_fall_back(unit, task, node, outcome, "its time is up and nothing has happened")
-    if was_waiting:
-        locking.leave_line(unit.raw, task_ids=[task.pk])
 
 
 def _tell(unit: Unit, task: Task, node: Node, late: str) -> None:

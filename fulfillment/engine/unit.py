@@ -30,6 +30,7 @@ from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signa
 from fulfillment.states import (
     PLAN_TERMINAL,
     TASK_MOVING,
+    TASK_SENDABLE,
     TASK_SUCCESSFUL,
     TASK_TERMINAL,
     PlanState,
@@ -47,6 +48,7 @@ SELECT locked.*, fulfillment_now() FROM (
     FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 ) locked
 """
+_BEFORE_IT_BEGINS = frozenset({TaskState.FAILED_FINAL, TaskState.PENDING})
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 # A superseded plan leaves its locks, and clocks that stand still, to its successor.
 _LETS_GO = PLAN_TERMINAL - {PlanState.SUPERSEDED}
@@ -108,6 +110,8 @@ class Unit:
     """Whose clocks have changed; most have none, and nothing is written for them."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
+    _left_line: set[int] = field(default_factory=set)
+    """Tasks that are not to be sent any more, or in another way: no hold or lock keeps them now."""
     _freed_tasks: set[int] = field(default_factory=set)
     _freed_plans: set[int] = field(default_factory=set)
     _passed_on: bool = False
@@ -140,9 +144,9 @@ class Unit:
         transition(task)
         after = TaskState(task.state)
         task.changed_at = self.now
-        if before == TaskState.PENDING or task.began_at is None:
+        if before in _BEFORE_IT_BEGINS or task.began_at is None:
             task.began_at = None if after == TaskState.PENDING else self.now
-        task.waits_for = cause_of(task, now=self.now)
+        task.waits_for = cause_of(task, before=before, now=self.now)
         self.touched_tasks.add(task.pk)
         self.record(
             fulfillment_id=task.fulfillment_id,
@@ -164,6 +168,8 @@ class Unit:
             )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
+        if before in TASK_SENDABLE:
+            self._left_line.add(task.pk)
         if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
             self.letting_go.update(task.locks)
             self._freed_tasks.add(task.pk)
@@ -375,6 +381,8 @@ class Unit:
                 for pk in sorted(self.touched_plans - new_plans)
             ],
         )
+        if self._left_line:
+            locking.leave_line(self.raw, task_ids=self._left_line)
         flushing.write_clocks(
             self.raw,
             tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fulfillment.engine import hints, holds, standing
-from fulfillment.engine.database import allocate, cursor
+from fulfillment.engine.database import DATABASE_TROUBLE, allocate, cursor
 from fulfillment.engine.unit import Unit, run_unit
 from fulfillment.errors import GateBusy, HoldUnknown, HoldWouldBeOver, NothingToHold
 from fulfillment.models import ClockPolicy, Fulfillment, Hold, HoldScope, Plan, Purpose, Task
@@ -185,6 +185,11 @@ def release_ended_holds() -> int:
             # The scan that comes after this must not wait for it; the next one tries again.
             logger.warning("a hold whose time is over is not released yet", extra={"hold": hold_id})
             break
+        except DATABASE_TROUBLE:
+            raise
+        except Exception:
+            # Neither the others nor the scan are to wait for it.
+            logger.exception("a hold can't be released", extra={"hold": hold_id})
     return released
 
 

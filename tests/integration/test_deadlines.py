@@ -370,6 +370,18 @@ def test_a_clock_that_stands_still_does_so_in_the_plan_that_takes_over(clock: Cl
     assert left(order) == timedelta(hours=10)
 
 
+def test_a_clock_of_which_nobody_knew_that_it_stands_still_does_so_all_the_same(
+    clock: Clock,
+) -> None:
+    order = to_be_moved()
+    hold = place(HoldScope.ORDER, order.reference)
+    clock(5 * HOUR)
+    moved(order, deadline=WITHIN)
+    clock(HOUR)
+    release(hold)
+    assert left(order) == timedelta(hours=10)
+
+
 def test_a_version_that_allows_more_time_is_late_later(clock: Clock) -> None:
     order = to_be_moved()
     clock(11 * HOUR)
@@ -470,3 +482,60 @@ def test_a_time_that_stands_still_is_not_up_when_an_answer_comes(
     clock(60)
     desk.finish()
     assert desk.states_of(order)["one@1"] == "SUCCEEDED"
+
+
+# What the engine fails with
+
+
+def unreadable(order: Order) -> None:
+    Task.objects.filter(plan=desk.plan_of(order)).update(node=77)
+
+
+def test_a_hold_that_can_not_be_released_keeps_no_other_from_it(clock: Clock) -> None:
+    """The same run of the scanner selects and hints behind it."""
+    poisoned = an_order({"one": desk.task(timeouts={"schedule_to_start": "PT8H"})})
+    for scope, name in ((HoldScope.ORDER, poisoned.reference), (HoldScope.CUSTOMER, "C-9")):
+        place(scope, name, until=desk.now() + timedelta(hours=1))
+    unreadable(poisoned)
+    clock(2 * HOUR)
+    assert operations.release_ended_holds() == 1
+    assert Hold.objects.get(released_at=None).scope == HoldScope.ORDER
+
+
+def test_an_order_whose_clocks_can_not_be_stopped_keeps_no_hold_from_its_release(
+    clock: Clock,
+) -> None:
+    poisoned = an_order({"one": desk.task(timeouts={"schedule_to_start": "PT8H"})})
+    well = desk.order()
+    hold = place(HoldScope.CUSTOMER, "C-1")
+    unreadable(poisoned)
+    clock(2 * HOUR)
+    release(hold)
+    assert left(well) == timedelta(hours=10)
+    assert left(poisoned) == timedelta(hours=8)
+
+
+def test_clocks_that_can_not_go_on_keep_no_others_from_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "_BATCH", 1)
+    poisoned = an_order()
+    well = desk.order()
+    with monkeypatch.context() as patched:
+        patched.setattr(standing, "set_all_going", int)  # It dies right after the release.
+        for order in (poisoned, well):
+            hold = place(HoldScope.ORDER, order.reference)
+            clock(HOUR)
+            release(hold)
+    unreadable(poisoned)
+    assert standing.set_all_going() == 1
+    assert left(well) == timedelta(hours=9)
+
+
+def test_deadlines_that_can_not_fall_due_keep_no_others_from_it(clock: Clock) -> None:
+    poisoned, well = an_order(), desk.order()
+    unreadable(poisoned)
+    clock(10 * HOUR + 1)
+    sweeping.sweep(limit=1)
+    (case,) = late()
+    assert case.plan_id == desk.plan_of(well).pk

@@ -41,13 +41,13 @@ LOOKS = {
     "stuck": (stuck._DUE, [1000]),
     "overdue": (sweeping._OVERDUE_REPORTS, ["-infinity", 0, 500]),
     "leases": (sweeping._LOST_LEASES, ["-infinity", 0, 500]),
-    "decisions": (sweeping._UNDECIDED, [500]),
+    "decisions": (sweeping._UNDECIDED, ["-infinity", 0, 500]),
     "selection": (scanning._DUE, [100]),
     "starts": (sweeping._UNSTARTED, ["-infinity", 0, 500]),
     "ends": (sweeping._UNCLOSED, ["-infinity", 0, 500]),
-    "deadlines": (sweeping._LATE_PLANS, [500]),
-    "tasks left standing": (standing._LEFT[0], [200]),
-    "plans left standing": (standing._LEFT[1], [200]),
+    "deadlines": (sweeping._LATE_PLANS, ["-infinity", 0, 500]),
+    "tasks left standing": (standing._LEFT[0], [[], 200]),
+    "plans left standing": (standing._LEFT[1], [[], 200]),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fulfillment import operations
 from fulfillment.engine import audit
+from fulfillment.engine.claiming import Claim
 from fulfillment.errors import HoldUnknown, NothingToHold, ReasonMissing
 from fulfillment.models import Hold, HoldScope, Operation, Task, Transition
 from fulfillment.tasks import scan_runnable
@@ -250,3 +251,42 @@ def test_a_hold_on_an_action_holds_the_fallback_that_would_ask_for_it(
     assert (desk.claim("beta") == []) is is_held
     (task,) = desk.tasks_of(order).values()
     assert (task.held_by_id is not None) is is_held
+
+
+def a_parked_task(systems: ScriptedSystems, clock: Clock) -> tuple[Order, Claim, int]:
+    """It has failed once; its next attempt has met a hold on its target."""
+    desk.target("alpha")
+    desk.target("beta")
+    way = {"target": "beta", "action": "instead"}
+    desk.workflow({"one": desk.task(fallback=[way])})
+    order = desk.order()
+    (sent,) = desk.claim()
+    desk.settle(desk.result(sent, desk.failed()))
+    placed = operations.place_hold(
+        scope=HoldScope.ACTION, name="alpha/one", reason="Fraud check", actor="ann"
+    )
+    clock(60)
+    assert desk.claim() == []
+    assert desk.tasks_of(order)["one@1"].waits_for == "HOLD"
+    assert placed.hold_id is not None
+    return order, sent, placed.hold_id
+
+
+def test_another_way_is_not_kept_by_a_hold_on_the_one_before(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    order, sent, _ = a_parked_task(systems, clock)
+    # What was sent before has been refused after all, as is known late.
+    desk.settle(desk.result(sent, desk.rejected(), attempt_id=None))
+    desk.drain()
+    assert desk.states_of(order)["one@1"] == "SUCCEEDED"
+
+
+def test_what_has_ended_under_a_hold_waits_for_nothing_after_its_release(
+    systems: ScriptedSystems, clock: Clock
+) -> None:
+    order, sent, hold = a_parked_task(systems, clock)
+    desk.settle(desk.result(sent, desk.succeeded(), attempt_id=None))
+    operations.release_hold(hold_id=hold, reason="All well", actor="bob")
+    task = desk.tasks_of(order)["one@1"]
+    assert (task.state, task.waits_for, task.held_by_id) == ("SUCCEEDED", "", None)

@@ -11,6 +11,8 @@ from fulfillment import operations, stuck
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine import durations, jeopardy
 from fulfillment.engine.database import cursor
+from fulfillment.engine.rerunning import rerun
+from fulfillment.engine.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
     FalloutCase,
@@ -340,3 +342,45 @@ def test_what_will_be_late_has_a_case_of_its_own_when_nothing_moves(
     found = {case.category: case for case in FalloutCase.objects.filter(state="OPEN")}
     assert set(found) == {"JEOPARDY", "STUCK"}
     assert found["STUCK"].plan_id == plan_of(order).pk
+
+
+def test_what_can_not_be_measured_keeps_nothing_else_from_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.workflow({"two": desk.task()}, offering="other")
+    poisoned = desk.order()
+    desk.order(desk.item("other"))
+    desk.drain()
+    Task.objects.filter(plan=plan_of(poisoned)).update(node=77)
+    assert durations.measure() == 1
+    assert MeasuredDuration.objects.get().task == "two"
+
+
+def test_what_has_failed_for_good_has_yet_to_be_done(systems: ScriptedSystems) -> None:
+    """Told while there is time for help, and not when the promise is broken."""
+    a_chain()
+    systems.sends["three"] = [desk.rejected()]
+    takes(three=3600)
+    order = promised(4)
+    desk.drain()
+    assert desk.states_of(order)["three@1"] == "FAILED_FINAL"
+    desk.advance(3 * 3600 + 120)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is not None
+
+
+def test_what_is_tried_again_by_hand_takes_as_long_as_any(systems: ScriptedSystems) -> None:
+    a_chain()
+    systems.sends["one"] = [desk.rejected()]
+    order = promised(4)
+    desk.drain()
+    desk.advance(3600 * 3 // 2)
+    run_unit(
+        lambda unit: rerun(unit, task_id=desk.tasks_of(order)["one@1"].pk),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="ann",
+    )
+    desk.claim()
+    Plan.objects.update(look_at=desk.now())
+    jeopardy.look()
+    assert near(plan_of(order).estimated_at, hours=3)

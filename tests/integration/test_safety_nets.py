@@ -11,7 +11,7 @@ import pytest
 from fulfillment import operations, tasks
 from fulfillment.engine import holds, outcomes, scanning, settlement, sweeping
 from fulfillment.errors import GateBusy
-from fulfillment.models import Attempt, HoldScope
+from fulfillment.models import Attempt, FalloutCase, HoldScope, Task
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -64,3 +64,15 @@ def test_leases_that_can_not_be_settled_hide_no_others(
         sweeping.sweep(limit=2)
     left = Attempt.objects.filter(finished_at=None).values_list("task_id", flat=True)
     assert set(left) == poisoned
+
+
+def test_whatever_is_put_off_is_in_the_way_of_nobody_behind_it(systems: ScriptedSystems) -> None:
+    """However many there are: the worker takes one at a time, and goes on when there is none."""
+    desk.target("alpha", idempotent=False, status_query=False)
+    desk.workflow({"one": desk.task()})
+    poisoned = [desk.order() for _ in range(7)]
+    well = desk.order(priority=-1)
+    Task.objects.exclude(fulfillment_id=well.fulfillment_id).update(node=77)
+    (claim,) = desk.claim(limit=10)
+    assert claim.fulfillment_id == well.fulfillment_id
+    assert FalloutCase.objects.filter(category="POISON").count() == len(poisoned)

@@ -10,6 +10,7 @@ import pytest
 
 from fulfillment import operations
 from fulfillment.engine import sweeping
+from fulfillment.engine.outcomes import NOT_SENT
 from fulfillment.engine.rerunning import rerun
 from fulfillment.engine.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
@@ -149,6 +150,17 @@ def test_the_first_send_ends_the_clock_of_the_start(clock: Clock, systems: Scrip
     clock(60)
     assert sweeping.sweep() == 0
     assert (one(order).state, one(order).start_by) == ("FAILED_RETRYABLE", None)
+
+
+@pytest.mark.usefixtures("alpha")
+def test_what_was_claimed_and_not_sent_is_still_to_be_sent_in_time(clock: Clock) -> None:
+    order = an_order({"schedule_to_start": "PT10M"})
+    (claim,) = desk.claim()
+    desk.settle(desk.result(claim, NOT_SENT))
+    kept_back(order)
+    clock(601)
+    sweeping.sweep()
+    assert [case.task_id for case in late_cases()] == [claim.task_id]
 
 
 # From a send to its result

@@ -9,8 +9,11 @@ import pytest
 
 from fulfillment import stuck
 from fulfillment.engine import calendars
+from fulfillment.engine.rerunning import rerun
+from fulfillment.engine.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
+from fulfillment.why import why
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -175,3 +178,19 @@ def test_what_is_sent_later_is_not_in_the_way_of_others(
     desk.order(desk.item("other"))
     (first,) = desk.claim()
     assert first.task_id == task.pk
+
+
+def test_what_is_tried_again_by_hand_waits_for_its_window(
+    systems: ScriptedSystems, clock: Any
+) -> None:
+    order = order_with(window=window(0, 2))
+    (sent,) = desk.claim()
+    desk.settle(desk.result(sent, desk.rejected()))
+    clock(3 * 3600)
+    run_unit(
+        lambda unit: rerun(unit, task_id=sent.task_id),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="ann",
+    )
+    assert desk.tasks_of(order)["one@1"].waits_for == "WINDOW"
+    assert why(fulfillment_id=order.fulfillment_id).cause == "WINDOW"
