@@ -279,10 +279,3 @@ def starting_is_due(task: Task, *, now: datetime) -> bool:
         and task.start_by <= now
         and task.state in TASK_SENDABLE
     )
-
-
-def gives_up(*, task: Task, node: Node, now: datetime) -> bool:
-    """Whether it is not sent again, now that nothing has happened for certain: its time is up."""
-    if of(task=task, node=node).when_unsent is not WhenUnsent.CANCEL:
-        return False
-    return task.late_since is not None or closing_is_due(task, now=now)

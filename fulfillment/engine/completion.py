@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fulfillment.definitions.readiness import Place, hopeless
-from fulfillment.engine import graphs, milestones, patience, places, timing_out
+from fulfillment.engine import graphs, jeopardy, milestones, patience, places, timing_out
 from fulfillment.engine.port import Notice, PlanChange
 from fulfillment.engine.rows import tasks_by_plan
 from fulfillment.engine.scope import scope_of
@@ -44,6 +44,7 @@ def _complete(unit: Unit, plan: Plan) -> None:
     milestones.close(unit, plan=plan)
     unit.change_plan(plan, Plan.complete, cause="every mandatory task is terminal successful")
     timing_out.done(unit, plan=plan)
+    jeopardy.over(unit, plan=plan)
     unit.notices.append(
         Notice(
             fulfillment_id=plan.fulfillment_id,

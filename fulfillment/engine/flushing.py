@@ -32,6 +32,7 @@ _PLANS = Table(
     blocked_reason="text",
     due_at="timestamptz",
     look_at="timestamptz",
+    at_risk_since="timestamptz",
     stalls_after="interval",
     last_progress_at="timestamptz",
     patient_until="timestamptz",

@@ -113,7 +113,9 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
         now=unit.now,
     )
     plan.estimated_at = done
-    slack = (standing.promised(unit, plan=plan) or done) - done
+    promised = standing.promised(unit, plan=plan)
+    assert promised is not None
+    slack = promised - done
     if slack >= timedelta(0):
         plan.look_at = unit.now + max(slack, LOOK_AGAIN)
         if plan.at_risk_since is not None:
@@ -122,7 +124,7 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
     plan.look_at = unit.now + min(max(LOOK_AGAIN, -slack / 10), AT_THE_LATEST)
     if plan.at_risk_since is None:
         plan.at_risk_since = unit.now
-        _raise(unit, plan, done)
+        _raise(unit, plan, promised, done)
 
 
 def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standing]:
@@ -132,8 +134,10 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
         if task.element:
             continue
         timed = task.state == TaskState.ACCEPTED and not task.target_id and not task.awaits
+        # What has failed and is needed is still to be done, by whoever helps.
+        failed = task.state == TaskState.FAILED_FINAL and task.required
         found[task.node] = Standing(
-            is_over=task.state in TASK_TERMINAL,
+            is_over=task.state in TASK_TERMINAL and not failed,
             # Whoever waits to be sent, or for help, is no further than at the beginning.
             began_at=task.began_at if task.state in _AT_WORK else None,
             until=task.not_before if timed else None,
@@ -147,12 +151,11 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
     return found
 
 
-def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
-    assert plan.due_at is not None
+def _raise(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     reference = unit.fulfillments[plan.fulfillment_id].order_reference
-    late = "is late already" if unit.now > plan.due_at else "will be late"
+    late = "is late already" if unit.now > promised else "will be late"
     explanation = (
-        f"{reference} was promised for {plan.due_at:%Y-%m-%d %H:%M} UTC and {late}: by how long "
+        f"{reference} was promised for {promised:%Y-%m-%d %H:%M} UTC and {late}: by how long "
         f"such tasks usually take it will be done at {done:%Y-%m-%d %H:%M} UTC. `manage.py why "
         f"{reference}` says what it waits for."
     )
@@ -164,7 +167,7 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         before=str(plan.state),
         after=str(plan.state),
         cause="it will be done later than was promised",
-        details={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
+        details={"promised": promised.isoformat(), "estimated": done.isoformat()},
     )
     _tell(unit, plan, events.IN_JEOPARDY, done)
     cases.open_case(
@@ -172,11 +175,11 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         fallout=cases.Fallout(
             subject=_subject(plan),
             category=CaseCategory.JEOPARDY,
-            severity=Severity.HIGH if unit.now > plan.due_at else Severity.MEDIUM,
-            reason_code="late" if unit.now > plan.due_at else "will_be_late",
+            severity=Severity.HIGH if unit.now > promised else Severity.MEDIUM,
+            reason_code="late" if unit.now > promised else "will_be_late",
             title=f"{reference} · {late}",
             explanation=explanation,
-            facts={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
+            facts={"promised": promised.isoformat(), "estimated": done.isoformat()},
             fulfillment_id=plan.fulfillment_id,
             plan_id=plan.pk,
             customer_impact="The customer gets it later than was promised.",
@@ -197,6 +200,12 @@ def _clear(unit: Unit, plan: Plan) -> None:
     clocks.renew(unit, plan=plan)
 
 
+def over(unit: Unit, *, plan: Plan) -> None:
+    """The plan is done: whatever was promised, nobody has to look at it any more."""
+    if plan.at_risk_since is not None:
+        cases.resolve_cases(unit, subjects=[_subject(plan)], resolution="It is done.")
+
+
 def _tell(unit: Unit, plan: Plan, event_type: str, done: datetime) -> None:
     assert plan.due_at is not None
     unit.emit(
@@ -212,4 +221,5 @@ def _tell(unit: Unit, plan: Plan, event_type: str, done: datetime) -> None:
 
 
 def _subject(plan: Plan) -> str:
-    return f"jeopardy:{plan.pk}"
+    """It outlives the plan's versions."""
+    return f"jeopardy:{plan.fulfillment_id}"

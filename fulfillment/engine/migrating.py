@@ -213,6 +213,7 @@ def _successor(
         mandatory_open=0,
         due_at=plan.due_at,
         look_at=None if plan.due_at is None else unit.now,
+        at_risk_since=plan.at_risk_since,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + graph.stalls_after,
