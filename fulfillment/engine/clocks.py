@@ -16,7 +16,7 @@ from typing import Any
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent, seconds_of
 from fulfillment.definitions.nodes import Clocks, Node
-from fulfillment.engine import graphs, standing
+from fulfillment.engine import graphs
 from fulfillment.engine.database import storable
 from fulfillment.engine.scope import scope_of
 from fulfillment.engine.unit import Unit
@@ -281,15 +281,3 @@ def starting_is_due(task: Task, *, now: datetime) -> bool:
         and task.start_by <= now
         and task.state in TASK_SENDABLE
     )
-
-
-def gives_up(unit: Unit, *, task: Task, node: Node) -> bool:
-    """Whether it is not sent again, now that nothing has happened for certain: its time is up.
-
-    Nobody may have looked yet whether that stands still.
-    """
-    if of(task=task, node=node).when_unsent is not WhenUnsent.CANCEL:
-        return False
-    if task.late_since is not None:
-        return True
-    return closing_is_due(task, now=unit.now) and not standing.holds_still(unit, task=task)

@@ -113,17 +113,19 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
         now=unit.now,
     )
     plan.estimated_at = done
-    slack = (standing.promised(unit, plan=plan) or done) - done
+    promised = standing.promised(unit, plan=plan)
+    assert promised is not None
+    slack = promised - done
     if slack >= timedelta(0):
         plan.look_at = unit.now + max(slack, LOOK_AGAIN)
         if plan.at_risk_since is not None:
             _clear(unit, plan)
         return
     plan.look_at = unit.now + min(max(LOOK_AGAIN, -slack / 10), AT_THE_LATEST)
-    _open_case(unit, plan, done)
+    _open_case(unit, plan, promised, done)
     if plan.at_risk_since is None:
         plan.at_risk_since = unit.now
-        _raise(unit, plan, done)
+        _raise(unit, plan, promised, done)
 
 
 def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standing]:
@@ -149,8 +151,7 @@ def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standi
     return found
 
 
-def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
-    assert plan.due_at is not None
+def _raise(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
@@ -159,18 +160,17 @@ def _raise(unit: Unit, plan: Plan, done: datetime) -> None:
         before=str(plan.state),
         after=str(plan.state),
         cause="it will be done later than was promised",
-        details={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
+        details={"promised": promised.isoformat(), "estimated": done.isoformat()},
     )
     _tell(unit, plan, events.IN_JEOPARDY, done)
     priorities.renew(unit, plan=plan)
     clocks.renew(unit, plan=plan)
 
 
-def _open_case(unit: Unit, plan: Plan, done: datetime) -> None:
+def _open_case(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     """Or bring it up to date: the estimate moves, and what will be late is late one day."""
-    assert plan.due_at is not None
     reference = unit.fulfillments[plan.fulfillment_id].order_reference
-    is_late = unit.now > plan.due_at
+    is_late = unit.now > promised
     late = "is late already" if is_late else "will be late"
     cases.open_case(
         unit,
@@ -180,10 +180,10 @@ def _open_case(unit: Unit, plan: Plan, done: datetime) -> None:
             severity=Severity.HIGH if is_late else Severity.MEDIUM,
             reason_code="late" if is_late else "will_be_late",
             title=f"{reference} · {late}",
-            explanation=f"{reference} was promised for {plan.due_at:%Y-%m-%d %H:%M} UTC and "
+            explanation=f"{reference} was promised for {promised:%Y-%m-%d %H:%M} UTC and "
             f"{late}: by how long such tasks usually take it will be done at "
             f"{done:%Y-%m-%d %H:%M} UTC. `manage.py why {reference}` says what it waits for.",
-            facts={"promised": plan.due_at.isoformat(), "estimated": done.isoformat()},
+            facts={"promised": promised.isoformat(), "estimated": done.isoformat()},
             fulfillment_id=plan.fulfillment_id,
             plan_id=plan.pk,
             customer_impact="The customer gets it later than was promised.",

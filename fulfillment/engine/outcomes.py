@@ -101,7 +101,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
         if task.state != TaskState.OUTCOME_UNKNOWN and not outcome.is_definitive:
             return  # Settled while we asked; a vague answer adds nothing.
         if outcome.kind is OutcomeKind.NOT_FOUND:
-            if clocks.gives_up(unit, task=task, node=node):
+            if timing_out.gives_up(unit, task=task, node=node):
                 timing_out.give_up(unit, task=task, node=node, last=outcome)
             else:
                 never_happened(unit, task, node)
@@ -194,7 +194,7 @@ def _had_no_effect(
     policy = targets.retry_policy(node)
     if outcome is NOT_SENT:
         task.sends -= 1
-    over = clocks.gives_up(unit, task=task, node=node)
+    over = timing_out.gives_up(unit, task=task, node=node)
     again = not over and may_retry(
         policy=policy, sends=task.sends, code=outcome.code, retryable=outcome.retryable
     )

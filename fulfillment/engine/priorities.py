@@ -22,8 +22,9 @@ HIGHEST = 1_000
 _OF_TASKS = """
 UPDATE fulfillment_task SET priority = %s
 WHERE plan_id = %s AND priority <> %s AND state NOT IN (
-    'SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER', 'CANCELLED', 'FAILED_FINAL')
+    'SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER', 'CANCELLED')
 """
+"""What has failed for good may yet be tried again by hand."""
 _OF_ORDER = "UPDATE fulfillment_fulfillment SET priority = %s WHERE id = %s"
 
 

@@ -64,6 +64,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
     task.route = 0
     commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
     clocks.begin(unit, task=task, node=node, resumes=resumes)
+    task.began_at = None  # Else it would count as what has taken longer than usual.
     unit.change_task(task, Task.try_again, cause="tried again by hand")
     commanding.write(
         unit,

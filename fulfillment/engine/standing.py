@@ -20,7 +20,7 @@ from functools import partial
 
 import psycopg
 
-from fulfillment.engine import graphs, holds
+from fulfillment.engine import clocks, graphs, holds
 from fulfillment.engine.database import Row, cursor
 from fulfillment.engine.halving import in_halves
 from fulfillment.engine.rows import TASK_COLUMNS, plans_by_id, task_from_row, tasks_by_id
@@ -129,7 +129,7 @@ def holds_still(unit: Unit, *, task: Task) -> bool:
     """Whether a hold stops the clocks of a task; that is noted then."""
     plan = unit.plans[task.plan_id]
     named = _names_of_task(unit, plan, task)
-    found = _of_task(task, named, _stops(unit.raw, named))
+    found = _first(named, _stops(unit.raw, named), began=_began(plan, task))
     if found is not None:
         _note(unit, task, found)
     return found is not None
@@ -162,7 +162,7 @@ def note(unit: Unit, *, hold: Hold) -> None:
         mine = [task for task in tasks if task.plan_id == plan_id]
         stops = {hold.subject: (hold.pk, hold.placed_at)}
         for task in mine:
-            found = _of_task(task, _names_of_task(unit, plan, task), stops)
+            found = _first(_names_of_task(unit, plan, task), stops, began=_began(plan, task))
             if found is not None and (task.start_by or task.close_by):
                 _note(unit, task, found)
         found = _by_holds(unit, plan, [one for one in mine if one.state in TASK_SENDABLE], stops)
@@ -183,8 +183,10 @@ def set_going(unit: Unit) -> None:
     )
     for task_id, until in tasks.items():
         task = unit.tasks[task_id]
-        named = _names_of_task(unit, unit.plans[task.plan_id], task)
-        _go_on(unit, task, _of_task(task, named, _stops(unit.raw, named)), until)
+        plan = unit.plans[task.plan_id]
+        named = _names_of_task(unit, plan, task)
+        others = _first(named, _stops(unit.raw, named), began=_began(plan, task))
+        _go_on(unit, task, others, until)
     for plan_id, until in plans.items():
         _go_on(unit, unit.plans[plan_id], _of_plan(unit, unit.plans[plan_id]), until)
 
@@ -293,17 +295,29 @@ def _stops(raw: psycopg.Cursor[Row], subjects: Iterable[str]) -> _Holds:
     return found
 
 
-def _of_task(task: Task, named: Iterable[str], stops: _Holds) -> _Stop | None:
-    """Since when the first of these holds stops a task's clocks."""
+def _first(named: Iterable[str], stops: _Holds, *, began: datetime | None) -> _Stop | None:
+    """Since when the first of these holds stops what has begun then; None: long ago."""
     found = [stops[subject] for subject in named if subject in stops]
     if not found:
         return None
     hold_id, placed_at = min(found, key=lambda one: one[1])
-    return _Stop(hold_id=hold_id, since=max(placed_at, _began(task) or placed_at))
+    return _Stop(hold_id=hold_id, since=max(placed_at, began or placed_at))
 
 
-def _began(task: Task) -> datetime | None:
-    """When the clocks of a task began that has not been sent since; None: long ago."""
+def _began(plan: Plan, task: Task) -> datetime | None:
+    """When the clocks of a task began, later by as long as they have stood still since."""
+    if task.close_by is None and task.start_by is None:
+        return None
+    limits = clocks.of(task=task, node=graphs.routed(plan.graph_id, task.node, task.route))
+    if task.close_by is not None and limits.schedule_to_close is not None:
+        return task.close_by - limits.schedule_to_close
+    if task.start_by is not None and limits.schedule_to_start is not None:
+        return task.start_by - limits.schedule_to_start
+    return None
+
+
+def _kept_since(task: Task) -> datetime | None:
+    """Since when a task might be sent that never has been; None: long ago."""
     return None if task.sends else max(task.changed_at, task.not_before)
 
 
@@ -326,7 +340,7 @@ def _by_holds(unit: Unit, plan: Plan, sendable: Iterable[Task], stops: _Holds) -
         )
     ]
     for task in sendable:
-        kept = _of_task(task, _names_of_task(unit, plan, task), stops)
+        kept = _first(_names_of_task(unit, plan, task), stops, began=_kept_since(task))
         if kept is not None:
             found.append(kept)
     return min(found, key=lambda one: one.since, default=None)

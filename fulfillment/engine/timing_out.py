@@ -42,6 +42,15 @@ def ring(unit: Unit, *, task: Task, node: Node) -> None:
         lose_track(unit, task, node, clocks.missed(task=task, node=node))
 
 
+def gives_up(unit: Unit, *, task: Task, node: Node) -> bool:
+    """Whether it is not sent again, now that nothing has happened for certain: its time is up."""
+    if clocks.of(task=task, node=node).when_unsent is not WhenUnsent.CANCEL:
+        return False
+    if task.late_since is not None:
+        return True
+    return clocks.closing_is_due(task, now=unit.now) and not standing.holds_still(unit, task=task)
+
+
 def give_up(unit: Unit, *, task: Task, node: Node, last: Outcome) -> None:
     """Its time is up, and by now nothing has happened for certain, as `last` says."""
     told = f" The last that was heard: {describe(last)}." if describe(last) else ""

@@ -10,6 +10,7 @@ import pytest
 
 from fulfillment import operations, stuck
 from fulfillment.engine import jeopardy, scanning, standing, sweeping
+from fulfillment.engine.outcomes import NOT_SENT
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,
@@ -223,6 +224,29 @@ def test_a_hold_does_not_keep_a_target_from_reporting(
     clock(HOUR + 1)
     sweeping.sweep()
     assert desk.states_of(order)["one@1"] == "OUTCOME_UNKNOWN"
+
+
+def test_what_was_on_its_way_when_the_hold_came_gets_back_all_of_its_time(clock: Clock) -> None:
+    order = an_order({"one": desk.task(timeouts={"schedule_to_close": "PT3H"})})
+    (claim,) = desk.claim()
+    hold = place(HoldScope.ORDER, order.reference)
+    clock(HOUR)
+    desk.settle(desk.result(claim, NOT_SENT))
+    clock(HOUR)
+    release(hold)
+    (task,) = desk.tasks_of(order).values()
+    assert task.close_by is not None
+    assert round((task.close_by - desk.now()) / timedelta(minutes=1)) == 3 * 60
+
+
+def test_nothing_is_given_up_while_its_clock_stands_still(clock: Clock) -> None:
+    timeouts = {"schedule_to_close": "PT3H", "when_unsent": "cancel"}
+    order = an_order({"one": desk.task(timeouts=timeouts)})
+    (claim,) = desk.claim()
+    place(HoldScope.ORDER, order.reference)
+    clock(4 * HOUR)
+    desk.settle(desk.result(claim, desk.failed()))
+    assert desk.states_of(order)["one@1"] == "FAILED_RETRYABLE"
 
 
 def test_what_ends_while_its_clock_stands_still_is_not_touched_again(

@@ -15,8 +15,10 @@ from fulfillment.engine.rerunning import rerun
 from fulfillment.engine.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
+    ClockPolicy,
     FalloutCase,
     Fulfillment,
+    HoldScope,
     MeasuredDuration,
     OutboxEvent,
     Plan,
@@ -223,6 +225,103 @@ def test_a_finished_plan_is_not_looked_at(systems: ScriptedSystems) -> None:
     jeopardy.look()
     plan = plan_of(order)
     assert (plan.look_at, plan.at_risk_since) == (None, None)
+
+
+def test_an_order_that_is_done_is_in_nobodys_way(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2)
+    jeopardy.look()
+    assert FalloutCase.objects.get().state == "OPEN"
+    desk.drain()
+    assert plan_of(order).state == "COMPLETED"
+    assert FalloutCase.objects.get().state == "RESOLVED"
+
+
+def test_a_plan_that_takes_over_is_in_jeopardy_until_it_is_in_time(
+    systems: ScriptedSystems,
+) -> None:
+    a_chain(priority="${plan.in_jeopardy ? 50 : order.priority}")
+    order = promised(2)
+    jeopardy.look()
+    desk.workflow(
+        {"three": desk.task()},
+        version=2,
+        priority="${plan.in_jeopardy ? 50 : order.priority}",
+    )
+    (moved,) = operations.migrate_orders(
+        workflow="thing", version=2, orders=[order.reference], actor="ann", reason="x"
+    )
+    assert moved.verdict is operations.Verdict.MOVED, moved.reasons
+    assert desk.newest_plan_of(order).at_risk_since is not None
+    jeopardy.look()
+    assert desk.newest_plan_of(order).at_risk_since is None
+    assert FalloutCase.objects.get().state == "RESOLVED"
+    assert Fulfillment.objects.get().priority == 0
+    assert desk.tasks_of(order)["three@1"].priority == 0
+
+
+def turned_down(order: Order, action: str) -> None:
+    (claim,) = [one for one in desk.claim(limit=10) if one.command.action == action]
+    desk.settle(desk.result(claim, desk.rejected()))
+
+
+def again(order: Order, key: str) -> None:
+    operations.retry(task_id=desk.tasks_of(order)[key].pk, actor="ann", reason="x")
+
+
+def test_what_has_failed_for_good_is_still_to_be_done(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(2.5)
+    turned_down(order, "one")
+    jeopardy.look()
+    assert near(plan_of(order).estimated_at, hours=3)
+
+
+def test_what_is_tried_again_by_hand_takes_as_long_as_usual(systems: ScriptedSystems) -> None:
+    a_chain()
+    order = promised(20)
+    turned_down(order, "one")
+    desk.advance(16.5 * 3600)
+    again(order, "one@1")
+    assert desk.claim(limit=10)
+    desk.advance(1800)
+    jeopardy.look()
+    assert near(plan_of(order).estimated_at, hours=2.5)
+
+
+def test_what_is_tried_again_by_hand_is_as_urgent_as_its_order(systems: ScriptedSystems) -> None:
+    a_chain(priority="${plan.in_jeopardy ? 50 : order.priority}")
+    order = promised(2)
+    turned_down(order, "one")
+    jeopardy.look()
+    again(order, "one@1")
+    assert desk.tasks_of(order)["one@1"].priority == 50
+
+
+def test_under_a_hold_that_stops_the_clock_nobody_is_late_already(
+    systems: ScriptedSystems,
+) -> None:
+    a_chain()
+    order = promised(5)
+    operations.place_hold(
+        scope=HoldScope.ORDER,
+        name=order.reference,
+        reason="x",
+        actor="ann",
+        clock_policy=ClockPolicy.STOP,
+        patience=timedelta(0),
+    )
+    desk.advance(6 * 3600)
+    jeopardy.look()
+    assert plan_of(order).at_risk_since is None
+    MeasuredDuration.objects.update(median_seconds=20_000)
+    durations.forget()
+    desk.advance(3 * 3600)
+    jeopardy.look()
+    case = FalloutCase.objects.get()
+    assert (case.reason_code, case.severity) == ("will_be_late", "MEDIUM")
+    told = datetime.fromisoformat(case.facts["promised"])
+    assert near(told, hours=5)
 
 
 def test_an_order_without_a_promise_is_never_in_jeopardy(systems: ScriptedSystems) -> None:
