@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -47,6 +48,7 @@ from tests.properties import search  # noqa: E402
 
 search.begin()
 
+T = TypeVar("T")
 URL = settings.ENVIRONMENT.database_url
 OWNER_URL = settings.ENVIRONMENT.database_owner_url
 TEMPLATE = "oms_test_template"
@@ -110,10 +112,26 @@ def committed_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> I
 
 
 @contextmanager
-def own_database(*, template: str = TEMPLATE) -> Iterator[str]:
-    """A copy of `template`, which this process uses meanwhile; its URL."""
+def template(name: str, furnish: Callable[[], T]) -> Iterator[tuple[str, T]]:
+    """For `own_database`: its full name, and what `furnish` returned, which has filled it."""
+    database = f"{DATABASE}_{name}"
+    _clone(database)
+    try:
+        _use(database)
+        furnished = furnish()
+        # Nobody may be connected to what is copied.
+        _use(DATABASE)
+        yield database, furnished
+    finally:
+        _use(DATABASE)
+        _drop(database)
+
+
+@contextmanager
+def own_database(*, like: str = TEMPLATE) -> Iterator[str]:
+    """A copy of the template `like`, which this process uses meanwhile; its URL."""
     name = f"{DATABASE}_own"
-    _clone(name, template=template)
+    _clone(name, like=like)
     _use(name)
     try:
         yield _with_database(URL, name)
@@ -203,14 +221,14 @@ def _schema_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _clone(name: str, *, template: str = TEMPLATE) -> None:
+def _clone(name: str, *, like: str = TEMPLATE) -> None:
     _drop(name)
     with _as_owner("postgres") as connection:
         # Two runs can't copy the template at the same moment.
         connection.execute("SELECT pg_advisory_lock(%s)", [_TEMPLATE_LOCK])
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY {}").format(
-                sql.Identifier(name), sql.Identifier(template), sql.SQL(_STRATEGY)
+                sql.Identifier(name), sql.Identifier(like), sql.SQL(_STRATEGY)
             )
         )
 
