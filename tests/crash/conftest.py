@@ -16,6 +16,7 @@ from typing import Any
 import celery
 import pytest
 from django.core.management import call_command
+from pytest_django import DjangoDbBlocker
 
 from adapters.sandbox.systems import SYSTEMS
 from fulfillment.engine import audit, outbox
@@ -27,6 +28,7 @@ from fulfillment.models import (
 from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk
+from tests.conftest import own_database, template
 from tests.crash import desk_worker
 from tests.crash.nursery import Ended, Nursery
 from tests.sandbox import Sandbox, free_port
@@ -57,6 +59,7 @@ class Desk:
     """The desk's database and target systems, shared with child processes."""
 
     def __init__(self, url: str, sandbox: Sandbox, nursery: Nursery) -> None:
+        self.url = url
         self.sandbox = sandbox
         self._nursery = nursery
         self.deaths: Counter[str] = Counter()
@@ -165,12 +168,28 @@ def published() -> list[str]:
     return [fields[b"event_id"].decode() for _, fields in rows]
 
 
+@pytest.fixture(scope="session")
+def furnished(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A template that knows the sandbox's systems and the shipped workflows."""
+
+    def furnish() -> None:
+        call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
+        call_command("calendars", "load", "templates/calendars.yaml", verbosity=0)
+        call_command("workflows", "publish", verbosity=0)
+
+    with django_db_blocker.unblock(), template("shop", furnish) as (name, _):
+        yield name
+
+
 @pytest.fixture
 def shop(
-    committed_db: str, redis_url: str, sandbox: Sandbox, nursery: Nursery, settings: Any
-) -> Desk:
+    furnished: str,
+    django_db_blocker: DjangoDbBlocker,
+    redis_url: str,
+    sandbox: Sandbox,
+    nursery: Nursery,
+    settings: Any,
+) -> Iterator[Desk]:
     settings.OMS_SANDBOX_URL = sandbox.url
-    call_command("targets", "load", "examples/targets/sandbox.yaml", verbosity=0)
-    call_command("calendars", "load", "templates/calendars.yaml", verbosity=0)
-    call_command("workflows", "publish", verbosity=0)
-    return Desk(committed_db, sandbox, nursery)
+    with django_db_blocker.unblock(), own_database(like=furnished) as url:
+        yield Desk(url, sandbox, nursery)

@@ -58,12 +58,10 @@ def test_processes_may_die_at_random(shop: Desk, seed: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 3, 6, 9, 12])
-def test_a_commit_whose_reply_is_lost_is_done_once(
-    shop: Desk, committed_db: str, tmp_path: Path, number: int
-) -> None:
+def test_a_commit_whose_reply_is_lost_is_done_once(shop: Desk, tmp_path: Path, number: int) -> None:
     """The connection is cut when PostgreSQL has committed and before the worker hears of it."""
     with wire(tmp_path) as proxy:
-        through = {"DATABASE_URL": proxy.url(committed_db)}
+        through = {"DATABASE_URL": proxy.url(shop.url)}
         ApiClient.objects.create(name="a-client")
         proxy.cut_at_commit()
         assert shop.child("submit", **through).returncode == 0

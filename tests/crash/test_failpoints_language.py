@@ -180,15 +180,15 @@ class Life:
             )
         return found
 
-    def promises_are_kept(self, database_url: str) -> None:
+    def promises_are_kept(self) -> None:
         self._shop.every_event_is_published()
         # A reply comes again when whoever fetched it has died; somebody has to fetch it.
-        until(lambda: self._found(database_url) == [] or self.child("hear"))
-        assert self._found(database_url) == []
+        until(lambda: self._found() == [] or self.child("hear"))
+        assert self._found() == []
 
-    def _found(self, database_url: str) -> list[Violation]:
+    def _found(self) -> list[Violation]:
         with collected(
-            database_url=database_url, ledger=self._shop.sandbox.ledger, client_log=None
+            database_url=self._shop.url, ledger=self._shop.sandbox.ledger, client_log=None
         ) as evidence:
             assert evidence.executions
             return checker.check(evidence)
@@ -213,13 +213,13 @@ def life(shop: Desk, fast_path: None, sandbox: Sandbox, redis_url: str, tmp_path
     return Life(shop, tmp_path / "clock")
 
 
-def test_nobody_dies(life: Life, committed_db: str) -> None:
+def test_nobody_dies(life: Life) -> None:
     """With this the others are compared."""
     life.child("submit", *SAMPLES)
     life.lead()
     assert life.died_at == set()
     assert life.ends() == ENDS
-    life.promises_are_kept(committed_db)
+    life.promises_are_kept()
 
 
 @pytest.mark.parametrize(
@@ -234,18 +234,18 @@ def test_nobody_dies(life: Life, committed_db: str) -> None:
     ids=["undone", "half done", "seldom", "without the fast path"],
 )
 def test_whoever_dies_wherever_it_comes_to_the_same_end(
-    life: Life, committed_db: str, often: Sequence[str], once: Sequence[str]
+    life: Life, often: Sequence[str], once: Sequence[str]
 ) -> None:
     life.child("submit", *SAMPLES)
     life.lead(often=often, once=once)
     assert life.died_at >= {*often, *once}
     assert life.ends() == ENDS
-    life.promises_are_kept(committed_db)
+    life.promises_are_kept()
 
 
 @pytest.mark.parametrize("point", ["unit.before_commit", "unit.after_commit"])
 def test_whoever_dies_while_orders_are_migrated_leaves_each_here_or_there(
-    life: Life, committed_db: str, tmp_path: Path, point: str
+    life: Life, tmp_path: Path, point: str
 ) -> None:
     life.child("submit", *SAMPLES)
     life.dies("live", at="unit.after_commit@60")  # In the middle of it, with calls on the wire.
@@ -259,7 +259,7 @@ def test_whoever_dies_while_orders_are_migrated_leaves_each_here_or_there(
     assert {name: re.sub(r" ?\bnote\b", "", end) for name, end in life.ends().items()} == ENDS
     assert Plan.objects.filter(state="SUPERSEDED").count() == under_way
     assert Task.objects.filter(key="note@1", state="SUCCEEDED").count() == under_way
-    life.promises_are_kept(committed_db)
+    life.promises_are_kept()
 
 
 def _with_a_note(workflows: Sequence[str], folder: Path) -> list[str]:
