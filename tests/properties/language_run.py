@@ -30,6 +30,8 @@ from fulfillment.models import (
     Task,
 )
 from fulfillment.publishing import publish
+from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, Cause
+from fulfillment.why import why
 from oms.intake import workflows
 from oms.models import Order
 from tests import desk
@@ -435,6 +437,24 @@ class Run:
             asked = {key: "asked" for of, key in open_now if of == row.fulfillment_id}
             _same(asked, {_key(place): "asked" for place in plan.asked})
 
+    def everybody_says_why(self) -> None:
+        """No order that is open is silent, and what it names is what its task is about."""
+        for order in self.orders:
+            plan = desk.plan_of(order)
+            if plan.state not in PLAN_SELECTABLE:
+                continue
+            told = why(fulfillment_id=plan.fulfillment_id)
+            if told.cause in (Cause.NONE, Cause.DEPENDENCY):
+                going = Task.objects.filter(plan=plan, state__in=["DISPATCHED", *TASK_SENDABLE])
+                assert plan.selection_due_at is not None or going.exists(), "it waits silently"
+            assert bool(told.sentence) == bool(told.chain)
+            asked = {_key(place) for place in self.plans[plan.fulfillment_id].asked}
+            states = dict(Task.objects.filter(plan=plan, round=0).values_list("key", "state"))
+            own = [link.wait for link in told.chain if link.order_reference == order.reference]
+            for wait in (*own, *told.others):
+                state = "asked" if wait.task in asked else states[wait.task]
+                assert str(wait.cause) in _CAUSES[state], (state, wait)
+
     def everything_ended(self) -> None:
         """Nothing waits silently: it is completed, or a person can see what keeps it."""
         for order in self.orders:
@@ -457,6 +477,21 @@ class Run:
                 if name == SHARED
             },
         )
+
+
+_KEPT_BACK = {"BREAKER", "CAPACITY", "HOLD", "LOCK", "PAUSED", "RATE", "TARGET", "WINDOW"}
+_CAUSES = {
+    "PENDING": {"DEPENDENCY"},
+    "READY": _KEPT_BACK | {"RETRY"},
+    "FAILED_RETRYABLE": _KEPT_BACK | {"RETRY"},
+    "DISPATCHED": {"CALL"},
+    "ACCEPTED": {"CUSTOMER", "MILESTONE", "OTHER_ORDER", "REPORT", "SIGNAL", "TIME"},
+    "OUTCOME_UNKNOWN": {"UNKNOWN_OUTCOME"},
+    "AWAITING_MANUAL": {"REPAIR"},
+    "asked": {"CUSTOMER", "HUMAN"},
+    "FAILED_FINAL": {"REPAIR"},
+}
+"""What a task in this state may say of itself; `asked` is the state of one for a person."""
 
 
 def _share(number: int, plan: model.Plan, place: model.Place) -> int:

@@ -26,8 +26,10 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker, counted: Census | None = 
         run = Run(scenario)
         for step in scenario.steps:
             run.take(step)
+        run.everybody_says_why()
         run.finish()
         run.everything_ended()
+        run.everybody_says_why()
         if counted is not None:
             counted.take(run.documents, run.noted)
         transaction.set_rollback(True)

@@ -24,6 +24,7 @@ from fulfillment.engine import (
     beginning,
     branching,
     candidates,
+    causes,
     completion,
     expiring,
     falling_back,
@@ -37,10 +38,11 @@ from fulfillment.engine import (
     selection,
     settlement,
     signals,
+    unit,
     waits,
     windows,
 )
-from fulfillment.states import TaskState
+from fulfillment.states import Cause, TaskState
 from tests.properties.census import WRITTEN
 from tests.properties.language_scenarios import Scenario, any_scenario
 from tests.properties.search import AT_RANDOM, FOUND
@@ -342,6 +344,26 @@ def the_deadline_of_a_decision_is_an_hour_late(patch: pytest.MonkeyPatch) -> Non
             fall_due(unit, manual=manual, **rest)
 
     patch.setattr("fulfillment.engine.deciding.manual.fall_due", late)
+
+
+# --- why it waits ---------------------------------------------------------------------------------
+
+
+@bug("a person")
+def who_has_to_decide_is_told_as_what_is_broken(patch: pytest.MonkeyPatch) -> None:
+    broken = types.SimpleNamespace(HUMAN=Cause.REPAIR, CUSTOMER=Cause.REPAIR)
+    patch.setattr(manual, "Cause", broken)
+
+
+@bug()
+def what_waits_for_a_report_does_not_say_so(patch: pytest.MonkeyPatch) -> None:
+    cause_of = causes.cause_of
+
+    def silent(task: Any, **rest: Any) -> Cause:
+        cause = cause_of(task, **rest)
+        return Cause.NONE if cause is Cause.REPORT else cause
+
+    patch.setattr(unit, "cause_of", silent)
 
 
 # --- the search -----------------------------------------------------------------------------------
