@@ -49,6 +49,8 @@ TIMED_OUT = Outcome(
     message="The time for all attempts together is up.",
 )
 _OURS = (REPORT_OVERDUE, HEARTBEAT_MISSED, TOOK_TOO_LONG, TIMED_OUT)
+_FASTEST = timedelta(hours=1)
+"""By how much a target system's clock may be ahead."""
 _OF_A_CALL = "timeout"
 """The code with which adapters say that a call's deadline has passed."""
 
@@ -219,6 +221,8 @@ def heard(
     """
     if task.state in TASK_TERMINAL:
         return False
+    if occurred_at is not None and occurred_at > unit.now + _FASTEST:
+        occurred_at = None  # Otherwise nothing that is true would ever be later.
     if occurred_at is not None and task.heard_at is not None and occurred_at <= task.heard_at:
         return False
     heartbeat = of(task=task, node=node).heartbeat

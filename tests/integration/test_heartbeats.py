@@ -305,3 +305,10 @@ def test_progress_that_can_not_be_kept_is_a_sign_of_life_all_the_same(
     desk.settle(desk.result(claim, told))
     assert (task().state, task().progress) == ("ACCEPTED", None)
     assert task().heard_at is not None
+
+
+def test_a_time_that_is_far_from_come_does_not_outdate_what_follows(at_work: Claim) -> None:
+    tell(at_work, "E-1", progress={"done": 1}, occurred_at="2099-01-01T00:00:00Z")
+    later = (desk.now() + timedelta(minutes=1)).isoformat()
+    told = tell(at_work, "E-2", progress={"done": 2}, occurred_at=later)
+    assert (told, task().progress) == ("APPLIED", {"done": 2})
