@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -293,6 +294,11 @@ def test_every_wait_is_named_by_its_true_cause(systems: ScriptedSystems, name: s
 def test_every_cause_is_reached_by_a_test() -> None:
     told = {cause for _, cause in EVERY_WAIT.values()}
     assert told == set(Cause) - {Cause.NONE, Cause.DEPENDENCY}
+
+
+def test_every_cause_stands_in_the_description_of_the_api() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert not [cause for cause in Cause if cause and f"`{cause}`" not in text]
 
 
 def test_the_cause_is_stored_by_whoever_decides_it(systems: ScriptedSystems) -> None:
