@@ -50,6 +50,8 @@ class Why:
     """What may be done about the root cause."""
     circle: int | None = None
     """Where in the chain that stands for which the last one waits, if it does."""
+    is_cut: bool = False
+    """There is more behind the last one than was looked at."""
 
     @property
     def is_circle(self) -> bool:
@@ -77,10 +79,11 @@ class Why:
         return replace(
             self,
             chain=tuple(chain),
-            sentence=_sentence(chain, circle=circle) if chain else "",
+            sentence=_sentence(chain, circle=circle, is_cut=self.is_cut and whole) if chain else "",
             others=tuple(hidden(wait, owner_of=owner_of) for wait in self.others),
             remedies=self.remedies if whole else (),
             circle=circle,
+            is_cut=self.is_cut and whole,
         )
 
 
@@ -127,12 +130,14 @@ def why(*, fulfillment_id: int) -> Why:
         following = next(iter(first.others), None)
     if not chain:
         return NOTHING
+    is_cut = len(chain) == LINKS and following is not None and circle is None
     return Why(
-        sentence=_sentence(chain, circle=circle),
+        sentence=_sentence(chain, circle=circle, is_cut=is_cut),
         chain=tuple(chain),
         others=tuple(wait for wait in others if wait.task_id not in at),
         remedies=tuple(remedies(wait=chain[-1].wait, order_reference=chain[-1].order_reference)),
         circle=circle,
+        is_cut=is_cut,
     )
 
 
@@ -208,7 +213,7 @@ def _behind(plan: Plan, graph: Graph, wait: Wait) -> int:
     return sum(TaskState(states[one]) not in TASK_TERMINAL for one in found & states.keys())
 
 
-def _sentence(chain: Sequence[Link], *, circle: int | None) -> str:
+def _sentence(chain: Sequence[Link], *, circle: int | None, is_cut: bool) -> str:
     first, last = chain[0], chain[-1]
     behind = f" {first.behind} more tasks come after it." if first.behind > 1 else ""
     if circle is not None:
@@ -216,4 +221,5 @@ def _sentence(chain: Sequence[Link], *, circle: int | None) -> str:
         return f"{first.sentence}{behind} These orders wait for each other: {names}."
     if len(chain) == 1:
         return f"{last.sentence}{behind}"
-    return f"{first.sentence}{behind} At the root of it: {last.sentence}"
+    how = f"{len(chain)} waits further on, and not at the end" if is_cut else "At the root of it"
+    return f"{first.sentence}{behind} {how}: {last.sentence}"

@@ -6,10 +6,11 @@ import io
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -18,7 +19,7 @@ from fulfillment.engine import scanning, sweeping
 from fulfillment.models import FalloutCase, HoldScope, Plan, Resource, Task
 from fulfillment.states import Cause
 from fulfillment.why import Why, why
-from oms.models import Order
+from oms.models import Order, Scope
 from oms.reasons import reason_of
 from tests import desk
 from tests.api import Api, an_order
@@ -295,6 +296,11 @@ def test_every_cause_is_reached_by_a_test() -> None:
     assert told == set(Cause) - {Cause.NONE, Cause.DEPENDENCY}
 
 
+def test_every_cause_stands_in_the_description_of_the_api() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert not [cause for cause in Cause if cause and f"`{cause}`" not in text]
+
+
 def test_the_cause_is_stored_by_whoever_decides_it(systems: ScriptedSystems) -> None:
     order = locked()
     rows = Task.objects.filter(fulfillment_id=order.fulfillment_id).order_by("node")
@@ -427,6 +433,25 @@ def test_the_command_prints_the_sentence_the_chain_and_what_helps(
     call_command("why", order.reference, stdout=printed)
     assert "Held (order:" in printed.getvalue()
     assert "manage.py holds release" in printed.getvalue()
+
+
+@pytest.mark.parametrize("name", ["O-999999", "o-1", "", "WEB-1"])
+def test_an_order_that_is_not_there_is_told_of(systems: ScriptedSystems, name: str) -> None:
+    with pytest.raises(CommandError, match="There is no order .*; write it as O-17"):
+        call_command("why", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["O-999999", "O-1%00", "o-1", "O-99999999999999999999999", "O-1/.."]
+)
+def test_the_api_knows_no_order_of_a_name_that_is_none(systems: ScriptedSystems, name: str) -> None:
+    assert Api().get(f"/orders/{name}/why").status_code == 404
+
+
+def test_who_may_not_read_orders_is_not_told_why(systems: ScriptedSystems) -> None:
+    order = held()
+    answer = Api(name="writer", scopes=(Scope.ORDERS_WRITE,)).get(f"/orders/{order.reference}/why")
+    assert answer.status_code == 403
 
 
 def test_it_costs_the_same_for_many_tasks(systems: ScriptedSystems) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fulfillment import operations
 from fulfillment.models import HoldScope
 from fulfillment.waiting import Wait
-from fulfillment.why import Why, hidden, why
+from fulfillment.why import LINKS, Why, hidden, why
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -123,6 +123,29 @@ def test_who_stands_before_a_circle_is_no_part_of_it(systems: ScriptedSystems) -
     assert found.is_circle
     names = f"{first.reference}, {second.reference}."
     assert found.sentence.endswith(f"These orders wait for each other: {names}")
+
+
+def test_a_chain_that_is_too_long_to_be_followed_names_no_root(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    orders = []
+    for number in range(LINKS + 2):
+        wait = {
+            "milestone": "ready",
+            "order": f"N-{number - 1}",
+            "within": "P1D",
+            "otherwise": "escalate",
+        }
+        desk.workflow(
+            {"wait": desk.step(wait=wait), "one": desk.task(after=["wait"])},
+            offering=f"n{number}",
+            milestones=READY,
+        )
+        orders.append(desk.order(desk.item(f"n{number}"), external_id=f"N-{number}"))
+    last, short = why(fulfillment_id=orders[-1].fulfillment_id), told(orders[LINKS - 1])[0]
+    assert len(last.chain) == len(short.chain) == LINKS
+    assert (last.is_cut, short.is_cut) == (True, False)
+    assert "At the root of it" not in last.sentence
+    assert "At the root of it" in short.sentence
 
 
 def test_what_failed_and_is_not_needed_is_no_reason(systems: ScriptedSystems) -> None:

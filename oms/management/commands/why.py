@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, order: str, **options: Any) -> None:
         row = Order.objects.filter(reference=order).first()
         if row is None:
-            raise CommandError(f"There is no order {order!r}.")
+            raise CommandError(f"There is no order {order!r}; write it as O-17.")
         found = reason_of(row)
         self.stdout.write(found.sentence)
         why = found.why
