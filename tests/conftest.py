@@ -70,8 +70,20 @@ def servers() -> Iterator[None]:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """An OMS_HOME of the test's own; its servers, wherever they live, end with the test."""
-    home = tmp_path / "home"
-    yield home
+    with home_in(tmp_path) as home:
+        yield home
+
+
+@contextmanager
+def home_in(folder: Path) -> Iterator[Path]:
+    home = folder / "home"
+    try:
+        yield home
+    finally:
+        _clear(home)
+
+
+def _clear(home: Path) -> None:
     layout = layout_of(home)
     stop_leftovers(layout.run)
     Servers(environment=read_environment({"OMS_HOME": str(home)})).stop_leftovers()

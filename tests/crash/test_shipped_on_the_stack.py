@@ -7,7 +7,6 @@ on: by then deadlines have passed and the maintenance window is open.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,13 +19,12 @@ import pytest
 import urllib3
 from psycopg import sql
 
-from oms.embedded.layout import layout_of
-from oms.embedded.servers import Servers
-from oms.environment import CHECKOUT, read_environment
-from oms.management.commands.stack import prepare
-from oms.supervisor.processes import stop_leftovers
-from oms.supervisor.stack import Stack, with_free_ports
+from oms.embedded.layout import Layout
+from oms.environment import CHECKOUT
+from oms.supervisor.stack import Stack
 from tests import shipped
+from tests.conftest import home_in
+from tests.crash.stacks import servers_like
 from tests.waiting import until
 
 MORNING = datetime(2030, 7, 16, 8, 0, tzinfo=UTC)
@@ -163,25 +161,16 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    home = tmp_path_factory.mktemp("shipped") / "home"
-    stack = Stack(with_free_ports(read_environment({"OMS_HOME": str(home)})))
-    shop = Shop(stack)
-    try:
-        stack.start_servers()
-        prepare(stack, say=lambda _: None)
+def shop(tmp_path_factory: pytest.TempPathFactory, stack_model: Layout) -> Iterator[Shop]:
+    with (
+        home_in(tmp_path_factory.mktemp("shipped")) as home,
+        servers_like(stack_model, home=home) as stack,
+    ):
+        shop = Shop(stack)
         shop.set_clock(MORNING)
         stack.start(without=("flower",))
         stack.wait_ready()
         yield shop
-    finally:
-        stack.stop()
-        stack.stop_servers()
-        layout = layout_of(home)
-        stop_leftovers(layout.run)
-        Servers(environment=read_environment({"OMS_HOME": str(home)})).stop_leftovers()
-        for folder in {layout.servers, layout.sockets.parent}:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_every_shipped_workflow_completes_on_the_stack(shop: Shop) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import urllib3
 from oms.demo import samples
 from oms.demo.client import Client
 from oms.embedded import postgres, process
-from oms.embedded.layout import layout_of
+from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
-from oms.management.commands.stack import prepare
 from oms.supervisor.processes import running
 from oms.supervisor.stack import Stack, with_free_ports
+from tests.crash.stacks import servers_like
 from tests.waiting import until
 
 # Every kind of trouble that shows within a second; what needs a call's whole timeout is slow.
@@ -103,18 +102,11 @@ class Shop:
 
 
 @pytest.fixture
-def shop(home: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
-    environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
-    stack = Stack(replace(environment, **getattr(request, "param", {})))
-    try:
-        stack.start_servers()
-        prepare(stack, say=lambda _: None)
+def shop(home: Path, stack_model: Layout, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    with servers_like(stack_model, home=home, **getattr(request, "param", {})) as stack:
         stack.start(without=("flower",))
         stack.wait_ready()
         yield Shop(stack)
-    finally:
-        stack.stop()
-        stack.stop_servers()
 
 
 def test_killed_processes_and_a_flushed_redis_lose_nothing(shop: Shop) -> None:
