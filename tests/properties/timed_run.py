@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from fulfillment.models import (
     FalloutCase,
     MeasuredDuration,
     Plan,
+    Purpose,
     Task,
 )
 from oms.models import Order
@@ -37,6 +39,7 @@ from tests.properties.timed_scenarios import (
     timeouts,
     usual,
 )
+from tests.properties.world import Fate
 
 A_MOMENT = timedelta(minutes=STEP) / 4
 """By so much the engine's clock may be ahead of the model's, which stands still between steps."""
@@ -122,6 +125,14 @@ class TimedRun(Run):
         super().hold_or_release(order, policy=policy)
         plan = self.plans[order.fulfillment_id]
         plan.stand_still(plan.held and policy == ClockPolicy.STOP)
+
+    def begin(self, target: str, fates: Sequence[Fate]) -> None:
+        before = len(self.calls)
+        super().begin(target, fates)
+        for claim in (call.claim for call in self.calls[before:]):
+            progress = self.task(self.places[claim.task_id]).progress
+            told = claim.purpose is Purpose.SEND and progress
+            assert claim.command.resume_from == ({"step": progress} if told else None)
 
     def sweep(self) -> None:
         self.heard(self.swept())

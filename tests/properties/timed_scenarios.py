@@ -144,9 +144,9 @@ def _pairs(shortest: int, longest: int) -> st.SearchStrategy[tuple[int, int] | N
 
 @st.composite
 def limits(draw: st.DrawFn, *, target: str) -> Limits:
-    heartbeat = draw(st.sampled_from([None, None, 15, 25]))
-    start_to_close = draw(st.sampled_from([None, None, 35, 55]))
-    to_start = draw(_pairs(0, 3))
+    heartbeat = draw(st.sampled_from([None, 15, 25]))
+    start_to_close = draw(st.sampled_from([None, 35, 55]))
+    to_start = draw(_pairs(1, 4))
     to_close = draw(_pairs(6, 9) if start_to_close else _pairs(4, 9))
     may_cancel = to_start is not None or to_close is not None
     return Limits(
@@ -186,23 +186,42 @@ _orders = st.builds(
     promise=_promises,
 )
 _which = st.integers(0, 7)
-_fates = st.lists(st.sampled_from([*Fate, Fate.TAKEN]), min_size=1, max_size=3).map(tuple)
+_fates = st.lists(st.sampled_from([*Fate, *[Fate.TAKEN] * 9]), min_size=1, max_size=3).map(tuple)
 _calls = st.lists(_which, min_size=1, max_size=3).map(tuple)
-_advance = st.builds(Advance, st.sampled_from([1, 1, 2, 3, 6]).map(lambda n: 60.0 * STEP * n))
-_steps = st.one_of(
-    *(_advance, _advance, st.builds(Sweep), st.builds(Begin, _which, _fates)) * 2,
-    *(st.builds(Look), st.builds(Answer, _calls), st.builds(Answer, _calls)),
-    *(st.builds(HoldStill, _which), st.builds(ShowLife, _which), st.builds(Rerun, _which)),
-    *(st.builds(Drain, _which, _fates), st.builds(Look)),
-    *(st.builds(EndJob, _which, st.sampled_from(Ending)), st.builds(Deliver, _which)),
-    *(st.builds(Hold, _which), st.builds(Scan), st.builds(CallUp), st.builds(Submit)),
+_advance = st.sampled_from([1, 1, 2, 3, 6]).map(lambda steps: Advance(60.0 * STEP * steps))
+_one_step = st.builds(Advance, st.just(60.0 * STEP))
+_sweep, _look = st.builds(Sweep), st.builds(Look)
+_begin = st.builds(Begin, _which, _fates)
+_answer = st.builds(Answer, _calls)
+_hold = st.builds(HoldStill, _which)
+_rerun = st.builds(Rerun, _which)
+_show_life = st.builds(ShowLife, _which)
+_end_job = st.builds(EndJob, _which, st.sampled_from(Ending))
+_deliver = st.builds(Deliver, _which)
+# What means little by itself comes with what makes it matter.
+_moves = st.one_of(
+    *(st.tuples(_advance, _sweep),) * 5,
+    *(st.tuples(st.builds(Drain, _which, _fates)),) * 6,
+    *(st.tuples(_advance, _look),) * 3,
+    *(st.tuples(_begin, _answer), st.tuples(_begin, _one_step, _answer)),
+    *(st.tuples(_begin), st.tuples(_answer)),
+    *(st.tuples(_one_step, _show_life), st.tuples(_show_life, _one_step, _sweep)),
+    *(st.tuples(_end_job), st.tuples(_end_job, _deliver), st.tuples(_deliver)),
+    *(
+        st.tuples(_show_life, _end_job, _deliver, _rerun),
+        st.tuples(_begin, _hold, _one_step, _answer),
+    ),
+    *(st.tuples(_hold, _advance, _sweep), st.tuples(_hold, _advance, _sweep, _look)),
+    *(st.tuples(_rerun), st.tuples(_one_step, _rerun, _one_step, _begin)),
+    *(st.tuples(st.builds(Hold, _which)), st.tuples(st.builds(Scan))),
+    *(st.tuples(st.builds(CallUp)), st.tuples(st.builds(Submit))),
 )
 
 
 @st.composite
 def timed_scenarios(draw: st.DrawFn, *, shortest: int = 0) -> TimedScenario:
     orders = draw(st.lists(_orders, min_size=1, max_size=3).map(tuple))
-    steps = draw(st.integers(shortest, 40))
+    moves = draw(st.integers(shortest, 25))
     return TimedScenario(
         workflow=draw(workflows()),
         orders=orders,
@@ -210,5 +229,7 @@ def timed_scenarios(draw: st.DrawFn, *, shortest: int = 0) -> TimedScenario:
         fast_path=draw(st.booleans()),
         deadline=draw(_promises),
         urgent=draw(st.sampled_from([None, URGENT])),
-        steps=tuple(draw(st.lists(_steps, min_size=steps, max_size=steps))),
+        steps=tuple(
+            step for move in draw(st.lists(_moves, min_size=moves, max_size=moves)) for step in move
+        ),
     )
