@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,6 +65,11 @@ SLOTS = 3
 AT_ONCE = 2
 """Calls that any target allows, over all workers."""
 NOW = timedelta(0)
+_COMPARED = (
+    *("fulfillment_id", "state", "tasks_open", "mandatory_open", "moving", "selection_due_at"),
+    "blocked_reason",
+)
+"""What the engine keeps of a plan and the model knows as well."""
 RETRY = {"initial_interval": "PT2S", "maximum_interval": "PT1M"}
 
 
@@ -458,15 +464,19 @@ class Run:
     def compare(self) -> None:
         """After every step the engine is where the model is, and the world agrees with both."""
         under_way = Attempt.objects.filter(finished_at=None, lease_expires_at__gt=desk.now())
-        for name in TARGETS:
-            assert under_way.filter(target_id=name).count() <= AT_ONCE
-        plans = {row["fulfillment_id"]: row for row in Plan.objects.values()}
+        calls = Counter(under_way.values_list("target_id", flat=True))
+        assert calls.keys() <= TARGETS.keys()
+        assert max(calls.values(), default=0) <= AT_ONCE
+        plans = {row["fulfillment_id"]: row for row in Plan.objects.values(*_COMPARED)}
+        waiting: dict[Place, str] = {}
         found: dict[int, dict[str, Any]] = {fulfillment_id: {} for fulfillment_id in plans}
-        for fulfillment_id, name, state, attempts, sends, key in Task.objects.order_by(
-            "commands__revision"
-        ).values_list(
-            "fulfillment_id", "key", "state", "attempts", "sends", "commands__idempotency_key"
-        ):
+        rows = Task.objects.order_by("commands__revision").values_list(
+            *("fulfillment_id", "key", "state", "attempts", "sends", "waits_for_lock"),
+            "commands__idempotency_key",
+        )
+        for fulfillment_id, name, state, attempts, sends, lock, key in rows:
+            if lock:
+                waiting[fulfillment_id, name] = lock
             effects = self.world.effects[key]
             assert effects <= 1, f"one-effect-per-key: {name} happened {effects} times"
             # Of its newest command; before that was written nothing had happened.
@@ -490,16 +500,15 @@ class Run:
             )
             assert (plan["selection_due_at"] is not None) == expected.selection_due
             assert bool(plan["blocked_reason"]) == (plan["state"] == "BLOCKED")
-        self.compare_locks()
+        self.compare_locks(waiting)
 
-    def compare_locks(self) -> None:
+    def compare_locks(self, waiting: Mapping[Place, str]) -> None:
         kept = ResourceLock.objects.values_list("name", "fulfillment_id", "task_id", "units")
         assert {
             (name, order, self.keys[task_id] if task_id else WHOLE): units
             for name, order, task_id, units in kept
         } == self.shop.kept
-        waiting = Task.objects.exclude(waits_for_lock="").values_list("pk", "waits_for_lock")
-        assert {self.places[pk]: name for pk, name in waiting} == self.shop.line
+        assert waiting == self.shop.line
         self.shop.check(noted=self.noted())
 
 
