@@ -15,15 +15,15 @@ from typing import Any
 from django.db import models
 
 from fulfillment.definitions.signs import in_words
-from fulfillment.engine import holds
-from fulfillment.engine.admission import Look, limits_of, look
-from fulfillment.engine.database import cursor
-from fulfillment.engine.limits import (
+from fulfillment.engine.protection import holds
+from fulfillment.engine.protection.admission import Look, limits_of, look
+from fulfillment.engine.protection.limits import (
     Allowance,
     Condition,
     UnderWay,
     ramp_share,
 )
+from fulfillment.engine.store.database import cursor
 from fulfillment.models import Hold, HoldScope, TargetSystem
 from fulfillment.states import Breaker, Cause
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import FanOut, Plan, Task
 from fulfillment.states import TaskState
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from fulfillment import sentences
 from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import Node, NodeKind
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import FanOut, ManualState, ManualTask, Task
 from fulfillment.states import PLAN_SELECTABLE, Cause, TaskState
 

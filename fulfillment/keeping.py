@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulfillment.engine.database import cursor
+from fulfillment.engine.store.database import cursor
 from fulfillment.models import Fulfillment, Task
 from fulfillment.states import Cause
 

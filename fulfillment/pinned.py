@@ -10,7 +10,7 @@ from django.db.models import Count
 
 from adapters.registry import AdapterMisconfigured
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import graphs, targets
+from fulfillment.engine.store import graphs, targets
 from fulfillment.models import Plan, TargetSystem
 from fulfillment.states import PLAN_TERMINAL
 

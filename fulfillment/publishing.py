@@ -16,8 +16,8 @@ from fulfillment.definitions.locking import Use, resources_of
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
 from fulfillment.definitions.steps import CommandSpec
 from fulfillment.definitions.validation import validate
-from fulfillment.engine import calendars
-from fulfillment.engine.database import cursor
+from fulfillment.engine.store import calendars
+from fulfillment.engine.store.database import cursor
 from fulfillment.errors import DefinitionInvalid, Fault, PublishedVersionDiffers
 from fulfillment.models import Resource, TargetSystem, WorkflowSelector, WorkflowVersion
 from fulfillment.neighbours import neighbour_faults

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from fulfillment.elements import fan_outs, states_of_elements
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import (
     Attempt,
     CaseState,

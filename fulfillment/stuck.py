@@ -1,6 +1,6 @@
 """The stuck-order detector: plans that can't move, or have not moved for too long (§31.2).
 
-It looks only at plans whose patience is at its end (`fulfillment.engine.patience`): once for
+It looks only at plans whose patience is at its end (`fulfillment.engine.work.patience`): once for
 every wait, not in every run. It flags them with the reason, and files a case for each that has
 none yet: nothing waits silently. Any progress clears the flag and closes the case. Who only waits
 for a time that has not come, or for a person who has time left, is not stuck.
@@ -16,10 +16,10 @@ from functools import partial
 
 from django.db import transaction
 
-from fulfillment.engine import cases, patience
-from fulfillment.engine.database import Row, cursor
-from fulfillment.engine.halving import in_halves
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store.database import Row, cursor
+from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work import cases, patience
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.states import Cause, TaskState
 from fulfillment.why import Why, why

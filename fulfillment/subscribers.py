@@ -15,11 +15,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from adapters.webhooks import check_url
-from fulfillment.engine import hints
-from fulfillment.engine.cases import resolve_cases
-from fulfillment.engine.database import cursor
-from fulfillment.engine.giving_up import switched_off_subject, undelivered_subject
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.outbound.giving_up import switched_off_subject, undelivered_subject
+from fulfillment.engine.store.database import cursor
+from fulfillment.engine.work import hints
+from fulfillment.engine.work.cases import resolve_cases
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import Delivery, DeliveryState, Subscription
 

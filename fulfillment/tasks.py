@@ -12,17 +12,10 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from fulfillment import operations, stuck
-from fulfillment.engine import (
-    circles,
-    deliveries,
-    durations,
-    jeopardy,
-    outbox,
-    scanning,
-    sending,
-    signals,
-    sweeping,
-)
+from fulfillment.engine.dispatch import sending, sweeping
+from fulfillment.engine.outbound import deliveries, outbox
+from fulfillment.engine.plans import circles, scanning, signals
+from fulfillment.engine.timing import durations, jeopardy
 
 
 @worker_shutting_down.connect

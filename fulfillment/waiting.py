@@ -12,7 +12,9 @@ from datetime import datetime
 from fulfillment import keeping, sentences
 from fulfillment.conditions import NOW, Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
 from fulfillment.definitions.graph import Node
-from fulfillment.engine import graphs, holds, patience, targets
+from fulfillment.engine.protection import holds
+from fulfillment.engine.store import graphs, targets
+from fulfillment.engine.work import patience
 from fulfillment.inner_waits import Wait as Wait
 from fulfillment.inner_waits import asked, inner_wait, of_elements, under_way
 from fulfillment.keeping import Keeper

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from fulfillment import queries
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import Fulfillment, Plan, Task
 from fulfillment.remedies import Remedy, remedies
 from fulfillment.states import TASK_TERMINAL, Cause, TaskState

@@ -11,7 +11,7 @@ class OmsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from fulfillment.engine import port
+        from fulfillment.engine.work import port
         from oms.lifecycle import OrderLifecycle
 
         port.register(OrderLifecycle())

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 
-from fulfillment.engine.database import Row, Update, cursor
-from fulfillment.engine.halving import in_halves
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store.database import Row, Update, cursor
+from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work.unit import Unit, run_unit
 from oms import telling, terms
 from oms.models import Order
 from oms.telling import Saying

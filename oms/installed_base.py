@@ -11,7 +11,7 @@ from datetime import datetime
 
 import psycopg
 
-from fulfillment.engine.database import Row, arrays
+from fulfillment.engine.store.database import Row, arrays
 
 Places = Collection[tuple[int, int]]
 """(order id, position of the item) pairs."""

@@ -15,10 +15,10 @@ from functools import partial
 import psycopg
 
 from fulfillment import queries
-from fulfillment.engine import cases
-from fulfillment.engine.database import Row, arrays, cursor
-from fulfillment.engine.halving import in_halves
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store.database import Row, arrays, cursor
+from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work import cases
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PlanState, TaskState
 from oms import leaks, terms

@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 
-from fulfillment.engine.database import Row, Table, Update, cursor
-from fulfillment.engine.port import Notice, OrderEvent, OrderTransition, PlanChange
+from fulfillment.engine.store.database import Row, Table, Update, cursor
+from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, PlanChange
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
 from oms.models import Order

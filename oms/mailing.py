@@ -20,10 +20,11 @@ from typing import Any
 from django.conf import settings
 from django.core import mail
 
-from fulfillment.engine import cases, failpoints
-from fulfillment.engine.database import clean, cursor
-from fulfillment.engine.retry import RetryPolicy, backoff
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store import failpoints
+from fulfillment.engine.store.database import clean, cursor
+from fulfillment.engine.store.retry import RetryPolicy, backoff
+from fulfillment.engine.work import cases
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.operations.records import log, reason_of
 from oms.models import Notification, NotificationState

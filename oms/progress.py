@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fulfillment.definitions.customer import Entitlement
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Place, chosen_by, existence
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import Plan, Task
 from fulfillment.states import TASK_SUCCESSFUL, PlanState, TaskState
 from oms import terms

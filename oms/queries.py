@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fulfillment import queries, waiting
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from fulfillment.why import hidden

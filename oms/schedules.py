@@ -18,7 +18,7 @@ from pathlib import Path
 from django.conf import settings
 
 from fulfillment.definitions.local_time import wall_clock
-from fulfillment.engine.database import cursor
+from fulfillment.engine.store.database import cursor
 from oms.intake.requests import ItemRequest, OrderRequest
 from oms.intake.submission import Disposition, Submitted, submit
 from oms.models import ApiClient, Order

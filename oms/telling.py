@@ -16,8 +16,8 @@ import psycopg
 
 from fulfillment.definitions.customer import Channel, TellSpec
 from fulfillment.definitions.references import parse
-from fulfillment.engine.database import Row, arrays
-from fulfillment.engine.port import OrderEvent
+from fulfillment.engine.store.database import Row, arrays
+from fulfillment.engine.work.port import OrderEvent
 from oms.models import NotificationState, Order
 
 EVENT = "CustomerNotified"

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from fulfillment.definitions.customer import Entitlement, Provides, TellSpec
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from oms.intake import workflows
 
 STANDARD: Mapping[str, TellSpec] = {

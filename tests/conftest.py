@@ -186,7 +186,7 @@ def _use(database: str) -> None:
     """Point Django of this process at another database, and forget what it knew of the last."""
     from django.db import connection
 
-    from fulfillment.engine import calendars, graphs, targets
+    from fulfillment.engine.store import calendars, graphs, targets
     from oms import terms
     from oms.intake import workflows
 

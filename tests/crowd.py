@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection, models, transaction
 
 from fulfillment import operations, stuck
-from fulfillment.engine.database import cursor
+from fulfillment.engine.store.database import cursor
 from fulfillment.models import (
     Command,
     FalloutCase,

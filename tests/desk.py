@@ -19,16 +19,11 @@ from django.db import connection
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.registry import register_adapter
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import (
-    claiming,
-    scanning,
-    sending,
-    settlement,
-    sweeping,
-    targets,
-)
-from fulfillment.engine.claiming import Claim
-from fulfillment.engine.outcomes import Result
+from fulfillment.engine.dispatch import claiming, sending, sweeping
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning, settlement
+from fulfillment.engine.store import targets
+from fulfillment.engine.tasks.outcomes import Result
 from fulfillment.models import Plan, TargetSystem, Task
 from fulfillment.publishing import publish
 from oms.intake import workflows

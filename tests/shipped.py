@@ -18,7 +18,8 @@ from adapters.registry import register_adapter
 from adapters.sandbox.results import outputs_of
 from fulfillment import operations
 from fulfillment.definitions.loading import load_workflow
-from fulfillment.engine import scanning, signals, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning, signals
 from fulfillment.models import Fulfillment, ManualTask
 from fulfillment.publishing import publish
 from oms.api.requests import OrdersIn

@@ -17,7 +17,7 @@ from fulfillment import operations
 from fulfillment.admin.asking import actor_of
 from fulfillment.admin.reading import DeskAdmin, preformatted
 from fulfillment.admin.target_form import ObjectField
-from fulfillment.engine import calendars
+from fulfillment.engine.store import calendars
 from fulfillment.errors import CalendarInvalid
 from fulfillment.models import BusinessCalendar
 

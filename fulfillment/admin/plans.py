@@ -31,7 +31,7 @@ from fulfillment.admin.reading import (
 from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.outlines import call
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import (
     Command,
     HoldScope,

@@ -20,7 +20,7 @@ from fulfillment.admin.reading import (
     pretty,
 )
 from fulfillment.definitions.signs import TASK_SIGNS
-from fulfillment.engine.waits import awaits
+from fulfillment.engine.tasks.waits import awaits
 from fulfillment.models import Signal, Task
 from fulfillment.states import TaskState
 

@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from adapters.registry import AdapterMisconfigured, known_kinds
 from fulfillment.definitions.target_rows import MOST_PER_SECOND, whole_number_bounds
-from fulfillment.engine import targets
+from fulfillment.engine.store import targets
 from fulfillment.errors import FulfillmentError, RetryPoliciesInvalid
 from fulfillment.models import TargetSystem
 

@@ -27,7 +27,7 @@ class ClockPolicy(enum.StrEnum):
 class Hold(models.Model):
     """An object, never a state: while it is active, nothing in its scope is sent.
 
-    `subject` is the one text by which the claim looks it up (`fulfillment.engine.holds`).
+    `subject` is the one text by which the claim looks it up (`engine/protection/holds.py`).
     """
 
     scope = models.CharField(max_length=20, choices=[(s, s) for s in HoldScope])

@@ -11,7 +11,7 @@ class Transition(models.Model):
     """Who changed which state, when, why and from what; the proof that nothing else did.
 
     `sequence` counts from 1 within one order and `hash` covers the row and the hash before it
-    (see `fulfillment.engine.chain`). The application's role may only INSERT and SELECT.
+    (see `fulfillment.engine.work.chain`). The application's role may only INSERT and SELECT.
     """
 
     fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="transitions")

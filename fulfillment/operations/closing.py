@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fulfillment.engine import cases
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.work import cases
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import CaseUnknown
 from fulfillment.models import FalloutCase
 from fulfillment.operations.records import log, reason_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fulfillment.engine import deciding, rerunning
-from fulfillment.engine.database import storable
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.plans import deciding, rerunning
+from fulfillment.engine.store.database import storable
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import (
     DecisionMade,
     DefinitionInvalid,

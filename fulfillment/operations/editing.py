@@ -6,8 +6,8 @@ from typing import Any
 
 from django.db import transaction
 
-from fulfillment.engine import calendars
-from fulfillment.engine.database import clean, cursor
+from fulfillment.engine.store import calendars
+from fulfillment.engine.store.database import clean, cursor
 from fulfillment.models import BusinessCalendar
 from fulfillment.operations.records import log, now_of
 

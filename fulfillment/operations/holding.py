@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fulfillment.engine import hints, holds, standing
-from fulfillment.engine.database import DATABASE_TROUBLE, allocate, cursor
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.protection import holds
+from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
+from fulfillment.engine.timing import standing
+from fulfillment.engine.work import hints
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import GateBusy, HoldUnknown, HoldWouldBeOver, NothingToHold
 from fulfillment.models import ClockPolicy, Fulfillment, Hold, HoldScope, Plan, Purpose, Task
 from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fulfillment.engine import holds
-from fulfillment.engine.database import cursor
+from fulfillment.engine.protection import holds
+from fulfillment.engine.store.database import cursor
 
 PATIENCE = timedelta(seconds=30)
 """How long placing waits at the most for calls that were on the wire before."""

@@ -12,11 +12,12 @@ from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import graphs, migrating
-from fulfillment.engine.halving import in_halves
-from fulfillment.engine.planning import graph_faults
-from fulfillment.engine.rows import plans_by_id
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.plans import migrating
+from fulfillment.engine.plans.planning import graph_faults
+from fulfillment.engine.store import graphs
+from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work.rows import plans_by_id
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import (
     DefinitionInvalid,
     Fault,

@@ -9,8 +9,10 @@ from typing import Any
 from django.core.serializers import serialize
 from django.db import transaction
 
-from fulfillment.engine import hints, holds, targets
-from fulfillment.engine.database import clean, cursor
+from fulfillment.engine.protection import holds
+from fulfillment.engine.store import targets
+from fulfillment.engine.store.database import clean, cursor
+from fulfillment.engine.work import hints
 from fulfillment.models import TargetSystem
 from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
 from fulfillment.operations.records import known_target, log, now_of, reason_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from fulfillment.engine.database import Row, clean
+from fulfillment.engine.store.database import Row, clean
 from fulfillment.errors import NothingToHold, ReasonMissing
 from fulfillment.models import Operation, TargetSystem
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.db import transaction
 
 from fulfillment.definitions.locking import resources_of
-from fulfillment.engine import graphs, hints, locking
-from fulfillment.engine.database import cursor
+from fulfillment.engine.store import graphs
+from fulfillment.engine.store.database import cursor
+from fulfillment.engine.work import hints, locking
 from fulfillment.errors import CapacityUnusable, ResourceUnknown
 from fulfillment.models import Plan, Resource
 from fulfillment.operations.records import log, now_of, reason_of

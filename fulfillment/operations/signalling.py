@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from fulfillment.engine import signals, subjects
-from fulfillment.engine.database import cursor
+from fulfillment.engine.plans import signals
+from fulfillment.engine.store.database import cursor
+from fulfillment.engine.work import subjects
 from fulfillment.errors import OrderUnknown
 from fulfillment.models import Fulfillment
 from fulfillment.operations.records import log, now_of, reason_of

@@ -17,7 +17,7 @@ from fulfillment.admin.sending import OUTCOME_SIGNS
 from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import NodeKind
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase, Hold, Plan, Transition
 from fulfillment.remedies import Remedy
 from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, TaskState

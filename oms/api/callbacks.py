@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from adapters.reports import ReportIn, outcome_of
 from adapters.signatures import SignatureRefused, verify
-from fulfillment.engine.callbacks import EventIdReused, Receipt, Report, receive
+from fulfillment.engine.dispatch.callbacks import EventIdReused, Receipt, Report, receive
 from fulfillment.models import Disposition, TargetSystem
 from oms.api import schema
 from oms.api.parsing import RawParser, parse_json, raw_body, validated

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from adapters.strict_json import dumps
 from fulfillment import operations
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import HoldWouldBeOver
 from fulfillment.models import Hold, HoldScope, Task
 from oms.api import documents, schema

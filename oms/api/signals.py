@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fulfillment.engine import signals, subjects
+from fulfillment.engine.plans import signals
+from fulfillment.engine.work import subjects
 from oms.api import schema
 from oms.api.authentication import client_of
 from oms.api.orders import found_order, orders_of

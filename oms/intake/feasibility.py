@@ -21,11 +21,12 @@ from typing import Any
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.definitions.references import resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
-from fulfillment.engine import cases, failpoints, hints, targets
-from fulfillment.engine.database import DATABASE_TROUBLE, clean, cursor
-from fulfillment.engine.planning import create_plans
-from fulfillment.engine.retry import query_delay
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.plans.planning import create_plans
+from fulfillment.engine.store import failpoints, targets
+from fulfillment.engine.store.database import DATABASE_TROUBLE, clean, cursor
+from fulfillment.engine.store.retry import query_delay
+from fulfillment.engine.work import cases, hints
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, TargetCondition
 from fulfillment.published import definition_of

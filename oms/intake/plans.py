@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine.planning import PlanRequest, graph_faults
+from fulfillment.engine.plans.planning import PlanRequest, graph_faults
 from fulfillment.errors import DefinitionInvalid, Fault
 from oms.intake import workflows
 from oms.intake.requests import OrderFault, OrderRequest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.work.unit import Unit
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Submitted, run_intake, submit_in
 from oms.models import ApiClient, Submission

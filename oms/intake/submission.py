@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, connection, transaction
 
-from fulfillment.engine.database import Table, allocate
-from fulfillment.engine.planning import (
+from fulfillment.engine.plans.planning import (
     FulfillmentRequest,
     PlanRequest,
     create_fulfillments,
     create_plans,
 )
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store.database import Table, allocate
+from fulfillment.engine.work.unit import Unit, run_unit
 from oms import installed_base
 from oms.intake import feasibility, workflows
 from oms.intake.plans import Plannable, plan_request

@@ -16,7 +16,7 @@ from adapters.registry import register_adapter
 from adapters.sandbox import bookkeeping
 from adapters.sandbox.bookkeeping import Received, Work
 from adapters.sandbox.ledger import Ledger
-from fulfillment.engine import outbox
+from fulfillment.engine.outbound import outbox
 from oms.intake.requests import ItemRequest
 from oms.models import Order
 from tests import desk

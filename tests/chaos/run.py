@@ -83,7 +83,7 @@ class Run:
         self._wire = Path(tempfile.mkdtemp(prefix="oms-wire-"))
         points = ""
         if options.failpoints:
-            from fulfillment.engine.failpoints import POINTS
+            from fulfillment.engine.store.failpoints import POINTS
 
             points = ",".join(f"{name}%{options.failpoints:g}:{options.seed}" for name in POINTS)
         clear(environment)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import claiming, sending, unit
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import claiming, sending
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.work import unit
 from fulfillment.models import Task
 from oms.models import Order
 from tests import desk

@@ -9,7 +9,10 @@ import pytest
 
 from fulfillment import operations
 from fulfillment.definitions.nodes import FanOut as Declared
-from fulfillment.engine import branching, fanning, manual, outbox, signals
+from fulfillment.engine.outbound import outbox
+from fulfillment.engine.plans import signals
+from fulfillment.engine.structure import branching, fanning
+from fulfillment.engine.tasks import manual
 from fulfillment.models import FanOut, Fulfillment, ManualTask, Task
 from oms.models import Order
 from tests import desk

@@ -19,7 +19,8 @@ from django.core.management import call_command
 from pytest_django import DjangoDbBlocker
 
 from adapters.sandbox.systems import SYSTEMS
-from fulfillment.engine import audit, outbox
+from fulfillment.engine.outbound import outbox
+from fulfillment.engine.work import audit
 from fulfillment.models import (
     Command,
     OutboxEvent,

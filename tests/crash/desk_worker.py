@@ -28,17 +28,10 @@ from django.db import connection  # noqa: E402
 from adapters.contract import Outcome, OutcomeKind, Reply  # noqa: E402
 from adapters.strict_json import dumps  # noqa: E402
 from fulfillment import operations  # noqa: E402
-from fulfillment.engine import (  # noqa: E402
-    callbacks,
-    deliveries,
-    failpoints,
-    outbox,
-    replies,
-    scanning,
-    sending,
-    signals,
-    sweeping,
-)
+from fulfillment.engine.dispatch import callbacks, replies, sending, sweeping  # noqa: E402
+from fulfillment.engine.outbound import deliveries, outbox  # noqa: E402
+from fulfillment.engine.plans import scanning, signals  # noqa: E402
+from fulfillment.engine.store import failpoints  # noqa: E402
 from fulfillment.models import ManualTask, TargetSystem, Task  # noqa: E402
 from oms import mailing  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.engine import failpoints
+from fulfillment.engine.store import failpoints
 from fulfillment.models import (
     Attempt,
     Task,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fulfillment import subscribers
-from fulfillment.engine import audit, deliveries, outbox
+from fulfillment.engine.outbound import deliveries, outbox
+from fulfillment.engine.work import audit
 from fulfillment.models import (
     Attempt,
     Command,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import audit, scanning
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import audit
 from fulfillment.models import Command, LockRelease, ResourceLock, TargetSystem, Task
 from oms.models import Order
 from tests import desk

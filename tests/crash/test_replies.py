@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from kombu import Connection, Producer
 
-from fulfillment.engine import audit, scanning, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import audit
 from fulfillment.models import Command, InboundEvent
 from oms.environment import CHECKOUT
 from oms.models import Order

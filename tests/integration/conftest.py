@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from fulfillment import operations
-from fulfillment.engine import hints
+from fulfillment.engine.work import hints
 from fulfillment.models import (
     BusinessCalendar,
     Command,

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from fulfillment.engine import outbox
+from fulfillment.engine.outbound import outbox
 from fulfillment.models import (
     Attempt,
     BusinessCalendar,

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils.html import escape
 
 from fulfillment import operations, stuck
-from fulfillment.engine import audit
+from fulfillment.engine.work import audit
 from fulfillment.errors import CaseUnknown, ReasonMissing
 from fulfillment.models import CaseState, Command, FalloutCase, Operation, Task, Transition
 from oms.models import Order

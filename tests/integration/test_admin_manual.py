@@ -9,7 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from fulfillment import operations
-from fulfillment.engine import audit, signals
+from fulfillment.engine.plans import signals
+from fulfillment.engine.work import audit
 from fulfillment.models import ManualTask, Operation, Plan, Signal, Task
 from oms.models import Order
 from tests import desk

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations
-from fulfillment.engine import holds
+from fulfillment.engine.protection import holds
 from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation, Plan, TargetCondition, TargetSystem, Task
 from oms.models import Order

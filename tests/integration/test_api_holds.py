@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import holds
+from fulfillment.engine.protection import holds
 from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation
 from oms.models import Order, Scope

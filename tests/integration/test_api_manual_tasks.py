@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import ManualTask, Operation
 from oms.intake import workflows
 from oms.models import Order, Scope

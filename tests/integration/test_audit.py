@@ -9,8 +9,8 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from fulfillment.engine import chain
-from fulfillment.engine.audit import verify
+from fulfillment.engine.work import chain
+from fulfillment.engine.work.audit import verify
 from fulfillment.models import Fulfillment, Transition
 from oms.models import Order
 from tests import desk

@@ -12,8 +12,9 @@ from django.db import connection, transaction
 
 from adapters.contract import Command, Outcome
 from fulfillment import operations
-from fulfillment.engine import holds, sending
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.dispatch import sending
+from fulfillment.engine.protection import holds
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import GateBusy, TargetNamesTooAlike
 from fulfillment.models import Attempt, HoldScope, TargetSystem, Task
 from oms.models import Order

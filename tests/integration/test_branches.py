@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import audit
+from fulfillment.engine.work import audit
 from fulfillment.models import Task
 from tests import desk
 from tests.desk import ScriptedSystems

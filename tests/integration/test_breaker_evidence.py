@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fulfillment.engine import outcomes
+from fulfillment.engine.tasks import outcomes
 from fulfillment.models import TargetCondition
 from tests import desk
 from tests.desk import ScriptedSystems

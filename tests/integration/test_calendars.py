@@ -17,7 +17,7 @@ from django.test import Client
 from fulfillment import operations
 from fulfillment.definitions.calendar_specs import WindowSpec
 from fulfillment.definitions.calendars import is_open
-from fulfillment.engine import calendars
+from fulfillment.engine.store import calendars
 from fulfillment.errors import CalendarInvalid, CalendarUnknown
 from fulfillment.models import BusinessCalendar, Operation
 from oms.environment import CHECKOUT

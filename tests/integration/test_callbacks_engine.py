@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import callbacks, sweeping
-from fulfillment.engine.callbacks import Receipt, Report
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks, sweeping
+from fulfillment.engine.dispatch.callbacks import Receipt, Report
+from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.models import (
     Attempt,
     Command,

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from fulfillment import operations, stuck
-from fulfillment.engine import audit, claiming, outcomes, scanning, sweeping
+from fulfillment.engine.dispatch import claiming, sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.tasks import outcomes
+from fulfillment.engine.work import audit
 from fulfillment.models import CaseState, FalloutCase, HoldScope, Task, Transition
 from oms.models import Order
 from tests import desk

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import audit, circles, settlement, signals
-from fulfillment.engine.outcomes import Result
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.plans import circles, settlement, signals
+from fulfillment.engine.tasks.outcomes import Result
+from fulfillment.engine.work import audit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import FalloutCase, Resource, Transition
 from oms.models import Order
 from tests import desk

@@ -9,7 +9,8 @@ import pytest
 from django.core.management import call_command
 
 from fulfillment import operations
-from fulfillment.engine import scanning, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
 from fulfillment.models import FalloutCase, ManualTask
 from oms.models import Order
 from tests import desk

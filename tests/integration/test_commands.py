@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from adapters.registry import AdapterMisconfigured
 from fulfillment import operations
-from fulfillment.engine import targets
+from fulfillment.engine.store import targets
 from fulfillment.errors import TargetNameReserved, TargetNamesTooAlike, UnknownQueue
 from fulfillment.models import (
     FalloutCase,

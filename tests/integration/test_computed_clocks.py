@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import durations, jeopardy, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.timing import durations, jeopardy
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import FalloutCase, MeasuredDuration, Task
 from oms.models import Order

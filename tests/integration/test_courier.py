@@ -8,7 +8,7 @@ import celery
 import pytest
 from celery.exceptions import QueueNotFound
 
-from fulfillment.engine import hints
+from fulfillment.engine.work import hints
 from tests import desk
 from tests.api import Api, a_workflow, an_order
 from tests.desk import ScriptedSystems

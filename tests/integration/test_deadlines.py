@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from fulfillment import operations, stuck
-from fulfillment.engine import jeopardy, scanning, standing, sweeping
-from fulfillment.engine.outcomes import NOT_SENT
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.tasks.outcomes import NOT_SENT
+from fulfillment.engine.timing import jeopardy, standing
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,

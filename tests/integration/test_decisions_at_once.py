@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import Task
 from fulfillment.publishing import publish
 from tests import desk

@@ -14,7 +14,8 @@ from django.core.management import CommandError, call_command
 
 from adapters.signatures import SignatureRefused, verify
 from fulfillment import subscribers
-from fulfillment.engine import deliveries, hints, outbox
+from fulfillment.engine.outbound import deliveries, outbox
+from fulfillment.engine.work import hints
 from fulfillment.models import (
     Command,
     Delivery,

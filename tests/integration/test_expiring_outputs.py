@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from fulfillment import queries
-from fulfillment.engine import audit, callbacks, scanning
+from fulfillment.engine.dispatch import callbacks
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import audit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import Command, Disposition, FalloutCase, Task, Transition
 from oms.models import Order

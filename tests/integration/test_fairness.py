@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fulfillment.engine import fairness
-from fulfillment.engine.database import cursor
+from fulfillment.engine.protection import fairness
+from fulfillment.engine.store.database import cursor
 from fulfillment.models import Fulfillment, Task
 from oms.models import Order
 from tests import desk

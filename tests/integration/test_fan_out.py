@@ -8,7 +8,7 @@ import pytest
 
 from fulfillment import operations
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import audit
+from fulfillment.engine.work import audit
 from fulfillment.errors import NothingToRetry
 from fulfillment.models import Command, FalloutCase, FanOut, Task
 from fulfillment.publishing import publish

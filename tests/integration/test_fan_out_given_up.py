@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import signals, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import signals
 from fulfillment.models import Fulfillment
 from fulfillment.publishing import publish
 from tests import desk

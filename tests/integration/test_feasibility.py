@@ -10,7 +10,7 @@ import pytest
 
 from adapters.contract import Command as ContractCommand
 from adapters.contract import OutcomeKind
-from fulfillment.engine.audit import verify
+from fulfillment.engine.work.audit import verify
 from fulfillment.models import Command, FalloutCase, Fulfillment, OutboxEvent, Plan
 from oms.intake import feasibility
 from oms.models import Order

@@ -11,19 +11,13 @@ import pytest
 from django.db import connection
 
 from fulfillment import keeping, stuck
-from fulfillment.engine import (
-    candidates,
-    circles,
-    durations,
-    fairness,
-    jeopardy,
-    locking,
-    locksmith,
-    priorities,
-    scanning,
-    sweeping,
-)
-from fulfillment.engine.database import cursor, pin_plans
+from fulfillment.engine.dispatch import candidates, sweeping
+from fulfillment.engine.plans import circles, scanning
+from fulfillment.engine.protection import fairness, locksmith
+from fulfillment.engine.store.database import cursor, pin_plans
+from fulfillment.engine.structure import priorities
+from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.engine.work import locking
 from fulfillment.models import FalloutCase, Fulfillment, LockRelease, Plan, Task
 from oms.models import Order
 from oms.reasons import reason_of

@@ -12,8 +12,11 @@ import pytest
 from django.db import connection
 
 from fulfillment import operations, stuck
-from fulfillment.engine import holds, scanning, standing, suggesting, sweeping
-from fulfillment.engine.database import cursor, pin_plans
+from fulfillment.engine.dispatch import suggesting, sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.protection import holds
+from fulfillment.engine.store.database import cursor, pin_plans
+from fulfillment.engine.timing import standing
 from fulfillment.models import (
     ClockPolicy,
     FalloutCase,

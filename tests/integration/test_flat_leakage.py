@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from fulfillment.engine.database import cursor, pin_plans
+from fulfillment.engine.store.database import cursor, pin_plans
 from oms import leakage
 from oms.models import BillingMatch, OrderItem
 from tests import desk

@@ -13,11 +13,11 @@ import pytest
 from adapters.contract import Outcome, OutcomeKind, Reply
 from adapters.reports import ReportIn, outcome_of
 from fulfillment import stuck
-from fulfillment.engine import callbacks, replies, sweeping
-from fulfillment.engine.callbacks import Report
-from fulfillment.engine.claiming import Claim
-from fulfillment.engine.rerunning import rerun
-from fulfillment.engine.unit import run_unit
+from fulfillment.engine.dispatch import callbacks, replies, sweeping
+from fulfillment.engine.dispatch.callbacks import Report
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans.rerunning import rerun
+from fulfillment.engine.work.unit import run_unit
 from fulfillment.models import (
     Command,
     Disposition,

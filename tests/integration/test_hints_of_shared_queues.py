@@ -6,7 +6,7 @@ import json
 
 import celery
 
-from fulfillment.engine import scanning
+from fulfillment.engine.plans import scanning
 from tests import desk
 from tests.desk import ScriptedSystems
 

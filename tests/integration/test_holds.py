@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import audit
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.work import audit
 from fulfillment.errors import HoldUnknown, NothingToHold, ReasonMissing
 from fulfillment.models import Hold, HoldScope, Operation, Task, Transition
 from fulfillment.tasks import scan_runnable

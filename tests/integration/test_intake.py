@@ -10,7 +10,7 @@ from typing import Any
 import celery
 import pytest
 
-from fulfillment.engine import scanning
+from fulfillment.engine.plans import scanning
 from fulfillment.models import Fulfillment, OutboxEvent, Plan, Task, Transition, WorkflowVersion
 from oms.intake.submission import MAXIMUM_BATCH, Disposition, submit
 from oms.models import Order, OrderItem

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from fulfillment.engine import callbacks, sweeping
-from fulfillment.engine.callbacks import Receipt, Report
-from fulfillment.engine.claiming import Claim
-from fulfillment.engine.idempotency import idempotency_key
+from fulfillment.engine.dispatch import callbacks, sweeping
+from fulfillment.engine.dispatch.callbacks import Receipt, Report
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.store.idempotency import idempotency_key
 from fulfillment.models import Command, Disposition, InboundEvent, Task, Transition
 from oms.models import Order
 from tests import desk

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django_fsm import TransitionNotAllowed
 
-from fulfillment.engine.rows import plans_by_id, tasks_by_plan
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Command, FalloutCase, Fulfillment, Plan, Task, Transition
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL

@@ -9,10 +9,10 @@ import pytest
 
 from fulfillment import operations, stuck
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import durations, jeopardy
-from fulfillment.engine.database import cursor
-from fulfillment.engine.rerunning import rerun
-from fulfillment.engine.unit import run_unit
+from fulfillment.engine.plans.rerunning import rerun
+from fulfillment.engine.store.database import cursor
+from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.engine.work.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
     ClockPolicy,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fulfillment.engine import callbacks
+from fulfillment.engine.dispatch import callbacks
 from tests import desk
 from tests.desk import ScriptedSystems
 

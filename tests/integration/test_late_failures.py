@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fulfillment.engine import callbacks, sending, sweeping
-from fulfillment.engine.callbacks import Report
+from fulfillment.engine.dispatch import callbacks, sending, sweeping
+from fulfillment.engine.dispatch.callbacks import Report
 from fulfillment.models import Command
 from oms.models import Order
 from tests import desk

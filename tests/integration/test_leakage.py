@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.test import Client
 
 from fulfillment import operations, stuck
-from fulfillment.engine import audit
-from fulfillment.engine.port import Notice, PlanChange
+from fulfillment.engine.work import audit
+from fulfillment.engine.work.port import Notice, PlanChange
 from fulfillment.models import FalloutCase
 from oms import leakage, tasks
 from oms import leaks as leaks_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import Attempt, Purpose, Task
 from tests import desk
 from tests.desk import ScriptedSystems

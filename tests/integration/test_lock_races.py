@@ -16,8 +16,9 @@ from django.db import connection, transaction
 
 from adapters.contract import OutcomeKind
 from fulfillment import operations
-from fulfillment.engine import locking, scanning
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import locking
 from fulfillment.models import (
     Fulfillment,
     HoldScope,
@@ -105,7 +106,7 @@ def nothing_is_left() -> None:
 
 @pytest.fixture
 def no_deadlocks(caplog: pytest.LogCaptureFixture) -> Callable[[], None]:
-    caplog.set_level(logging.WARNING, "fulfillment.engine.unit")
+    caplog.set_level(logging.WARNING, "fulfillment.engine.work.unit")
 
     def check() -> None:
         reasons = [getattr(record, "reason", "") for record in caplog.records]

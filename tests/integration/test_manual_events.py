@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import ManualTask, OutboxEvent, Subscription
 from oms.models import Order
 from tests import desk

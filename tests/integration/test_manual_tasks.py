@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fulfillment import operations
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.errors import DecisionMade, DefinitionInvalid, ManualTaskUnknown, OutcomeUnknown
 from fulfillment.models import FalloutCase, ManualTask, Operation, Transition
 from oms.models import Order

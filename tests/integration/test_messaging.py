@@ -20,7 +20,8 @@ from kombu import Connection, Producer
 
 from adapters.contract import Reply, ReplySource
 from adapters.registry import AdapterMisconfigured
-from fulfillment.engine import replies, sending, sweeping, targets
+from fulfillment.engine.dispatch import replies, sending, sweeping
+from fulfillment.engine.store import targets
 from fulfillment.models import Attempt, Command, Disposition, InboundEvent, TargetSystem, Task
 from oms.embedded import redis
 from oms.embedded.layout import Layout, layout_of, prepare_servers

@@ -11,7 +11,9 @@ from django.core.management import CommandError, call_command
 
 from fulfillment import operations, queries
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import audit, scanning, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import audit
 from fulfillment.errors import OrderUnknown, ReasonMissing, WorkflowUnknown
 from fulfillment.models import (
     Command,

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from fulfillment.engine import audit
+from fulfillment.engine.work import audit
 from fulfillment.models import Task
 from fulfillment.operations import Verdict
 from oms.models import Order

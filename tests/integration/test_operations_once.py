@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 
 from fulfillment import operations
-from fulfillment.engine import unit
+from fulfillment.engine.work import unit
 from fulfillment.models import Hold, HoldScope
 from tests import desk
 from tests.desk import ScriptedSystems

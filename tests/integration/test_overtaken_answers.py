@@ -10,8 +10,8 @@ import pytest
 
 from adapters.contract import Outcome
 from fulfillment import operations, stuck
-from fulfillment.engine import callbacks, sweeping
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks, sweeping
+from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.models import Attempt, Command, Disposition, FalloutCase, Task, Transition
 from oms.models import Order
 from tests import desk

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fulfillment.engine.claiming import Claim
-from fulfillment.engine.outcomes import Result
-from fulfillment.engine.settlement import apply
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans.settlement import apply
+from fulfillment.engine.tasks.outcomes import Result
+from fulfillment.engine.work.unit import Unit, run_unit
 from tests import desk
 from tests.desk import ScriptedSystems
 from tests.integration.test_boundary_races import somebody_waits_for_the_order

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from fulfillment import operations, sentences, stuck
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import FalloutCase, Hold, HoldScope, ManualTask, Plan
 from oms.models import Order
 from oms.queries import waits_as_a_whole

@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 
 from fulfillment import operations
-from fulfillment.engine.database import Row, cursor
+from fulfillment.engine.store.database import Row, cursor
 from fulfillment.models import HoldScope
 from tests import desk
 from tests.desk import ScriptedSystems

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import scanning, sweeping, targets
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.store import targets
 from fulfillment.models import Attempt, Operation, TargetCondition, TargetSystem
 from fulfillment.states import Breaker
 from oms.models import Order

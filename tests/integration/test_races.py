@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from fulfillment.engine import callbacks, scanning, sweeping
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks, sweeping
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning
 from fulfillment.models import (
     Attempt,
     Command,

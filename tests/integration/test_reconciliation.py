@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
-from fulfillment.engine import outcomes, reconciling
+from fulfillment.engine.tasks import outcomes, reconciling
 from fulfillment.models import Plan, Task
 from tests import desk
 from tests.desk import ScriptedSystems

@@ -9,8 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from fulfillment import operations
-from fulfillment.engine import locking, locksmith, scanning
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.protection import locksmith
+from fulfillment.engine.work import locking
 from fulfillment.errors import CapacityUnusable, DefinitionInvalid
 from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, Task
 from oms.intake.requests import ItemRequest

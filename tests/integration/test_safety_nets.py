@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from fulfillment import operations, tasks
-from fulfillment.engine import holds, outcomes, scanning, settlement, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning, settlement
+from fulfillment.engine.protection import holds
+from fulfillment.engine.tasks import outcomes
 from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, FalloutCase, HoldScope, Task
 from tests import desk

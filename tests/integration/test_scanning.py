@@ -11,7 +11,9 @@ import pytest
 
 from fulfillment import stuck
 from fulfillment.definitions.graph import Graph
-from fulfillment.engine import graphs, scanning, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.store import graphs
 from fulfillment.errors import DefinitionInvalid, Fault
 from fulfillment.models import Command, Plan, Task, Transition
 from oms.models import Order

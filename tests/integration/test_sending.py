@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import outbox, sending
+from fulfillment.engine.dispatch import sending
+from fulfillment.engine.outbound import outbox
 from fulfillment.models import OutboxEvent
 from tests import desk
 from tests.desk import ScriptedSystems

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome
-from fulfillment.engine import callbacks
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks
+from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.models import Attempt, Command, Purpose, Task, Transition
 from oms.models import Order
 from tests import desk

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import audit, scanning, signals
+from fulfillment.engine.plans import scanning, signals
+from fulfillment.engine.work import audit
 from fulfillment.models import FalloutCase, Signal
 from oms.models import Milestone, Order
 from tests import desk

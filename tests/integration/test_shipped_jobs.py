@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import signals, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import signals
 from fulfillment.models import FalloutCase
 from oms import schedules
 from oms.environment import CHECKOUT

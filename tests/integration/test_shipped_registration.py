@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fulfillment.engine import graphs
+from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase
 from oms.models import Asset
 from tests import desk, shipped

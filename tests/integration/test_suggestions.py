@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import callbacks, suggesting
-from fulfillment.engine.callbacks import Report
-from fulfillment.engine.database import cursor
+from fulfillment.engine.dispatch import callbacks, suggesting
+from fulfillment.engine.dispatch.callbacks import Report
+from fulfillment.engine.store.database import cursor
 from fulfillment.models import Command, Disposition, Fulfillment, InboundEvent, Task
 from oms.models import Order
 from tests import desk

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import Task
 from tests import desk
 from tests.desk import ScriptedSystems

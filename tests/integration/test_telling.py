@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fulfillment.engine import settlement
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.plans import settlement
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import OutboxEvent
 from oms.models import Notification, Order

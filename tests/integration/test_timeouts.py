@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import sweeping
-from fulfillment.engine.outcomes import NOT_SENT
-from fulfillment.engine.rerunning import rerun
-from fulfillment.engine.unit import run_unit
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans.rerunning import rerun
+from fulfillment.engine.tasks.outcomes import NOT_SENT
+from fulfillment.engine.work.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
     Attempt,

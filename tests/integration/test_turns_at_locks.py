@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.engine import locking, scanning
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import locking
 from fulfillment.models import HoldScope, LockRelease, Resource, ResourceLock, Task
 from oms.models import Order
 from tests import desk

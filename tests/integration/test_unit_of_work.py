@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from fulfillment.engine import targets
-from fulfillment.engine.unit import Unit, run_unit
+from fulfillment.engine.store import targets
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Fulfillment, Transition
 from tests import desk

@@ -11,8 +11,9 @@ from django.conf import settings
 from django.db import connection
 
 from fulfillment import operations
-from fulfillment.engine import scanning, sweeping
-from fulfillment.engine.audit import verify
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work.audit import verify
 from fulfillment.models import Attempt, HoldScope, TargetCondition, Task
 from oms.models import Asset, Order, PendingAsset
 from tests import desk

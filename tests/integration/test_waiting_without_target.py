@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations, waiting
-from fulfillment.engine import sweeping
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import ManualTask, Task
 from fulfillment.waiting import Wait
 from oms.models import Order

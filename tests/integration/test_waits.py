@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine import scanning, settlement, signals, sweeping
-from fulfillment.engine.outcomes import Result
-from fulfillment.engine.signals import SignalReused
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning, settlement, signals
+from fulfillment.engine.plans.signals import SignalReused
+from fulfillment.engine.tasks.outcomes import Result
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import FalloutCase, Fulfillment, Plan, Signal
 from oms.models import Order
 from tests import desk

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment import queries
-from fulfillment.engine import callbacks
+from fulfillment.engine.dispatch import callbacks
 from fulfillment.models import Attempt, Command, FalloutCase
 from oms.models import Order
 from tests import desk

@@ -15,7 +15,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations, stuck
-from fulfillment.engine import scanning, sweeping
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.plans import scanning
 from fulfillment.models import FalloutCase, HoldScope, Plan, Resource, Task
 from fulfillment.states import Cause
 from fulfillment.why import Why, why

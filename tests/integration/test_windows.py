@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fulfillment import stuck
-from fulfillment.engine import calendars
-from fulfillment.engine.rerunning import rerun
-from fulfillment.engine.unit import run_unit
+from fulfillment.engine.plans.rerunning import rerun
+from fulfillment.engine.store import calendars
+from fulfillment.engine.work.unit import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
 from fulfillment.why import why

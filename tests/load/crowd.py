@@ -97,15 +97,11 @@ def _census() -> list[tuple[str, int]]:
 
 def _times(waiting: dict[str, Any], times: int) -> dict[str, float]:
     from fulfillment import stuck
-    from fulfillment.engine import (
-        circles,
-        durations,
-        jeopardy,
-        locking,
-        scanning,
-        sweeping,
-    )
-    from fulfillment.engine.database import pin_plans
+    from fulfillment.engine.dispatch import sweeping
+    from fulfillment.engine.plans import circles, scanning
+    from fulfillment.engine.store.database import pin_plans
+    from fulfillment.engine.timing import durations, jeopardy
+    from fulfillment.engine.work import locking
     from oms.reasons import reason_of
     from tests import desk
 

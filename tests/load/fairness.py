@@ -96,7 +96,7 @@ def _flood(shop: Shop, count: int) -> int:
     Returns the rank of the first of them.
     """
     from fulfillment import operations
-    from fulfillment.engine.fairness import STEP_MS
+    from fulfillment.engine.protection.fairness import STEP_MS
     from fulfillment.models import Fulfillment
     from tests import crowd
 

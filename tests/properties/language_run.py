@@ -9,16 +9,11 @@ from typing import Any, TypeVar
 
 from fulfillment import operations
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.engine import (
-    audit,
-    calendars,
-    callbacks,
-    graphs,
-    scanning,
-    signals,
-    sweeping,
-)
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks, sweeping
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning, signals
+from fulfillment.engine.store import calendars, graphs
+from fulfillment.engine.work import audit
 from fulfillment.errors import DefinitionInvalid, NothingToRetry
 from fulfillment.models import (
     BusinessCalendar,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters.contract import Outcome
-from fulfillment.engine import callbacks
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks
+from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.models import Purpose
 from tests import desk
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from adapters.contract import Command, Outcome
-from fulfillment.engine import callbacks
+from fulfillment.engine.dispatch import callbacks
 from fulfillment.models import Task
 from tests import desk
 from tests.properties.verdicts import EFFECTIVE, UNTOLD, Deed, Step, System

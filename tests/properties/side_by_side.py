@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment import operations
-from fulfillment.engine import callbacks, locking, scanning, sending, sweeping
-from fulfillment.engine.claiming import Claim
-from fulfillment.engine.outcomes import NOT_SENT
+from fulfillment.engine.dispatch import callbacks, sending, sweeping
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.tasks.outcomes import NOT_SENT
+from fulfillment.engine.work import locking
 from fulfillment.models import (
     Attempt,
     ClockPolicy,

@@ -11,7 +11,8 @@ from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
 from fulfillment import stuck
-from fulfillment.engine import audit, sending
+from fulfillment.engine.dispatch import sending
+from fulfillment.engine.work import audit
 from fulfillment.models import Transition
 from tests import desk
 from tests.properties.scenarios import (

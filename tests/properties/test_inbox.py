@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pytest_django import DjangoDbBlocker
 
 from adapters.contract import Outcome, OutcomeKind
-from fulfillment.engine import audit, callbacks
-from fulfillment.engine.claiming import Claim
+from fulfillment.engine.dispatch import callbacks
+from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.work import audit
 from fulfillment.models import Command, InboundEvent, Task, Transition
 from tests import desk
 from tests.properties.search import search

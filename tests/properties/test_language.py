@@ -8,7 +8,7 @@ from django.test import override_settings
 from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
-from fulfillment.engine import sending
+from fulfillment.engine.dispatch import sending
 from tests.properties.census import Census, census
 from tests.properties.language_run import Run
 from tests.properties.language_scenarios import Scenario, scenarios

@@ -20,28 +20,12 @@ from pytest_django import DjangoDbBlocker
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.nodes import Milestone, NodeKind
-from fulfillment.engine import (
-    beginning,
-    branching,
-    candidates,
-    causes,
-    completion,
-    expiring,
-    falling_back,
-    fanning,
-    manual,
-    milestones,
-    outcomes,
-    places,
-    progress,
-    rerunning,
-    selection,
-    settlement,
-    signals,
-    unit,
-    waits,
-    windows,
-)
+from fulfillment.engine.dispatch import candidates
+from fulfillment.engine.plans import completion, progress, rerunning, selection, settlement, signals
+from fulfillment.engine.store import windows
+from fulfillment.engine.structure import branching, fanning, milestones, places
+from fulfillment.engine.tasks import beginning, expiring, falling_back, manual, outcomes, waits
+from fulfillment.engine.work import causes, unit
 from fulfillment.states import Cause, TaskState
 from tests.properties.census import WRITTEN
 from tests.properties.language_scenarios import Scenario, any_scenario
@@ -343,7 +327,7 @@ def the_deadline_of_a_decision_is_an_hour_late(patch: pytest.MonkeyPatch) -> Non
         if manual.due_at + timedelta(hours=1) < unit.now:
             fall_due(unit, manual=manual, **rest)
 
-    patch.setattr("fulfillment.engine.deciding.manual.fall_due", late)
+    patch.setattr("fulfillment.engine.plans.deciding.manual.fall_due", late)
 
 
 # --- why it waits ---------------------------------------------------------------------------------

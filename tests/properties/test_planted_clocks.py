@@ -17,8 +17,11 @@ from hypothesis.errors import NoSuchExample
 from pytest_django import DjangoDbBlocker
 
 from fulfillment.definitions.estimates import Standing, Usual
-from fulfillment.engine import clocks, jeopardy, priorities, standing, sweeping, timing_out
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.dispatch import sweeping
+from fulfillment.engine.structure import priorities
+from fulfillment.engine.tasks import timing_out
+from fulfillment.engine.timing import clocks, jeopardy, standing
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Task
 from fulfillment.states import TASK_SENDABLE, TaskState
 from tests.properties.search import AT_RANDOM, FOUND

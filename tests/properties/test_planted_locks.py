@@ -16,8 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from pytest_django import DjangoDbBlocker
 
-from fulfillment.engine import candidates, fairness, locking, locksmith, outcomes
-from fulfillment.engine.unit import Unit
+from fulfillment.engine.dispatch import candidates
+from fulfillment.engine.protection import fairness, locksmith
+from fulfillment.engine.tasks import outcomes
+from fulfillment.engine.work import locking
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Task
 from tests.properties.scenarios import Asked, Begin, Drain, Scenario, in_line
 from tests.properties.search import AT_RANDOM, FOUND

@@ -13,7 +13,9 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.engine import audit, scanning, sending, sweeping
+from fulfillment.engine.dispatch import sending, sweeping
+from fulfillment.engine.plans import scanning
+from fulfillment.engine.work import audit
 from fulfillment.models import Plan, Task, Transition
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 from oms.models import Order

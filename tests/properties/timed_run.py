@@ -8,7 +8,8 @@ from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment import operations
-from fulfillment.engine import callbacks, durations, jeopardy
+from fulfillment.engine.dispatch import callbacks
+from fulfillment.engine.timing import durations, jeopardy
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,

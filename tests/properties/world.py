@@ -15,7 +15,7 @@ from typing import Any
 
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.registry import register_adapter
-from fulfillment.engine.outcomes import NOT_SENT
+from fulfillment.engine.tasks.outcomes import NOT_SENT
 from tests import desk
 from tests.properties.model import Target
 

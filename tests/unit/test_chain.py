@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine.audit import breaks
-from fulfillment.engine.chain import link
+from fulfillment.engine.work.audit import breaks
+from fulfillment.engine.work.chain import link
 from fulfillment.models import Transition
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

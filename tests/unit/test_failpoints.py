@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from fulfillment.engine import failpoints
+from fulfillment.engine.store import failpoints
 from oms.environment import CHECKOUT
 
 POINT = "unit.before_commit"
@@ -56,7 +56,7 @@ def test_what_can_not_be_armed_is_an_error(text: str) -> None:
 
 def process(points: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", f"from fulfillment.engine.failpoints import reach\n{code}"],
+        [sys.executable, "-c", f"from fulfillment.engine.store.failpoints import reach\n{code}"],
         cwd=CHECKOUT,
         env={**os.environ, "OMS_FAILPOINTS": points},
         capture_output=True,
@@ -82,7 +82,7 @@ def test_a_name_that_does_not_exist_keeps_a_process_from_starting() -> None:
 def test_forks_throw_dice_of_their_own() -> None:
     forks = """
 import os, sys
-from fulfillment.engine import failpoints
+from fulfillment.engine.store import failpoints
 for _ in range(4):
     if os.fork() == 0:
         dice = failpoints._armed["unit.before_commit"].dice

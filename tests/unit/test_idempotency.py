@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.engine.idempotency import idempotency_key
+from fulfillment.engine.store.idempotency import idempotency_key
 
 EFFECT: dict[str, Any] = {
     "order_reference": "O-1",

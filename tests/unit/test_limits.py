@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.engine.limits import (
+from fulfillment.engine.protection.limits import (
     Condition,
     Limits,
     UnderWay,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fulfillment.engine.one_loop import OneLoop
+from fulfillment.engine.store.one_loop import OneLoop
 from tests.waiting import until
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from fulfillment.engine.retry import RetryPolicy, backoff, may_retry, query_delay, spread
+from fulfillment.engine.store.retry import RetryPolicy, backoff, may_retry, query_delay, spread
 
 POLICY = RetryPolicy(
     initial_interval=timedelta(seconds=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from fulfillment.engine.limits import Condition, Limits, UnderWay, allowance
+from fulfillment.engine.protection.limits import Condition, Limits, UnderWay, allowance
 from fulfillment.states import Breaker
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

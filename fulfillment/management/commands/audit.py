@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from fulfillment.engine.audit import verify
+from fulfillment.engine.work.audit import verify
 from fulfillment.models import Fulfillment
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from fulfillment import operations
 from fulfillment.definitions.calendar_rows import load_calendars
 from fulfillment.definitions.calendars import Calendar, working_time
-from fulfillment.engine import calendars
+from fulfillment.engine.store import calendars
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import whoever
 from fulfillment.models import BusinessCalendar

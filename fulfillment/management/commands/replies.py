@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from fulfillment.engine import replies
+from fulfillment.engine.dispatch import replies
 
 
 class Command(BaseCommand):

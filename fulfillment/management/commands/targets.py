@@ -12,7 +12,7 @@ from adapters.registry import AdapterMisconfigured
 from fulfillment import operations, pinned
 from fulfillment.conditions import statuses
 from fulfillment.definitions.target_rows import load_targets
-from fulfillment.engine import targets
+from fulfillment.engine.store import targets
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import add_reason, whoever
 from fulfillment.models import TargetSystem

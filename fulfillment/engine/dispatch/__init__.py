@@ -1,0 +1,1 @@
+"""From the queue to a target system and back: claim, send, receive, sweep."""

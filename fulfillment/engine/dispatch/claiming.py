@@ -1,0 +1,254 @@
+"""The claim: take commands of one target under a lease, as far as its protection allows.
+
+Commands in doubt come first and are asked for; then runnable ones in selection order are sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.conf import settings
+
+from adapters.contract import Command
+from fulfillment.engine.dispatch import candidates, sifting
+from fulfillment.engine.dispatch.candidates import Candidate, sql_of
+from fulfillment.engine.protection import admission, holds, locksmith
+from fulfillment.engine.protection.admission import Look
+from fulfillment.engine.protection.limits import Allowance
+from fulfillment.engine.store import graphs
+from fulfillment.engine.store.database import Row, clean, cursor
+from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.timing import clocks
+from fulfillment.engine.work import cases, hints, locking
+from fulfillment.engine.work.rows import fresh
+from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.models import Attempt, Purpose, TargetSystem, Task
+from fulfillment.states import (
+    TASK_CLAIMABLE,
+)
+
+logger = logging.getLogger(__name__)
+
+LEASE_MARGIN = timedelta(seconds=10)
+"""Lease beyond the call's own deadline: room for the claim's commit and the settlement."""
+_LOOKS = 3
+
+
+# Without the ORM's view of its plan: that may be what can't be read.
+_PUT_OFF = f"""
+UPDATE fulfillment_task SET not_before = fulfillment_now() + %s, blocked_reason = %s,
+    waits_for = CASE WHEN state = 'OUTCOME_UNKNOWN' THEN waits_for ELSE 'RETRY' END
+WHERE id = %s AND state IN {sql_of(TASK_CLAIMABLE)} RETURNING key, plan_id
+"""
+_PAUSE_AFTER_FAILURE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to make one call for one command, until the lease ends."""
+
+    attempt_id: int
+    task_id: int
+    plan_id: int
+    fulfillment_id: int
+    node: int
+    element: int
+    purpose: Purpose
+    command: Command
+    send_before: float
+    """Monotonic seconds; a call that has not begun by then must not begin."""
+
+
+def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) -> list[Claim]:
+    """At most `limit` commands, DISPATCHED and committed before anything is sent.
+
+    `alone` says that this process makes no other call at the moment: only then may a command
+    be claimed that is suspected of taking workers down. What another claim took between the
+    look and the lock is left out; the caller looks again until nothing is claimable.
+    """
+    if not target.idempotent and not target.status_query:
+        # Nobody could tell afterwards which of a batch happened: one at a time.
+        limit = 1
+    looks, before = 0, list[Row]()
+    while looks < _LOOKS:
+        with cursor() as raw:
+            seen = admission.look_at(raw, target=target.pk)
+            allowed = seen.allowance(limits=admission.limits_of(target), wanted=limit)
+            found = candidates.look_for(raw, target=target.pk, seen=seen, allowed=allowed)
+        if not found:
+            _look_again(target, seen, allowed)
+            return []
+        claims = _take_or_split(target, found, worker, alone)
+        if claims:
+            return claims
+        # Whoever makes way, or is put off, does so once, so this ends.
+        made_way = _make_way(target, seen, task_ids=[row[1] for row in found])
+        looks = 0 if made_way or found != before else looks + 1
+        before = found
+    return []
+
+
+def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
+    """When its limits will let something through, if they are what keeps it back."""
+    if allowed.again_at is None or allowed.calls:
+        return
+    hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - seen.now})
+
+
+def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> bool:
+    """Whether some of these lined up for a lock, or some of the next are held: they, and all
+    that would do the same behind them, are out of the way now."""
+    lined_up = locking.have_lined_up(task_ids=task_ids)
+    if not lined_up and not seen.narrower_holds:
+        return False
+    with cursor() as raw:
+        heads = candidates.heads(raw, target=target.pk, seen=seen)
+    if not heads:
+        return lined_up
+    if lined_up:
+        locksmith.line_up(task_ids=heads)
+        return True
+    return holds.park_held(task_ids=heads) > 0
+
+
+def _take_or_split(
+    target: TargetSystem, found: Sequence[Row], worker: str, alone: bool
+) -> list[Claim]:
+    """Claim in one unit; a task that can't be claimed waits, with a case for a person."""
+    actor = f"worker {worker}"
+
+    def take(batch: Sequence[Row]) -> list[Claim]:
+        return run_unit(
+            partial(
+                _take,
+                target=target,
+                task_ids=[row[1] for row in batch],
+                worker=worker,
+                alone=alone,
+            ),
+            fulfillment_ids=(row[0] for row in batch),
+            actor=actor,
+            drained=target.pk,
+        )
+
+    def put_off(candidate: Row, error: Exception) -> None:
+        fulfillment_id, task_id = candidate
+        logger.error(
+            "task can't be claimed; it is tried again later",
+            exc_info=error,
+            extra={"task": task_id},
+        )
+        run_unit(
+            partial(_put_off, task_id=task_id, fulfillment_id=fulfillment_id, error=error),
+            fulfillment_ids=[fulfillment_id],
+            actor=actor,
+        )
+
+    return in_halves(found, work=take, culprit=put_off)
+
+
+def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) -> None:
+    reason = clean(f"It can't be sent at the moment: {type(error).__name__}: {error}", 500)
+    unit.raw.execute(_PUT_OFF, [_PAUSE_AFTER_FAILURE, reason, task_id], prepare=True)
+    row = unit.raw.fetchone()
+    if row is None:
+        return  # Somebody else has got further with it.
+    key, plan_id = row
+    cases.open_case(
+        unit,
+        fallout=cases.poison(
+            subject=cases.of_task(task_id),
+            what=f"{key} can't be sent",
+            error=error,
+            fulfillment_id=fulfillment_id,
+            plan_id=plan_id,
+            task_id=task_id,
+        ),
+    )
+
+
+def _take(
+    unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
+) -> list[Claim]:
+    began = time.monotonic()
+    wanted = candidates.read(unit, target=target.pk, task_ids=task_ids)
+    unit.adopt_tasks(candidate.task for candidate in wanted)
+    smith = sifting.locksmith_for(unit, wanted)
+    entry = admission.Admission(unit, target=target)
+    wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
+    wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
+    wanted = sifting.without_locked(smith, wanted)
+    taken = sifting.within(entry.allowance(wanted=len(wanted)), wanted)
+    for target_id in smith.write([candidate.task.pk for candidate in taken]):
+        unit.hint(target=target_id)
+    entry.spend(calls=len(taken))
+    return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
+
+
+def _claimed(
+    unit: Unit,
+    target: TargetSystem,
+    candidate: Candidate,
+    worker: str,
+    now: datetime,
+    began: float,
+) -> Claim:
+    task = candidate.task
+    node = candidate.node
+    deadline = clocks.of(task=task, node=node).call
+    lease = deadline + LEASE_MARGIN
+    task.attempts += 1
+    if candidate.is_question:
+        purpose = Purpose.QUERY
+        # Nobody else asks while this lease runs; a lost one lets the next claim ask.
+        task.not_before = now + lease
+        unit.touched_tasks.add(task.pk)
+    else:
+        purpose = Purpose.SEND
+        task.sends += 1
+        clocks.sent(unit, task=task, node=node, at=now)
+        unit.change_task(task, Task.dispatch, cause="claimed by a worker", attempt=task.attempts)
+    unit.new_attempts.append(
+        fresh(
+            Attempt,
+            id=candidate.attempt_id,
+            command_id=candidate.command_id,
+            task_id=task.pk,
+            fulfillment_id=task.fulfillment_id,
+            target_id=target.pk,
+            number=task.attempts,
+            purpose=purpose,
+            worker=worker[:100],
+            started_at=now,
+            lease_expires_at=now + lease,
+        )
+    )
+    locked = unit.fulfillments[task.fulfillment_id]
+    return Claim(
+        attempt_id=candidate.attempt_id,
+        task_id=task.pk,
+        plan_id=task.plan_id,
+        fulfillment_id=task.fulfillment_id,
+        node=task.node,
+        element=task.element,
+        purpose=purpose,
+        command=Command(
+            command_id=candidate.command_id,
+            idempotency_key=candidate.idempotency_key,
+            target=target.pk,
+            action=candidate.action,
+            payload=graphs.parsed(candidate.payload),
+            order_reference=locked.order_reference,
+            correlation_id=locked.correlation_id,
+            attempt=task.attempts,
+            deadline=deadline,
+            callback_url=f"{settings.OMS_PUBLIC_URL}/api/v1/callbacks/{target.pk}",
+            resume_from=None if candidate.is_question else task.progress,
+        ),
+        send_before=began + LEASE_MARGIN.total_seconds(),
+    )

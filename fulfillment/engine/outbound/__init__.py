@@ -1,0 +1,1 @@
+"""What leaves the system: events, their envelopes and their delivery."""

@@ -1,0 +1,1 @@
+"""A plan as a whole: planned, selected from, settled, scanned, migrated."""

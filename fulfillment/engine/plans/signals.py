@@ -1,0 +1,176 @@
+"""Milestones and signals from outside: kept first, then told to whoever waits for them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine.plans.settlement import settle
+from fulfillment.engine.store import failpoints
+from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, clean, cursor, storable
+from fulfillment.engine.tasks.outcomes import Result
+from fulfillment.engine.tasks.waits import awaits
+from fulfillment.engine.work.subjects import of_key as of_key
+from fulfillment.engine.work.subjects import of_order as of_order
+from fulfillment.errors import FulfillmentError
+
+logger = logging.getLogger(__name__)
+
+_STORE = """
+INSERT INTO fulfillment_signal (
+    source, event_id, name, subject, payload, occurred_at, received_at, applied)
+VALUES (%s, %s, %s, %s, %s, coalesce(%s, fulfillment_now()), fulfillment_now(), false)
+ON CONFLICT (source, event_id) DO NOTHING RETURNING id
+"""
+_SEEN = "SELECT id, name, subject FROM fulfillment_signal WHERE source = %s AND event_id = %s"
+_NEW = """
+SELECT id, name, subject, payload, source, will_not_come FROM fulfillment_signal
+WHERE NOT applied AND id > %s ORDER BY id LIMIT %s
+"""
+# Whoever is just beginning to wait for it holds this lock until its wait is committed.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 11))"
+_WAITING = """
+SELECT id, plan_id, fulfillment_id, node, element FROM fulfillment_task
+WHERE awaits = %s AND awaits <> '' AND state IN ('ACCEPTED', 'AWAITING_MANUAL') ORDER BY id
+"""
+_APPLIED = "UPDATE fulfillment_signal SET applied = true WHERE id = %s"
+_ACTOR = "signals"
+TOGETHER = 200
+"""Tasks that are told in one unit of work."""
+
+
+class SignalReused(FulfillmentError):
+    """The event id was that of another signal; its sender has to give each its own."""
+
+    code = "signal.event_id_reused"
+
+
+class SignalUnusable(FulfillmentError):
+    """What it brings along is no JSON that can be kept."""
+
+    code = "signal.unusable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    signal_id: int
+    duplicate: bool
+    """The same event had been received before."""
+
+
+def receive(
+    *,
+    source: str,
+    event_id: str,
+    name: str,
+    subject: str,
+    payload: Mapping[str, Any],
+    occurred_at: datetime | None = None,
+) -> Received:
+    """Keep what has happened, and tell everybody who waits for it.
+
+    Whoever begins to wait for it later finds it; whom it can't be told now is told by the
+    scanner. Raises SignalReused and SignalUnusable; after a database error it is to be sent again.
+    """
+    if not storable(payload):
+        raise SignalUnusable("Its payload has something in it that is no valid text or number.")
+    with cursor() as raw:
+        raw.execute(
+            _STORE,
+            [source, event_id, name, subject, json.dumps(payload), occurred_at],
+            prepare=True,
+        )
+        row = raw.fetchone()
+        if row is None:
+            raw.execute(_SEEN, [source, event_id], prepare=True)
+            known = raw.fetchone()
+            assert known is not None
+            if (known[1], known[2]) != (name, subject):
+                raise SignalReused(
+                    f"{event_id!r} of {source} was {known[1]} of {known[2]}; every event needs "
+                    "an id of its own."
+                )
+            return Received(signal_id=known[0], duplicate=True)
+    failpoints.reach("signal.stored_not_applied")
+    _apply_or_leave((row[0], name, subject, json.dumps(payload), source, False))
+    return Received(signal_id=row[0], duplicate=False)
+
+
+def apply_new(*, limit: int = 200) -> int:
+    """Tell of what was kept and not told yet: milestones of other orders, and after a crash.
+
+    Returns how many it could tell of, at most `limit`. Those it fails with keep no other from it.
+    """
+    applied = last = 0
+    while applied < limit:
+        with cursor() as raw:
+            raw.execute(_NEW, [last, limit - applied], prepare=True)
+            found = raw.fetchall()
+        if not found:
+            break
+        applied += sum(_apply_or_leave(row) for row in found)
+        last = found[-1][0]
+    return applied
+
+
+def _apply_or_leave(signal: Row) -> bool:
+    """What the engine fails with has its case; neither its sender nor the others are to suffer."""
+    try:
+        _apply(signal)
+    except DATABASE_TROUBLE:
+        raise
+    except Exception:
+        logger.exception("a signal could not be applied", extra={"signal": signal[0]})
+        return False
+    return True
+
+
+def _apply(signal: Row) -> None:
+    signal_id, name, subject, payload, source, will_not_come = signal
+    awaited = awaits(name=name, subject=subject)
+    with transaction.atomic(), cursor() as raw:
+        raw.execute(_LOCK, [awaited], prepare=True)
+        raw.execute(_WAITING, [awaited], prepare=True)
+        waiting = raw.fetchall()
+    told = json.loads(payload)
+    outcome = (
+        Outcome(kind=OutcomeKind.REJECTED, code="will_not_come", message=told["reason"])
+        if will_not_come
+        else Outcome(kind=OutcomeKind.SUCCEEDED, outputs=told)
+    )
+    results = [
+        Result(
+            task_id=task_id,
+            plan_id=plan_id,
+            fulfillment_id=fulfillment_id,
+            node=node,
+            element=element,
+            outcome=outcome,
+        )
+        for task_id, plan_id, fulfillment_id, node, element in waiting
+    ]
+    _tell(results, actor=clean(f"{_ACTOR}: {source}", 150))
+    failpoints.reach("signal.applied_not_marked")
+    with cursor() as raw:
+        raw.execute(_APPLIED, [signal_id], prepare=True)
+
+
+def _tell(results: Sequence[Result], *, actor: str) -> None:
+    """A batch at a time, as a whole crowd may wait for one order; told again, nothing happens."""
+    problem: Exception | None = None
+    for first in range(0, len(results), TOGETHER):
+        try:
+            settle(results=results[first : first + TOGETHER], actor=actor)
+        except DATABASE_TROUBLE:
+            raise
+        except Exception as error:
+            problem = error  # It has its case; those behind it are not to wait for it.
+    if problem is not None:
+        raise problem

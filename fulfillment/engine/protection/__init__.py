@@ -1,0 +1,1 @@
+"""What keeps target systems and orders from harm: limits, holds and locks."""

@@ -1,0 +1,1 @@
+"""What everything else stands on: the database, and what is read from it once per process."""

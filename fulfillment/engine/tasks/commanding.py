@@ -1,0 +1,112 @@
+"""The commands of a task: written when it becomes runnable, and anew for another way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from fulfillment.definitions.graph import Node
+from fulfillment.engine.store import graphs, windows
+from fulfillment.engine.store.idempotency import idempotency_key
+from fulfillment.engine.structure import lock_names
+from fulfillment.engine.structure.scope import Scope, scope_of
+from fulfillment.engine.timing import clocks
+from fulfillment.engine.work.rows import fresh
+from fulfillment.engine.work.unit import Unit
+from fulfillment.models import Command, Plan, Task
+
+_LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
+
+
+def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
+    """Make a task READY with its command. Raises ValueUnavailable and NeverOpens."""
+    scope = scope_of(unit, plan=plan, task=task) if node.input or node.locks else None
+    payload = scope.value(node.input) if scope is not None else {}
+    _name_locks(unit, plan, task, node, scope)
+    revision = 1
+    if _may_have_had_one(plan, task):
+        revision += latest_revision(unit, task=task)
+    task.route = 0
+    begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+    clocks.begin(unit, task=task, node=node)
+    unit.change_task(task, Task.make_ready, cause=cause)
+    write(
+        unit,
+        plan=plan,
+        task=task,
+        target=node.target,
+        action=node.action,
+        payload=payload,
+        revision=revision,
+    )
+
+
+def _name_locks(unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None) -> None:
+    """What the task, and with the first command its plan, has to lock before it is sent."""
+    if scope is not None and node.locks:
+        task.locks = lock_names.of_task(node, scope=scope)
+    if plan.locks is None:
+        plan.locks = lock_names.of_plan(plan)
+        if plan.locks:
+            unit.touched_plans.add(plan.pk)
+
+
+def _may_have_had_one(plan: Plan, task: Task) -> bool:
+    return (
+        task.attempts > 0 or plan.version > 1 or task.node in graphs.by_id(plan.graph_id).repeatable
+    )
+
+
+def latest_revision(unit: Unit, *, task: Task) -> int:
+    """Of the commands that the task has had; 0 when there is none."""
+    unit.raw.execute(_LATEST, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def begin_anew(task: Task, *, target: str, at: datetime) -> None:
+    """Clear what the task has from an earlier command: it counts from the start, at `at`."""
+    task.target_id = target
+    task.sends = 0
+    task.lost_leases = 0
+    task.unanswered_queries = 0
+    task.reference = ""
+    task.blocked_reason = ""
+    task.not_before = at
+
+
+def write(
+    unit: Unit,
+    *,
+    plan: Plan,
+    task: Task,
+    target: str,
+    action: str,
+    payload: Mapping[str, Any],
+    revision: int,
+) -> None:
+    """Append a command with a key of its own to the task's log, and hint at it."""
+    locked = unit.fulfillments[plan.fulfillment_id]
+    unit.new_commands.append(
+        fresh(
+            Command,
+            task_id=task.pk,
+            fulfillment_id=plan.fulfillment_id,
+            revision=revision,
+            target_id=target,
+            action=action,
+            idempotency_key=idempotency_key(
+                order_reference=locked.order_reference,
+                order_version=plan.order_version,
+                plan_id=plan.pk,
+                task_id=task.pk,
+                action=action,
+                revision=revision,
+                target=target,
+            ),
+            payload=payload,
+            created_at=unit.now,
+        )
+    )
+    unit.hint(target=target)

@@ -1,0 +1,174 @@
+"""What a case about a task says: the evidence, what it costs, and what may be done about it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from fulfillment.definitions.graph import Node
+from fulfillment.engine.store import graphs
+from fulfillment.engine.work import cases
+from fulfillment.engine.work.unit import Unit
+from fulfillment.models import CaseCategory, Plan, Severity, Task
+
+_EVIDENCE = """
+SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
+FROM fulfillment_attempt WHERE command_id = (
+    SELECT id FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1
+) ORDER BY number DESC LIMIT 20
+"""
+_KEY = """
+SELECT idempotency_key FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1
+"""
+_REPAIRS: Mapping[CaseCategory, tuple[str, ...]] = {
+    CaseCategory.REFUSED: ("retry", "correct the payload", "waive", "cancel the order"),
+    CaseCategory.UNCERTAIN: ("mark the result reconciled", "retry", "waive"),
+    CaseCategory.CONFLICT: ("mark the result reconciled", "create compensation"),
+    CaseCategory.DATA: ("update the missing reference", "correct the payload", "waive"),
+    CaseCategory.RETRYING: ("pause the target system", "retry"),
+    CaseCategory.STUCK: ("retry", "release the hold", "waive"),
+    CaseCategory.LATE: ("release the hold", "resume the target system", "waive"),
+    CaseCategory.POISON: ("retry", "waive"),
+}
+_TITLES: Mapping[CaseCategory, str] = {
+    CaseCategory.REFUSED: "{title}: {target} does not do it",
+    CaseCategory.UNCERTAIN: "{title}: nobody knows whether {target} did it",
+    CaseCategory.CONFLICT: "{title}: {target} contradicts itself",
+    CaseCategory.DATA: "{title}: a value is missing or can't be used",
+    CaseCategory.RETRYING: "{title}: {target} has failed again and again",
+    CaseCategory.STUCK: "{title}: nothing moves",
+    CaseCategory.LATE: "{title}: it is late",
+    CaseCategory.POISON: "{title}: quarantined, it takes workers down",
+}
+
+
+def open_for_task(
+    unit: Unit,
+    *,
+    task: Task,
+    node: Node,
+    category: CaseCategory,
+    reason_code: str,
+    explanation: str,
+    facts: Mapping[str, Any] | None = None,
+    title: str = "",
+    stays: bool = False,
+) -> None:
+    """Open the task's case, or bring the open one up to date.
+
+    `title` takes the place of the usual one. A case that `stays` is not closed when the task gets
+    on: a person has to look.
+    """
+    plan = unit.plans[task.plan_id]
+    locked = unit.fulfillments[task.fulfillment_id]
+    subject = cases.of_task(task.pk)
+    if stays:
+        subject = f"conflict:{subject}"
+    cases.open_case(
+        unit,
+        fallout=cases.Fallout(
+            subject=subject,
+            category=category,
+            severity=_severity(node, category),
+            reason_code=reason_code,
+            title=f"{locked.order_reference} · " + (title or _title(node, category)),
+            explanation=explanation,
+            facts={
+                "target": node.target,
+                "action": node.action,
+                "task": task.key,
+                "state": str(task.state),
+                "sends": task.sends,
+                "attempts": task.attempts,
+                "idempotency_key": _key(unit, task),
+                "reference": task.reference,
+                "evidence": _evidence(unit, task),
+                **(facts or {}),
+            },
+            repair_options=_REPAIRS[category],
+            fulfillment_id=task.fulfillment_id,
+            plan_id=task.plan_id,
+            task_id=task.pk,
+            customer_impact=_customer_impact(node),
+            revenue_impact=_revenue_impact(plan, node),
+        ),
+    )
+
+
+def _title(node: Node, category: CaseCategory) -> str:
+    if not node.target and category is CaseCategory.REFUSED:
+        return f"{node.title}: it has failed for good"
+    return _TITLES[category].format(title=node.title, target=node.target)
+
+
+def _severity(node: Node, category: CaseCategory) -> Severity:
+    if node.irreversible or category in (CaseCategory.CONFLICT, CaseCategory.POISON):
+        return Severity.HIGH
+    return Severity.MEDIUM if node.required else Severity.LOW
+
+
+def _key(unit: Unit, task: Task) -> str:
+    unit.raw.execute(_KEY, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    return str(row[0]) if row else ""
+
+
+def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
+    """The latest attempts, newest first, with what this unit is about to write."""
+    unit.raw.execute(_EVIDENCE, [task.pk], prepare=True)
+    finishing = {attempt.pk: attempt for attempt in unit.finished_attempts}
+    found = []
+    for attempt_id, number, purpose, worker, started_at, *ended in unit.raw.fetchall():
+        finished_at, outcome, code, message = ended
+        if (news := finishing.get(attempt_id)) is not None:
+            finished_at, outcome, code, message = (
+                news.finished_at,
+                news.outcome,
+                news.code,
+                news.message,
+            )
+        found.append(
+            {
+                "number": number,
+                "purpose": purpose,
+                "worker": worker,
+                "started_at": started_at.isoformat(),
+                "finished_at": finished_at and finished_at.isoformat(),
+                "outcome": str(outcome),
+                "code": code,
+                "message": message[:500],
+            }
+        )
+    return found
+
+
+def _customer_impact(node: Node) -> str:
+    if not node.required:
+        return "None for the customer: the order completes without it."
+    if node.milestones:
+        titles = ", ".join(f"“{milestone.title}”" for milestone in node.milestones)
+        return f"The customer waits for {titles}; the order can't complete."
+    return "The order can't complete without it."
+
+
+def _revenue_impact(plan: Plan, node: Node) -> str:
+    """What the items that it serves are sold for: money that waits."""
+    if not node.required:
+        return ""
+    items = graphs.context_of(plan).get("items", {})
+    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for position in node.items:
+        item = items.get(str(position), {})
+        price = item.get("price") or {}
+        for kind, words in (("one_off", "once"), ("recurring", "recurring")):
+            try:
+                amount = Decimal(price.get(kind) or 0) * int(item.get("quantity") or 1)
+            except (InvalidOperation, TypeError, ValueError):
+                continue
+            if amount:
+                sums[price.get("currency") or "", words] += amount
+    return ", ".join(
+        f"{amount.normalize():f} {currency} {words}" for (currency, words), amount in sums.items()
+    )

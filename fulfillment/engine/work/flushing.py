@@ -1,0 +1,356 @@
+"""What a unit of work writes, as set-based statements. Only the unit itself calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from fulfillment.engine.store.database import Row, Table, Update, arrays
+from fulfillment.errors import ConcurrentChange
+from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
+
+_PLANS = Table(
+    "fulfillment_plan",
+    id="bigint",
+    fulfillment_id="bigint",
+    order_version="int",
+    version="int",
+    state="text",
+    graph_id="bigint",
+    context="jsonb",
+    tasks_total="int",
+    tasks_open="int",
+    mandatory_total="int",
+    mandatory_open="int",
+    moving="int",
+    locks="jsonb",
+    is_locked="boolean",
+    selection_due_at="timestamptz",
+    blocked_reason="text",
+    due_at="timestamptz",
+    look_at="timestamptz",
+    at_risk_since="timestamptz",
+    estimated_at="timestamptz",
+    stalls_after="interval",
+    last_progress_at="timestamptz",
+    patient_until="timestamptz",
+    stuck_at="timestamptz",
+    stuck_reason="text",
+    created_at="timestamptz",
+    finished_at="timestamptz",
+)
+_TASKS = Table(
+    "fulfillment_task",
+    id="bigint",
+    plan_id="bigint",
+    fulfillment_id="bigint",
+    node="int",
+    element="int",
+    key="text",
+    state="text",
+    target_id="text",
+    route="smallint",
+    awaits="text",
+    waits_for="text",
+    priority="smallint",
+    rank="bigint",
+    depth="int",
+    required="boolean",
+    not_before="timestamptz",
+    attempts="int",
+    sends="int",
+    unanswered_queries="int",
+    lost_leases="int",
+    locks="jsonb",
+    outputs="jsonb",
+    reference="text",
+    blocked_reason="text",
+    began_at="timestamptz",
+    changed_at="timestamptz",
+)
+_COMMANDS = Table(
+    "fulfillment_command",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    revision="int",
+    target_id="text",
+    action="text",
+    idempotency_key="text",
+    payload="jsonb",
+    created_at="timestamptz",
+)
+_ATTEMPTS = Table(
+    "fulfillment_attempt",
+    id="bigint",
+    command_id="bigint",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    target_id="text",
+    number="int",
+    purpose="text",
+    worker="text",
+    started_at="timestamptz",
+    lease_expires_at="timestamptz",
+    outcome="text",
+    code="text",
+    message="text",
+)
+_OUTBOX = Table(
+    "fulfillment_outboxevent",
+    fulfillment_id="bigint",
+    event_type="text",
+    plan_id="bigint",
+    task_id="bigint",
+    causation_id="text",
+    payload="jsonb",
+    occurred_at="timestamptz",
+)
+_TRANSITIONS = Table(
+    "fulfillment_transition",
+    fulfillment_id="bigint",
+    sequence="int",
+    entity="text",
+    entity_id="text",
+    name="text",
+    from_state="text",
+    to_state="text",
+    actor="text",
+    cause="text",
+    details="jsonb",
+    occurred_at="timestamptz",
+    hash="text",
+)
+_CHANGED_TASKS = Update(
+    "fulfillment_task",
+    guard="state",
+    state="text",
+    target_id="text",
+    route="smallint",
+    awaits="text",
+    waits_for="text",
+    not_before="timestamptz",
+    attempts="int",
+    sends="int",
+    unanswered_queries="int",
+    lost_leases="int",
+    locks="jsonb",
+    outputs="jsonb",
+    reference="text",
+    blocked_reason="text",
+    began_at="timestamptz",
+    changed_at="timestamptz",
+)
+_CHANGED_PLANS = Update(
+    "fulfillment_plan",
+    guard="state",
+    state="text",
+    tasks_total="int",
+    tasks_open="int",
+    mandatory_total="int",
+    mandatory_open="int",
+    moving="int",
+    locks="jsonb",
+    selection_due_at="timestamptz",
+    blocked_reason="text",
+    look_at="timestamptz",
+    at_risk_since="timestamptz",
+    estimated_at="timestamptz",
+    last_progress_at="timestamptz",
+    patient_until="timestamptz",
+    stuck_at="timestamptz",
+    stuck_reason="text",
+    finished_at="timestamptz",
+)
+_TASK_CLOCKS = Update(
+    "fulfillment_task",
+    start_by="timestamptz",
+    close_by="timestamptz",
+    late_since="timestamptz",
+    stopped_at="timestamptz",
+    stopped_by_id="bigint",
+    report_by="timestamptz",
+    heard_at="timestamptz",
+    progress="jsonb",
+    limits="jsonb",
+)
+_PLAN_CLOCKS = Update(
+    "fulfillment_plan",
+    due_at="timestamptz",
+    finish_by="timestamptz",
+    late_since="timestamptz",
+    stopped_at="timestamptz",
+    stopped_by_id="bigint",
+)
+# A finished attempt is never finished again: whoever comes second changes nothing. Said in this
+# way, because IS NULL would invite the indexes of open attempts, where the ids can't be looked up.
+_FINISHED_ATTEMPTS = """
+UPDATE fulfillment_attempt t
+SET finished_at = v.finished_at, outcome = v.outcome, code = v.code, message = v.message
+FROM unnest(%s::bigint[], %s::timestamptz[], %s::text[], %s::text[], %s::text[])
+     AS v(id, finished_at, outcome, code, message)
+WHERE t.id = v.id AND coalesce(t.finished_at, 'infinity') = 'infinity'
+"""
+_MANUAL = Table(
+    "fulfillment_manualtask",
+    id="bigint",
+    task_id="bigint",
+    fulfillment_id="bigint",
+    state="text",
+    queue="text",
+    role="text",
+    title="text",
+    instructions="text",
+    outcomes="json",
+    fields="json",
+    context="jsonb",
+    due_at="timestamptz",
+    otherwise="text",
+    outcome="text",
+    decided_by="text",
+    reason="text",
+    opened_at="timestamptz",
+)
+_DECIDED = Update(
+    "fulfillment_manualtask",
+    state="text",
+    due_at="timestamptz",
+    outcome="text",
+    decided_by="text",
+    reason="text",
+    decided_at="timestamptz",
+)
+_FAN_OUTS = Table(
+    "fulfillment_fanout",
+    plan_id="bigint",
+    fulfillment_id="bigint",
+    node="int",
+    elements="jsonb",
+    total="int",
+    at_once="int",
+    tolerated="int",
+    started="int",
+    done="int",
+    failed="jsonb",
+)
+_CHANGED_FAN_OUTS = Update("fulfillment_fanout", started="int", done="int", failed="jsonb")
+_SIGNALS = Table(
+    "fulfillment_signal",
+    source="text",
+    event_id="text",
+    name="text",
+    subject="text",
+    payload="jsonb",
+    occurred_at="timestamptz",
+    received_at="timestamptz",
+    applied="boolean",
+    will_not_come="boolean",
+)
+_HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
+
+
+def write_new(
+    raw: psycopg.Cursor[Row],
+    *,
+    plans: Sequence[Plan],
+    tasks: Sequence[Task],
+    manual: Sequence[ManualTask],
+) -> None:
+    _PLANS.insert(raw, [_values(plan, _PLANS.columns) for plan in plans])
+    _TASKS.insert(raw, [_values(task, _TASKS.columns) for task in tasks])
+    _MANUAL.insert(raw, [_values(one, _MANUAL.columns) for one in manual])
+
+
+def write_flow(
+    raw: psycopg.Cursor[Row],
+    *,
+    fan_outs: Sequence[FanOut],
+    decided: Sequence[ManualTask],
+    signals: Sequence[Signal],
+) -> None:
+    """How far fan-outs are, what people decided, and what other orders may wait for."""
+    fresh = [one for one in fan_outs if one.pk is None]
+    _FAN_OUTS.insert(raw, [_values(one, _FAN_OUTS.columns) for one in fresh])
+    known = [one for one in fan_outs if one.pk is not None]
+    _CHANGED_FAN_OUTS.run(
+        raw, [(one.pk, *_values(one, _CHANGED_FAN_OUTS.columns)) for one in known]
+    )
+    _DECIDED.run(raw, [(one.pk, *_values(one, _DECIDED.columns)) for one in decided])
+    _SIGNALS.insert(raw, [_values(one, _SIGNALS.columns) for one in signals])
+
+
+def write_changed(
+    raw: psycopg.Cursor[Row],
+    *,
+    tasks: Sequence[tuple[Task, str]],
+    plans: Sequence[tuple[Plan, str]],
+) -> None:
+    """Each row comes with the state it was read in; a row in another state is an error."""
+    for update, changed in ((_CHANGED_TASKS, tasks), (_CHANGED_PLANS, plans)):
+        rows = [(row.pk, *_values(row, update.columns), expected) for row, expected in changed]
+        if update.run(raw, rows) != len(rows):
+            raise ConcurrentChange(
+                "A task or plan was changed by somebody who did not hold its lock."
+            )
+
+
+def write_clocks(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task], plans: Sequence[Plan]) -> None:
+    """After the rows themselves: they may be new."""
+    _TASK_CLOCKS.run(raw, [(one.pk, *_values(one, _TASK_CLOCKS.columns)) for one in tasks])
+    _PLAN_CLOCKS.run(raw, [(one.pk, *_values(one, _PLAN_CLOCKS.columns)) for one in plans])
+
+
+def write_log(
+    raw: psycopg.Cursor[Row],
+    *,
+    commands: Sequence[Command],
+    attempts: Sequence[Attempt],
+    finished: Sequence[Attempt],
+    outbox: Sequence[Row],
+    transitions: Sequence[Row],
+    heads: Sequence[Row],
+) -> None:
+    _COMMANDS.insert(raw, [_values(command, _COMMANDS.columns) for command in commands])
+    _ATTEMPTS.insert(raw, [_values(attempt, _ATTEMPTS.columns) for attempt in attempts])
+    if finished:
+        columns = ("id", "finished_at", "outcome", "code", "message")
+        rows = [_values(attempt, columns) for attempt in finished]
+        raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)
+    _OUTBOX.insert(raw, outbox)
+    _TRANSITIONS.insert(raw, transitions)
+    _HEADS.run(raw, heads)
+
+
+_JSON = frozenset(
+    {
+        "context",
+        "elements",
+        "failed",
+        "fields",
+        "limits",
+        "locks",
+        "outcomes",
+        "outputs",
+        "payload",
+        "progress",
+    }
+)
+_TEXT = frozenset({"state", "purpose", "outcome", "waits_for"})
+
+
+def _values(row: Any, columns: Sequence[str]) -> list[Any]:
+    values = row.__dict__
+    return [
+        _encoded(values[column])
+        if column in _JSON
+        else str(values[column])
+        if column in _TEXT
+        else values[column]
+        for column in columns
+    ]
+
+
+def _encoded(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
