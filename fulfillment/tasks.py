@@ -9,13 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import task_prerun, worker_shutting_down
 
 from fulfillment import operations, stuck
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, scanning, signals
+from fulfillment.engine.store.database import pin_plans
 from fulfillment.engine.timing import durations, jeopardy
+
+
+@task_prerun.connect
+def plan_by_index(**_: Any) -> None:
+    """Workers and beat's jobs run the same few statements again and again, beside any crowd."""
+    pin_plans()
 
 
 @worker_shutting_down.connect

@@ -23,6 +23,7 @@ from fulfillment.engine.dispatch import claiming, sending, sweeping
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans import scanning, settlement
 from fulfillment.engine.store import targets
+from fulfillment.engine.store.database import pin_plans
 from fulfillment.engine.tasks.outcomes import Result
 from fulfillment.models import Plan, TargetSystem, Task
 from fulfillment.publishing import publish
@@ -211,6 +212,7 @@ def order(*items: ItemRequest, **fields: Any) -> Order:
 
 def drain(names: Iterable[str] = (), *, rounds: int = 100) -> int:
     """Work off everything that is claimable now for these targets (all, unless named)."""
+    pin_plans()  # As workers do before anything else.
     settled = 0
     for _ in range(rounds):
         done = sum(

@@ -20,7 +20,7 @@ from fulfillment.engine.dispatch import claiming
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans import settlement
 from fulfillment.engine.store import failpoints, targets
-from fulfillment.engine.store.database import DATABASE_TROUBLE, pin_plans
+from fulfillment.engine.store.database import DATABASE_TROUBLE
 from fulfillment.engine.store.one_loop import OneLoop
 from fulfillment.engine.tasks import outcomes
 from fulfillment.models import Purpose, TargetSystem
@@ -59,7 +59,6 @@ class Drain:
         if free <= 0:
             return
         adapter = targets.adapter_for(target)
-        pin_plans()
         failpoints.reach("sending.before_claim")
         claims = claiming.claim(
             target=target, limit=free, worker=self._worker, alone=self._loop.under_way == 0

@@ -45,9 +45,7 @@ _PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-_PIN = "SELECT " + ", ".join(
-    f"set_config('{name}', '{to}', false)" for name, to in _PLANNER.items()
-)
+_PIN = "SELECT " + ", ".join(f"set_config('{name}', '{to}', %s)" for name, to in _PLANNER.items())
 _pinned: WeakSet[psycopg.Connection[Any]] = WeakSet()
 
 
@@ -60,8 +58,14 @@ def pin_plans() -> None:
     """
     with cursor() as raw:
         if raw.connection not in _pinned:
-            raw.execute(_PIN)
+            raw.execute(_PIN, [False] * len(_PLANNER))
             _pinned.add(raw.connection)
+
+
+def pin_plans_until_commit(raw: psycopg.Cursor[Row]) -> None:
+    """The same for the current transaction of a connection that does other things as well."""
+    if raw.connection not in _pinned:
+        raw.execute(_PIN, [True] * len(_PLANNER), prepare=True)
 
 
 class Table:

@@ -22,7 +22,13 @@ from django.db import connection, transaction
 
 from fulfillment.definitions.readiness import Place
 from fulfillment.engine.store import failpoints
-from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, cursor, ids
+from fulfillment.engine.store.database import (
+    DATABASE_TROUBLE,
+    Row,
+    cursor,
+    ids,
+    pin_plans_until_commit,
+)
 from fulfillment.engine.work import chain, events, flushing, hints, locking
 from fulfillment.engine.work.causes import cause_of
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, registered
@@ -436,6 +442,7 @@ def run_unit(
 
 def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drained: str) -> T:
     with transaction.atomic(), cursor() as raw:
+        pin_plans_until_commit(raw)
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
