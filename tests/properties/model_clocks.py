@@ -138,12 +138,13 @@ class Task(model.Task):
     def claim(self) -> bool:
         query = super().claim()
         if not query:
-            self.to_start = None
             self.to_result = self.limits.start_to_close
         return query
 
     def hear(self, told: Told, *, attempt: int | None, query: bool) -> None:
         before = self.state
+        if self.sends and not told.not_sent:
+            self.to_start = None  # It has begun, or may have.
         super().hear(told, attempt=attempt, query=query)
         if self.state == "ACCEPTED" != before:
             self.to_report = self.limits.callback
