@@ -108,6 +108,12 @@ class Update:
         raw.execute(self._statement, arrays(rows), prepare=True)
         return raw.rowcount
 
+    def send(self, raw: psycopg.Cursor[Row], rows: Sequence[Sequence[Any]]) -> psycopg.Cursor[Row]:
+        """The same within a pipeline: only after it the cursor knows its `rowcount`."""
+        own = psycopg.Cursor(raw.connection)
+        own.execute(self._statement, arrays(rows), prepare=True)
+        return own
+
 
 def arrays(rows: Sequence[Sequence[Any]]) -> list[str]:
     """One PostgreSQL array literal per column.

@@ -251,6 +251,10 @@ _SIGNALS = Table(
 _HEADS = Update("fulfillment_fulfillment", audit_sequence="int", audit_head="text")
 
 
+Changes = Sequence[tuple[psycopg.Cursor[Row], int]]
+"""Guarded updates, and how many rows each has to change."""
+
+
 def write_new(
     raw: psycopg.Cursor[Row],
     *,
@@ -286,14 +290,20 @@ def write_changed(
     *,
     tasks: Sequence[tuple[Task, str]],
     plans: Sequence[tuple[Plan, str]],
-) -> None:
+) -> Changes:
     """Each row comes with the state it was read in; a row in another state is an error."""
+    sent = []
     for update, changed in ((_CHANGED_TASKS, tasks), (_CHANGED_PLANS, plans)):
         rows = [(row.pk, *_values(row, update.columns), expected) for row, expected in changed]
-        if update.run(raw, rows) != len(rows):
-            raise ConcurrentChange(
-                "A task or plan was changed by somebody who did not hold its lock."
-            )
+        if rows:
+            sent.append((update.send(raw, rows), len(rows)))
+    return sent
+
+
+def check(changes: Changes) -> None:
+    """After the pipeline that sent them. Raises ConcurrentChange."""
+    if any(cursor.rowcount != rows for cursor, rows in changes):
+        raise ConcurrentChange("A task or plan was changed by somebody who did not hold its lock.")
 
 
 def write_clocks(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task], plans: Sequence[Plan]) -> None:

@@ -367,17 +367,28 @@ class Unit:
 
     def write_now(self, plan: Plan) -> None:
         """Write the state of a plan before everything else: its successor takes its place."""
-        flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.pk])])
+        flushing.check(
+            flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.pk])])
+        )
         self._plan_states[plan.pk] = str(plan.state)
 
     def flush(self) -> None:
-        """Write everything; raises ConcurrentChange if a row was not as it had been read."""
+        """Write everything; raises ConcurrentChange if a row was not as it had been read.
+
+        All statements leave together: on an idle system their round trips are what takes time.
+        """
+        written, self.heard = events.wanted(self.raw, self.outbox)
+        with self.raw.connection.pipeline():
+            changes = self._write(written)
+        flushing.check(changes)
+
+    def _write(self, written: Sequence[events.Event]) -> flushing.Changes:
         flushing.write_new(
             self.raw, plans=self.new_plans, tasks=self.new_tasks, manual=self.new_manual
         )
         new_plans = {plan.pk for plan in self.new_plans}
         new_tasks = {task.pk for task in self.new_tasks}
-        flushing.write_changed(
+        changes = flushing.write_changed(
             self.raw,
             tasks=[
                 (self.tasks[pk], self._task_states[pk])
@@ -395,7 +406,6 @@ class Unit:
             tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
             plans=[self.plans[pk] for pk in sorted(self.clocked_plans)],
         )
-        written, self.heard = events.wanted(self.raw, self.outbox)
         flushing.write_log(
             self.raw,
             commands=self.new_commands,
@@ -416,6 +426,7 @@ class Unit:
             decided=self.decided,
             signals=self.signals,
         )
+        return changes
 
 
 def run_unit(
