@@ -75,7 +75,7 @@ class Shop:
 
     def line_up(self, place: Place, name: str) -> None:
         assert name in self.lacks(place), f"{place} waits for {name}, which is free"
-        assert self._task(place).state in SENDABLE
+        assert self.may_be_sent(place)
         self.line[place] = name
 
     def hear(self, order: int, *heard: Heard) -> None:
@@ -116,6 +116,9 @@ class Shop:
             for name, units in (*self._own(place), *of_order.items())
             if units > self._room(name) - self._used(name)
         }
+
+    def may_be_sent(self, place: Place) -> bool:
+        return self._task(place).state in SENDABLE
 
     def check(self, *, noted: Collection[str]) -> None:
         """After every step; `noted` are the names of which somebody is to be called up."""

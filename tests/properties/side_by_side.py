@@ -307,7 +307,9 @@ class Run:
         waiting = Task.objects.exclude(waits_for_lock="").values_list("pk", "waits_for_lock")
         for pk, name in waiting:
             place = self.places[pk]
-            if self.shop.line.get(place) != name and (everybody or name in self.shop.lacks(place)):
+            # What a later unit of a drain has made READY has not lined up yet.
+            has_to = self.shop.may_be_sent(place) and name in self.shop.lacks(place)
+            if self.shop.line.get(place) != name and (everybody or has_to):
                 self.shop.line_up(place, name)
 
     def claimed(self, fulfillment_id: int, task_id: int) -> bool:
@@ -443,8 +445,7 @@ class Run:
             for key in self.world.jobs:
                 self.world.end_job(key, Ending.DONE)
             self.advance(self.long)
-            self.sweep()
-            self.take(Scan())
+            self.beat()
             for target in self.busy_targets():
                 self.drain(target)
             self.compare()
@@ -453,6 +454,11 @@ class Run:
                 self.shop.nobody_waits_in_a_circle()
                 return
         raise AssertionError("something moves for ever")
+
+    def beat(self) -> None:
+        """What is done by beat."""
+        self.sweep()
+        self.take(Scan())
 
     def tell_the_truth_late(self) -> None:
         """What was lost on the way arrives after all: calls long given up, reports again."""

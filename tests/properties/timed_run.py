@@ -25,7 +25,7 @@ from tests import desk
 from tests.properties import model_clocks
 from tests.properties.model import MOVING
 from tests.properties.model_locks import Place
-from tests.properties.scenarios import Asked, Part, Scenario, Step, locks_of
+from tests.properties.scenarios import Asked, Part, Scenario, locks_of
 from tests.properties.side_by_side import Run, picked
 from tests.properties.timed_scenarios import (
     STEP,
@@ -36,6 +36,7 @@ from tests.properties.timed_scenarios import (
     TimedOrder,
     TimedPart,
     TimedScenario,
+    TimedStep,
     expanded,
     timeouts,
     usual,
@@ -47,7 +48,7 @@ A_MOMENT = timedelta(minutes=STEP) / 4
 
 
 class TimedRun(Run):
-    long = 60.0 * STEP * 6
+    long = 60.0 * STEP * 2
     plans: dict[int, model_clocks.Plan]  # type: ignore[assignment]
 
     def more(self, scenario: Scenario) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class TimedRun(Run):
 
     # --- steps ----------------------------------------------------------------------------------
 
-    def take(self, step: Step | HoldStill | Look | ShowLife | Rerun) -> None:
+    def take(self, step: TimedStep) -> None:
         match step:
             case HoldStill(which):
                 for order in picked(self.orders, [which]):
@@ -146,6 +147,10 @@ class TimedRun(Run):
         told = {self.places[pk] for pk in self.cases(CaseCategory.LATE, "task_id")}
         assert late <= told, f"nobody is told that {late - told} is late"
         assert all(self.task(place).told for place in told), "somebody is told too early"
+
+    def beat(self) -> None:
+        super().beat()
+        self.look()
 
     def look(self) -> None:
         jeopardy.look()

@@ -28,6 +28,7 @@ from tests.properties.scenarios import (
     Part,
     Scan,
     Scenario,
+    Step,
     Submit,
     Sweep,
 )
@@ -53,6 +54,7 @@ class TimedOrder(Asked):
 
 @dataclass(frozen=True)
 class TimedScenario(Scenario):
+    steps: tuple[TimedStep, ...]  # type: ignore[assignment]
     deadline: int | None = None
     """Minutes that each order has."""
     urgent: int | None = None
@@ -83,6 +85,9 @@ class Rerun:
     """Somebody has a task that has failed for good tried again."""
 
     task: int
+
+
+TimedStep = Step | HoldStill | Look | ShowLife | Rerun
 
 
 def expanded(workflow: Sequence[Part], *, order: Asked) -> dict[str, model_clocks.Task]:
@@ -181,12 +186,13 @@ _promises = st.one_of(st.none(), st.integers(0, 20).map(lambda steps: STEP * ste
 _orders = st.builds(
     TimedOrder,
     assets=st.sampled_from([("A-1",), ("A-1",), ("A-1", "A-2")]),
-    customer=st.sampled_from(["C-1", "C-2"]),
     priority=st.sampled_from([0, 0, 5]),
     promise=_promises,
 )
 _which = st.integers(0, 7)
-_fates = st.lists(st.sampled_from([*Fate, *[Fate.TAKEN] * 9]), min_size=1, max_size=3).map(tuple)
+_fates = st.lists(
+    st.sampled_from([*Fate, *[Fate.TAKEN] * 7, *[Fate.DONE] * 3]), min_size=1, max_size=3
+).map(tuple)
 _calls = st.lists(_which, min_size=1, max_size=3).map(tuple)
 _advance = st.sampled_from([1, 1, 2, 3, 6]).map(lambda steps: Advance(60.0 * STEP * steps))
 _one_step = st.builds(Advance, st.just(60.0 * STEP))
@@ -219,7 +225,10 @@ _moves = st.one_of(
 
 
 @st.composite
-def timed_scenarios(draw: st.DrawFn, *, shortest: int = 0) -> TimedScenario:
+def timed_scenarios(
+    draw: st.DrawFn, *, shortest: int = 0, first: tuple[TimedStep, ...] = ()
+) -> TimedScenario:
+    """At least so many moves after the `first` steps."""
     orders = draw(st.lists(_orders, min_size=1, max_size=3).map(tuple))
     moves = draw(st.integers(shortest, 25))
     return TimedScenario(
@@ -229,7 +238,8 @@ def timed_scenarios(draw: st.DrawFn, *, shortest: int = 0) -> TimedScenario:
         fast_path=draw(st.booleans()),
         deadline=draw(_promises),
         urgent=draw(st.sampled_from([None, URGENT])),
-        steps=tuple(
+        steps=first
+        + tuple(
             step for move in draw(st.lists(_moves, min_size=moves, max_size=moves)) for step in move
         ),
     )
