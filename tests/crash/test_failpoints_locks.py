@@ -1,4 +1,5 @@
-"""Processes die while orders keep locks and wait for them: no lock is lost, leaked or given twice.
+"""Processes die while orders keep locks and wait for them: no lock is lost, leaked or given twice,
+and no slot of a target system that takes one call at a time.
 
 What the target systems were asked is the proof: while somebody keeps a lock nobody else's command
 under it comes to them, however often those who sent it died.
@@ -15,7 +16,14 @@ import pytest
 
 from fulfillment.engine.plans import scanning
 from fulfillment.engine.work import audit
-from fulfillment.models import Command, LockRelease, ResourceLock, TargetSystem, Task
+from fulfillment.models import (
+    Attempt,
+    Command,
+    LockRelease,
+    ResourceLock,
+    TargetSystem,
+    Task,
+)
 from oms.models import Order
 from tests import desk
 from tests.crash.conftest import Desk
@@ -41,7 +49,7 @@ def life(shop: Desk, fast_path: None, sandbox: Sandbox, tmp_path: Path) -> Life:
     """Orders of two customers: each order keeps its customer, and `reserve` the only dock."""
     sandbox.script(*TROUBLE)
     # Whom somebody kills on purpose again and again is no poison.
-    TargetSystem.objects.update(lost_leases_limit=500, breaker_failures=None)
+    TargetSystem.objects.update(lost_leases_limit=500, breaker_failures=None, concurrency_limit=1)
     locks = {"dock": [{"resource": "dock", "key": "${order.region}"}]}
     desk.workflow(
         {
@@ -65,7 +73,7 @@ def life(shop: Desk, fast_path: None, sandbox: Sandbox, tmp_path: Path) -> Life:
     indirect=["fast_path"],
     ids=["in a claim", "in a settlement", "without the fast path"],
 )
-def test_whoever_dies_leaves_no_lock_behind_and_gives_none_twice(
+def test_whoever_dies_leaves_no_lock_and_no_slot_behind_and_gives_none_twice(
     life: Life, sandbox: Sandbox, often: Sequence[str], once: Sequence[str]
 ) -> None:
     life.lead(often=often, once=once, passes=3)
@@ -74,6 +82,7 @@ def test_whoever_dies_leaves_no_lock_behind_and_gives_none_twice(
     scanning.scan()
     assert not ResourceLock.objects.exists()
     assert not LockRelease.objects.exists()
+    assert not Attempt.objects.filter(finished_at=None).exists()
     assert not Task.objects.exclude(waits_for_lock="").exists()
     everything_was_done_once(sandbox)
     customers = dict(Order.objects.values_list("reference", "customer_id"))
