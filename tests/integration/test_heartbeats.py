@@ -80,6 +80,37 @@ def tell(claim: Claim, event: str = "E-1", **body: Any) -> str:
     return f"{receipt.disposition}{' again' if receipt.duplicate else ''}"
 
 
+def test_what_is_asked_and_still_at_work_has_as_long_as_after_any_acceptance(
+    at_work: Claim, clock: Clock, systems: ScriptedSystems
+) -> None:
+    clock(61)
+    sweeping.sweep()
+    systems.queries["one"] = [desk.accepted()]
+    clock(57 * 60)
+    desk.drain()
+    assert task().state == "ACCEPTED"
+    for minute in range(5):
+        clock(55)
+        tell(at_work, f"E-{minute}")
+        assert sweeping.sweep() == 0
+
+
+def test_but_no_longer_than_its_send_may_take(clock: Clock, systems: ScriptedSystems) -> None:
+    desk.target("alpha", asynchronous=True)
+    timeouts = {"callback": "PT5M", "start_to_close": "PT8M", "heartbeat": "PT2M"}
+    desk.workflow({"one": desk.task(timeouts=timeouts)})
+    desk.order()
+    systems.sends["one"] = [desk.accepted()]
+    desk.drain()
+    clock(4 * 60 + 30)
+    sweeping.sweep()
+    systems.queries["one"] = [desk.accepted()]
+    desk.drain()
+    assert task().report_by is not None
+    left = task().report_by - desk.now()
+    assert timedelta(minutes=3) < left < timedelta(minutes=4)
+
+
 def test_what_is_heard_of_is_not_asked_about(at_work: Claim, clock: Clock) -> None:
     for minute in range(5):
         clock(55)

@@ -201,10 +201,11 @@ def a_sign_of_life_puts_off_the_report(patch: pytest.MonkeyPatch) -> None:
     heard = clocks.heard
 
     def generous(unit: Unit, *, task: Task, node: Any, **told: Any) -> bool:
-        if task.report_by is not None:
-            task.report_by = unit.now + clocks.of(task=task, node=node).callback
-            unit.clocked_tasks.add(task.pk)
-        return heard(unit, task=task, node=node, **told)
+        is_news = heard(unit, task=task, node=node, **told)
+        heartbeat = clocks.of(task=task, node=node).heartbeat
+        if task.state == TaskState.ACCEPTED and heartbeat is not None:
+            task.not_before = unit.now + heartbeat
+        return is_news
 
     patch.setattr(clocks, "heard", generous)
 

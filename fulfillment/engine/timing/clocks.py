@@ -21,7 +21,7 @@ from fulfillment.engine.store.database import storable
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
-from fulfillment.models import Plan, Task
+from fulfillment.models import Plan, Purpose, Task
 from fulfillment.states import TASK_SENDABLE, TASK_TERMINAL, TaskState
 
 TIME_IS_UP = Outcome(
@@ -51,6 +51,10 @@ TIMED_OUT = Outcome(
 _OURS = (REPORT_OVERDUE, HEARTBEAT_MISSED, TOOK_TOO_LONG, TIMED_OUT)
 _FASTEST = timedelta(hours=1)
 """By how much a target system's clock may be ahead."""
+_SENT_AT = f"""
+SELECT max(started_at) FROM fulfillment_attempt WHERE purpose = '{Purpose.SEND}' AND command_id = (
+    SELECT id FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1)
+"""
 _OF_A_CALL = "timeout"
 """The code with which adapters say that a call's deadline has passed."""
 
@@ -199,11 +203,23 @@ def accepted(unit: Unit, *, task: Task, node: Node) -> None:
     """
     limits = of(task=task, node=node)
     end = unit.now + limits.callback
-    if task.report_by is not None and task.report_by > unit.now:
-        end = min(end, task.report_by)
+    closes = _result_by(unit, task, limits.start_to_close)
+    if closes is not None and closes > unit.now:
+        end = min(end, closes)
     if limits.start_to_close or limits.heartbeat:
         _set(unit, task, report_by=end)
     task.not_before = min(end, _after(unit.now, limits.heartbeat) or end)
+
+
+def _result_by(unit: Unit, task: Task, limit: timedelta | None) -> datetime | None:
+    """By when the last send has to have come to something, whatever was accepted since."""
+    if limit is None:
+        return None
+    if task.state == TaskState.DISPATCHED:
+        return task.report_by
+    unit.raw.execute(_SENT_AT, [task.pk], prepare=True)
+    row = unit.raw.fetchone()
+    return None if row is None or row[0] is None else row[0] + limit
 
 
 def heard(
