@@ -113,7 +113,7 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
     if slack >= timedelta(0):
         plan.look_at = unit.now + max(slack, LOOK_AGAIN)
         if plan.at_risk_since is not None:
-            _clear(unit, plan)
+            _clear(unit, plan, promised, done)
         return
     plan.look_at = unit.now + min(max(LOOK_AGAIN, -slack / 10), AT_THE_LATEST)
     _open_case(unit, plan, promised, done)
@@ -156,7 +156,7 @@ def _raise(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
         cause="it will be done later than was promised",
         details={"promised": promised.isoformat(), "estimated": done.isoformat()},
     )
-    _tell(unit, plan, events.IN_JEOPARDY, done)
+    _tell(unit, plan, events.IN_JEOPARDY, promised, done)
     priorities.renew(unit, plan=plan)
     clocks.renew(unit, plan=plan)
 
@@ -192,10 +192,9 @@ def over(unit: Unit, *, plan: Plan) -> None:
         cases.resolve_cases(unit, subjects=[_subject(plan)], resolution="It is done.")
 
 
-def _clear(unit: Unit, plan: Plan) -> None:
+def _clear(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     plan.at_risk_since = None
-    assert plan.estimated_at is not None
-    _tell(unit, plan, events.OUT_OF_JEOPARDY, plan.estimated_at)
+    _tell(unit, plan, events.OUT_OF_JEOPARDY, promised, done)
     cases.resolve_cases(
         unit, subjects=[_subject(plan)], resolution="It will be done in time after all."
     )
@@ -203,14 +202,13 @@ def _clear(unit: Unit, plan: Plan) -> None:
     clocks.renew(unit, plan=plan)
 
 
-def _tell(unit: Unit, plan: Plan, event_type: str, done: datetime) -> None:
-    assert plan.due_at is not None
+def _tell(unit: Unit, plan: Plan, event_type: str, promised: datetime, done: datetime) -> None:
     unit.emit(
         fulfillment_id=plan.fulfillment_id,
         event_type=event_type,
         payload={
             "plan": plan.pk,
-            "promised_at": plan.due_at.isoformat(),
+            "promised_at": promised.isoformat(),
             "estimated_at": done.isoformat(),
         },
         plan_id=plan.pk,
