@@ -14,7 +14,7 @@ help:
 	@echo "make properties  look at random for what breaks a promise (EXAMPLES= SEED=)"
 	@echo "make up          start the stack and stay; Ctrl-C stops it"
 	@echo "make check       lint, types, layers, migrations, Django's own checks"
-	@echo "make bench       measure this engine beside bare Celery"
+	@echo "make bench       measure this engine beside Celery, DBOS and Prefect, all parts (PARTS= QUICK=1)"
 	@echo "make bulkhead    measure what a hung target system costs the others"
 	@echo "make outage      let thousands of orders wait for a paused target, resume it, and watch"
 	@echo "make crowd       measure every look and step beside 100,000 orders that wait (ORDERS=)"
@@ -55,7 +55,7 @@ chaos: $(READY)
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(READY)
-	@$(BIN)/python -m tests.load.bench $(ARGS)
+	@$(BIN)/python manage.py bench $(PARTS) $(if $(QUICK),--quick) $(ARGS)
 
 bulkhead: $(READY)
 	@$(BIN)/python -m tests.load.bulkhead $(ARGS)
@@ -87,6 +87,8 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 lock: $(READY)
 	$(COMPILE) --extra embedded -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra embedded --extra dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) -o requirements/competitors.txt requirements/competitors.in
+	$(COMPILE) -o requirements/prefect.txt requirements/prefect.in
 
 clean:
 	@test ! -e $(READY) || $(BIN)/python manage.py stack clean

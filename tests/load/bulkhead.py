@@ -12,7 +12,8 @@ import statistics
 import time
 from typing import Any
 
-from tests.load.shop import Shop, whole_stack
+from tests.load.shop import Shop
+from tests.load.stacks import whole_stack
 from tests.waiting import until
 
 _HUNG = 60

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.load.shop import only_servers, tidy_up
+from tests.load.stacks import only_servers, tidy_up
 
 _Look = Callable[[], Any]
 

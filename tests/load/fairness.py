@@ -15,7 +15,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from tests.load.shop import Shop, tidy_up, whole_stack
+from tests.load.shop import Shop
+from tests.load.stacks import tidy_up, whole_stack
 from tests.waiting import until
 
 _TARGET, _HUNG = "crm", "blackbox"

@@ -13,7 +13,8 @@ from datetime import timedelta
 
 import celery
 
-from tests.load.shop import Shop, whole_stack
+from tests.load.shop import Shop
+from tests.load.stacks import whole_stack
 from tests.waiting import until
 
 _TARGET = "logistics"
