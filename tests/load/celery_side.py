@@ -7,18 +7,16 @@ Celery runs on two cores. The other pools are measured beside it to show that.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-from oms.environment import CHECKOUT
 from tests.load.parts import BenchFailed, Tell
 from tests.load.sides import wait_until_none
 from tests.load.stacks import BenchStack
+from tests.load.started import started
 
 BASELINE = "celery"
 _SETTINGS: dict[str, tuple[int, Sequence[str]]] = {
@@ -58,11 +56,13 @@ class Canvas:
                     *("--hostname", f"canvas{number}@%h", "--loglevel", "WARNING"),
                     *("--without-gossip", "--without-mingle", *self._options),
                 ]
-                running.enter_context(process(command, stack=self._stack, name=self.name))
+                running.enter_context(started(command, stack=self._stack, name=self.name))
             deadline = time.monotonic() + _READY_SECONDS
             while len(canvas.app.control.ping(timeout=0.3) or ()) < self._processes:
                 if time.monotonic() > deadline:
-                    raise BenchFailed(f"Celery's workers do not answer; see {self._stack.layout}.")
+                    raise BenchFailed(
+                        f"Celery's workers do not answer; see {self._stack.layout.logs}."
+                    )
             yield
 
     def run(self, count: int, /, *, tell: Tell) -> float:
@@ -83,36 +83,6 @@ class Canvas:
     def verify(self) -> Mapping[str, int]:
         """There is nothing more to count: what a canvas did, it does not keep."""
         return {"orders": self._runs}
-
-
-@contextmanager
-def process(
-    command: Sequence[str],
-    *,
-    stack: BenchStack,
-    name: str,
-    variables: Mapping[str, str] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of one of the sides, ended with the block; its output goes to the logs."""
-    with (stack.layout.logs / f"bench-{name}.log").open("ab") as output:
-        running = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **(variables or {})},
-            cwd=CHECKOUT,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield running
-    finally:
-        running.send_signal(signal.SIGTERM)
-        try:
-            running.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
 
 
 def _database(url: str, number: int) -> str:

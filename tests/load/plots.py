@@ -14,7 +14,7 @@ def draw(*, folder: Path, run: Run) -> None:
     """Draw what the results hold; a plot that fails loses no figures."""
     from tests.load import competitors
 
-    script = Path(__file__).with_name("drawing.py")
+    script = Path(__file__).with_name("foreign") / "drawing.py"
     python = competitors.python_of("competitors", run=run)
     done = subprocess.run([python, script, folder], check=False)
     if done.returncode:

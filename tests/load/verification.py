@@ -57,7 +57,7 @@ def faults_of(found: Found, *, orders: int) -> list[str]:
     audit = {name: count * orders for name, count in AUDIT.items()}
     distinct = len(set(found.keys))
     repeated = sum(1 for count in found.effects.values() if count != 1)
-    faults = [
+    return [
         *_unless("orders by state", found.orders, {"COMPLETED": orders}),
         *_unless("tasks by state", found.tasks, {"SUCCEEDED": tasks}),
         *_unless("commands", len(found.keys), tasks),
@@ -70,7 +70,6 @@ def faults_of(found: Found, *, orders: int) -> list[str]:
         *_unless("locks that are still taken", found.locks, 0),
         *_unless("open cases", found.cases, 0),
     ]
-    return faults
 
 
 def _unless(what: str, found: Any, expected: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.load import celery_side, figures
 from tests.load.celery_side import Canvas
+from tests.load.dbos_side import Dbos
 from tests.load.engine_side import Engine
 from tests.load.parts import Run
 from tests.load.sides import TASKS_PER_ORDER, Side
@@ -98,6 +99,8 @@ def _sides(stack: BenchStack, sizes: Sizes, run: Run) -> Iterator[list[Measured]
             Measured(Canvas(stack, name=name), sizes.celery_orders, 1)
             for name in celery_side.OTHERS
         ]
+    if sizes.dbos:
+        sides.append(Measured(Dbos(stack, run=run), sizes.dbos_orders, sizes.rounds))
     yield sides
 
 
@@ -109,7 +112,7 @@ def _round(one: Measured, number: int, sizes: Sizes, run: Run) -> None:
         with run.progress(f"round {number}, {name}", total=one.orders) as tell:
             took = one.side.run(one.orders, tell=tell)
         alone = [_alone(one.side) for _ in range(sizes.singles)]
-    one.verified = one.side.verify()
+        one.verified = one.side.verify()
     one.rates.append(one.orders * TASKS_PER_ORDER / took)
     one.singles += alone
     one.medians.append(figures.percentiles(alone)["p50"])

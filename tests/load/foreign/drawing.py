@@ -14,9 +14,9 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
-_OURS, _THEIRS, _LINE = "#1f6f8b", "#b9c4c9", "#33404a"
+_OURS, _THEIRS, _LINE = "#1f6f8b", "#9aa8b0", "#33404a"
 _NAMES = {
     "engine": "this engine",
     "celery": "Celery canvas\n2 × solo",
@@ -61,26 +61,24 @@ def _throughput(sides: Mapping[str, Any], path: Path) -> None:
 
 
 def _latency(sides: Mapping[str, Any], path: Path) -> None:
-    """p50, p90 and p99 of one order on an idle system; seconds and milliseconds side by side."""
-    figure, axes = _figure("One order of eight tasks, alone", "milliseconds")
-    names, width = list(sides), 0.27
-    for number, share in enumerate(("p50", "p90", "p99")):
-        values = [sides[name]["latency_ms"][share] for name in names]
-        places = [place + (number - 1) * width for place in range(len(names))]
-        bars = axes.bar(places, values, width * 0.92, color=_colours(names))
-        for bar, value in zip(bars, values, strict=True):
-            bar.set_alpha(1.0 - 0.28 * number)
-            axes.annotate(
-                f"{share}\n{value:,.3g}",
-                (bar.get_x() + bar.get_width() / 2, value),
-                (0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-            )
-    axes.set_yscale("log")
-    axes.margins(y=0.15)
-    axes.set_xticks(range(len(names)), [_NAMES.get(name, name) for name in names])
+    """From p50 over p90 to p99 of one order; by powers of ten, as some take seconds."""
+    figure, axes = _figure("One order of eight tasks, alone", "")
+    names = list(sides)
+    for place, (name, colour) in enumerate(zip(names, _colours(names), strict=True)):
+        found = sides[name]["latency_ms"]
+        values = [found[share] for share in ("p50", "p90", "p99")]
+        axes.plot(values, [place] * 3, color=colour, linewidth=3, zorder=1)
+        axes.scatter(values, [place] * 3, s=[90, 50, 25], color=colour, zorder=2)
+        label = f"p50 {values[0]:,.3g}   p90 {values[1]:,.3g}   p99 {values[2]:,.3g}"
+        axes.annotate(label, (values[0], place), (0, 9), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("{x:,.0f}")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.set_xlabel("milliseconds, by powers of ten", color=_LINE)
+    axes.set_yticks(range(len(names)), [_NAMES.get(name, name) for name in names])
+    axes.margins(x=0.2, y=0.15)
+    axes.invert_yaxis()
     _save(figure, path)
 
 
