@@ -58,7 +58,7 @@ class Engine:
         self._batch = batch
         self._number = 0
         self._orders: list[int] = []
-        _publish()
+        publish_workload()
         _hold(holds)
 
     @contextmanager
@@ -82,9 +82,8 @@ class Engine:
 
     def verify(self) -> Mapping[str, int]:
         """Every order by itself, its audit chain included, and every effect by its key."""
-        found = look_at(self._orders, stack=self._stack)
-        if faults := verification.faults_of(found, orders=len(self._orders)):
-            raise BenchFailed("The engine has cut a corner:\n  " + "\n  ".join(faults))
+        found = look_at(self._orders, effects=handlers.effects(self._stack.effects))
+        refuse_faults(found, orders=len(self._orders))
         return {
             "orders": len(self._orders),
             "commands": len(found.keys),
@@ -94,13 +93,18 @@ class Engine:
         }
 
 
-def look_at(orders: Sequence[int], *, stack: BenchStack) -> verification.Found:
+def look_at(orders: Sequence[int], *, effects: Mapping[str, int]) -> verification.Found:
     """What these orders (by id) have left behind."""
     from oms.models import Order
 
-    fulfillments = Order.objects.filter(pk__in=orders).values_list("fulfillment_id", flat=True)
-    effects = handlers.effects(stack.effects)
-    return verification.look(fulfillment_ids=list(fulfillments), effects=effects)
+    rows = Order.objects.filter(pk__in=orders).values_list("fulfillment_id", flat=True)
+    return verification.look(fulfillment_ids=list(rows), effects=effects)
+
+
+def refuse_faults(found: verification.Found, *, orders: int) -> None:
+    """Raises BenchFailed unless exactly that is there which so many orders have to leave."""
+    if faults := verification.faults_of(found, orders=orders):
+        raise BenchFailed("The engine has cut a corner:\n  " + "\n  ".join(faults))
 
 
 def requests_of(count: int, *, run: str) -> list[OrderRequest]:
@@ -156,7 +160,7 @@ def left(ids: Sequence[int]) -> int:
     return int(count)
 
 
-def _publish() -> None:
+def publish_workload() -> None:
     """The shipped contact center with a lock per customer, and its targets in this process.
 
     Without its feasibility check: what is measured begins with the submission.

@@ -26,6 +26,8 @@ from tests.load import plots, results
 
 PARTS = {
     "w": "tests.load.workload",
+    "http": "tests.load.real_http",
+    "submission": "tests.load.submission",
 }
 IN_QUICK = ("w",)
 

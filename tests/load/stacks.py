@@ -44,6 +44,11 @@ class BenchStack(Stack):
         """Where the handlers write down what they did."""
         return self.layout.run / "effects"
 
+    @property
+    def ledger(self) -> Path:
+        """Where the sandbox writes down what it did."""
+        return self.environment.home / "sandbox.sqlite3"
+
     def variables(self) -> dict[str, str]:
         given = super().variables()
         addresses = {name: self.in_database(given[name]) for name in _ADDRESSES}
@@ -69,6 +74,8 @@ class BenchStack(Stack):
             owner.execute(f'CREATE DATABASE "{self.database}"')
         if self.servers.embeds_database:
             prepare_database(url)
+        for file in self.ledger.parent.glob(f"{self.ledger.name}*"):
+            file.unlink()
         shutil.rmtree(self.effects, ignore_errors=True)
         self.effects.mkdir(mode=0o700, parents=True)
 
