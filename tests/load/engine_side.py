@@ -9,6 +9,7 @@ tasks are written only while a subscriber wants them, and then his receiver woul
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,10 +161,11 @@ def left(ids: Sequence[int]) -> int:
     return int(count)
 
 
-def publish_workload() -> None:
+def publish_workload(*, instead: Mapping[str, str] | None = None) -> None:
     """The shipped contact center with a lock per customer, and its targets in this process.
 
-    Without its feasibility check: what is measured begins with the submission.
+    Without its feasibility check: what is measured begins with the submission. `instead` names
+    other targets for some of its own, of which nothing but a reference comes back.
     """
     from fulfillment.definitions.schema import WorkflowDefinition
     from fulfillment.models import TargetSystem
@@ -172,6 +174,7 @@ def publish_workload() -> None:
     TargetSystem.objects.update(adapter="python", settings={}, **LIMITS)
     shipped = yaml.safe_load(_SHIPPED.read_text())
     del shipped["feasibility"]
+    shipped = _moved(shipped, instead or {})
     changes = {
         "workflow": OFFERING,
         "title": "Workload W",
@@ -182,6 +185,20 @@ def publish_workload() -> None:
     if len(definition.tasks) != TASKS_PER_ORDER:
         raise BenchFailed(f"Workload W has {len(definition.tasks)} tasks now.")
     publish(definition=definition, published_by="bench")
+
+
+def _moved(workflow: dict[str, Any], instead: Mapping[str, str]) -> dict[str, Any]:
+    """The same with other targets, and with their `reference` wherever an output was used."""
+    text = json.dumps(workflow)
+    moved = {name for name, task in workflow["tasks"].items() if task["target"] in instead}
+    for name in moved:
+        for output in workflow["tasks"][name].get("outputs", ()):
+            text = text.replace(f"{name}.{output}", f"{name}.reference")
+    found: dict[str, Any] = json.loads(text)
+    for name in moved:
+        task = found["tasks"][name]
+        task |= {"target": instead[task["target"]], "outputs": {"reference": "string"}}
+    return found
 
 
 def _hold(count: int) -> None:

@@ -21,10 +21,12 @@ from tests.load.sides import TASKS_PER_ORDER, wait_until_none
 from tests.load.stacks import BenchStack, whole_stack
 
 TITLE = "the same over HTTP to systems that take 20 ms: how full the permitted slots are kept"
-_SLOTS = {"provisioning": 2, "inventory": 1, "billing": 1, "notification": 1}
+_INSTEAD = {"provisioning": "identity"}
+"""The sandbox's provisioning answers by callbacks; identity, on the same queue, at once."""
+_SLOTS = {"identity": 2, "inventory": 1, "billing": 1, "notification": 1}
 """By target, for each unit of `scale`; calls of one order: 4, 2, 1 and 1."""
 _CALLS_PER_SLOT = 2
-"""Of one order at the narrowest targets: provisioning and inventory."""
+"""Of one order at the narrowest targets: identity and inventory."""
 _EFFECTS = "SELECT idempotency_key, count(*) FROM executions GROUP BY idempotency_key"
 
 
@@ -92,7 +94,7 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
 def _prepare(shop: Shop, stack: BenchStack, sizes: Sizes) -> None:
     from fulfillment.models import TargetSystem
 
-    engine_side.publish_workload()
+    engine_side.publish_workload(instead=_INSTEAD)
     for target, slots in _SLOTS.items():
         TargetSystem.objects.filter(pk=target).update(
             adapter="http",
