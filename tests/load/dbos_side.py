@@ -6,8 +6,6 @@ transactions. The settings are the quickest of those tried (docs/performance.md)
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,9 +19,9 @@ from tests.load.parts import BenchFailed, Run, Tell
 from tests.load.sides import TASKS_PER_ORDER
 from tests.load.stacks import BenchStack
 from tests.load.started import started
+from tests.load.talking import Talking
 
 _APP = Path(__file__).with_name("foreign") / "dbos_app.py"
-_DATABASE = "oms_bench_dbos"
 _PROCESSES = 2
 _READY_SECONDS = 60.0
 _QUEUES = "SELECT count(*) FROM dbos.queues"
@@ -45,9 +43,9 @@ class Dbos:
     ) -> None:
         self._python = competitors.python_of("competitors", run=run)
         self._stack = stack
-        self._url = stack.in_database(stack.environment.database_owner_url, _DATABASE)
+        self._url = stack.make_another("oms_bench_dbos")
         self._runs = 0
-        self._driver: subprocess.Popen[str] | None = None
+        self._driver: Talking | None = None
         self.settings: Mapping[str, Any] = {
             "version": competitors.version_of("dbos", python=self._python),
             "processes": _PROCESSES,
@@ -61,10 +59,6 @@ class Dbos:
             "BENCH_DBOS_POLLING_SECONDS": str(polling_seconds),
             "BENCH_DBOS_BATCH": str(batch),
         }
-        url = stack.in_database(self._url, "postgres")
-        with psycopg.connect(url, autocommit=True) as owner:
-            owner.execute(f'DROP DATABASE IF EXISTS "{_DATABASE}" WITH (FORCE)')
-            owner.execute(f'CREATE DATABASE "{_DATABASE}"')
 
     @contextmanager
     def workers(self) -> Iterator[None]:
@@ -76,21 +70,24 @@ class Dbos:
                 if number == 0:
                     self._wait_for_schema()
             command = [str(self._python), str(_APP), "driver"]
-            self._driver = running.enter_context(
+            driver = running.enter_context(
                 started(command, name="dbos-driver", talking=True, **given)
             )
-            self._listen()
+            log = self._stack.layout.logs / "bench-dbos-driver.log"
+            self._driver = Talking(driver, log=str(log))
             yield
 
     def run(self, count: int, /, *, tell: Tell) -> float:
-        seconds: float = self._ask({"run": count})["seconds"]
+        assert self._driver is not None
+        seconds: float = self._driver.ask({"run": count})["seconds"]
         self._runs += count
         tell(count)
         return seconds
 
     def verify(self) -> Mapping[str, int]:
         """Every workflow has succeeded, and each of its steps is recorded once."""
-        found = self._ask({"count": True})
+        assert self._driver is not None
+        found = self._driver.ask({"count": True})
         steps = self._runs * TASKS_PER_ORDER
         if found != {"orders": self._runs, "steps": steps, "distinct_steps": steps}:
             raise BenchFailed(f"DBOS has recorded {found} after {self._runs} orders.")
@@ -109,19 +106,3 @@ class Dbos:
             if time.monotonic() > deadline:
                 raise BenchFailed(f"DBOS does not start; see {self._stack.layout.logs}.")
             time.sleep(0.1)
-
-    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._driver is not None
-        assert self._driver.stdin is not None
-        self._driver.stdin.write(json.dumps(question) + "\n")
-        self._driver.stdin.flush()
-        return self._listen()
-
-    def _listen(self) -> dict[str, Any]:
-        assert self._driver is not None
-        assert self._driver.stdout is not None
-        line = self._driver.stdout.readline()
-        if not line:
-            raise BenchFailed(f"DBOS's driver has ended; see {self._stack.layout.logs}.")
-        found: dict[str, Any] = json.loads(line)
-        return found

@@ -68,16 +68,21 @@ class BenchStack(Stack):
 
     def make_database(self) -> None:
         """An empty one in place of what an earlier run has left, and nobody's effects."""
-        url = self.environment.database_owner_url
-        with psycopg.connect(self.in_database(url, "postgres"), autocommit=True) as owner:
-            owner.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
-            owner.execute(f'CREATE DATABASE "{self.database}"')
+        url = self.make_another(self.database)
         if self.servers.embeds_database:
             prepare_database(url)
         for file in self.ledger.parent.glob(f"{self.ledger.name}*"):
             file.unlink()
         shutil.rmtree(self.effects, ignore_errors=True)
         self.effects.mkdir(mode=0o700, parents=True)
+
+    def make_another(self, name: str) -> str:
+        """The address, for its owner, of an empty database for somebody else."""
+        url = self.environment.database_owner_url
+        with psycopg.connect(self.in_database(url, "postgres"), autocommit=True) as owner:
+            owner.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            owner.execute(f'CREATE DATABASE "{name}"')
+        return self.in_database(url, name)
 
 
 _ADDRESSES = ("DATABASE_URL", "DATABASE_OWNER_URL")

@@ -17,11 +17,13 @@ from tests.load.celery_side import Canvas
 from tests.load.dbos_side import Dbos
 from tests.load.engine_side import Engine
 from tests.load.parts import Run
+from tests.load.prefect_side import Prefect
 from tests.load.sides import TASKS_PER_ORDER, Side
 from tests.load.stacks import BenchStack, only_servers
 
 TITLE = "orders of eight tasks under backlog, and one order alone, beside Celery, DBOS, Prefect"
 _WARM_UP = 20
+_SINGLES_OF_PREFECT = 5
 _IDLE_SECONDS = 0.05
 
 
@@ -101,6 +103,8 @@ def _sides(stack: BenchStack, sizes: Sizes, run: Run) -> Iterator[list[Measured]
         ]
     if sizes.dbos:
         sides.append(Measured(Dbos(stack, run=run), sizes.dbos_orders, sizes.rounds))
+    if sizes.prefect:
+        sides.append(Measured(Prefect(stack, run=run), sizes.prefect_orders, 1))
     yield sides
 
 
