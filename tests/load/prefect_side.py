@@ -21,6 +21,7 @@ from tests.load.started import started
 from tests.load.talking import Talking
 
 _APP = Path(__file__).with_name("foreign") / "prefect_app.py"
+_SERVER = Path(__file__).with_name("foreign") / "prefect_server.py"
 _PROCESSES = 2
 _READY_SECONDS = 120.0
 _COUNTED_SECONDS = 30.0
@@ -59,7 +60,7 @@ class Prefect:
     @contextmanager
     def workers(self) -> Iterator[None]:
         given: dict[str, Any] = {"stack": self._stack, "variables": self._variables}
-        serve = [str(self._python), "-m", "prefect", "server", "start", "--port", str(self._port)]
+        serve = [str(self._python), str(_SERVER), str(self._port)]
         with ExitStack() as running:
             running.enter_context(started(serve, name="prefect-server", **given))
             self._wait_for_server()
