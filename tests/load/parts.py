@@ -28,6 +28,9 @@ PARTS = {
     "w": "tests.load.workload",
     "http": "tests.load.real_http",
     "submission": "tests.load.submission",
+    "filling": "tests.load.filling",
+    "isolation": "tests.load.isolation",
+    "drain": "tests.load.drain",
 }
 IN_QUICK = ("w",)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from oms.environment import CHECKOUT
 from oms.supervisor.stack import Stack
+from tests.load.stacks import tidy_up
 
 _BATCH = 250
 
@@ -68,3 +69,18 @@ class Shop:
             results = self._client.submit(orders=orders, idempotency_key=f"load-{run}")
             references += [result["order"]["id"] for result in results]
         return references
+
+    def multiplied(self, count: int, *, offering: str, customer: str) -> None:
+        """So many orders, as if all had come at this moment: one comes, the rest is copied.
+
+        What they need has to be paused, or the first one is done before it is copied.
+        """
+        from fulfillment.engine.protection.fairness import STEP_MS
+        from fulfillment.models import Fulfillment
+        from tests import crowd
+
+        (first,) = self.submit(1, offering=offering, customer=customer)
+        row = Fulfillment.objects.get(order_reference=first)
+        if count > 1:
+            crowd.multiply(count - 1, of=[row.pk], pace_ms=STEP_MS)
+        tidy_up()
