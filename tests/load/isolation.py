@@ -177,9 +177,10 @@ def _until_idle(target: str) -> None:
 
 def _open(target: str, **of: str) -> Any:
     from fulfillment.models import Task
+    from fulfillment.states import TASK_TERMINAL
 
     customers = {f"fulfillment__{name}": value for name, value in of.items()}
-    return Task.objects.filter(target_id=target, finished_at=None, **customers)
+    return Task.objects.filter(target_id=target, **customers).exclude(state__in=TASK_TERMINAL)
 
 
 def _singles(shop: Shop, sizes: Sizes) -> list[float]:
