@@ -25,6 +25,7 @@ _TARGET, _ELSEWHERE, _BESIDE = "crm", "logistics", "profiles"
 """Where the orders go; a target on another queue; another target on their own queue."""
 _CALL = {"call": "PT30S", "callback": "PT1M"}
 _PATIENT = {"initial_interval": "PT0.5S", "maximum_interval": "PT1S", "maximum_attempts": 1000}
+_WITHOUT_SHARES = "the flood, without fair shares"
 _STUCK = 60
 """Orders that meet a target in trouble: more than it has sender slots."""
 
@@ -38,6 +39,8 @@ class Sizes:
     """Tasks of the huge order."""
     flood: int = 50_000
     """Orders of the one customer."""
+    without_shares: int = 0
+    """Whether that is measured again with fair shares off: it takes as long as the flood."""
 
 
 QUICK = Sizes(singles=40, elements=500, flood=2_000)
@@ -55,13 +58,16 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
         shop = Shop(stack)
         _singles(shop, sizes)  # connections, caches and prepared statements
         for name, trouble in _TROUBLES.items():
+            if name == _WITHOUT_SHARES and not sizes.without_shares:
+                continue
             with trouble(shop, sizes):
                 took = [seconds * 1000 for seconds in _singles(shop, sizes)]
             found[name] = figures.percentiles(took)
             quiet = found["quiet"]["p99"]
             found[name]["p99_vs_quiet"] = figures.ratio(found[name]["p99"], quiet)
             run.say(f"{name:24} p50 {found[name]['p50']:7.0f} ms  p99 {found[name]['p99']:7.0f} ms")
-    worst = max(each["p99_vs_quiet"] for name, each in found.items() if name != "quiet again")
+    troubles = found.keys() - {"quiet", "quiet again", _WITHOUT_SHARES}
+    worst = max(found[name]["p99_vs_quiet"] for name in troubles)
     run.say(f"The worst p99 is {worst} times the quiet one.")
     return {"worst_p99_vs_quiet": worst, "latency_ms": found}
 
@@ -145,6 +151,16 @@ def _flood(shop: Shop, sizes: Sizes) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def _unfair(shop: Shop, sizes: Sizes) -> Iterator[None]:
+    """What is left of the flood, in the order in which all of it came."""
+    from fulfillment.models import Fulfillment
+
+    flood = Fulfillment.objects.filter(customer="FLOOD")
+    flood.update(rank=flood.order_by("rank").values_list("rank", flat=True)[0])
+    yield
+
+
 _TROUBLES: dict[str, Callable[[Shop, Sizes], AbstractContextManager[None]]] = {
     "quiet": _nothing,
     "hung elsewhere": _hung(_ELSEWHERE),
@@ -153,8 +169,9 @@ _TROUBLES: dict[str, Callable[[Shop, Sizes], AbstractContextManager[None]]] = {
     "flapping": _flapping,
     "one huge order": _huge,
     "quiet again": _nothing,
-    # The last: what it leaves is thrown away with the database.
+    # The last ones: what they leave is thrown away with the database.
     "one customer's flood": _flood,
+    _WITHOUT_SHARES: _unfair,
 }
 
 

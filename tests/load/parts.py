@@ -92,10 +92,12 @@ def run_parts(
     if len(wanted) == 1:
         run_part(name=wanted[0], quick=quick, given=given, folder=folder)
         return []
+    known = {name: {size.name for size in fields(_part(name).Sizes)} for name in wanted}
+    if nobodys := sorted(set(given).difference(*known.values())):
+        raise BenchFailed(f"None of these parts has a size {', '.join(nobodys)}.")
     failed = []
     for name in wanted:
-        known = {size.name for size in fields(_part(name).Sizes)}
-        sizes = [f"--set={key}={value}" for key, value in given.items() if key in known]
+        sizes = [f"--set={key}={value}" for key, value in given.items() if key in known[name]]
         command = [sys.executable, "manage.py", "bench", name, f"--results={folder}", *sizes]
         done = subprocess.run([*command, *["--quick"] * quick], cwd=CHECKOUT, check=False)
         if done.returncode:

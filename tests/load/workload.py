@@ -23,7 +23,6 @@ from tests.load.stacks import BenchStack, only_servers
 
 TITLE = "orders of eight tasks under backlog, and one order alone, beside Celery, DBOS, Prefect"
 _WARM_UP = 20
-_SINGLES_OF_PREFECT = 5
 _IDLE_SECONDS = 0.05
 
 

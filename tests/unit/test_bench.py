@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import figures, handlers, results
+from tests.load import drain, figures, handlers, results
 from tests.load.parts import BenchFailed, run_parts, sized
 from tests.load.verification import AUDIT, Found, faults_of
 
@@ -118,6 +118,28 @@ def test_a_size_that_can_not_be_is_refused(given, message):
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(BenchFailed, match="no part 'wind'"):
         run_parts(names=["wind"], quick=False, given={}, folder=tmp_path)
+
+
+def test_a_size_that_no_part_has_is_refused_before_anything_runs(tmp_path: Path):
+    with pytest.raises(BenchFailed, match="has a size speed"):
+        run_parts(names=["w", "drain"], quick=True, given={"speed": "9"}, folder=tmp_path)
+
+
+# --- the drain --------------------------------------------------------------------------------
+
+
+def test_the_share_of_the_rate_leaves_out_the_ramp_and_the_last_second():
+    begun = {0: 10, 1: 50, 2: 100, 3: 90, 4: 7}
+    assert drain.share_of_rate(begun, rate=100.0, after=2) == 0.95
+
+
+def test_a_second_without_a_call_counts():
+    assert drain.share_of_rate({0: 100, 2: 100, 3: 1}, rate=100.0, after=0) == pytest.approx(2 / 3)
+
+
+def test_a_drain_that_is_over_within_its_ramp_has_no_share():
+    with pytest.raises(BenchFailed, match="let more tasks wait"):
+        drain.share_of_rate({0: 10, 1: 10}, rate=100.0, after=5)
 
 
 # --- counting ---------------------------------------------------------------------------------
