@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -140,5 +140,4 @@ def sized(sizes: Any, *, given: Mapping[str, str]) -> Any:
 def _part(name: str) -> Part:
     if name not in PARTS:
         raise BenchFailed(f"There is no part {name!r}; there are {', '.join(PARTS)}.")
-    part: Any = import_module(PARTS[name])
-    return part
+    return cast(Part, import_module(PARTS[name]))

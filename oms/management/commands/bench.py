@@ -38,9 +38,10 @@ class Command(BaseCommand):
         _parts()
         from tests.load import parts, results
 
-        for variable in ("database_url", "redis_url"):
-            if options[variable]:
-                os.environ[variable.upper()] = options[variable]
+        if options["database_url"]:
+            os.environ["DATABASE_URL"] = os.environ["DATABASE_OWNER_URL"] = options["database_url"]
+        if options["redis_url"]:
+            os.environ["REDIS_URL"] = options["redis_url"]
         given = dict(pair.partition("=")[::2] for pair in options["set"])
         try:
             failed = parts.run_parts(

@@ -53,10 +53,16 @@ def _throughput(sides: Mapping[str, Any], path: Path) -> None:
         ecolor=_LINE,
         capsize=4,
     )
-    for place, value in enumerate(medians):
+    for place, each in enumerate(found):
+        above_whisker = (place, each["max"])
         axes.annotate(
-            f"{value:,.0f}", (place, value), (0, 6), textcoords="offset points", ha="center"
+            f"{each['median']:,.0f}",
+            above_whisker,
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
         )
+    axes.margins(y=0.12)
     _save(figure, path)
 
 
