@@ -1,7 +1,7 @@
 """Bare Celery canvas: a broker, a result backend, and nothing that survives them.
 
-`2 × solo` is the baseline of every ratio: two processes without a pool are the quickest that
-Celery runs on two cores. The other pools are measured beside it to show that.
+`2 × solo`, two processes without a pool, is the baseline of every ratio. The other pools are
+measured beside it, so that the results show whether one of them was quicker.
 """
 
 from __future__ import annotations

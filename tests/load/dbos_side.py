@@ -1,7 +1,8 @@
 """DBOS Transact: durable workflows on the same PostgreSQL, in a database of its own.
 
 Two processes, as for everybody; its queue polls every few milliseconds, and submissions share
-transactions. The settings are the quickest of those tried (docs/performance.md).
+transactions. Of 8 to 64 orders at once and 3 to 30 ms of polling, these settings gave the most
+tasks per second, by little; slower polling has answered single orders sooner.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _QUEUES = "SELECT count(*) FROM dbos.queues"
 
 
 class Dbos:
-    """DBOS's queue at its best here."""
+    """DBOS's queue, set for throughput."""
 
     name = "dbos"
 
