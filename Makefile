@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test properties up check bench bulkhead outage crowd fairness chaos lock format clean
+.PHONY: help demo test properties up check bench chaos lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -14,11 +14,7 @@ help:
 	@echo "make properties  look at random for what breaks a promise (EXAMPLES= SEED=)"
 	@echo "make up          start the stack and stay; Ctrl-C stops it"
 	@echo "make check       lint, types, layers, migrations, Django's own checks"
-	@echo "make bench       measure this engine beside bare Celery"
-	@echo "make bulkhead    measure what a hung target system costs the others"
-	@echo "make outage      let thousands of orders wait for a paused target, resume it, and watch"
-	@echo "make crowd       measure every look and step beside 100,000 orders that wait (ORDERS=)"
-	@echo "make fairness    measure what one customer's 50,000 orders cost another's (ORDERS=)"
+	@echo "make bench       measure the engine beside Celery, DBOS and Prefect; PARTS=\"http drain\", QUICK=1"
 	@echo "make chaos       break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED=)"
 	@echo "make lock        pin the requirements anew from pyproject.toml"
 	@echo "make clean       delete everything that the above have made, orders included"
@@ -55,19 +51,7 @@ chaos: $(READY)
 		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(READY)
-	@$(BIN)/python -m tests.load.bench $(ARGS)
-
-bulkhead: $(READY)
-	@$(BIN)/python -m tests.load.bulkhead $(ARGS)
-
-outage: $(READY)
-	@$(BIN)/python -m tests.load.outage $(ARGS)
-
-crowd: $(READY)
-	@$(BIN)/python -m tests.load.crowd --orders $(or $(ORDERS),100000) $(ARGS)
-
-fairness: $(READY)
-	@$(BIN)/python -m tests.load.fairness --orders $(or $(ORDERS),50000) $(ARGS)
+	@$(BIN)/python manage.py bench $(PARTS) $(if $(QUICK),--quick) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -87,6 +71,8 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 lock: $(READY)
 	$(COMPILE) --extra embedded -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra embedded --extra dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) -o requirements/competitors.txt requirements/competitors.in
+	$(COMPILE) -o requirements/prefect.txt requirements/prefect.in
 
 clean:
 	@test ! -e $(READY) || $(BIN)/python manage.py stack clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 # These start what they need, or need no database.
 SELF_SUFFICIENT = frozenset(
@@ -16,11 +17,11 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "oms.settings")
     if missing := missing_servers(sys.argv[1:]):
         sys.exit(missing)
-    if sys.argv[1:2] == ["stack"]:
-        # The supervisor itself needs no models; loading them would delay every start.
-        from oms.management.commands.stack import Command
-
-        Command().run_from_argv(sys.argv)
+    if sys.argv[1:2] in (["stack"], ["bench"]):
+        # The supervisor itself needs no models; loading them would delay every start. And a
+        # benchmark chooses its servers before the settings are read.
+        command = import_module(f"oms.management.commands.{sys.argv[1]}").Command()
+        command.run_from_argv(sys.argv)
         return
     from django.core.management import execute_from_command_line
 

@@ -15,14 +15,17 @@ from django.db import connection, models, transaction
 from fulfillment import operations, stuck
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import (
+    Attempt,
     Command,
     FalloutCase,
     Fulfillment,
     HoldScope,
     ManualTask,
+    OutboxEvent,
     Plan,
     ResourceLock,
     Task,
+    Transition,
 )
 from oms.models import Order, OrderItem
 from tests import desk
@@ -61,6 +64,7 @@ _TABLES: tuple[type[models.Model], ...] = (
     Order,
     OrderItem,
 )
+_HISTORY: tuple[type[models.Model], ...] = (Attempt, Transition, OutboxEvent)
 
 
 def one_of_each() -> dict[str, Order]:
@@ -125,15 +129,19 @@ def one_of_each() -> dict[str, Order]:
     return found
 
 
-def multiply(copies: int, *, of: Collection[int] = (), pace_ms: int = 0) -> None:
+def multiply(
+    copies: int, *, of: Collection[int] = (), pace_ms: int = 0, history: bool = False
+) -> None:
     """These orders (or all) so many times more, with all that belongs to them.
 
     With `pace_ms` each copy stands that much behind the one before in its customer's fair share.
+    With `history` attempts, audit rows and events are copied too; their hashes stay as they were.
     """
+    tables = _TABLES + _HISTORY * history
     with cursor() as raw:
-        which = {model: _of(model, of) for model in _TABLES}
+        which = {model: _of(model, of) for model in tables}
         moved = {}
-        for model in _TABLES:
+        for model in tables:
             table = model._meta.db_table
             raw.execute(
                 f"SELECT min(id), max(id), (SELECT max(id) FROM {table}) FROM {table} "

@@ -1,95 +1,17 @@
-"""What the measurements on a whole stack share: the stack itself, and a client that orders."""
+"""A client that orders over the API, for measurements on a whole stack."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
-import psycopg
-
-from oms.embedded.postgres import prepare_database
-from oms.environment import CHECKOUT, read_environment
-from oms.management.commands.stack import prepare
-from oms.supervisor.stack import Stack, with_free_ports
+from oms.environment import CHECKOUT
+from oms.supervisor.stack import Stack
+from tests.load.stacks import tidy_up
 
 _BATCH = 250
-
-
-@contextmanager
-def only_servers(name: str) -> Iterator[Stack]:
-    """PostgreSQL and Redis alone, with an empty database that is made anew each time."""
-    given = read_environment()
-    stack = Stack(replace(given, home=given.home / name), say=print)
-    stack.start_servers()
-    try:
-        url = _made_anew(stack.environment.database_owner_url, name)
-        os.environ.update(stack.variables())
-        os.environ["DATABASE_URL"] = _in_database(os.environ["DATABASE_URL"], name)
-        print("Bringing the database up to date …")
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-            cwd=CHECKOUT,
-            env={**os.environ, "DATABASE_URL": url},
-            check=True,
-        )
-        import django
-
-        django.setup()
-        yield stack
-    finally:
-        stack.stop_servers()
-
-
-def _made_anew(url: str, name: str) -> str:
-    """The address of an empty database for its owner."""
-    with psycopg.connect(_in_database(url, "postgres"), autocommit=True) as owner:
-        owner.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        owner.execute(f'CREATE DATABASE "{name}"')
-    made = _in_database(url, name)
-    prepare_database(made)
-    return made
-
-
-def _in_database(url: str, name: str) -> str:
-    parts = urlsplit(url)
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc}/{name}{query}"
-
-
-def tidy_up() -> None:
-    """As autovacuum does in time."""
-    from django.db import connection
-
-    environment = read_environment()
-    name = str(connection.settings_dict["NAME"])
-    with psycopg.connect(_in_database(environment.database_owner_url, name), autocommit=True) as it:
-        it.execute("VACUUM ANALYZE")
-
-
-@contextmanager
-def whole_stack(name: str) -> Iterator[Stack]:
-    """Real processes under an OMS_HOME of their own; Django of this process uses them too."""
-    given = read_environment()
-    stack = Stack(with_free_ports(replace(given, home=given.home / name)), say=print)
-    stack.start_servers()
-    try:
-        prepare(stack, say=print)
-        stack.start(without=("flower",))
-        stack.wait_ready()
-        os.environ.update(stack.variables())
-        import django
-
-        django.setup()
-        yield stack
-    finally:
-        stack.stop()
-        stack.stop_servers()
 
 
 class Shop:
@@ -147,3 +69,18 @@ class Shop:
             results = self._client.submit(orders=orders, idempotency_key=f"load-{run}")
             references += [result["order"]["id"] for result in results]
         return references
+
+    def multiplied(self, count: int, *, offering: str, customer: str) -> None:
+        """So many orders, as if all had come at this moment: one comes, the rest is copied.
+
+        What they need has to be paused, or the first one is done before it is copied.
+        """
+        from fulfillment.engine.protection.fairness import STEP_MS
+        from fulfillment.models import Fulfillment
+        from tests import crowd
+
+        (first,) = self.submit(1, offering=offering, customer=customer)
+        row = Fulfillment.objects.get(order_reference=first)
+        if count > 1:
+            crowd.multiply(count - 1, of=[row.pk], pace_ms=STEP_MS)
+        tidy_up()
