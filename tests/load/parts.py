@@ -140,4 +140,4 @@ def sized(sizes: Any, *, given: Mapping[str, str]) -> Any:
 def _part(name: str) -> Part:
     if name not in PARTS:
         raise BenchFailed(f"There is no part {name!r}; there are {', '.join(PARTS)}.")
-    return cast(Part, import_module(PARTS[name]))
+    return cast("Part", import_module(PARTS[name]))
