@@ -15,13 +15,14 @@ from fulfillment import operations, stuck
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, scanning, signals
-from fulfillment.engine.store.database import pin_plans
+from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
 
 
 @task_prerun.connect
 def plan_by_index(**_: Any) -> None:
     """Workers and beat's jobs run the same few statements again and again, beside any crowd."""
+    replace_if_broken()
     pin_plans()
 
 

@@ -147,7 +147,8 @@ CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = True
-CELERY_TASK_SEND_SENT_EVENT = True
+# The threads of a worker keep their connections from task to task; see `replace_if_broken`.
+CELERY_DB_REUSE_MAX = 1_000_000_000
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_DEFAULT_QUEUE = ORCHESTRATION_QUEUE
 # The anonymous exchange delivers by queue name alone: there are no bindings that a flushed

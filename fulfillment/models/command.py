@@ -15,7 +15,9 @@ from fulfillment.models.task import Task
 class Command(models.Model):
     """The outbound request of one task. Written once, never changed: it is its own outbox row."""
 
-    task = models.ForeignKey(Task, models.PROTECT, related_name="commands", db_index=False)
+    task = models.ForeignKey(
+        Task, models.PROTECT, related_name="commands", db_constraint=False, db_index=False
+    )
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False
     )
@@ -50,7 +52,9 @@ class Attempt(models.Model):
     is empty the row is a lease that ends at `lease_expires_at`.
     """
 
-    command = models.ForeignKey(Command, models.PROTECT, related_name="attempts", db_index=False)
+    command = models.ForeignKey(
+        Command, models.PROTECT, related_name="attempts", db_constraint=False, db_index=False
+    )
     task = models.ForeignKey(Task, models.PROTECT, db_constraint=False, db_index=False)
     fulfillment = models.ForeignKey(
         Fulfillment, models.PROTECT, db_constraint=False, db_index=False

@@ -66,7 +66,9 @@ class InboundEvent(models.Model):
 class OutboxEvent(models.Model):
     """An event that leaves the system, written in the unit that made it true (reference §23.1)."""
 
-    fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="events")
+    fulfillment = models.ForeignKey(
+        Fulfillment, models.PROTECT, related_name="events", db_constraint=False
+    )
     event_type = models.CharField(max_length=60)
     plan_id = models.BigIntegerField(null=True, blank=True)
     task_id = models.BigIntegerField(null=True, blank=True)

@@ -19,7 +19,7 @@ class Order(StatefulModel):
     """
 
     reference = models.CharField(max_length=40, unique=True)
-    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="orders")
+    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="orders", db_index=False)
     external_id = models.CharField(max_length=100)
     version = models.PositiveIntegerField(default=1)
     state = StateField(default=OrderState.SUBMITTED, choices=[(s, s) for s in OrderState])
@@ -114,7 +114,7 @@ class Order(StatefulModel):
 class OrderItem(models.Model):
     """One line of an order."""
 
-    order = models.ForeignKey(Order, models.PROTECT, related_name="items")
+    order = models.ForeignKey(Order, models.PROTECT, related_name="items", db_index=False)
     position = models.PositiveIntegerField(help_text="From 1, in the order they were sent.")
     item_id = models.CharField(max_length=100)
     parent = models.ForeignKey(
@@ -149,7 +149,7 @@ class OrderItem(models.Model):
 class Milestone(models.Model):
     """A named point of progress that the customer may rely on; reached once."""
 
-    order = models.ForeignKey(Order, models.PROTECT, related_name="milestones")
+    order = models.ForeignKey(Order, models.PROTECT, related_name="milestones", db_index=False)
     name = models.CharField(max_length=100)
     title = models.CharField(max_length=200)
     reached_at = models.DateTimeField()

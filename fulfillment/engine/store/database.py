@@ -38,6 +38,14 @@ def cursor() -> Iterator[psycopg.Cursor[Row]]:
         yield raw
 
 
+def replace_if_broken() -> None:
+    """Begin with a connection that works: a worker's thread keeps its own from task to task."""
+    if connection.connection is None or connection.in_atomic_block:
+        return
+    if connection.errors_occurred or not connection.is_usable():
+        connection.close()  # Goes back to the pool, which keeps none that is broken.
+
+
 # Only how statements are planned: by index, once, whatever their parameters are.
 _PLANNER = {
     "plan_cache_mode": "force_generic_plan",
