@@ -10,6 +10,7 @@ import psycopg
 
 from fulfillment.engine.store.database import Row, Table, Update, cursor
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, PlanChange
+from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
 from oms.models import Order
@@ -30,7 +31,7 @@ _WANTED = {
     "fulfillment_id",
     "finished_at",
 }
-# `from_db` takes values in the order of the model's fields.
+# The others are read when they are asked for.
 _COLUMNS = tuple(f.attname for f in Order._meta.concrete_fields if f.attname in _WANTED)
 _BY_FULFILLMENT = (
     f"SELECT {', '.join(_COLUMNS)} FROM oms_order WHERE fulfillment_id = ANY(%s::bigint[])"
@@ -62,7 +63,7 @@ class OrderLifecycle:
             )
             orders = {
                 order.fulfillment_id: order
-                for order in (Order.from_db("default", _COLUMNS, row) for row in raw.fetchall())
+                for order in (stored(Order, _COLUMNS, row) for row in raw.fetchall())
             }
             before = {order.pk: str(order.state) for order in orders.values()}
             transitions: list[OrderTransition] = []

@@ -58,7 +58,8 @@ def _defaults(model: type[Model]) -> Mapping[str, Any]:
     return values
 
 
-def _stored(model: type[M], columns: Sequence[str], values: Sequence[Any]) -> M:
+def stored(model: type[M], columns: Sequence[str], values: Sequence[Any]) -> M:
+    """A row as it was read; documents are values already."""
     row = model.__new__(model)
     row.__dict__.update(zip(columns, values, strict=True))
     row._state = ModelState()
@@ -73,7 +74,7 @@ def task_from_row(row: Sequence[Any]) -> Task:
     for index in _DOCUMENTS:
         if values[index] is not None:
             values[index] = json.loads(values[index])
-    return _stored(Task, TASK_COLUMNS, values)
+    return stored(Task, TASK_COLUMNS, values)
 
 
 def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]:
@@ -86,7 +87,7 @@ def _plan_from_row(row: Sequence[Any]) -> Plan:
     values = list(row)
     if values[_PLAN_LOCKS] is not None:
         values[_PLAN_LOCKS] = json.loads(values[_PLAN_LOCKS])
-    return _stored(Plan, PLAN_COLUMNS, values)
+    return stored(Plan, PLAN_COLUMNS, values)
 
 
 def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -> list[Task]:
