@@ -31,8 +31,11 @@ PARTS = {
     "filling": "tests.load.filling",
     "isolation": "tests.load.isolation",
     "drain": "tests.load.drain",
+    "fill": "tests.load.fill",
 }
 IN_QUICK = ("w",)
+ON_DEMAND = frozenset({"fill"})
+"""Parts of no run that does not name them."""
 
 
 class BenchFailed(Exception):
@@ -88,7 +91,8 @@ def run_parts(
     Django's settings and the handlers of the adapters hold for a whole process, and each part
     has a database of its own.
     """
-    wanted = list(names) or list(IN_QUICK if quick else PARTS)
+    whole = [name for name in PARTS if name not in ON_DEMAND]
+    wanted = list(names) or list(IN_QUICK if quick else whole)
     if len(wanted) == 1:
         run_part(name=wanted[0], quick=quick, given=given, folder=folder)
         return []
