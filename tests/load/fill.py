@@ -86,7 +86,7 @@ def _stack(run: Run) -> Iterator[Stack]:
     try:
         if not runs:
             prepare(stack, say=run.say)
-            stack.start(without=("flower", "web"))
+            stack.start(without=("flower",))
             stack.wait_ready()
         os.environ.update(stack.variables())
         import django
