@@ -51,7 +51,7 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
             history.copy(of=seeds, copies=copies, tell=tell)
         tidy_up()
         took, grown = time.perf_counter() - began, _bytes() - before
-        history.check(of=_newest(sizes.seeds))
+        history.check(of=history.newest(sizes.seeds))
         tasks, there = copies * sizes.seeds * TASKS_PER_ORDER, _tasks()
         home = stack.environment.home
     per_million = _MILLION / tasks
@@ -115,12 +115,6 @@ def _carried_out(count: int, run: Run) -> list[int]:
     if len(done) != count:
         raise BenchFailed(f"Only {len(done)} of {count} orders were completed.")
     return done
-
-
-def _newest(count: int) -> list[int]:
-    from fulfillment.models import Fulfillment
-
-    return list(Fulfillment.objects.order_by("-pk").values_list("pk", flat=True)[:count])
 
 
 def _tasks() -> int:

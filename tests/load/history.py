@@ -117,6 +117,11 @@ def copy(*, of: Sequence[int], copies: int, tell: Tell, spread: timedelta = SPRE
             tell(last * len(of))
 
 
+def newest(count: int, /) -> list[int]:
+    """Fulfillments with the largest ids."""
+    return list(Fulfillment.objects.order_by("-pk").values_list("pk", flat=True)[:count])
+
+
 def check(*, of: Sequence[int]) -> None:
     """Raises BenchFailed unless the trail of each of these fulfillments verifies."""
     for fulfillment_id in of:

@@ -58,6 +58,8 @@ class Run:
 
     console: Console
     quick: bool
+    folder: Path
+    """Of the results."""
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
@@ -116,7 +118,7 @@ def run_part(*, name: str, quick: bool, given: Mapping[str, str], folder: Path) 
     """
     part = _part(name)
     sizes = sized(part.QUICK if quick else part.Sizes(), given=given)
-    run = Run(console=Console(), quick=quick)
+    run = Run(console=Console(), quick=quick, folder=folder)
     run.say(f"\n[bold]{name}[/bold]: {part.TITLE}")
     began, load = datetime.now(UTC), os.getloadavg()[0]
     figures = part.measure(sizes=sizes, run=run)
