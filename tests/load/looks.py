@@ -42,6 +42,7 @@ class Looks:
         self._waiting = waiting
         self._shop = Api(name="bench")
         self._crowd = Api(name="a-client")
+        self._newcomer = Api(name="a-newcomer")
         admin, _ = get_user_model().objects.get_or_create(
             username="bench", defaults={"is_staff": True, "is_superuser": True}
         )
@@ -103,6 +104,7 @@ class Looks:
         month = timedelta(days=30)
         lists: dict[str, tuple[Api, dict[str, Any]]] = {
             "all": (self._shop, {}),
+            "of one who has none": (self._newcomer, {}),
             "by state": (self._shop, {"state": "COMPLETED"}),
             "by a state that none has": (self._shop, {"state": "REJECTED"}),
             "by customer": (self._shop, {"customer": done.customer_id}),

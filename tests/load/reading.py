@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,9 @@ WHERE s.nspname = 'public' AND relkind = 'r'
 """
 _PLANNED = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|MERGE|WITH)\b", re.IGNORECASE)
 _PLACE = re.compile(r"%(?:\((\w+)\))?s|%%")
-_GROWN = 1000
+_GROWN = 10_000
+"""Rows that a table has to have: one that is smaller is best gone through now and then."""
+_NAMED = 5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,9 +75,14 @@ class Readings:
     def document(self) -> str:
         """Every statement with its plan, for people. Pure."""
         return "\n".join(
-            f"-- {', '.join(statement.looks)}\n{statement.text.strip()};\n\n{statement.plan}\n"
+            f"-- {_some(statement.looks)}\n{statement.text.strip()};\n\n{statement.plan}\n"
             for statement in self.statements.values()
         )
+
+
+def _some(looks: Sequence[str]) -> str:
+    more = len(looks) - _NAMED
+    return ", ".join(looks[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def sizes() -> dict[str, int]:
