@@ -93,8 +93,7 @@ def run_parts(
     Django's settings and the handlers of the adapters hold for a whole process, and each part
     has a database of its own.
     """
-    whole = [name for name in PARTS if name not in ON_DEMAND]
-    wanted = list(names) or list(IN_QUICK if quick else whole)
+    wanted = chosen(names, quick=quick)
     if len(wanted) == 1:
         run_part(name=wanted[0], quick=quick, given=given, folder=folder)
         return []
@@ -109,6 +108,13 @@ def run_parts(
         if done.returncode:
             failed.append(name)
     return failed
+
+
+def chosen(names: Sequence[str], /, *, quick: bool) -> list[str]:
+    """These parts; without any those of a whole run, or of a quick one. Pure."""
+    if names or quick:
+        return list(names or IN_QUICK)
+    return [name for name in PARTS if name not in ON_DEMAND]
 
 
 def run_part(*, name: str, quick: bool, given: Mapping[str, str], folder: Path) -> None:
