@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_init
+
+from oms.garbage import collect_rarely
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "oms.settings")
 
@@ -13,3 +17,9 @@ app = Celery("oms")
 app.set_default()
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["fulfillment", "oms"])
+
+
+@worker_init.connect
+def begin(**_: Any) -> None:
+    """In a worker, before its first task."""
+    collect_rarely()

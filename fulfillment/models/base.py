@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from django_fsm import FSMField
+from django_fsm import FSMField, FSMFieldDescriptor
 from psycopg.types.json import Json
 
 
@@ -44,8 +44,17 @@ class AsWritten(models.JSONField):
         return f"({sql})::text", params
 
 
+class _AsStored(FSMFieldDescriptor):
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None and "state" in (values := instance.__dict__):
+            return values["state"]
+        return super().__get__(instance, instance_type)
+
+
 class StateField(FSMField):
-    """django-fsm's, read without the detour that it takes for deferred fields each time."""
+    """django-fsm's, read without the detours that it takes for deferred fields each time."""
+
+    descriptor_class = _AsStored
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "protected": True})

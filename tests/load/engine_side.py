@@ -65,8 +65,10 @@ class Engine:
     @contextmanager
     def workers(self) -> Iterator[None]:
         from fulfillment.engine.store.database import pin_plans
+        from oms.garbage import collect_rarely
 
         pin_plans()
+        collect_rarely()  # As a web process does, whose operation submits here.
         self._orders.clear()
         with workers_of(self._stack):
             yield

@@ -32,6 +32,7 @@ from tests.properties.scenarios import (
 from tests.properties.search import search
 from tests.properties.side_by_side import Run
 from tests.properties.world import Ending, Fate
+from tests.turns import also_turning
 
 
 def play(scenario: Scenario, blocker: DjangoDbBlocker, *, kind: type[Run] = Run) -> None:
@@ -39,6 +40,7 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker, *, kind: type[Run] = Run)
     with (
         blocker.unblock(),
         override_settings(OMS_FAST_PATH=scenario.fast_path),
+        also_turning(len(scenario.steps) % 2 == 1),
         transaction.atomic(),
     ):
         sending._drains.clear()

@@ -13,6 +13,7 @@ from tests.properties.census import Census, census
 from tests.properties.language_run import Run
 from tests.properties.language_scenarios import Scenario, scenarios
 from tests.properties.search import search
+from tests.turns import also_turning
 
 
 def play(scenario: Scenario, blocker: DjangoDbBlocker, counted: Census | None = None) -> None:
@@ -20,6 +21,7 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker, counted: Census | None = 
     with (
         blocker.unblock(),
         override_settings(OMS_FAST_PATH=scenario.fast_path),
+        also_turning(len(scenario.steps) % 2 == 1),
         transaction.atomic(),
     ):
         sending._drains.clear()

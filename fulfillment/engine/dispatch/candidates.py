@@ -6,7 +6,7 @@ First they are looked for without a lock, by their indexes; then read again unde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -16,7 +16,7 @@ from fulfillment.engine.protection import locksmith
 from fulfillment.engine.protection.admission import Look
 from fulfillment.engine.protection.limits import Allowance
 from fulfillment.engine.store import graphs
-from fulfillment.engine.store.database import Row
+from fulfillment.engine.store.database import Row, array
 from fulfillment.engine.work.rows import TASK_COLUMNS, task_from_row
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Task
@@ -48,7 +48,8 @@ ORDER BY t.not_before LIMIT %s
 _RUNNABLE = f"""
 SELECT t.fulfillment_id, t.id FROM fulfillment_task t
 WHERE t.target_id = %s AND t.state IN {sql_of(TASK_SENDABLE)} AND t.held_by_id IS NULL
-  AND t.waits_for_lock = '' AND t.waits_for NOT IN {sql_of(CAUSE_LATER)} AND t.not_before <= %s
+  AND t.waits_for_lock = '' AND t.waits_for NOT IN {sql_of(CAUSE_LATER)}
+  AND t.not_before <= (SELECT fulfillment_now())
   AND (SELECT p.state FROM fulfillment_plan p WHERE p.id = t.plan_id) IN {sql_of(PLAN_SELECTABLE)}
 ORDER BY t.priority DESC, t.rank, t.depth, t.id LIMIT %s
 """
@@ -81,6 +82,10 @@ WHERE t.id = ANY(%s::bigint[]) AND t.target_id = %s
        OR t.held_by_id IS NULL AND t.waits_for_lock = '' AND p.state IN {sql_of(PLAN_SELECTABLE)})
 ORDER BY t.state <> 'OUTCOME_UNKNOWN', t.priority DESC, t.rank, t.depth, t.id
 """
+_NUMBERS = """
+SELECT nextval('fulfillment_attempt_id_seq'), nextval('fulfillment_command_id_seq')
+FROM generate_series(1, %s)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +100,7 @@ class Candidate:
     command_id: int
     idempotency_key: str
     action: str
-    payload: str
+    payload: Mapping[str, Any]
 
     @property
     def node(self) -> Node:
@@ -116,15 +121,19 @@ def look_for(raw: psycopg.Cursor[Row], *, target: str, seen: Look, allowed: Allo
     if free > 0 and not seen.held:
         if seen.has_later_ones:
             raw.execute(_CALL_UP, [target, seen.now], prepare=True)
-        raw.execute(_RUNNABLE, [target, seen.now, free], prepare=True)
-        found += raw.fetchall()
+        found += next_to_send(raw, target=target, limit=free)
     return found
 
 
-def heads(raw: psycopg.Cursor[Row], *, target: str, seen: Look) -> list[int]:
+def next_to_send(raw: psycopg.Cursor[Row], *, target: str, limit: int) -> list[Row]:
+    """(fulfillment id, task id) of what may be sent, as far as its rows say so."""
+    raw.execute(_RUNNABLE, [target, limit], prepare=True)
+    return raw.fetchall()
+
+
+def heads(raw: psycopg.Cursor[Row], *, target: str) -> list[int]:
     """The tasks at the head of what may be sent, many more than one claim takes."""
-    raw.execute(_RUNNABLE, [target, seen.now, _LOOK_AHEAD], prepare=True)
-    return [row[1] for row in raw.fetchall()]
+    return [row[1] for row in next_to_send(raw, target=target, limit=_LOOK_AHEAD)]
 
 
 def read(unit: Unit, *, target: str, task_ids: Sequence[int]) -> list[Candidate]:
@@ -132,7 +141,7 @@ def read(unit: Unit, *, target: str, task_ids: Sequence[int]) -> list[Candidate]
 
     Meanwhile one may have gone on to another target: that one's command is not sent here.
     """
-    unit.raw.execute(_CLAIM, [list(task_ids), target, unit.now], prepare=True)
+    unit.raw.execute(_CLAIM, [array(task_ids), target, unit.now], prepare=True)
     width = len(TASK_COLUMNS)
     candidates = []
     for row in unit.raw.fetchall():
@@ -146,7 +155,64 @@ def read(unit: Unit, *, target: str, task_ids: Sequence[int]) -> list[Candidate]
                 command_id=command_id,
                 idempotency_key=key,
                 action=action,
-                payload=payload,
+                payload=graphs.parsed(payload),
             )
         )
     return candidates
+
+
+def read_beside(unit: Unit, *, target: str, task_ids: Sequence[int]) -> list[Candidate]:
+    """The same in a unit that has changed other things already, and not written them yet."""
+    if not task_ids:
+        return []
+    found = []
+    for candidate in read(unit, target=target, task_ids=task_ids):
+        plan = unit.plans.get(candidate.task.plan_id)
+        if plan is not None and plan.state not in PLAN_SELECTABLE:
+            continue
+        known = unit.tasks.get(candidate.task.id)
+        if known is None:
+            found.append(candidate)
+        elif known.id not in unit.touched_tasks:
+            found.append(replace(candidate, task=known))
+    return found
+
+
+def just_made_ready(unit: Unit, *, target: str) -> list[Candidate]:
+    """What this unit has made runnable at the target; nothing of it is in the database yet."""
+    commands = [
+        command
+        for command in unit.new_commands
+        if command.target_id == target and _may_go(unit, unit.tasks[command.task_id])
+    ]
+    if not commands:
+        return []
+    unit.raw.execute(_NUMBERS, [len(commands)], prepare=True)
+    found = []
+    for command, (attempt_id, command_id) in zip(commands, unit.raw.fetchall(), strict=True):
+        command.id = command_id
+        task = unit.tasks[command.task_id]
+        plan = unit.plans[task.plan_id]
+        found.append(
+            Candidate(
+                task=task,
+                graph_id=plan.graph_id,
+                plan_locks={} if plan.is_locked else plan.locks or {},
+                attempt_id=attempt_id,
+                command_id=command_id,
+                idempotency_key=command.idempotency_key,
+                action=command.action,
+                payload=command.payload,
+            )
+        )
+    return found
+
+
+def _may_go(unit: Unit, task: Task) -> bool:
+    return (
+        task.state in TASK_SENDABLE
+        and task.not_before <= unit.now
+        and task.held_by_id is None
+        and not task.waits_for_lock
+        and unit.plans[task.plan_id].state in PLAN_SELECTABLE
+    )

@@ -20,7 +20,6 @@ from fulfillment.engine.dispatch.candidates import Candidate, sql_of
 from fulfillment.engine.protection import admission, holds, locksmith
 from fulfillment.engine.protection.admission import Look
 from fulfillment.engine.protection.limits import Allowance
-from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import Row, clean, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.timing import clocks
@@ -107,7 +106,7 @@ def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> b
     if not lined_up and not seen.narrower_holds:
         return False
     with cursor() as raw:
-        heads = candidates.heads(raw, target=target.pk, seen=seen)
+        heads = candidates.heads(raw, target=target.pk)
     if not heads:
         return lined_up
     if lined_up:
@@ -175,16 +174,35 @@ def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) ->
 def _take(
     unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
 ) -> list[Claim]:
-    began = time.monotonic()
     wanted = candidates.read(unit, target=target.pk, task_ids=task_ids)
+    return take(unit, target=target, wanted=wanted, worker=worker, alone=alone)
+
+
+def take(
+    unit: Unit,
+    *,
+    target: TargetSystem,
+    wanted: list[Candidate],
+    worker: str,
+    alone: bool,
+    only_if_nothing_else_is_due: bool = False,
+) -> list[Claim]:
+    """Of these candidates, in their order, what protection allows: DISPATCHED with this unit.
+
+    With `only_if_nothing_else_is_due`, nothing while there are questions, or tasks whose time
+    has come and that are not among the candidates for that.
+    """
+    began = time.monotonic()
     unit.adopt_tasks(candidate.task for candidate in wanted)
     smith = sifting.locksmith_for(unit, wanted)
     entry = admission.Admission(unit, target=target)
+    if only_if_nothing_else_is_due and (entry.look.has_questions or entry.look.has_later_ones):
+        return []
     wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
     wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
     wanted = sifting.without_locked(smith, wanted)
     taken = sifting.within(entry.allowance(wanted=len(wanted)), wanted)
-    for target_id in smith.write([candidate.task.pk for candidate in taken]):
+    for target_id in smith.write([candidate.task.id for candidate in taken]):
         unit.hint(target=target_id)
     entry.spend(calls=len(taken))
     return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
@@ -207,7 +225,7 @@ def _claimed(
         purpose = Purpose.QUERY
         # Nobody else asks while this lease runs; a lost one lets the next claim ask.
         task.not_before = now + lease
-        unit.touched_tasks.add(task.pk)
+        unit.touched_tasks.add(task.id)
     else:
         purpose = Purpose.SEND
         task.sends += 1
@@ -218,7 +236,7 @@ def _claimed(
             Attempt,
             id=candidate.attempt_id,
             command_id=candidate.command_id,
-            task_id=task.pk,
+            task_id=task.id,
             fulfillment_id=task.fulfillment_id,
             target_id=target.pk,
             number=task.attempts,
@@ -231,7 +249,7 @@ def _claimed(
     locked = unit.fulfillments[task.fulfillment_id]
     return Claim(
         attempt_id=candidate.attempt_id,
-        task_id=task.pk,
+        task_id=task.id,
         plan_id=task.plan_id,
         fulfillment_id=task.fulfillment_id,
         node=task.node,
@@ -242,7 +260,7 @@ def _claimed(
             idempotency_key=candidate.idempotency_key,
             target=target.pk,
             action=candidate.action,
-            payload=graphs.parsed(candidate.payload),
+            payload=candidate.payload,
             order_reference=locked.order_reference,
             correlation_id=locked.correlation_id,
             attempt=task.attempts,

@@ -16,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from adapters.contract import Adapter, Outcome, OutcomeKind
-from fulfillment.engine.dispatch import claiming
+from fulfillment.engine.dispatch import claiming, turning
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans import settlement
 from fulfillment.engine.store import failpoints, targets
@@ -38,10 +38,14 @@ class Drain:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._loop = OneLoop[Result](name=target, begin=self._claim_and_send, end=self._settle)
+        self._loop = OneLoop[Result](
+            name=target, begin=self._claim_and_send, end=self._settle_and_claim
+        )
         self._senders: ThreadPoolExecutor | None = None
         self._slots = 0
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._has_claimed = False
+        """Whether there were commands for free slots when the last results were settled."""
 
     def run(self) -> int:
         """Work until nothing is claimable. Returns how many commands were settled here.
@@ -52,6 +56,9 @@ class Drain:
         return self._loop.run()
 
     def _claim_and_send(self) -> None:
+        if self._has_claimed:
+            self._has_claimed = False
+            return
         if _stopping.is_set():
             return
         target = targets.get(self._target)
@@ -63,6 +70,9 @@ class Drain:
         claims = claiming.claim(
             target=target, limit=free, worker=self._worker, alone=self._loop.under_way == 0
         )
+        self._begin(target, adapter, claims)
+
+    def _begin(self, target: TargetSystem, adapter: Adapter, claims: list[Claim]) -> None:
         if adapter.in_process:
             self._run_inline(adapter, claims)
             return
@@ -87,7 +97,42 @@ class Drain:
     def _send(self, adapter: Adapter, claim: Claim) -> None:
         self._loop.arrived((claim, call(adapter=adapter, claim=claim)))
 
-    def _settle(self, results: list[Result]) -> int:
+    def _settle_and_claim(self, results: list[Result]) -> int:
+        """In one unit if that can be; what keeps it from it is found out one by one."""
+        if not self._turn(results):
+            self._settle(results)
+        return len(results)
+
+    def _turn(self, results: list[Result]) -> bool:
+        if _stopping.is_set():
+            return False
+        try:
+            target = targets.get(self._target)
+            adapter = targets.adapter_for(target)
+            free = target.sender_slots - self._loop.under_way
+            if free <= 0 or not turning.can_turn(target=target, adapter=adapter):
+                return False
+
+            def send(claims: list[Claim]) -> None:
+                self._has_claimed = bool(claims)
+                self._begin(target, adapter, claims)
+
+            turning.turn(
+                target=target,
+                results=_as_outcomes(results),
+                limit=free,
+                worker=self._worker,
+                alone=self._loop.under_way == 0,
+                send=send,
+            )
+            return True
+        except Exception:
+            logger.warning(
+                "settled without the next claim", exc_info=True, extra={"target": self._target}
+            )
+            return False
+
+    def _settle(self, results: list[Result]) -> None:
         """What is known is worth waiting for a database that is away, while the leases last."""
         until = max(
             claim.send_before + claim.command.deadline.total_seconds() for claim, _ in results
@@ -103,7 +148,6 @@ class Drain:
             except Exception:
                 self._leave(results)
                 break
-        return len(results)
 
     def _leave(self, results: list[Result]) -> None:
         # The leases stay open: when they expire the outcomes are reconciled by key.
@@ -114,21 +158,7 @@ class Drain:
 
     def _settle_now(self, results: list[Result]) -> None:
         settlement.settle(
-            results=[
-                outcomes.Result(
-                    task_id=claim.task_id,
-                    plan_id=claim.plan_id,
-                    fulfillment_id=claim.fulfillment_id,
-                    node=claim.node,
-                    element=claim.element,
-                    command_id=claim.command.command_id,
-                    attempt_id=claim.attempt_id,
-                    attempt_number=claim.command.attempt,
-                    purpose=claim.purpose,
-                    outcome=outcome,
-                )
-                for claim, outcome in results
-            ],
+            results=_as_outcomes(results),
             actor=f"worker {self._worker}",
             drained=self._target,
             called=self._target,
@@ -141,6 +171,24 @@ class Drain:
             self._slots = target.sender_slots
             self._senders = ThreadPoolExecutor(self._slots, thread_name_prefix=self._target)
         return self._senders
+
+
+def _as_outcomes(results: list[Result]) -> list[outcomes.Result]:
+    return [
+        outcomes.Result(
+            task_id=claim.task_id,
+            plan_id=claim.plan_id,
+            fulfillment_id=claim.fulfillment_id,
+            node=claim.node,
+            element=claim.element,
+            command_id=claim.command.command_id,
+            attempt_id=claim.attempt_id,
+            attempt_number=claim.command.attempt,
+            purpose=claim.purpose,
+            outcome=outcome,
+        )
+        for claim, outcome in results
+    ]
 
 
 def call(*, adapter: Adapter, claim: Claim) -> Outcome:

@@ -30,8 +30,8 @@ def locksmith_for(unit: Unit, wanted: Sequence[Candidate]) -> locksmith.Locksmit
     return locksmith.Locksmith(
         raw=unit.raw,
         needs={
-            candidate.task.pk: locksmith.Need(
-                task_id=candidate.task.pk,
+            candidate.task.id: locksmith.Need(
+                task_id=candidate.task.id,
                 plan_id=candidate.task.plan_id,
                 fulfillment_id=candidate.task.fulfillment_id,
                 own=candidate.task.locks or {},
@@ -54,7 +54,7 @@ def without_shut(unit: Unit, wanted: list[Candidate], now: datetime) -> list[Can
     for candidate in shut:
         candidate.task.not_before = windows.opening(node=candidate.node, at=now)
         candidate.task.waits_for = Cause.WINDOW
-        unit.touched_tasks.add(candidate.task.pk)
+        unit.touched_tasks.add(candidate.task.id)
     return [candidate for candidate in wanted if candidate not in shut]
 
 
@@ -74,7 +74,7 @@ def without_expired(unit: Unit, wanted: list[Candidate]) -> list[Candidate]:
         plan = unit.plans[candidate.task.plan_id]
         found = expiring.set_aside(unit, plan=plan, task=candidate.task)
         if found is not None:
-            again.setdefault(plan.pk, set()).update(found)
+            again.setdefault(plan.id, set()).update(found)
     settlement.go_on(unit, wanted=again)
     return [candidate for candidate in wanted if candidate.task.state in TASK_CLAIMABLE]
 
@@ -100,7 +100,7 @@ def without_held(unit: Unit, seen: Look, wanted: Sequence[Candidate]) -> list[Ca
         ],
     )
     holds.park(unit.raw, holds=held)
-    return [candidate for candidate in wanted if candidate.task.pk not in held]
+    return [candidate for candidate in wanted if candidate.task.id not in held]
 
 
 def without_suspects(wanted: Sequence[Candidate], alone: bool) -> list[Candidate]:
@@ -134,5 +134,5 @@ def within(allowed: Allowance, wanted: Sequence[Candidate]) -> list[Candidate]:
 
 def without_locked(smith: locksmith.Locksmith, wanted: Sequence[Candidate]) -> list[Candidate]:
     """What has to wait for a lock will line up for it, out of the way of everybody else."""
-    given = set(smith.give([candidate.task.pk for candidate in wanted]))
-    return [candidate for candidate in wanted if candidate.task.pk in given]
+    given = set(smith.give([candidate.task.id for candidate in wanted]))
+    return [candidate for candidate in wanted if candidate.task.id in given]

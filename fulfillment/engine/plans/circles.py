@@ -241,7 +241,7 @@ def _break(unit: Unit, members: Collection[int]) -> int:
     unit.record(
         fulfillment_id=victim.fulfillment_id,
         entity="task",
-        entity_id=str(task.pk),
+        entity_id=str(task.id),
         name="break_circle",
         before=str(task.state),
         after=str(task.state),
@@ -249,12 +249,12 @@ def _break(unit: Unit, members: Collection[int]) -> int:
         details={"orders": names, "milestone": victim.milestone},
     )
     task.not_before = unit.now
-    unit.touched_tasks.add(task.pk)
+    unit.touched_tasks.add(task.id)
     settlement.apply(
         unit,
         [
             Result(
-                task_id=task.pk,
+                task_id=task.id,
                 plan_id=victim.plan_id,
                 fulfillment_id=victim.fulfillment_id,
                 node=task.node,

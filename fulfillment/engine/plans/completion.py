@@ -52,7 +52,7 @@ def _complete(unit: Unit, plan: Plan) -> None:
     unit.notices.append(
         Notice(
             fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
+            plan_id=plan.id,
             graph_id=plan.graph_id,
             change=PlanChange.COMPLETED,
         )
@@ -96,7 +96,7 @@ def _block(unit: Unit, plan: Plan) -> None:
     plan.blocked_reason = "\n".join([*reasons[:_NAMED], *more]) or "No task can run."
     in_time = patience.of_decisions(unit, tasks=tasks)
     plan.patient_until = in_time or unit.now
-    unit.touched_plans.add(plan.pk)
+    unit.touched_plans.add(plan.id)
     if plan.state == PlanState.RUNNING:
         cause = "people have to decide" if in_time else "nothing can move without outside help"
         unit.change_plan(plan, Plan.block, cause=cause)
@@ -105,7 +105,7 @@ def _block(unit: Unit, plan: Plan) -> None:
 def _tasks(unit: Unit, plan: Plan) -> list[Task]:
     """Every task of the plan as this unit sees it, in the graph's order."""
     unit.adopt_tasks(
-        task for task in tasks_by_plan(unit.raw, [plan.pk]) if task.pk not in unit.tasks
+        task for task in tasks_by_plan(unit.raw, [plan.id]) if task.id not in unit.tasks
     )
-    tasks = [task for task in unit.tasks.values() if task.plan_id == plan.pk]
+    tasks = [task for task in unit.tasks.values() if task.plan_id == plan.id]
     return sorted(tasks, key=lambda task: (task.node, task.element))

@@ -46,7 +46,7 @@ def decide(
         actor=actor,
         reason=reason,
     )
-    go_on(unit, wanted={plan.pk: _followed(unit, task)})
+    go_on(unit, wanted={plan.id: _followed(unit, task)})
     return row
 
 
@@ -72,14 +72,14 @@ def _adopt(unit: Unit, rows: Sequence[ManualTask]) -> dict[int, Task]:
     tasks = tasks_by_id(unit.raw, [row.task_id for row in rows])
     unit.adopt_tasks(tasks)
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
-    return {task.pk: unit.tasks[task.pk] for task in tasks}
+    return {task.id: unit.tasks[task.id] for task in tasks}
 
 
 def _followed(unit: Unit, task: Task) -> set[Place]:
     """The places that may go on now that this has been decided, if it has."""
     plan = unit.plans[task.plan_id]
     if task.state in TASK_SUCCESSFUL:
-        decided = [cases.of_task(task.pk)]
+        decided = [cases.of_task(task.id)]
         cases.resolve_cases(unit, subjects=decided, resolution="It has been decided.")
     if task.state in TASK_TERMINAL and plan.state in PLAN_SELECTABLE:
         return after(unit, plan=plan, task=task)

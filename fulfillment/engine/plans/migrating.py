@@ -52,7 +52,7 @@ WHERE fulfillment_id = %s AND state = 'OPEN' AND task_id = ANY(%s::bigint[])
 def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
     """What would become of an active plan under another graph; changes nothing."""
     tasks = _tasks(unit, plan)
-    unit.raw.execute(_ASKED, [[task.pk for task in tasks]], prepare=True)
+    unit.raw.execute(_ASKED, [[task.id for task in tasks]], prepare=True)
     asked = {task_id for (task_id,) in unit.raw.fetchall()}
     found = compare(
         before=graphs.by_id(plan.graph_id),
@@ -64,7 +64,7 @@ def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
                 state=TaskState(task.state),
                 attempts=task.attempts,
                 route=task.route,
-                is_asked=task.pk in asked or bool(task.awaits),
+                is_asked=task.id in asked or bool(task.awaits),
                 outputs=task.outputs,
             )
             for task in tasks
@@ -108,7 +108,7 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
         unit,
         plan=successor,
         cause=reason,
-        replaces=plan.pk,
+        replaces=plan.id,
         kept=len(moved),
         new=len(comparison.born),
     )
@@ -123,8 +123,8 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
 
 
 def _tasks(unit: Unit, plan: Plan) -> list[Task]:
-    unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.pk]))
-    mine = [task for task in unit.tasks.values() if task.plan_id == plan.pk]
+    unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.id]))
+    mine = [task for task in unit.tasks.values() if task.plan_id == plan.id]
     return sorted(mine, key=lambda task: (task.node, task.element))
 
 
@@ -132,8 +132,8 @@ def _lost_holds(
     unit: Unit, plan: Plan, tasks: Collection[Task], left: Collection[Place]
 ) -> list[str]:
     """Holds on what would be there no longer: nobody may lose one by the way."""
-    names = {holds.subject_of(scope=HoldScope.PLAN, name=str(plan.pk)): f"plan {plan.pk}"} | {
-        holds.subject_of(scope=HoldScope.TASK, name=str(task.pk)): task.key
+    names = {holds.subject_of(scope=HoldScope.PLAN, name=str(plan.id)): f"plan {plan.id}"} | {
+        holds.subject_of(scope=HoldScope.TASK, name=str(task.id)): task.key
         for task in tasks
         if (task.node, task.element) in left
     }
@@ -159,11 +159,11 @@ def _close(
     withdrawn = []
     for task in tasks:
         if (task.node, task.element) in left:
-            over.append(cases.of_task(task.pk))
+            over.append(cases.of_task(task.id))
             if task.state not in TASK_TERMINAL:
                 task.blocked_reason = ""
                 unit.change_task(task, Task.withdraw, cause=f"plan {successor} has taken over")
-                withdrawn.append(task.pk)
+                withdrawn.append(task.id)
     locking.leave_line(unit.raw, task_ids=withdrawn)
     plan.selection_due_at = plan.look_at = None
     plan.moving = 0
@@ -173,7 +173,7 @@ def _close(
     unit.write_now(plan)
     cases.resolve_cases(
         unit,
-        subjects=[cases.of_plan(plan.pk), *over],
+        subjects=[cases.of_plan(plan.id), *over],
         resolution=f"Plan {successor} has taken over.",
     )
 
@@ -225,7 +225,7 @@ def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -
     """It goes on from where it began; where the new version allows more time, there is more."""
     successor.stopped_at, successor.stopped_by_id = plan.stopped_at, plan.stopped_by_id
     plan.stopped_at = plan.stopped_by_id = None
-    unit.clocked_plans.update({plan.pk, successor.pk})
+    unit.clocked_plans.update({plan.id, successor.pk})
     before, after = graphs.by_id(plan.graph_id).deadline, graph.deadline
     if after is None:
         timing_out.done(unit, plan=plan)
@@ -256,11 +256,11 @@ def _locks_in_use(unit: Unit, plan: Plan, graph: Graph) -> list[str]:
 
 def _besides(unit: Unit, plan: Plan, graph: Graph) -> locksmith.Need | None:
     """What a plan that keeps locks has to have at once to go on by this graph."""
-    if plan.locks is None or not locking.keeps_any(unit.raw, plan_id=plan.pk):
+    if plan.locks is None or not locking.keeps_any(unit.raw, plan_id=plan.id):
         return None
     return locksmith.Need(
         task_id=0,
-        plan_id=plan.pk,
+        plan_id=plan.id,
         fulfillment_id=plan.fulfillment_id,
         own={},
         of_plan={**plan.locks, **lock_names.of_graph(graph, plan=plan)},
@@ -277,7 +277,7 @@ def _take_over_locks(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -> N
     need = _besides(unit, plan, graph)
     successor.locks = {**plan.locks, **lock_names.of_graph(graph, plan=plan)}
     successor.is_locked = need is not None and bool(need.of_plan)
-    locking.take_over(unit.raw, plan_id=plan.pk, successor=successor.pk)
+    locking.take_over(unit.raw, plan_id=plan.id, successor=successor.pk)
     if need is not None:
         need = replace(need, plan_id=successor.pk)
         for target in locksmith.take(unit.raw, need=need, now=unit.now):
@@ -292,14 +292,14 @@ def _move(
     graph: Graph,
     comparison: Comparison,
 ) -> None:
-    here, there = unit.places[plan.pk], unit.places.setdefault(successor.pk, {})
+    here, there = unit.places[plan.id], unit.places.setdefault(successor.pk, {})
     for task in tasks:
         place = task.node, task.element
         node = graph.nodes[comparison.moved[place]]
         fan_out = graphs.by_id(plan.graph_id).nodes[task.node].kind is NodeKind.SPREAD
         if fan_out:
             unit.raw.execute(
-                _MOVE_FAN_OUT, [successor.pk, node.index, plan.pk, task.node], prepare=True
+                _MOVE_FAN_OUT, [successor.pk, node.index, plan.id, task.node], prepare=True
             )
         task.plan_id = successor.pk
         task.node = node.index
@@ -311,20 +311,20 @@ def _move(
     _MOVED.run(
         unit.raw,
         [
-            (task.pk, task.plan_id, task.node, task.depth, task.required, task.target_id)
+            (task.id, task.plan_id, task.node, task.depth, task.required, task.target_id)
             for task in tasks
         ],
     )
     unit.raw.execute(
         _MOVE_CASES,
-        [successor.pk, successor.fulfillment_id, [task.pk for task in tasks]],
+        [successor.pk, successor.fulfillment_id, [task.id for task in tasks]],
         prepare=True,
     )
 
 
 def _count(unit: Unit, plan: Plan, graph: Graph, unneeded: Collection[int]) -> None:
     """As if the plan had come so far by itself."""
-    tasks = [task for task in unit.places[plan.pk].values() if task is not None]
+    tasks = [task for task in unit.places[plan.id].values() if task is not None]
     mandatory = set(graph.mandatory) - set(unneeded)
     done = {task.node for task in tasks if not task.element and task.state in TASK_SUCCESSFUL}
     plan.tasks_total = len(tasks)

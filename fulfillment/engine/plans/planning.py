@@ -136,12 +136,12 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
         unit.notices.append(
             Notice(
                 fulfillment_id=plan.fulfillment_id,
-                plan_id=plan.pk,
+                plan_id=plan.id,
                 graph_id=plan.graph_id,
                 change=PlanChange.STARTED,
             )
         )
-        wanted[plan.pk] = [(node, 0) for node in nodes]
+        wanted[plan.id] = [(node, 0) for node in nodes]
     select_or_defer(unit, wanted=wanted, cause="the plan started")
     for plan_id in wanted:
         update_plan(unit, plan=unit.plans[plan_id])
@@ -195,7 +195,7 @@ def _plan(unit: Unit, request: PlanRequest, plan_id: int, graph_id: int, tasks: 
     unit.adopt_plans([plan])
     if request.graph.deadline is not None:
         plan.finish_by = unit.now + request.graph.deadline
-        unit.clocked_plans.add(plan.pk)
+        unit.clocked_plans.add(plan.id)
     return plan
 
 
@@ -213,7 +213,7 @@ def start(unit: Unit, *, plan: Plan, cause: str, **details: Any) -> None:
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
-        entity_id=str(plan.pk),
+        entity_id=str(plan.id),
         name="create",
         before="",
         after=PlanState.CREATED,

@@ -80,7 +80,7 @@ def _tell(unit: Unit, plan: Plan, change: PlanChange, **what: Any) -> None:
     unit.notices.append(
         Notice(
             fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
+            plan_id=plan.id,
             graph_id=plan.graph_id,
             change=change,
             **what,

@@ -33,7 +33,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     graph = graphs.by_id(plan.graph_id)
     failed = [task]
     if graph.nodes[task.node].kind is NodeKind.GATHER:
-        unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.pk]))
+        unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.id]))
         spread = next(
             node.index
             for node in graph.nodes
@@ -42,7 +42,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
         failed = [
             one
             for one in unit.tasks.values()
-            if one.plan_id == plan.pk
+            if one.plan_id == plan.id
             and one.state == TaskState.FAILED_FINAL
             and graph.nodes[one.node].group == spread
         ]
@@ -56,7 +56,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     if again:
         # Those that had not been begun when too many had failed may follow at once.
         next_ones = [fanning.go_on(unit, plan=plan, fan_out=one) for one in reopened.values()]
-        go_on(unit, wanted={plan.pk: set().union(*next_ones)})
+        go_on(unit, wanted={plan.id: set().union(*next_ones)})
     return [one.key for one in again]
 
 
@@ -80,7 +80,7 @@ def _send_anew(unit: Unit, task: Task) -> None:
         revision=commanding.latest_revision(unit, task=task) + 1,
     )
     cases.resolve_cases(
-        unit, subjects=[cases.of_task(task.pk)], resolution="The task is tried again by hand."
+        unit, subjects=[cases.of_task(task.id)], resolution="The task is tried again by hand."
     )
 
 

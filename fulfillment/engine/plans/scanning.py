@@ -111,15 +111,15 @@ def _put_off(unit: Unit, plan_id: int, error: Exception) -> None:
     unit.adopt_plans(plans)
     for plan in plans:
         plan.selection_due_at = unit.now + _PAUSE_AFTER_FAILURE
-        unit.touched_plans.add(plan.pk)
+        unit.touched_plans.add(plan.id)
         cases.open_case(
             unit,
             fallout=cases.poison(
-                subject=cases.of_plan(plan.pk),
-                what=f"What runs next in plan {plan.pk} can't be told",
+                subject=cases.of_plan(plan.id),
+                what=f"What runs next in plan {plan.id} can't be told",
                 error=error,
                 fulfillment_id=plan.fulfillment_id,
-                plan_id=plan.pk,
+                plan_id=plan.id,
             ),
         )
 
@@ -127,21 +127,21 @@ def _put_off(unit: Unit, plan_id: int, error: Exception) -> None:
 def _select(unit: Unit, plan_ids: Sequence[int]) -> None:
     plans = [plan for plan in plans_by_id(unit.raw, plan_ids) if plan.selection_due_at is not None]
     unit.adopt_plans(plans)
-    tasks = tasks_by_plan(unit.raw, [plan.pk for plan in plans])
+    tasks = tasks_by_plan(unit.raw, [plan.id for plan in plans])
     unit.adopt_tasks(tasks)
     failpoints.reach("scanning.holding_rows")
-    wanted: dict[int, set[Place]] = {plan.pk: set() for plan in plans}
+    wanted: dict[int, set[Place]] = {plan.id: set() for plan in plans}
     for task in tasks:
         if task.state == TaskState.PENDING:
             wanted[task.plan_id].add((task.node, task.element))
     for plan in plans:
         plan.selection_due_at = None
-        unit.touched_plans.add(plan.pk)
+        unit.touched_plans.add(plan.id)
     select(unit, wanted=wanted, cause="everything it depends on is there")
     for plan in plans:
         update_plan(unit, plan=plan)
     cases.resolve_cases(
         unit,
-        subjects=(cases.of_plan(plan.pk) for plan in plans),
+        subjects=(cases.of_plan(plan.id) for plan in plans),
         resolution="What runs next has been told.",
     )

@@ -23,7 +23,7 @@ from fulfillment.engine.tasks.reconciling import code_of
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import fresh, plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import Attempt
+from fulfillment.models import Attempt, TargetSystem
 from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, PlanState
 
 logger = logging.getLogger(__name__)
@@ -52,16 +52,7 @@ def settle(
         apply(unit, still_true(unit, batch))
         unit.let_go()
         if called:
-            admission.note_answers(
-                unit,
-                target=targets.get(called),
-                # What we did not send or ask says nothing about the target.
-                outcomes=[
-                    result.outcome
-                    for result in batch
-                    if result.outcome is not NOT_SENT and result.outcome is not NOT_ASKED
-                ],
-            )
+            note_answers(unit, target=targets.get(called), results=batch)
 
     def settle_together(batch: Sequence[Result]) -> list[None]:
         run_unit(
@@ -83,6 +74,20 @@ def settle(
     in_halves(results, work=settle_together, culprit=set_aside)
     if failures:
         raise failures[0]
+
+
+def note_answers(unit: Unit, *, target: TargetSystem, results: Sequence[Result]) -> None:
+    """Let the breaker see how these calls of ours went."""
+    admission.note_answers(
+        unit,
+        target=target,
+        # What we did not send or ask says nothing about the target.
+        outcomes=[
+            result.outcome
+            for result in results
+            if result.outcome is not NOT_SENT and result.outcome is not NOT_ASKED
+        ],
+    )
 
 
 def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
@@ -112,7 +117,7 @@ def apply(unit: Unit, results: Sequence[Result]) -> list[Result]:
         settle_task(unit, task=task, node=node, result=result)
         if task.state in TASK_TERMINAL and before not in TASK_TERMINAL:
             if task.state in TASK_SUCCESSFUL and (in_trouble or task.attempts > 1):
-                overcome.append(cases.of_task(task.pk))
+                overcome.append(cases.of_task(task.id))
             if plan.state in PLAN_SELECTABLE:
                 wanted[task.plan_id] |= after(unit, plan=plan, task=task)
     failpoints.reach("settlement.before_successors")
@@ -134,7 +139,7 @@ def _where_they_are(unit: Unit, results: Sequence[Result]) -> list[Result]:
     }
     if not astray:
         return list(results)
-    tasks = {task.pk: task for task in tasks_by_id(unit.raw, astray)}
+    tasks = {task.id: task for task in tasks_by_id(unit.raw, astray)}
     anew = overtaking.begun_anew(unit, tasks.values())
     tasks |= anew
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks.values()}))

@@ -35,7 +35,7 @@ def branch(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         unneeded = sum(graph.nodes[node].required for node in gone)
         plan.mandatory_total -= unneeded
         plan.mandatory_open -= unneeded
-        unit.touched_plans.add(plan.pk)
+        unit.touched_plans.add(plan.id)
     instantiate(unit, plan=plan, nodes=born, element=element)
     milestones.settle(unit, plan=plan, nodes=gone)
     joins = [node for node in mine if graph.nodes[node].deferred]

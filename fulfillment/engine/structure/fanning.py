@@ -64,7 +64,7 @@ def spread(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
             "Hand over larger parts."
         )
     fan_out = FanOut(
-        plan_id=plan.pk,
+        plan_id=plan.id,
         fulfillment_id=plan.fulfillment_id,
         node=task.node,
         elements=elements,
@@ -75,7 +75,7 @@ def spread(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         done=0,
         failed=[],
     )
-    unit.fan_outs[plan.pk, task.node] = fan_out
+    unit.fan_outs[plan.id, task.node] = fan_out
     unit.change_task(task, Task.conclude, cause=f"{fan_out.total} elements")
     return go_on(unit, plan=plan, fan_out=fan_out)
 
@@ -125,14 +125,14 @@ def go_on(unit: Unit, *, plan: Plan, fan_out: FanOut) -> set[Place]:
 
 def of(unit: Unit, *, plan: Plan, node: int) -> FanOut:
     """How far a fan-out is, read once per unit; without its list."""
-    if (plan.pk, node) not in unit.fan_outs:
-        unit.raw.execute(_READ, [plan.pk, node], prepare=True)
+    if (plan.id, node) not in unit.fan_outs:
+        unit.raw.execute(_READ, [plan.id, node], prepare=True)
         row = unit.raw.fetchone()
-        assert row is not None, f"plan {plan.pk} has no fan-out at {node}"
+        assert row is not None, f"plan {plan.id} has no fan-out at {node}"
         values = dict(zip(_COLUMNS, row, strict=True))
         values["failed"] = json.loads(values["failed"])
-        unit.fan_outs[plan.pk, node] = FanOut(**values)
-    return unit.fan_outs[plan.pk, node]
+        unit.fan_outs[plan.id, node] = FanOut(**values)
+    return unit.fan_outs[plan.id, node]
 
 
 def _members(unit: Unit, plan: Plan, spread_node: int) -> list[int]:
@@ -172,12 +172,12 @@ def _gathered(
     unit: Unit, plan: Plan, gather: Task, fan_out: FanOut, declared: Declared
 ) -> dict[str, Any]:
     """The outputs of the elements that succeeded, as lists in the elements' order."""
-    unit.raw.execute(_OUTPUTS, [plan.pk, declared.last, sorted(TASK_SUCCESSFUL)], prepare=True)
+    unit.raw.execute(_OUTPUTS, [plan.id, declared.last, sorted(TASK_SUCCESSFUL)], prepare=True)
     found: dict[int, dict[str, Any]] = {
         element: json.loads(outputs) if outputs else {}
         for _, element, outputs in unit.raw.fetchall()
     }
-    for (node, element), task in unit.places[plan.pk].items():
+    for (node, element), task in unit.places[plan.id].items():
         if node == declared.last and task is not None and task.state in TASK_SUCCESSFUL:
             found[element] = task.outputs or {}
     # Of a failed element the last task may have been given up, and skipped.

@@ -44,7 +44,7 @@ def new_tasks(
             fresh(
                 Task,
                 id=next(task_ids),
-                plan_id=plan.pk,
+                plan_id=plan.id,
                 fulfillment_id=plan.fulfillment_id,
                 node=index,
                 element=element,
@@ -67,7 +67,7 @@ def new_tasks(
 def instantiate(unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 0) -> list[Task]:
     """The same for a plan that runs already: its counts grow with it."""
     nodes = list(nodes)
-    places = unit.places.setdefault(plan.pk, {})
+    places = unit.places.setdefault(plan.id, {})
     for node in nodes:
         places.pop((node, element), None)  # It was known not to exist.
     tasks = new_tasks(
@@ -80,7 +80,7 @@ def instantiate(unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 
     )
     plan.tasks_total += len(tasks)
     plan.tasks_open += len(tasks)
-    unit.touched_plans.add(plan.pk)
+    unit.touched_plans.add(plan.id)
     return tasks
 
 

@@ -36,7 +36,7 @@ def settle(unit: Unit, *, plan: Plan, nodes: Iterable[int]) -> None:
     found = {one.name: one for node in nodes for one in graph.nodes[node].milestones}
     for milestone in found.values():
         wanted = [(carrier, 0) for carrier in carriers[milestone.name]]
-        places.load(unit, {plan.pk: wanted})
+        places.load(unit, {plan.id: wanted})
         if not all(_is_over(unit, plan, place) for place in wanted):
             continue
         if any(_is_done(unit, plan, place) for place in wanted):
@@ -74,14 +74,14 @@ def _reached(unit: Unit, plan: Plan, milestone: Milestone) -> None:
     unit.notices.append(
         Notice(
             fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
+            plan_id=plan.id,
             graph_id=plan.graph_id,
             change=PlanChange.MILESTONE_REACHED,
             milestone=milestone.name,
             title=milestone.title,
         )
     )
-    event_id = f"{plan.pk}/{milestone.name}"
+    event_id = f"{plan.id}/{milestone.name}"
     if not milestone.shared or any(one.event_id == event_id for one in unit.signals):
         return
     unit.raw.execute(_IS_SHARED, [event_id], prepare=True)
@@ -91,7 +91,7 @@ def _reached(unit: Unit, plan: Plan, milestone: Milestone) -> None:
 
 
 def _never(unit: Unit, plan: Plan, milestone: Milestone) -> None:
-    signal = _signal(unit, plan, milestone, f"{plan.pk}/{milestone.name}/never")
+    signal = _signal(unit, plan, milestone, f"{plan.id}/{milestone.name}/never")
     if any((one.name, one.subject) == (signal.name, signal.subject) for one in unit.signals):
         return
     unit.raw.execute(_IS_KNOWN, [signal.subject, signal.name], prepare=True)

@@ -28,9 +28,9 @@ def load(unit: Unit, wanted: Mapping[int, Iterable[Place]]) -> None:
 
 def at(unit: Unit, *, plan: Plan, place: Place) -> Task | None:
     """The task at a place; None when it does not exist, or not yet."""
-    known = unit.places.setdefault(plan.pk, {})
+    known = unit.places.setdefault(plan.id, {})
     if place not in known:
-        load(unit, {plan.pk: [place]})
+        load(unit, {plan.id: [place]})
     return known[place]
 
 
@@ -44,7 +44,7 @@ def choices(unit: Unit, *, plan: Plan, element: int) -> Choices:
     """What has been decided so far, as far as a task of this element can see."""
     graph = graphs.by_id(plan.graph_id)
     wanted = choosers_around(graph=graph, element=element)
-    load(unit, {plan.pk: wanted})
+    load(unit, {plan.id: wanted})
     found = {}
     for place in wanted:
         task = at(unit, plan=plan, place=place)

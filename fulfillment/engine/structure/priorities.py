@@ -41,7 +41,7 @@ def priority_of(*, plan: Plan, asked: int) -> int:
             value = resolve(workflow.priority, _values(plan, workflow.items))
         except FulfillmentError as error:
             logger.warning(
-                "a priority can't be told", extra={"plan": plan.pk, "reason": str(error)}
+                "a priority can't be told", extra={"plan": plan.id, "reason": str(error)}
             )
             continue
         if isinstance(value, int) and not isinstance(value, bool):
@@ -60,7 +60,7 @@ def renew(unit: Unit, *, plan: Plan) -> None:
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
-        entity_id=str(plan.pk),
+        entity_id=str(plan.id),
         name="change_priority",
         before=str(plan.state),
         after=str(plan.state),
@@ -69,9 +69,9 @@ def renew(unit: Unit, *, plan: Plan) -> None:
     )
     locked.priority = priority
     unit.raw.execute(_OF_ORDER, [priority, plan.fulfillment_id], prepare=True)
-    unit.raw.execute(_OF_TASKS, [priority, plan.pk, priority], prepare=True)
+    unit.raw.execute(_OF_TASKS, [priority, plan.id, priority], prepare=True)
     for task in unit.tasks.values():
-        if task.plan_id == plan.pk:
+        if task.plan_id == plan.id:
             task.priority = priority
 
 

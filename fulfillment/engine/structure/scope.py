@@ -72,11 +72,11 @@ def scope_of(unit: Unit, *, plan: Plan, task: Task) -> Scope:
 def element_value(unit: Unit, *, plan: Plan, place: Place) -> Any:
     """The value of one element of a fan-out."""
     spread, number = place
-    known = unit.fan_outs.get((plan.pk, spread))
+    known = unit.fan_outs.get((plan.id, spread))
     if known is not None and known._state.adding and known.elements:
         return known.elements[number - 1]  # Not written yet.
     with cursor() as raw:
-        raw.execute(_ELEMENT, [number - 1, plan.pk, spread], prepare=True)
+        raw.execute(_ELEMENT, [number - 1, plan.id, spread], prepare=True)
         row = raw.fetchone()
-    assert row is not None, f"plan {plan.pk} has no fan-out at {spread}"
+    assert row is not None, f"plan {plan.id} has no fan-out at {spread}"
     return graphs.parsed_value(row[0])

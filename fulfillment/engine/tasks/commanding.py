@@ -49,7 +49,7 @@ def _name_locks(unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | N
     if plan.locks is None:
         plan.locks = lock_names.of_plan(plan)
         if plan.locks:
-            unit.touched_plans.add(plan.pk)
+            unit.touched_plans.add(plan.id)
 
 
 def _may_have_had_one(plan: Plan, task: Task) -> bool:
@@ -60,7 +60,7 @@ def _may_have_had_one(plan: Plan, task: Task) -> bool:
 
 def latest_revision(unit: Unit, *, task: Task) -> int:
     """Of the commands that the task has had; 0 when there is none."""
-    unit.raw.execute(_LATEST, [task.pk], prepare=True)
+    unit.raw.execute(_LATEST, [task.id], prepare=True)
     row = unit.raw.fetchone()
     return int(row[0] or 0) if row else 0
 
@@ -91,7 +91,7 @@ def write(
     unit.new_commands.append(
         fresh(
             Command,
-            task_id=task.pk,
+            task_id=task.id,
             fulfillment_id=plan.fulfillment_id,
             revision=revision,
             target_id=target,
@@ -99,8 +99,8 @@ def write(
             idempotency_key=idempotency_key(
                 order_reference=locked.order_reference,
                 order_version=plan.order_version,
-                plan_id=plan.pk,
-                task_id=task.pk,
+                plan_id=plan.id,
+                task_id=task.id,
                 action=action,
                 revision=revision,
                 target=target,

@@ -74,7 +74,7 @@ def compare_with_what_is_settled(unit: Unit, *, task: Task, node: Node, outcome:
         # Getting on does not close it: somebody has to look.
         stays=task.state in TASK_SUCCESSFUL,
     )
-    logger.error("conflicting outcome", extra={"task": task.pk})
+    logger.error("conflicting outcome", extra={"task": task.id})
 
 
 def done_after_all(
@@ -121,7 +121,7 @@ def done_after_all(
         },
         stays=True,
     )
-    logger.error("done after all", extra={"task": task.pk, "command": command.idempotency_key})
+    logger.error("done after all", extra={"task": task.id, "command": command.idempotency_key})
 
 
 def tell(unit: Unit, *, task: Task, news: str) -> None:
@@ -131,7 +131,7 @@ def tell(unit: Unit, *, task: Task, news: str) -> None:
     """
     if unit.plans[task.plan_id].state not in PLAN_TERMINAL and news not in task.blocked_reason:
         task.blocked_reason = f"{task.blocked_reason}\n{news}".strip()
-        unit.touched_tasks.add(task.pk)
+        unit.touched_tasks.add(task.id)
 
 
 def _advice(unit: Unit, task: Task, node: Node, given_up: Overtaken) -> str:
@@ -157,9 +157,9 @@ def _advice(unit: Unit, task: Task, node: Node, given_up: Overtaken) -> str:
 def _newest(unit: Unit, task: Task, node: Node) -> tuple[str, str, bool]:
     """Target and action of the task's newest command, and whether it may have been sent."""
     for command in unit.new_commands:
-        if command.task_id == task.pk:
+        if command.task_id == task.id:
             return command.target_id, command.action, False
-    unit.raw.execute(_NEWEST, [task.pk], prepare=True)
+    unit.raw.execute(_NEWEST, [task.id], prepare=True)
     row = unit.raw.fetchone()
     return (row[0], row[1], row[2]) if row else (node.target, node.action, False)
 
@@ -186,7 +186,7 @@ def _record(unit: Unit, task: Task, *, cause: str, **details: Any) -> None:
     unit.record(
         fulfillment_id=task.fulfillment_id,
         entity="task",
-        entity_id=str(task.pk),
+        entity_id=str(task.id),
         name="conflicting_outcome",
         before=str(task.state),
         after=str(task.state),

@@ -42,7 +42,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     scope = scope_of(unit, plan=plan, task=task)
     manual = ManualTask(
         id=next(allocate(unit.raw, "fulfillment_manualtask", 1)),
-        task_id=task.pk,
+        task_id=task.id,
         fulfillment_id=task.fulfillment_id,
         queue=_name(scope, work.queue),
         role=_name(scope, work.role),
@@ -134,7 +134,7 @@ def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
     manual.due_at = None
     unit.decided.append(manual)
     task.blocked_reason = sentences.of_manual(manual)
-    unit.touched_tasks.add(task.pk)
+    unit.touched_tasks.add(task.id)
     open_for_task(
         unit,
         task=task,
@@ -161,7 +161,7 @@ def _tell(unit: Unit, event_type: str, manual: ManualTask, task: Task) -> None:
         event_type=event_type,
         payload=events.of_manual(manual, task),
         plan_id=task.plan_id,
-        task_id=task.pk,
+        task_id=task.id,
     )
 
 

@@ -96,7 +96,7 @@ def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     elif result.attempt_id is not None and result.purpose is Purpose.SEND:
         task.lost_leases = 0
     if task.lost_leases != lost_before:
-        unit.touched_tasks.add(task.pk)  # Also when nothing else follows from it.
+        unit.touched_tasks.add(task.id)  # Also when nothing else follows from it.
     if result.attempt_number not in (None, task.attempts) and not outcome.is_definitive:
         return  # A newer attempt owns the task: only a definitive outcome overrules it.
     if result.purpose is Purpose.QUERY:
@@ -207,7 +207,7 @@ def _had_no_effect(
         delay = backoff(
             policy=policy,
             sends=max(1, task.sends),
-            key=f"{task.pk}",
+            key=f"{task.id}",
             retry_after=outcome.retry_after,
         )
         task.not_before = windows.opening(node=node, at=unit.now + delay)

@@ -38,7 +38,7 @@ Commands = Mapping[int, tuple[int, Overtaken, bool]]
 
 def begun_anew(unit: Unit, tasks: Iterable[Task]) -> dict[int, Task]:
     """By the id of a task that a replaced plan has kept, undone: the one in its place now."""
-    undone = [task.pk for task in tasks if task.state in _UNDONE and not task.round]
+    undone = [task.id for task in tasks if task.state in _UNDONE and not task.round]
     if not undone:
         return {}
     unit.raw.execute(_ANEW, [undone], prepare=True)

@@ -51,7 +51,7 @@ def has_lost_track(unit: Unit, task: Task) -> bool:
 
 def _lost_track(unit: Unit, task: Task) -> tuple[datetime | None, datetime | None]:
     """When the outcome of a send was last lost, and when the newest command was written."""
-    values = [task.pk, task.fulfillment_id, str(task.pk)]
+    values = [task.id, task.fulfillment_id, str(task.id)]
     unit.raw.execute(_LOST_TRACK, values, prepare=True)
     row = unit.raw.fetchone()
     assert row is not None
@@ -114,13 +114,13 @@ def never_happened(unit: Unit, task: Task, node: Node) -> None:
 
 def _calls(unit: Unit, task: Task) -> int:
     """Sends and queries of its newest command."""
-    unit.raw.execute(_CALLS, [task.pk], prepare=True)
+    unit.raw.execute(_CALLS, [task.id], prepare=True)
     row = unit.raw.fetchone()
     return int(row[0]) if row else 0
 
 
 def _send_again(unit: Unit, task: Task, node: Node, cause: str) -> None:
-    delay = backoff(policy=targets.retry_policy(node), sends=max(1, task.sends), key=f"{task.pk}")
+    delay = backoff(policy=targets.retry_policy(node), sends=max(1, task.sends), key=f"{task.id}")
     task.not_before = windows.opening(node=node, at=unit.now + delay)
     task.unanswered_queries = 0
     unit.change_task(task, Task.send_again, cause=cause)
@@ -139,7 +139,7 @@ def unanswered(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
     task.not_before = unit.now + query_delay(
         reconcile_after=target.reconcile_after, unanswered=task.unanswered_queries
     )
-    unit.touched_tasks.add(task.pk)
+    unit.touched_tasks.add(task.id)
     unit.wake_up(target=target.pk, at=task.not_before)
 
 

@@ -63,7 +63,7 @@ def _close(unit: Unit, task: Task, node: Node) -> None:
     due, task.late_since = task.close_by, task.close_by
     assert due is not None
     task.start_by = task.close_by = None
-    unit.clocked_tasks.add(task.pk)
+    unit.clocked_tasks.add(task.id)
     may_have_happened = task.state not in TASK_SENDABLE or lost_track_before(unit, task, node)
     if task.state == TaskState.ACCEPTED:
         lose_track(unit, task, node, clocks.TIMED_OUT)
@@ -81,7 +81,7 @@ def _start(unit: Unit, task: Task, node: Node) -> None:
     due = task.start_by
     assert due is not None
     task.start_by = None
-    unit.clocked_tasks.add(task.pk)
+    unit.clocked_tasks.add(task.id)
     late = f"should have been sent by {sentences.moment(due)}"
     if clocks.of(task=task, node=node).when_unsent is WhenUnsent.ESCALATE:
         _tell(unit, task, node, late)
@@ -100,7 +100,7 @@ def _tell(unit: Unit, task: Task, node: Node, late: str) -> None:
     """It goes on being tried; a person may know what keeps it."""
     if not task.blocked_reason:
         task.blocked_reason = f"It {late}."
-        unit.touched_tasks.add(task.pk)
+        unit.touched_tasks.add(task.id)
     open_for_task(
         unit,
         task=task,
@@ -129,7 +129,7 @@ def ring_plans(unit: Unit, *, plan_ids: Iterable[int]) -> None:
         if standing.plan_holds_still(unit, plan=plan):
             continue
         plan.late_since, plan.finish_by = due, None
-        unit.clocked_plans.add(plan.pk)
+        unit.clocked_plans.add(plan.id)
         _tell_of_plan(unit, plan, sentences.moment(due))
 
 
@@ -149,7 +149,7 @@ def _tell_of_plan(unit: Unit, plan: Plan, due: str) -> None:
             facts={"due": due, "tasks_open": open_tasks, "tasks_total": plan.tasks_total},
             repair_options=["release the hold", "resume the target system", "waive"],
             fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
+            plan_id=plan.id,
             customer_impact="The order is late.",
         ),
     )

@@ -137,7 +137,7 @@ def begin(unit: Unit, *, task: Task, node: Node, resumes: bool = False) -> None:
 def renew(unit: Unit, *, plan: Plan) -> None:
     """Compute the clocks of what is open anew: the plan has come into jeopardy, or out of it."""
     for task in list(unit.tasks.values()):
-        if task.plan_id != plan.pk or task.state in TASK_TERMINAL or not task.limits:
+        if task.plan_id != plan.id or task.state in TASK_TERMINAL or not task.limits:
             continue
         node = graphs.routed(plan.graph_id, task.node, task.route)
         before = of(task=task, node=node)
@@ -217,7 +217,7 @@ def _result_by(unit: Unit, task: Task, limit: timedelta | None) -> datetime | No
         return None
     if task.state == TaskState.DISPATCHED:
         return task.report_by
-    unit.raw.execute(_SENT_AT, [task.pk], prepare=True)
+    unit.raw.execute(_SENT_AT, [task.id], prepare=True)
     row = unit.raw.fetchone()
     return None if row is None or row[0] is None else row[0] + limit
 
@@ -253,7 +253,7 @@ def heard(
     if heartbeat is not None and task.state == TaskState.ACCEPTED:
         end = task.report_by or task.changed_at + of(task=task, node=node).callback
         task.not_before = min(end, unit.now + heartbeat)
-        unit.touched_tasks.add(task.pk)
+        unit.touched_tasks.add(task.id)
     return True
 
 
@@ -266,7 +266,7 @@ def _set(unit: Unit, task: Task, **values: Any) -> None:
     for name, value in values.items():
         if getattr(task, name) != value:
             setattr(task, name, value)
-            unit.clocked_tasks.add(task.pk)
+            unit.clocked_tasks.add(task.id)
 
 
 # --- running out -------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def _put_off(unit: Unit, plan_id: int) -> None:
     for plan in plans_by_id(unit.raw, [plan_id]):
         unit.adopt_plans([plan])
         plan.look_at = unit.now + timedelta(hours=1)
-        unit.touched_plans.add(plan.pk)
+        unit.touched_plans.add(plan.id)
 
 
 def _look(unit: Unit, plan_ids: Sequence[int]) -> None:
@@ -96,7 +96,7 @@ def _look(unit: Unit, plan_ids: Sequence[int]) -> None:
 
 
 def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
-    unit.touched_plans.add(plan.pk)
+    unit.touched_plans.add(plan.id)
     if plan.state not in PLAN_SELECTABLE or plan.due_at is None:
         plan.look_at = None
         return
@@ -149,7 +149,7 @@ def _raise(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     unit.record(
         fulfillment_id=plan.fulfillment_id,
         entity="plan",
-        entity_id=str(plan.pk),
+        entity_id=str(plan.id),
         name="in_jeopardy",
         before=str(plan.state),
         after=str(plan.state),
@@ -179,7 +179,7 @@ def _open_case(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> No
             f"{done:%Y-%m-%d %H:%M} UTC. `manage.py why {reference}` says what it waits for.",
             facts={"promised": promised.isoformat(), "estimated": done.isoformat()},
             fulfillment_id=plan.fulfillment_id,
-            plan_id=plan.pk,
+            plan_id=plan.id,
             customer_impact="The customer gets it later than was promised.",
         ),
     )
@@ -207,11 +207,11 @@ def _tell(unit: Unit, plan: Plan, event_type: str, promised: datetime, done: dat
         fulfillment_id=plan.fulfillment_id,
         event_type=event_type,
         payload={
-            "plan": plan.pk,
+            "plan": plan.id,
             "promised_at": promised.isoformat(),
             "estimated_at": done.isoformat(),
         },
-        plan_id=plan.pk,
+        plan_id=plan.id,
     )
 
 

@@ -251,7 +251,7 @@ def stop(unit: Unit, *, plan: Plan) -> None:
     """A task of the plan waits for the customer from now on."""
     if _is_timed(plan) and plan.stopped_at is None:
         plan.stopped_at = unit.now
-        unit.clocked_plans.add(plan.pk)
+        unit.clocked_plans.add(plan.id)
 
 
 def go_on(unit: Unit, *, plan: Plan) -> None:
@@ -264,11 +264,11 @@ def _waits_for_customer(unit: Unit, plan: Plan) -> bool:
     nodes = graphs.by_id(plan.graph_id).clock_stopping
     if not nodes:
         return False
-    unit.raw.execute(_WAITING, [plan.pk, sorted(nodes)], prepare=True)
+    unit.raw.execute(_WAITING, [plan.id, sorted(nodes)], prepare=True)
     if any(task_id not in unit.tasks for (task_id,) in unit.raw.fetchall()):
         return True
     return any(
-        task.plan_id == plan.pk
+        task.plan_id == plan.id
         and task.node in nodes
         and task.state != TaskState.PENDING
         and task.state not in TASK_TERMINAL
@@ -325,7 +325,7 @@ def _kept_since(task: Task) -> datetime | None:
 
 def _of_plan(unit: Unit, plan: Plan) -> _Stop | None:
     """What stops a plan's deadline; a wait for the customer has the number 0."""
-    tasks = _open_tasks(unit, [plan.pk], TASK_SENDABLE)
+    tasks = _open_tasks(unit, [plan.id], TASK_SENDABLE)
     named = _names_of_plan(unit, plan).union(*(_names_of_task(unit, plan, one) for one in tasks))
     found = _by_holds(unit, plan, tasks, _stops(unit.raw, named))
     if _waits_for_customer(unit, plan):
@@ -393,7 +393,7 @@ def _names_of_plan(unit: Unit, plan: Plan) -> set[str]:
     positions = {one for node in graphs.by_id(plan.graph_id).nodes for one in node.items}
     return {
         holds.subject_of(scope=HoldScope.ORDER, name=reference),
-        holds.subject_of(scope=HoldScope.PLAN, name=str(plan.pk)),
+        holds.subject_of(scope=HoldScope.PLAN, name=str(plan.id)),
         holds.subject_of(scope=HoldScope.CUSTOMER, name=locked.customer),
         *(
             holds.subject_of(scope=HoldScope.ITEM, name=f"{reference}/{position}")

@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any
 
-_encoded = json.JSONEncoder(sort_keys=True).encode
+_document = json.JSONEncoder(sort_keys=True).encode
 
 
 def link(
@@ -27,19 +29,17 @@ def link(
 ) -> str:
     """SHA-256 (hex) over the hash before it and every value of the row.
 
-    A JSON list keeps the boundaries between values, so no two rows share an encoding.
+    A JSON list keeps the boundaries between values, so no two rows share an encoding. It is put
+    together by hand: several for each task, it is worth a third of the time.
     """
+    texts = ", ".join(map(_text, (entity, entity_id, name, from_state, to_state, actor, cause)))
     values = (
-        previous,
-        sequence,
-        entity,
-        entity_id,
-        name,
-        from_state,
-        to_state,
-        actor,
-        cause,
-        details,
-        occurred_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        f"[{_text(previous)}, {sequence}, {texts}, "
+        f'{_document(details) if details else "{}"}, "{_moment(occurred_at)}"]'
     )
-    return hashlib.sha256(_encoded(values).encode()).hexdigest()
+    return hashlib.sha256(values.encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

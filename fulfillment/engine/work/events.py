@@ -98,7 +98,7 @@ def of_manual(manual: ManualTask, task: Task) -> dict[str, Any]:
     """What an event says of a manual task; the decision is null until it is made."""
     return {
         "task": task.key,
-        "manual_task": manual.pk,
+        "manual_task": manual.id,
         "title": manual.title,
         "queue": manual.queue,
         "role": manual.role,

@@ -63,7 +63,7 @@ def open_for_task(
     """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
-    subject = cases.of_task(task.pk)
+    subject = cases.of_task(task.id)
     if stays:
         subject = f"conflict:{subject}"
     cases.open_case(
@@ -90,7 +90,7 @@ def open_for_task(
             repair_options=_REPAIRS[category],
             fulfillment_id=task.fulfillment_id,
             plan_id=task.plan_id,
-            task_id=task.pk,
+            task_id=task.id,
             customer_impact=_customer_impact(node),
             revenue_impact=_revenue_impact(plan, node),
         ),
@@ -110,15 +110,15 @@ def _severity(node: Node, category: CaseCategory) -> Severity:
 
 
 def _key(unit: Unit, task: Task) -> str:
-    unit.raw.execute(_KEY, [task.pk], prepare=True)
+    unit.raw.execute(_KEY, [task.id], prepare=True)
     row = unit.raw.fetchone()
     return str(row[0]) if row else ""
 
 
 def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     """The latest attempts, newest first, with what this unit is about to write."""
-    unit.raw.execute(_EVIDENCE, [task.pk], prepare=True)
-    finishing = {attempt.pk: attempt for attempt in unit.finished_attempts}
+    unit.raw.execute(_EVIDENCE, [task.id], prepare=True)
+    finishing = {attempt.id: attempt for attempt in unit.finished_attempts}
     found = []
     for attempt_id, number, purpose, worker, started_at, *ended in unit.raw.fetchall():
         finished_at, outcome, code, message = ended

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 
@@ -71,17 +69,19 @@ _TASKS = Table(
     began_at="timestamptz",
     changed_at="timestamptz",
 )
-_COMMANDS = Table(
-    "fulfillment_command",
-    task_id="bigint",
-    fulfillment_id="bigint",
-    revision="int",
-    target_id="text",
-    action="text",
-    idempotency_key="text",
-    payload="jsonb",
-    created_at="timestamptz",
-)
+_COMMAND = {
+    "task_id": "bigint",
+    "fulfillment_id": "bigint",
+    "revision": "int",
+    "target_id": "text",
+    "action": "text",
+    "idempotency_key": "text",
+    "payload": "jsonb",
+    "created_at": "timestamptz",
+}
+_COMMANDS = Table("fulfillment_command", **_COMMAND)
+# What is claimed in the unit that writes it has its number already.
+_NUMBERED_COMMANDS = Table("fulfillment_command", id="bigint", **_COMMAND)
 _ATTEMPTS = Table(
     "fulfillment_attempt",
     id="bigint",
@@ -262,9 +262,9 @@ def write_new(
     tasks: Sequence[Task],
     manual: Sequence[ManualTask],
 ) -> None:
-    _PLANS.insert(raw, [_values(plan, _PLANS.columns) for plan in plans])
-    _TASKS.insert(raw, [_values(task, _TASKS.columns) for task in tasks])
-    _MANUAL.insert(raw, [_values(one, _MANUAL.columns) for one in manual])
+    _PLANS.store(raw, plans)
+    _TASKS.store(raw, tasks)
+    _MANUAL.store(raw, manual)
 
 
 def write_flow(
@@ -275,14 +275,12 @@ def write_flow(
     signals: Sequence[Signal],
 ) -> None:
     """How far fan-outs are, what people decided, and what other orders may wait for."""
-    fresh = [one for one in fan_outs if one.pk is None]
-    _FAN_OUTS.insert(raw, [_values(one, _FAN_OUTS.columns) for one in fresh])
-    known = [one for one in fan_outs if one.pk is not None]
-    _CHANGED_FAN_OUTS.run(
-        raw, [(one.pk, *_values(one, _CHANGED_FAN_OUTS.columns)) for one in known]
-    )
-    _DECIDED.run(raw, [(one.pk, *_values(one, _DECIDED.columns)) for one in decided])
-    _SIGNALS.insert(raw, [_values(one, _SIGNALS.columns) for one in signals])
+    _FAN_OUTS.store(raw, [one for one in fan_outs if one.pk is None])
+    if known := [one for one in fan_outs if one.pk is not None]:
+        _CHANGED_FAN_OUTS.store(raw, known)
+    if decided:
+        _DECIDED.store(raw, decided)
+    _SIGNALS.store(raw, signals)
 
 
 def write_changed(
@@ -294,9 +292,9 @@ def write_changed(
     """Each row comes with the state it was read in; a row in another state is an error."""
     sent = []
     for update, changed in ((_CHANGED_TASKS, tasks), (_CHANGED_PLANS, plans)):
-        rows = [(row.pk, *_values(row, update.columns), expected) for row, expected in changed]
-        if rows:
-            sent.append((update.send(raw, rows), len(rows)))
+        if changed:
+            rows, expected = zip(*changed, strict=True)
+            sent.append((update.store(raw, rows, expected=expected), len(rows)))
     return sent
 
 
@@ -308,8 +306,10 @@ def check(changes: Changes) -> None:
 
 def write_clocks(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task], plans: Sequence[Plan]) -> None:
     """After the rows themselves: they may be new."""
-    _TASK_CLOCKS.run(raw, [(one.pk, *_values(one, _TASK_CLOCKS.columns)) for one in tasks])
-    _PLAN_CLOCKS.run(raw, [(one.pk, *_values(one, _PLAN_CLOCKS.columns)) for one in plans])
+    if tasks:
+        _TASK_CLOCKS.store(raw, tasks)
+    if plans:
+        _PLAN_CLOCKS.store(raw, plans)
 
 
 def write_log(
@@ -322,45 +322,17 @@ def write_log(
     transitions: Sequence[Row],
     heads: Sequence[Row],
 ) -> None:
-    _COMMANDS.insert(raw, [_values(command, _COMMANDS.columns) for command in commands])
-    _ATTEMPTS.insert(raw, [_values(attempt, _ATTEMPTS.columns) for attempt in attempts])
-    if finished:
-        columns = ("id", "finished_at", "outcome", "code", "message")
-        rows = [_values(attempt, columns) for attempt in finished]
-        raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)
+    _COMMANDS.store(raw, [command for command in commands if command.id is None])
+    _NUMBERED_COMMANDS.store(raw, [command for command in commands if command.id is not None])
+    _ATTEMPTS.store(raw, attempts)
+    write_finished(raw, finished=finished)
     _OUTBOX.insert(raw, outbox)
     _TRANSITIONS.insert(raw, transitions)
     _HEADS.run(raw, heads)
 
 
-_JSON = frozenset(
-    {
-        "context",
-        "elements",
-        "failed",
-        "fields",
-        "limits",
-        "locks",
-        "outcomes",
-        "outputs",
-        "payload",
-        "progress",
-    }
-)
-_TEXT = frozenset({"state", "purpose", "outcome", "waits_for"})
-
-
-def _values(row: Any, columns: Sequence[str]) -> list[Any]:
-    values = row.__dict__
-    return [
-        _encoded(values[column])
-        if column in _JSON
-        else str(values[column])
-        if column in _TEXT
-        else values[column]
-        for column in columns
-    ]
-
-
-def _encoded(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+def write_finished(raw: psycopg.Cursor[Row], *, finished: Sequence[Attempt]) -> None:
+    """Attempts that have ended; each once."""
+    if finished:
+        rows = [(one.id, one.finished_at, one.outcome, one.code, one.message) for one in finished]
+        raw.execute(_FINISHED_ATTEMPTS, arrays(rows), prepare=True)

@@ -14,7 +14,7 @@ import psycopg
 from django.db import transaction
 
 from fulfillment.engine.store import failpoints
-from fulfillment.engine.store.database import Row, cursor
+from fulfillment.engine.store.database import Row, array, cursor
 
 _ENTER = """
 SELECT pg_advisory_xact_lock(hashtextextended('fulfillment.lock:' || v.name, 0))
@@ -110,7 +110,7 @@ _BATCH = 500
 
 def enter(raw: psycopg.Cursor[Row], *, names: Collection[str]) -> None:
     """Wait for others who take or release these; nobody does before this transaction ends."""
-    raw.execute(_ENTER, [sorted(names)], prepare=True)
+    raw.execute(_ENTER, [array(sorted(names))], prepare=True)
 
 
 def have_lined_up(*, task_ids: Collection[int]) -> bool:
@@ -122,7 +122,7 @@ def have_lined_up(*, task_ids: Collection[int]) -> bool:
 
 def leave_line(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> None:
     """What these waited for is not waited for any more; a claim looks at them anew."""
-    raw.execute(_LEAVE_LINE, [sorted(task_ids)], prepare=True)
+    raw.execute(_LEAVE_LINE, [array(sorted(task_ids))], prepare=True)
 
 
 def release(
@@ -138,8 +138,8 @@ def release(
     (`wake`), or by the scanner if this process dies.
     """
     enter(raw, names=names)
-    raw.execute(_RELEASE, [sorted(task_ids), sorted(plan_ids)], prepare=True)
-    raw.execute(_NEXT_TURN, [sorted(names)], prepare=True)
+    raw.execute(_RELEASE, [array(sorted(task_ids)), array(sorted(plan_ids))], prepare=True)
+    raw.execute(_NEXT_TURN, [array(sorted(names))], prepare=True)
     ((waiting,),) = raw.fetchall()
     return bool(waiting)
 

@@ -59,7 +59,7 @@ def of_decisions(unit: Unit, *, tasks: Collection[Task]) -> datetime | None:
 
     None when something in it needs help that nobody has been asked for yet.
     """
-    waiting = {task.pk for task in tasks if task.state == TaskState.AWAITING_MANUAL}
+    waiting = {task.id for task in tasks if task.state == TaskState.AWAITING_MANUAL}
     lost = any(
         task.required and task.state in (TaskState.FAILED_FINAL, TaskState.CANCELLED)
         for task in tasks

@@ -15,7 +15,7 @@ import psycopg
 from django.db.models import Model
 from django.db.models.base import ModelState
 
-from fulfillment.engine.store.database import Row
+from fulfillment.engine.store.database import Row, array, arrays
 from fulfillment.models import Plan, Task
 
 M = TypeVar("M", bound=Model)
@@ -78,7 +78,7 @@ def task_from_row(row: Sequence[Any]) -> Task:
 
 def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]:
     """Plans with `context` left as JSON text: most units never look into it."""
-    raw.execute(_PLANS, [sorted(plan_ids)], prepare=True)
+    raw.execute(_PLANS, [array(sorted(plan_ids))], prepare=True)
     return [_plan_from_row(row) for row in raw.fetchall()]
 
 
@@ -94,17 +94,17 @@ def tasks_at(raw: psycopg.Cursor[Row], places: Iterable[tuple[int, int, int]]) -
     wanted = sorted(places)
     if not wanted:
         return []
-    raw.execute(_TASKS_AT, [list(column) for column in zip(*wanted, strict=True)], prepare=True)
+    raw.execute(_TASKS_AT, arrays(wanted), prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]
 
 
 def tasks_by_id(raw: psycopg.Cursor[Row], task_ids: Iterable[int]) -> list[Task]:
     """Tasks by id; what does not exist is left out."""
-    raw.execute(_TASKS_BY_ID, [sorted(task_ids)], prepare=True)
+    raw.execute(_TASKS_BY_ID, [array(sorted(task_ids))], prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]
 
 
 def tasks_by_plan(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Task]:
     """Every task of these plans that counts."""
-    raw.execute(_TASKS_BY_PLAN, [sorted(plan_ids)], prepare=True)
+    raw.execute(_TASKS_BY_PLAN, [array(sorted(plan_ids))], prepare=True)
     return [task_from_row(row) for row in raw.fetchall()]

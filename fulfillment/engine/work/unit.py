@@ -25,6 +25,7 @@ from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import (
     DATABASE_TROUBLE,
     Row,
+    array,
     cursor,
     ids,
     pin_plans_until_commit,
@@ -128,16 +129,16 @@ class Unit:
     def adopt_plans(self, plans: Iterable[Plan]) -> None:
         """Take over plans that were read under this unit's locks."""
         for plan in plans:
-            if plan.pk not in self.plans:
-                self.plans[plan.pk] = plan
-                self._plan_states[plan.pk] = str(plan.state)
+            if plan.id not in self.plans:
+                self.plans[plan.id] = plan
+                self._plan_states[plan.id] = str(plan.state)
 
     def adopt_tasks(self, tasks: Iterable[Task]) -> None:
         """Take over tasks that were read under this unit's locks."""
         for task in tasks:
-            if task.pk not in self.tasks:
-                self.tasks[task.pk] = task
-                self._task_states[task.pk] = str(task.state)
+            if task.id not in self.tasks:
+                self.tasks[task.id] = task
+                self._task_states[task.id] = str(task.state)
                 if not task.round:
                     self.places.setdefault(task.plan_id, {})[task.node, task.element] = task
 
@@ -154,11 +155,11 @@ class Unit:
         if before in _BEFORE_IT_BEGINS or task.began_at is None:
             task.began_at = None if after == TaskState.PENDING else self.now
         task.waits_for = cause_of(task, before=before, now=self.now)
-        self.touched_tasks.add(task.pk)
+        self.touched_tasks.add(task.id)
         self.record(
             fulfillment_id=task.fulfillment_id,
             entity="task",
-            entity_id=str(task.pk),
+            entity_id=str(task.id),
             name=transition.__name__,
             before=before,
             after=after,
@@ -171,24 +172,24 @@ class Unit:
                 event_type=events.TASK_EVENTS[after],
                 payload=events.of_task(task),
                 plan_id=task.plan_id,
-                task_id=task.pk,
+                task_id=task.id,
             )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
         if before in TASK_SENDABLE:
-            self._left_line.add(task.pk)
+            self._left_line.add(task.id)
         if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
             self.letting_go.update(task.locks)
-            self._freed_tasks.add(task.pk)
+            self._freed_tasks.add(task.id)
         if task.stopped_by_id is not None and after in TASK_TERMINAL:
             task.stopped_at = task.stopped_by_id = None  # What is over is not set going again.
-            self.clocked_tasks.add(task.pk)
+            self.clocked_tasks.add(task.id)
         plan = self.plans[task.plan_id]
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
         if task.required:
             plan.mandatory_open += (before in TASK_SUCCESSFUL) - (after in TASK_SUCCESSFUL)
-        self.touched_plans.add(plan.pk)
+        self.touched_plans.add(plan.id)
         still_in_doubt = before == TaskState.OUTCOME_UNKNOWN and after in TASK_MOVING
         if after in _TRYING or still_in_doubt:
             return  # Trying again and again is no progress.
@@ -198,7 +199,7 @@ class Unit:
         plan.patient_until = min(plan.patient_until, self.now + plan.stalls_after)
         if plan.stuck_at is not None:
             plan.stuck_at, plan.stuck_reason = None, ""
-            self.unstuck.add(plan.pk)
+            self.unstuck.add(plan.id)
 
     def change_plan(
         self, plan: Plan, transition: Callable[[Plan], Any], *, cause: str, **details: Any
@@ -206,18 +207,18 @@ class Unit:
         """Apply a transition of the plan's state machine and note it for the audit."""
         before = str(plan.state)
         transition(plan)
-        self.touched_plans.add(plan.pk)
+        self.touched_plans.add(plan.id)
         if plan.stopped_by_id is not None and plan.state in _LETS_GO:
             plan.stopped_at = plan.stopped_by_id = None
-            self.clocked_plans.add(plan.pk)
+            self.clocked_plans.add(plan.id)
         # Not only if it has them all: of another version it may have been given some.
         if plan.locks and plan.state in _LETS_GO:
             self.letting_go.update(plan.locks)
-            self._freed_plans.add(plan.pk)
+            self._freed_plans.add(plan.id)
         self.record(
             fulfillment_id=plan.fulfillment_id,
             entity="plan",
-            entity_id=str(plan.pk),
+            entity_id=str(plan.id),
             name=transition.__name__,
             before=before,
             after=str(plan.state),
@@ -229,7 +230,7 @@ class Unit:
                 fulfillment_id=plan.fulfillment_id,
                 event_type=events.PLAN_EVENTS[str(plan.state)],
                 payload=events.of_plan(plan),
-                plan_id=plan.pk,
+                plan_id=plan.id,
             )
 
     def record(
@@ -370,9 +371,14 @@ class Unit:
     def write_now(self, plan: Plan) -> None:
         """Write the state of a plan before everything else: its successor takes its place."""
         flushing.check(
-            flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.pk])])
+            flushing.write_changed(self.raw, tasks=(), plans=[(plan, self._plan_states[plan.id])])
         )
-        self._plan_states[plan.pk] = str(plan.state)
+        self._plan_states[plan.id] = str(plan.state)
+
+    def write_finished_attempts(self) -> None:
+        """Write these before everything else: what is under way is counted next."""
+        flushing.write_finished(self.raw, finished=self.finished_attempts)
+        self.finished_attempts = []
 
     def flush(self) -> None:
         """Write everything; raises ConcurrentChange if a row was not as it had been read.
@@ -388,8 +394,8 @@ class Unit:
         flushing.write_new(
             self.raw, plans=self.new_plans, tasks=self.new_tasks, manual=self.new_manual
         )
-        new_plans = {plan.pk for plan in self.new_plans}
-        new_tasks = {task.pk for task in self.new_tasks}
+        new_plans = {plan.id for plan in self.new_plans}
+        new_tasks = {task.id for task in self.new_tasks}
         changes = flushing.write_changed(
             self.raw,
             tasks=[
@@ -485,7 +491,7 @@ def _call_up() -> None:
 def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
     rows: list[Row] = []
     if wanted:
-        raw.execute(_LOCK, [wanted], prepare=True)
+        raw.execute(_LOCK, [array(wanted)], prepare=True)
         rows = raw.fetchall()
     now = max((row[-1] for row in rows), default=None)
     if now is None:
