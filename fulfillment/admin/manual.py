@@ -127,11 +127,10 @@ def due_badge(manual: ManualTask) -> Badge | None:
 class StateFilter(admin.ChoicesFieldListFilter):
     """Decided ones stand behind all that are open; by this the index finds where they begin."""
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
         if request.GET.get(self.lookup_kwarg) == ManualState.DECIDED:
             queryset = queryset.filter(decided_at__isnull=False)
-        rows: QuerySet[Any] = super().queryset(request, queryset)
-        return rows
+        return super().queryset(request, queryset)
 
 
 @admin.register(ManualTask)
