@@ -119,6 +119,7 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     list_per_page = 50
     list_fullwidth = True
     ordering: tuple[str | OrderBy, ...] = ("-id",)
+    search_order: tuple[str, ...] = ("-pk",)
     actions: tuple[str, ...] | None = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -139,7 +140,8 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
         for rows in self.searches(term):
             # A word is no number, and a NUL is in no column: neither finds anything.
             with suppress(ValueError):
-                found.update(rows().order_by("-pk").values_list("pk", flat=True)[:_MOST_FOUND])
+                first = rows().order_by(*self.search_order)
+                found.update(first.values_list("pk", flat=True)[:_MOST_FOUND])
         return queryset.filter(pk__in=found), False
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Any]]]:

@@ -1,4 +1,7 @@
-"""Lists of cases and of manual tasks stand in the order of an index."""
+"""Lists of cases and of manual tasks stand in the order of an index.
+
+Nobody asks for the beginning of an order's reference.
+"""
 
 from __future__ import annotations
 
@@ -27,5 +30,11 @@ class Migration(migrations.Migration):
                 models.F("id"),
                 name="manual_as_listed",
             ),
+        ),
+        # Django adds it to a unique text, for questions with LIKE.
+        migrations.RunSQL(
+            sql="DROP INDEX IF EXISTS fulfillment_fulfillment_order_reference_3798f844_like",
+            reverse_sql="CREATE INDEX fulfillment_fulfillment_order_reference_3798f844_like "
+            "ON fulfillment_fulfillment (order_reference varchar_pattern_ops)",
         ),
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask
 from oms.models import Order
 from tests import crowd, desk
+from tests.api import Api
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems
 from tests.pages import address_of
@@ -48,7 +51,8 @@ def shown(
     crowd.multiply(COPIES, of=[order.fulfillment_id for order in found.values()])
     crowd.multiply(3 * COPIES, of=[done.fulfillment_id])
     with cursor() as raw:
-        # One after the other, as they would have come.
+        # One after the other, as they would have come, and called so.
+        raw.execute("UPDATE oms_order SET reference = 'O-' || id")
         raw.execute("SELECT max(id) FROM oms_order")
         ((last,),) = raw.fetchall()
         raw.execute(
@@ -58,6 +62,7 @@ def shown(
     with psycopg.connect(_with_database(OWNER_URL, database), autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE")
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
+    monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
     return {**found, "done": done}
 
 
@@ -77,6 +82,7 @@ def _done(systems: ScriptedSystems) -> Order:
         manual_id=manual.pk, outcome="approved", values={}, actor="ann", reason="Fine."
     )
     desk.finish()
+    Order.objects.filter(pk=order.pk).update(client=desk.client("a-shop"), customer_id="C-DONE")
     order.refresh_from_db()
     assert order.state == "COMPLETED"
     assert FalloutCase.objects.get(fulfillment_id=order.fulfillment_id).resolved_at
@@ -106,13 +112,50 @@ def test_lists_of_the_admin_read_a_page(boss: Client, shown: dict[str, Order]) -
         "open manual tasks": (ManualTask, {"state__exact": "OPEN"}),
         "decided manual tasks": (ManualTask, {"state__exact": "DECIDED"}),
         "orders": (Order, {}),
+        "orders by state": (Order, {"state__exact": "IN_PROGRESS"}),
+        "orders by a state that none has": (Order, {"state__exact": "REJECTED"}),
+        "a search by customer": (Order, {"q": "HELD"}),
         "a search by reference": (Order, {"q": done.reference}),
         "a search by name": (Order, {"q": "Dora"}),
     }
     for what, (model, query) in lists.items():
         answer = boss.get(address_of(model, "changelist"), query)
-        assert len(answer.context["cl"].result_list) >= 1, what
+        assert bool(answer.context["cl"].result_list) == ("none has" not in what), what
         reads_little(
             lambda model=model, query=query: boss.get(address_of(model, "changelist"), query),
             what=what,
         )
+
+
+def test_lists_of_the_api_read_a_page(boss: Client, shown: dict[str, Order]) -> None:
+    """Of a client whose orders are done, of one whose old orders wait, and of one without any."""
+    done, last = shown["done"], Order.objects.latest("pk")
+    shop, waits, newcomer = Api(name="a-shop"), Api(), Api(name="a-newcomer")
+    before = (last.submitted_at - timedelta(seconds=COPIES)).isoformat()
+    later = (last.submitted_at - timedelta(seconds=COPIES - 60)).isoformat()
+    lists: dict[str, tuple[Api, dict[str, Any]]] = {
+        "all": (shop, {}),
+        "old ones": (waits, {}),
+        "none": (newcomer, {}),
+        "by state": (shop, {"state": "COMPLETED"}),
+        "by a state that none has": (shop, {"state": "IN_PROGRESS"}),
+        "old ones by state": (waits, {"state": "IN_PROGRESS"}),
+        "old ones by two states": (waits, {"state": ["IN_PROGRESS", "REJECTED"]}),
+        "by customer": (shop, {"customer": done.customer_id}),
+        "by external id": (shop, {"external_id": done.external_id}),
+        "of a time": (shop, {"submitted_from": before, "submitted_before": later}),
+        "before a time": (shop, {"submitted_before": before}),
+        "before a time, by state": (shop, {"submitted_before": before, "state": "COMPLETED"}),
+        "since a time": (shop, {"submitted_from": before}),
+        "far back": (shop, {"after": f"O-{last.pk - COPIES}"}),
+        "stuck": (waits, {"stuck": "true", "limit": 3}),
+        "stuck, done": (shop, {"stuck": "true"}),
+        "not stuck": (waits, {"stuck": "false", "limit": 3}),
+    }
+    for what, (api, query) in lists.items():
+        path = f"/orders?{urlencode(query, doseq=True)}"
+        answer = api.get(path)
+        assert answer.status_code == 200, answer.content
+        none = api is newcomer or what in ("by a state that none has", "stuck, done")
+        assert bool(answer.json()["orders"]) != none, what
+        reads_little(lambda api=api, path=path: api.get(path), what=what)

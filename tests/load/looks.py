@@ -102,6 +102,7 @@ class Looks:
         done = Order.objects.filter(client__name="bench", state="COMPLETED").latest("pk")
         waits = self._waiting["retry"]
         month = timedelta(days=30)
+        far = Order.objects.filter(client__name="bench", pk__lte=done.pk // 2).first() or done
         lists: dict[str, tuple[Api, dict[str, Any]]] = {
             "all": (self._shop, {}),
             "of one who has none": (self._newcomer, {}),
@@ -118,7 +119,11 @@ class Looks:
                     ).isoformat(),
                 },
             ),
-            "far back": (self._shop, {"after": f"O-{done.pk // 2}"}),
+            "before a month ago": (
+                self._shop,
+                {"submitted_before": (done.submitted_at - month).isoformat()},
+            ),
+            "far back": (self._shop, {"after": far.reference}),
             "of waiting orders": (self._crowd, {"state": "IN_PROGRESS", "limit": 10}),
             "stuck": (self._crowd, {"stuck": "true", "limit": 3}),
             "not stuck": (self._crowd, {"stuck": "false", "limit": 3}),
@@ -134,14 +139,17 @@ class Looks:
             },
             "GET manual tasks": self._get(self._crowd, "/manual-tasks?limit=10"),
         }
+        orders = reverse("admin:oms_order_changelist")
+        cases = reverse("admin:fulfillment_falloutcase_changelist")
         addresses = {
             "order page, done": reverse("admin:oms_order_change", args=[done.pk]),
             "order page, waiting": reverse("admin:oms_order_change", args=[waits.pk]),
-            "order list": reverse("admin:oms_order_changelist"),
-            "order list, by state": reverse("admin:oms_order_changelist") + "?state=IN_PROGRESS",
-            "order list, search": reverse("admin:oms_order_changelist") + f"?q={done.reference}",
+            "order list": orders,
+            "order list, by state": f"{orders}?state__exact=IN_PROGRESS",
+            "order list, search": f"{orders}?q={done.reference}",
             "task list": reverse("admin:fulfillment_task_changelist"),
-            "case list": reverse("admin:fulfillment_falloutcase_changelist"),
+            "case list": cases,
+            "case list, closed": f"{cases}?state__exact=RESOLVED",
             "manual list": reverse("admin:fulfillment_manualtask_changelist"),
             "audit trail": reverse("admin:fulfillment_transition_changelist")
             + f"?fulfillment__id__exact={done.fulfillment_id}",
