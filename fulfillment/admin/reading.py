@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -75,8 +76,11 @@ class NewestValues(admin.AllValuesFieldListFilter):
         field_path: str,
     ) -> None:
         super().__init__(field, request, params, model, model_admin, field_path)
-        values = newest(model).order_by().values_list(field_path, flat=True).distinct()
-        self.lookup_choices: Any = sorted(values)
+        values = model._default_manager.order_by("-pk").values_list(field_path)[:NEWEST]
+        statement, given = values.query.sql_with_params()
+        with connection.cursor() as raw:
+            raw.execute(f"SELECT DISTINCT newest.* FROM ({statement}) newest", given)
+            self.lookup_choices: Any = sorted(value for (value,) in raw.fetchall())
 
 
 class DeskAdmin(ModelAdmin):

@@ -13,7 +13,6 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from fulfillment.admin import reading
 from fulfillment.engine.outbound import outbox
 from fulfillment.models import (
     Attempt,
@@ -304,9 +303,8 @@ def many(halfway: Order, redis_url: str) -> None:
 
 @pytest.mark.parametrize("model", _LARGE)
 def test_a_list_costs_no_query_per_row_and_never_reads_the_whole_table(
-    boss: Client, many: None, model: type[Model], monkeypatch: pytest.MonkeyPatch
+    boss: Client, many: None, model: type[Model]
 ) -> None:
-    monkeypatch.setattr(reading, "NEWEST", 51)
     with CaptureQueriesContext(connection) as asked:
         listed = boss.get(address_of(model, "changelist"))
     assert len(listed.context["cl"].result_list) == 50
@@ -314,7 +312,7 @@ def test_a_list_costs_no_query_per_row_and_never_reads_the_whole_table(
     reads = [query["sql"] for query in asked if f'FROM "{model._meta.db_table}"' in query["sql"]]
     assert reads
     for sql in reads:
-        assert re.search(r' LIMIT |"\."id" >= \d', sql)
+        assert " LIMIT " in sql
         # What no list shows may be large: snapshots of orders, payloads, bodies.
         assert not re.search(r'"(context|payload|body|outputs|details|facts)"', sql)
 
