@@ -159,3 +159,21 @@ def test_lists_of_the_api_read_a_page(boss: Client, shown: dict[str, Order]) -> 
         none = api is newcomer or what in ("by a state that none has", "stuck, done")
         assert bool(answer.json()["orders"]) != none, what
         reads_little(lambda api=api, path=path: api.get(path), what=what)
+
+
+def test_a_search_by_name_goes_through_the_newest_only(
+    boss: Client, shown: dict[str, Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when none is called so, and a list of the newest would be joined with all."""
+    looked_back = Order.objects.count() // 4
+    monkeypatch.setattr(reading, "NEWEST", looked_back)
+    assert looked_back > 3 * COPIES  # Those that are done, and some that wait.
+
+    def search() -> None:
+        assert boss.get(address_of(Order, "changelist"), {"q": "Nobody"}).status_code == 200
+
+    search()
+    read = crowd.rows_read(search)
+    assert max(read.values()) == read["oms_order_pkey"]
+    assert read["oms_order_pkey"] <= 3 * looked_back + FEW  # Which they are, entries and rows.
+    assert "oms_order" not in read
