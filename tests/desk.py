@@ -40,6 +40,7 @@ class ScriptedSystems:
 
     `answers[task or action]` is a list of outcomes, used up in order; then, and without a list,
     every send succeeds. An entry may be a function of the command, to look around or to raise.
+    With `in_process` off they are called by the drain's threads, as what is far away is.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class ScriptedSystems:
         self.queries: dict[str, list[Any]] = defaultdict(list)
         self.sent: list[Command] = []
         self.queried: list[Command] = []
+        self.in_process = True
         self._lock = threading.Lock()
 
     def answer(self, script: dict[str, list[Any]], log: list[Command], command: Command) -> Outcome:
@@ -64,7 +66,9 @@ systems = ScriptedSystems()
 
 
 class _ScriptedAdapter:
-    in_process = True
+    @property
+    def in_process(self) -> bool:
+        return systems.in_process
 
     def send(self, *, command: Command) -> Outcome:
         return systems.answer(systems.sends, systems.sent, command)
@@ -239,7 +243,8 @@ def claim(
 ) -> list[Claim]:
     """Take commands as a worker does, and leave it at that: nothing is sent."""
     row = TargetSystem.objects.get(pk=target)
-    return claiming.claim(target=row, limit=limit, worker=worker, alone=alone)
+    room = claiming.Room(calls=limit)
+    return claiming.claim(target=row, room=room, worker=worker, alone=alone)
 
 
 def result(claim: Claim, outcome: Outcome, **changes: Any) -> Result:

@@ -65,6 +65,11 @@ class Attempt(models.Model):
     number = models.PositiveIntegerField(help_text="Counts sends and queries of the command.")
     purpose = models.CharField(max_length=10, choices=[(p, p) for p in Purpose])
     worker = models.CharField(max_length=100)
+    slot = models.SmallIntegerField(
+        null=True,
+        blank=True,
+        help_text="Of its worker. Attempts of one slot follow one another, so they count once.",
+    )
     started_at = models.DateTimeField()
     lease_expires_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -25,6 +25,7 @@ ALWAYS: Sequence[Rule] = (
     rules_effects.one_effect_per_key,
     rules_effects.nothing_is_lost,
     rules_history.every_change_is_audited_once,
+    rules_history.nothing_hangs_in_the_air,
     rules_history.every_change_is_legal,
     rules_limits.nothing_is_sent_under_a_hold,
     rules_limits.nothing_is_sent_for_a_plan_that_is_over,

@@ -49,6 +49,13 @@ _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
         "COMPLETED": {"IN_PROGRESS"},
     },
 }
+_BELONGS = (
+    ("fulfillment_task", "plan_id", "fulfillment_plan"),
+    ("fulfillment_command", "task_id", "fulfillment_task"),
+    ("fulfillment_attempt", "command_id", "fulfillment_command"),
+    ("fulfillment_transition", "fulfillment_id", "fulfillment_fulfillment"),
+    ("fulfillment_outboxevent", "fulfillment_id", "fulfillment_fulfillment"),
+)
 _GAPS = """
 SELECT * FROM (
     SELECT fulfillment_id, sequence, entity, entity_id, name, from_state, to_state,
@@ -82,6 +89,20 @@ WHERE a.purpose = 'SEND' AND (
       AND t.entity_id = a.task_id::text AND t.to_state = 'DISPATCHED'
 ) <> (SELECT count(*) FROM fulfillment_attempt b WHERE b.task_id = a.task_id AND b.purpose = 'SEND')
 """
+
+
+def nothing_hangs_in_the_air(evidence: Evidence) -> Iterator[Violation]:
+    """What the database itself does not check: every row belongs to one that is there."""
+    for table, column, whole in _BELONGS:
+        for row in evidence.rows(
+            f"SELECT id, {column} FROM {table} part WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {whole} whole WHERE whole.id = part.{column}) LIMIT 10"
+        ):
+            yield Violation(
+                rule="orphan",
+                text=f"Row {row['id']} of {table} belongs to nothing.",
+                rows=[row],
+            )
 
 
 def every_change_is_audited_once(evidence: Evidence) -> Iterator[Violation]:

@@ -80,10 +80,17 @@ SELECT name, concurrency_limit, rate_per_second, rate_burst, accepted_holds_slot
 FROM fulfillment_targetsystem
 WHERE concurrency_limit IS NOT NULL OR rate_per_second IS NOT NULL
 """
+# Of one slot of a worker each call begins when the one before has ended, however early it was
+# claimed.
 _CALLS = """
-SELECT id, task_id, purpose, started_at,
-       least(coalesce(finished_at, 'infinity'), lease_expires_at) AS ended_at
-FROM fulfillment_attempt WHERE target_id = %s ORDER BY started_at, id
+SELECT a.*, CASE WHEN slot IS NULL THEN claimed_at ELSE greatest(claimed_at, max(ended_at) OVER (
+           PARTITION BY worker, slot ORDER BY claimed_at, id
+           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) END AS started_at
+FROM (
+    SELECT id, task_id, purpose, worker, slot, started_at AS claimed_at,
+           least(coalesce(finished_at, 'infinity'), lease_expires_at) AS ended_at
+    FROM fulfillment_attempt WHERE target_id = %s
+) a ORDER BY claimed_at, id
 """
 _ACCEPTED = """
 SELECT t.id, t.occurred_at AS started_at, coalesce((
@@ -187,12 +194,12 @@ def _too_fast(target: dict[str, Any], calls: Sequence[dict[str, Any]]) -> Iterat
     tokens, before = float(burst), None
     for call in calls:
         if before is not None:
-            passed = (call["started_at"] - before["started_at"]).total_seconds()
+            passed = (call["claimed_at"] - before["claimed_at"]).total_seconds()
             tokens = min(float(burst), tokens + passed * rate)
         tokens -= 1
         if tokens < -_RATE_SLACK_CALLS:
             around = [
-                c for c in calls if abs((c["started_at"] - call["started_at"]).total_seconds()) < 1
+                c for c in calls if abs((c["claimed_at"] - call["claimed_at"]).total_seconds()) < 1
             ]
             yield Violation(
                 rule="rate-limit",

@@ -214,6 +214,25 @@ def test_a_limit_overrun(run: Run) -> None:
     assert run.broken(at_the_end=False) == {"concurrency-limit"}
 
 
+def test_calls_of_one_slot_follow_one_another(run: Run) -> None:
+    for _ in range(2):
+        run.order()
+    run.finish()
+    run.as_owner("UPDATE fulfillment_targetsystem SET concurrency_limit = 1 WHERE name = 'crm'")
+    first = "SELECT min(started_at) FROM fulfillment_attempt WHERE target_id = 'crm'"
+    run.as_owner(f"UPDATE fulfillment_attempt SET started_at = ({first}) WHERE target_id = 'crm'")
+    assert run.broken() == {"concurrency-limit"}
+    run.as_owner("UPDATE fulfillment_attempt SET slot = 0, worker = 'w' WHERE target_id = 'crm'")
+    assert run.broken() == set()
+
+
+def test_a_row_that_belongs_to_nothing(run: Run) -> None:
+    run.order()
+    run.finish()
+    run.as_owner("UPDATE fulfillment_attempt SET command_id = -1 WHERE target_id = 'crm'")
+    assert "orphan" in run.broken()
+
+
 def test_a_rate_overrun(run: Run) -> None:
     for _ in range(3):
         run.order()

@@ -164,7 +164,7 @@ def test_the_statements_read_by_index(waiting: dict[str, Order]) -> None:
         "jeopardy": (jeopardy._DUE, [100]),
         "circles": (circles._BEGUN, [desk.now(), desk.now(), 0, 1000]),
         "edges": (circles._EDGES, [[fulfillment.pk], [fulfillment.pk]]),
-        "runnable": (candidates._RUNNABLE, ["alpha", desk.now(), 16]),
+        "runnable": (candidates._RUNNABLE, ["alpha", 16]),
         "called up": (candidates._CALL_UP, ["alpha", desk.now()]),
         "in doubt": (candidates._IN_DOUBT, ["beta", desk.now(), 16]),
         "claimable": (scanning._CLAIMABLE_TARGETS, []),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment.engine.dispatch import sending
+from fulfillment.engine.dispatch.slots import Slots
 from fulfillment.engine.outbound import outbox
 from fulfillment.models import OutboxEvent
 from tests import desk
@@ -36,7 +37,7 @@ def test_a_drain_that_gets_no_more_threads_settles_what_it_has_sent_and_ends(
     orders = [desk.order() for _ in range(3)]
     monkeypatch.setattr(desk._ScriptedAdapter, "in_process", False)
     with _OneThread(1) as threads:
-        monkeypatch.setattr(sending.Drain, "_sender_threads", lambda *_: threads)
+        monkeypatch.setattr(Slots, "_threads_for", lambda *_: threads)
         assert sending.drain(target="alpha") == 1
     states = [desk.states_of(order)["one@1"] for order in orders]
     # The two that were not sent wait for their leases to end, and are then asked for.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -61,10 +61,31 @@ class Claim:
     command: Command
     send_before: float
     """Monotonic seconds; a call that has not begun by then must not begin."""
+    slot: int | None
+    """Which of its worker's; None where there is none to wait for."""
 
 
-def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) -> list[Claim]:
-    """At most `limit` commands, DISPATCHED and committed before anything is sent.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """For how many commands a worker has room, and in which of its slots."""
+
+    calls: int
+    """That begin at once."""
+    slots: Sequence[int] = ()
+    """Those that are free, one for each of these; none for handlers in this process."""
+    soon: Sequence[int] = ()
+    """Those with a call that will be over soon: one command may go behind it."""
+    quick: bool = False
+    """Whether one may also go behind each call that begins now."""
+
+    @property
+    def all(self) -> int:
+        """Commands, with those that go behind others."""
+        return self.calls + len(self.soon) + (len(self.slots) if self.quick else 0)
+
+
+def claim(*, target: TargetSystem, room: Room, worker: str, alone: bool = True) -> list[Claim]:
+    """As many commands as there is room for calls, DISPATCHED and committed before any is sent.
 
     `alone` says that this process makes no other call at the moment: only then may a command
     be claimed that is suspected of taking workers down. What another claim took between the
@@ -72,17 +93,17 @@ def claim(*, target: TargetSystem, limit: int, worker: str, alone: bool = True) 
     """
     if not target.idempotent and not target.status_query:
         # Nobody could tell afterwards which of a batch happened: one at a time.
-        limit = 1
+        room = replace(room, calls=1, slots=room.slots[:1])
     looks, before = 0, list[Row]()
     while looks < _LOOKS:
         with cursor() as raw:
             seen = admission.look_at(raw, target=target.pk)
-            allowed = seen.allowance(limits=admission.limits_of(target), wanted=limit)
+            allowed = seen.allowance(limits=admission.limits_of(target), wanted=room.calls)
             found = candidates.look_for(raw, target=target.pk, seen=seen, allowed=allowed)
         if not found:
             _look_again(target, seen, allowed)
             return []
-        claims = _take_or_split(target, found, worker, alone)
+        claims = _take_or_split(target, found, room, worker, alone)
         if claims:
             return claims
         # Whoever makes way, or is put off, does so once, so this ends.
@@ -116,7 +137,7 @@ def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> b
 
 
 def _take_or_split(
-    target: TargetSystem, found: Sequence[Row], worker: str, alone: bool
+    target: TargetSystem, found: Sequence[Row], room: Room, worker: str, alone: bool
 ) -> list[Claim]:
     """Claim in one unit; a task that can't be claimed waits, with a case for a person."""
     actor = f"worker {worker}"
@@ -127,6 +148,7 @@ def _take_or_split(
                 _take,
                 target=target,
                 task_ids=[row[1] for row in batch],
+                room=room,
                 worker=worker,
                 alone=alone,
             ),
@@ -172,10 +194,10 @@ def _put_off(unit: Unit, task_id: int, fulfillment_id: int, error: Exception) ->
 
 
 def _take(
-    unit: Unit, target: TargetSystem, task_ids: list[int], worker: str, alone: bool
+    unit: Unit, target: TargetSystem, task_ids: list[int], room: Room, worker: str, alone: bool
 ) -> list[Claim]:
     wanted = candidates.read(unit, target=target.pk, task_ids=task_ids)
-    return take(unit, target=target, wanted=wanted, worker=worker, alone=alone)
+    return take(unit, target=target, wanted=wanted, room=room, worker=worker, alone=alone)
 
 
 def take(
@@ -183,6 +205,7 @@ def take(
     *,
     target: TargetSystem,
     wanted: list[Candidate],
+    room: Room,
     worker: str,
     alone: bool,
     only_if_nothing_else_is_due: bool = False,
@@ -201,11 +224,21 @@ def take(
     wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
     wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
     wanted = sifting.without_locked(smith, wanted)
-    taken = sifting.within(entry.allowance(wanted=len(wanted)), wanted)
+    allowed = entry.allowance(wanted=min(len(wanted), room.calls))
+    taken = sifting.within(allowed, wanted)
+    slots: list[int | None] = [*room.slots[: len(taken)]] or [None] * len(taken)
+    behind = [*room.soon, *(room.slots[: len(taken)] if room.quick else ())]
+    if behind and entry.may_line_up(wanted=len(wanted)):
+        lined_up = sifting.behind([one for one in wanted if one not in taken], room=len(behind))
+        taken += lined_up
+        slots += behind[: len(lined_up)]
     for target_id in smith.write([candidate.task.id for candidate in taken]):
         unit.hint(target=target_id)
     entry.spend(calls=len(taken))
-    return [_claimed(unit, target, candidate, worker, entry.look.now, began) for candidate in taken]
+    return [
+        _claimed(unit, target, candidate, worker, slot, entry.look.now, began)
+        for candidate, slot in zip(taken, slots, strict=True)
+    ]
 
 
 def _claimed(
@@ -213,6 +246,7 @@ def _claimed(
     target: TargetSystem,
     candidate: Candidate,
     worker: str,
+    slot: int | None,
     now: datetime,
     began: float,
 ) -> Claim:
@@ -242,6 +276,7 @@ def _claimed(
             number=task.attempts,
             purpose=purpose,
             worker=worker[:100],
+            slot=slot,
             started_at=now,
             lease_expires_at=now + lease,
         )
@@ -269,4 +304,5 @@ def _claimed(
             resume_from=None if candidate.is_question else task.progress,
         ),
         send_before=began + LEASE_MARGIN.total_seconds(),
+        slot=slot,
     )

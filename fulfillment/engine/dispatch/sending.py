@@ -13,11 +13,11 @@ import os
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from adapters.contract import Adapter, Outcome, OutcomeKind
 from fulfillment.engine.dispatch import claiming, turning
-from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.dispatch.claiming import Claim, Room
+from fulfillment.engine.dispatch.slots import Result, Slots
 from fulfillment.engine.plans import settlement
 from fulfillment.engine.store import failpoints, targets
 from fulfillment.engine.store.database import DATABASE_TROUBLE
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 _INLINE_SECONDS = 0.5
 """How long in-process handlers may run before what they did is settled."""
 
-Result = tuple[Claim, Outcome]
-
 
 class Drain:
     """The sending side of one target in this process."""
@@ -41,8 +39,7 @@ class Drain:
         self._loop = OneLoop[Result](
             name=target, begin=self._claim_and_send, end=self._settle_and_claim
         )
-        self._senders: ThreadPoolExecutor | None = None
-        self._slots = 0
+        self._slots = Slots(name=target, call=_call, arrived=self._loop.arrived)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._has_claimed = False
         """Whether there were commands for free slots when the last results were settled."""
@@ -62,24 +59,27 @@ class Drain:
         if _stopping.is_set():
             return
         target = targets.get(self._target)
-        free = target.sender_slots - self._loop.under_way
-        if free <= 0:
-            return
         adapter = targets.adapter_for(target)
+        room = self._room(target, adapter)
+        if not room.calls:
+            return
         failpoints.reach("sending.before_claim")
         claims = claiming.claim(
-            target=target, limit=free, worker=self._worker, alone=self._loop.under_way == 0
+            target=target, room=room, worker=self._worker, alone=self._loop.under_way == 0
         )
         self._begin(target, adapter, claims)
+
+    def _room(self, target: TargetSystem, adapter: Adapter) -> Room:
+        if adapter.in_process:
+            return Room(calls=max(0, target.sender_slots - self._loop.under_way))
+        return self._slots.room(of=target.sender_slots)
 
     def _begin(self, target: TargetSystem, adapter: Adapter, claims: list[Claim]) -> None:
         if adapter.in_process:
             self._run_inline(adapter, claims)
             return
-        senders = self._sender_threads(target)
         for claim in claims:
-            # What can't be handed to a thread is not sent: its lease ends, and it is asked for.
-            senders.submit(self._send, adapter, claim)
+            self._slots.begin(adapter, claim, of=target.sender_slots)
             self._loop.begun()
 
     def _run_inline(self, adapter: Adapter, claims: list[Claim]) -> None:
@@ -94,11 +94,9 @@ class Drain:
             self._loop.arrived(result)
             self._loop.begun()
 
-    def _send(self, adapter: Adapter, claim: Claim) -> None:
-        self._loop.arrived((claim, call(adapter=adapter, claim=claim)))
-
     def _settle_and_claim(self, results: list[Result]) -> int:
         """In one unit if that can be; what keeps it from it is found out one by one."""
+        self._slots.ended(claim for claim, _ in results)
         if not self._turn(results):
             self._settle(results)
         return len(results)
@@ -109,8 +107,8 @@ class Drain:
         try:
             target = targets.get(self._target)
             adapter = targets.adapter_for(target)
-            free = target.sender_slots - self._loop.under_way
-            if free <= 0 or not turning.can_turn(target=target, adapter=adapter):
+            room = self._room(target, adapter)
+            if not room.all or not turning.can_turn(target=target, adapter=adapter):
                 return False
 
             def send(claims: list[Claim]) -> None:
@@ -120,7 +118,7 @@ class Drain:
             turning.turn(
                 target=target,
                 results=_as_outcomes(results),
-                limit=free,
+                room=room,
                 worker=self._worker,
                 alone=self._loop.under_way == 0,
                 send=send,
@@ -164,13 +162,8 @@ class Drain:
             called=self._target,
         )
 
-    def _sender_threads(self, target: TargetSystem) -> ThreadPoolExecutor:
-        if self._senders is None or self._slots != target.sender_slots:
-            if self._senders is not None:
-                self._senders.shutdown(wait=False)
-            self._slots = target.sender_slots
-            self._senders = ThreadPoolExecutor(self._slots, thread_name_prefix=self._target)
-        return self._senders
+    def close(self) -> None:
+        self._slots.close()
 
 
 def _as_outcomes(results: list[Result]) -> list[outcomes.Result]:
@@ -189,6 +182,10 @@ def _as_outcomes(results: list[Result]) -> list[outcomes.Result]:
         )
         for claim, outcome in results
     ]
+
+
+def _call(adapter: Adapter, claim: Claim) -> Outcome:
+    return call(adapter=adapter, claim=claim)
 
 
 def call(*, adapter: Adapter, claim: Claim) -> Outcome:
@@ -229,3 +226,5 @@ def drain(*, target: str) -> int:
 def stop() -> None:
     """Claim nothing more in this process; what is on the wire is still settled."""
     _stopping.set()
+    for one in tuple(_drains.values()):
+        one.close()

@@ -132,6 +132,12 @@ def within(allowed: Allowance, wanted: Sequence[Candidate]) -> list[Candidate]:
     return taken
 
 
+def behind(wanted: Sequence[Candidate], *, room: int) -> list[Candidate]:
+    """What may go behind a call: no question, and nothing that has taken a worker down."""
+    quiet = [one for one in wanted if not one.is_question and not one.task.lost_leases]
+    return quiet[:room]
+
+
 def without_locked(smith: locksmith.Locksmith, wanted: Sequence[Candidate]) -> list[Candidate]:
     """What has to wait for a lock will line up for it, out of the way of everybody else."""
     given = set(smith.give([candidate.task.id for candidate in wanted]))

@@ -14,7 +14,7 @@ from django.db import transaction
 from adapters.contract import Adapter
 from fulfillment.engine.dispatch import candidates, claiming
 from fulfillment.engine.dispatch.candidates import Candidate
-from fulfillment.engine.dispatch.claiming import Claim
+from fulfillment.engine.dispatch.claiming import Claim, Room
 from fulfillment.engine.plans import settlement
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.tasks.outcomes import Result
@@ -42,12 +42,12 @@ def turn(
     *,
     target: TargetSystem,
     results: Sequence[Result],
-    limit: int,
+    room: Room,
     worker: str,
     alone: bool,
     send: Callable[[list[Claim]], None],
 ) -> None:
-    """Settle all `results` and claim at most `limit` commands, or do nothing and raise.
+    """Settle all `results` and claim what there is room for, or do nothing and raise.
 
     What has been claimed is handed to `send` as soon as that is committed, before anybody is
     told of what else there is to do; a slot is empty meanwhile. Questions, and what waits for a
@@ -55,7 +55,7 @@ def turn(
     claimed does not mean that there is nothing.
     """
     with cursor() as raw:
-        found = candidates.next_to_send(raw, target=target.pk, limit=limit)
+        found = candidates.next_to_send(raw, target=target.pk, limit=room.all)
 
     claimed: list[Claim] = []
 
@@ -73,7 +73,7 @@ def turn(
             *candidates.read_beside(unit, target=target.pk, task_ids=[row[1] for row in found]),
             *candidates.just_made_ready(unit, target=target.pk),
         ]
-        wanted = sorted(wanted, key=_in_selection_order)[:limit]
+        wanted = sorted(wanted, key=_in_selection_order)[: room.all]
         _enter_together(unit, wanted)
         unit.let_go()
         settlement.note_answers(unit, target=target, results=results)
@@ -84,6 +84,7 @@ def turn(
             unit,
             target=target,
             wanted=wanted,
+            room=room,
             worker=worker,
             alone=alone,
             only_if_nothing_else_is_due=True,

@@ -26,6 +26,7 @@ from fulfillment.engine.protection.limits import (
     allowance,
     answered,
     begun,
+    may_line_up,
     refilled,
 )
 from fulfillment.engine.store.database import Row, clean
@@ -82,7 +83,9 @@ SELECT k.target_id, (SELECT now FROM clock),
 FROM fulfillment_targetcondition k
 JOIN fulfillment_targetsystem s ON s.name = k.target_id
 CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE a.purpose = 'SEND') AS sends,
+    SELECT count(*) FILTER (WHERE a.purpose = 'SEND' AND a.slot IS NULL)
+           + count(DISTINCT (a.worker, a.slot)) FILTER (
+               WHERE a.purpose = 'SEND' AND a.slot IS NOT NULL) AS sends,
            count(*) FILTER (WHERE a.purpose = 'QUERY') AS queries
     FROM fulfillment_attempt a
     WHERE a.target_id = k.target_id AND a.finished_at IS NULL
@@ -207,6 +210,17 @@ class Admission:
     def allowance(self, *, wanted: int) -> Allowance:
         """How many of `wanted` calls may begin."""
         return self.look.allowance(limits=self._limits, wanted=wanted)
+
+    def may_line_up(self, *, wanted: int) -> bool:
+        """Whether of so many commands some may be claimed that go behind a call in its slot."""
+        stored, now = self.look.condition, self.look.now
+        return may_line_up(
+            limits=self._limits,
+            condition=refilled(limits=self._limits, condition=stored, now=now),
+            under_way=self.look.under_way,
+            now=now,
+            wanted=wanted,
+        )
 
     def spend(self, *, calls: int) -> None:
         """Note how many calls have been claimed of those that were allowed."""

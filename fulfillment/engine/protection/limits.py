@@ -146,6 +146,25 @@ def allowance(
     )
 
 
+def may_line_up(
+    *, limits: Limits, condition: Condition, under_way: UnderWay, now: datetime, wanted: int
+) -> bool:
+    """Whether `wanted` calls may be begun or claimed behind others. `condition` is refilled.
+
+    Not where somebody is careful with a target and wants to see each answer first. As each of
+    them may begin later than its token was spent, and one behind each that is under way, so many
+    tokens have to be left: then no more begin in any time than rate and burst allow.
+    """
+    spare = condition.rate_tokens - wanted
+    return (
+        not condition.paused
+        and condition.breaker == Breaker.CLOSED
+        and not condition.failures_in_a_row
+        and ramp_share(limits=limits, condition=condition, now=now) >= 1
+        and (limits.rate_per_second is None or spare >= under_way.calls + wanted)
+    )
+
+
 def begun(*, limits: Limits, condition: Condition, calls: int) -> Condition:
     """After `calls` have been claimed: their tokens are spent, an open breaker is half open.
 

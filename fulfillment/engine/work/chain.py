@@ -10,7 +10,12 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
 from typing import Any
 
-_document = json.JSONEncoder(sort_keys=True).encode
+_encoded = json.JSONEncoder(sort_keys=True).encode
+
+
+def document(details: Mapping[str, Any]) -> str:
+    """Details as they are hashed; most rows have none."""
+    return _encoded(details) if details else "{}"
 
 
 def link(
@@ -34,8 +39,7 @@ def link(
     """
     texts = ", ".join(map(_text, (entity, entity_id, name, from_state, to_state, actor, cause)))
     values = (
-        f"[{_text(previous)}, {sequence}, {texts}, "
-        f'{_document(details) if details else "{}"}, "{_moment(occurred_at)}"]'
+        f'[{_text(previous)}, {sequence}, {texts}, {document(details)}, "{_moment(occurred_at)}"]'
     )
     return hashlib.sha256(values.encode()).hexdigest()
 

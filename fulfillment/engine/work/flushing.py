@@ -92,6 +92,7 @@ _ATTEMPTS = Table(
     number="int",
     purpose="text",
     worker="text",
+    slot="smallint",
     started_at="timestamptz",
     lease_expires_at="timestamptz",
     outcome="text",

@@ -8,7 +8,6 @@ so the work it is given must keep its effects inside the unit.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import defaultdict
@@ -275,7 +274,7 @@ class Unit:
                 str(after),
                 actor,
                 cause,
-                json.dumps(details) if details else "{}",
+                chain.document(details),
                 self.now,
                 locked.audit_head,
             )
