@@ -10,7 +10,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("fulfillment", "0022_lighter_writes"),
+        ("fulfillment", "0023_slots"),
     ]
 
     operations = [
