@@ -83,8 +83,8 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
     list_filter = ("state", "category", "severity", ("owner_queue", NewestValues))
     list_select_related = ("fulfillment",)
     list_left_out = ("facts", "repair_options")
-    # Open ones first, by the time that is left; then closed ones, the latest first.
-    ordering = (F("resolved_at").desc(nulls_first=True), "sla_due_at")
+    # OPEN first, by the time that is left; then RESOLVED, the latest first: as an index has them.
+    ordering = ("state", F("resolved_at").desc(nulls_first=True), "sla_due_at")
     search_fields = ("id", "fulfillment__order_reference")
     search_help_text = "Case number, or the order's reference"
     fields = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -124,6 +124,15 @@ def due_badge(manual: ManualTask) -> Badge | None:
     return None
 
 
+class StateFilter(admin.ChoicesFieldListFilter):
+    """Decided ones stand behind all that are open; by this the index finds where they begin."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any] | None:
+        if request.GET.get(self.lookup_kwarg) == ManualState.DECIDED:
+            queryset = queryset.filter(decided_at__isnull=False)
+        return super().queryset(request, queryset)
+
+
 @admin.register(ManualTask)
 class ManualTaskAdmin(ReadOnlyAdmin):
     list_display = (
@@ -137,7 +146,7 @@ class ManualTaskAdmin(ReadOnlyAdmin):
         "decision",
         "opened_at",
     )
-    list_filter = ("state", ("queue", NewestValues), ("role", NewestValues))
+    list_filter = (("state", StateFilter), ("queue", NewestValues), ("role", NewestValues))
     list_select_related = ("fulfillment",)
     list_left_out = ("context", "instructions")
     # Open ones first, by the time that is left; then decided ones, the latest first.

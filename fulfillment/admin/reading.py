@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -42,8 +43,18 @@ NEWEST = 10_000
 _signs: dict[str, Mapping[Any, Sign]] = {"plan": PLAN_SIGNS, "task": TASK_SIGNS}
 
 
+def newest(model: type[Model]) -> QuerySet[Any]:
+    """The newest rows of the model, as a range of its key.
+
+    As a list of keys they would be joined, and the database goes through all rows for that.
+    """
+    rows: QuerySet[Any] = model._default_manager.order_by("-pk")
+    oldest = rows.values_list("pk", flat=True)[NEWEST - 1 : NEWEST].first()
+    return rows if oldest is None else rows.filter(pk__gte=oldest)
+
+
 class NewestPaginator(Paginator):
-    """Pages through the newest rows only: counting a whole table would cost more than the page,
+    """Pages through the first rows only: counting a whole table would cost more than the page,
     and what is further back is found by search and filters."""
 
     @cached_property
@@ -65,8 +76,11 @@ class NewestValues(admin.AllValuesFieldListFilter):
         field_path: str,
     ) -> None:
         super().__init__(field, request, params, model, model_admin, field_path)
-        newest = model._default_manager.order_by("-pk").values_list(field_path, flat=True)
-        self.lookup_choices: Any = sorted(set(newest[:NEWEST]))
+        values = model._default_manager.order_by("-pk").values_list(field_path)[:NEWEST]
+        statement, given = values.query.sql_with_params()
+        with connection.cursor() as raw:
+            raw.execute(f"SELECT DISTINCT newest.* FROM ({statement}) newest", given)
+            self.lookup_choices: Any = sorted(value for (value,) in raw.fetchall())
 
 
 class DeskAdmin(ModelAdmin):
@@ -109,6 +123,7 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     list_per_page = 50
     list_fullwidth = True
     ordering: tuple[str | OrderBy, ...] = ("-id",)
+    search_order: tuple[str, ...] = ("-pk",)
     actions: tuple[str, ...] | None = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -129,7 +144,8 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
         for rows in self.searches(term):
             # A word is no number, and a NUL is in no column: neither finds anything.
             with suppress(ValueError):
-                found.update(rows().order_by("-pk").values_list("pk", flat=True)[:_MOST_FOUND])
+                first = rows().order_by(*self.search_order)
+                found.update(first.values_list("pk", flat=True)[:_MOST_FOUND])
         return queryset.filter(pk__in=found), False
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Any]]]:

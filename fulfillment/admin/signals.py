@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q
 from django.utils.html import format_html_join
 from django.utils.safestring import mark_safe
 from unfold.decorators import display
 
 from fulfillment.admin.reading import (
-    NEWEST,
     NewestValues,
     ReadOnlyAdmin,
     badge,
     link,
+    newest,
     order_link,
     pretty,
 )
@@ -47,8 +46,7 @@ class SignalAdmin(ReadOnlyAdmin):
     def searches(self, term: str) -> Any:
         yield lambda: Signal.objects.filter(pk=term)
         yield lambda: Signal.objects.filter(subject=term)
-        newest = Signal.objects.order_by("-pk").values("pk")[:NEWEST]
-        yield lambda: Signal.objects.filter(pk__in=newest, event_id=term)
+        yield lambda: newest(Signal).filter(event_id=term)
 
     @display(description="told to whoever waited", boolean=True)
     def told(self, signal: Signal) -> bool:
@@ -61,12 +59,13 @@ class SignalAdmin(ReadOnlyAdmin):
     @display(description="tasks that wait for it, or did")
     def tasks(self, signal: Signal) -> str:
         """Those that wait have an index; of those that have ended, the newest are looked at."""
-        waiting = Q(state__in=[TaskState.ACCEPTED, TaskState.AWAITING_MANUAL])
-        newest = Task.objects.order_by("-pk").values("pk")[:NEWEST]
-        awaited = awaits(name=signal.name, subject=signal.subject)
+        awaited = Task.objects.filter(awaits=awaits(name=signal.name, subject=signal.subject))
+        waiting = awaited.filter(state__in=[TaskState.ACCEPTED, TaskState.AWAITING_MANUAL])
+        found: set[int] = set()
+        for tasks in (waiting, newest(Task) & awaited):
+            found.update(tasks.order_by("-pk").values_list("pk", flat=True)[:_SHOWN])
         rows = (
-            Task.objects.filter(awaits=awaited)
-            .filter(waiting | Q(pk__in=newest))
+            Task.objects.filter(pk__in=found)
             .select_related("fulfillment")
             .defer("outputs")
             .order_by("-pk")[:_SHOWN]

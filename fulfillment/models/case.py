@@ -102,10 +102,9 @@ class FalloutCase(StatefulModel):
                 condition=models.Q(state=CaseState.OPEN),
                 name="case_open_by_fulfillment",
             ),
+            # As lists show them: open ones by the time that is left, then those closed last.
             models.Index(
-                fields=["sla_due_at"],
-                condition=models.Q(state=CaseState.OPEN),
-                name="case_open_by_due",
+                fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_as_listed"
             ),
         ]
 

@@ -58,6 +58,13 @@ class ManualTask(StatefulModel):
                 condition=models.Q(state=ManualState.OPEN),
                 name="manual_open_by_queue",
             ),
+            # As lists show them: open ones by the time that is left, then those decided last.
+            models.Index(
+                models.F("decided_at").desc(nulls_first=True),
+                models.F("due_at").asc(nulls_first=True),
+                models.F("id"),
+                name="manual_as_listed",
+            ),
         ]
 
     def __str__(self) -> str:

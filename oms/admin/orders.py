@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -16,12 +16,12 @@ from unfold.decorators import display
 from fulfillment import queries
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import (
-    NEWEST,
     ReadOnlyAdmin,
     ReadOnlyInline,
     badge,
     link,
     list_link,
+    newest,
     pretty,
     register_signs,
 )
@@ -90,6 +90,7 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         "customer_id",
         "fulfillment__plans__tasks__commands__idempotency_key",
     )
+    search_order = ("-submitted_at", "-pk")  # As the index has a customer's.
     search_help_text = "Reference, external id, customer, or an idempotency key"
     fields = (
         ("reference", "external_id"),
@@ -109,20 +110,24 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
     change_form_outer_before_template = "desk/order.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
-        newest = Plan.objects.filter(fulfillment_id=OuterRef("fulfillment_id")).order_by("-id")[:1]
+        plans = Plan.objects.filter(fulfillment_id=OuterRef("fulfillment_id")).order_by("-id")[:1]
         rows: QuerySet[Order] = super().get_queryset(request)
         return rows.annotate(
-            plan_state=Subquery(newest.values("state")),
-            plan_open=Subquery(newest.values("mandatory_open")),
-            plan_total=Subquery(newest.values("mandatory_total")),
-            plan_stuck_at=Subquery(newest.values("stuck_at")),
+            plan_state=Subquery(plans.values("state")),
+            plan_open=Subquery(plans.values("mandatory_open")),
+            plan_total=Subquery(plans.values("mandatory_total")),
+            plan_stuck_at=Subquery(plans.values("stuck_at")),
         )
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Order]]]:
         yield from super().searches(term)
-        newest = Order.objects.order_by("-pk").values("pk")[:NEWEST]
         # Part of a name has no index; those who ask for it mean a recent order.
-        yield lambda: Order.objects.filter(pk__in=newest, customer_name__icontains=term)
+        yield lambda: newest(Order).filter(customer_name__icontains=term)
+
+    def get_ordering(self, request: HttpRequest) -> Sequence[str]:
+        # The index has those of one state by their time; by the key alone, those behind many
+        # others are found last.
+        return self.search_order if "state__exact" in request.GET else ("-id",)
 
     def hold_name(self, row: Order) -> str:
         return row.reference

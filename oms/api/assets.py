@@ -13,7 +13,8 @@ from rest_framework.views import APIView
 from oms import assets
 from oms.api import asset_documents, schema
 from oms.api.authentication import client_of
-from oms.api.orders import Storable, next_page, query_of
+from oms.api.order_lists import Storable
+from oms.api.orders import next_page, query_of
 from oms.api.problems import Problem
 from oms.api.requests import Closed
 

@@ -6,43 +6,27 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
-from pydantic import Field, StringConstraints
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from adapters.strict_json import dumps
 from fulfillment import queries
-from fulfillment.models import Plan
 from oms.api import documents, schema
 from oms.api.authentication import client_of
 from oms.api.idempotency import idempotency_key, key_reused
+from oms.api.order_lists import OrderFilter, page_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import CONTENT_TYPE, Problem
-from oms.api.requests import Closed, Instant, OrderIn, OrdersIn
+from oms.api.requests import Closed, OrderIn, OrdersIn
 from oms.intake.replay import Answer, KeyReused, submit_once
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Disposition, Submitted, submit
 from oms.models import Order
 from oms.queries import newest_plan
-from oms.states import OrderState
-
-Storable = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
-
-
-class OrderFilter(Closed):
-    """Query of the list; `after` is the last id of the page before."""
-
-    state: list[OrderState] = []
-    customer: Storable | None = None
-    external_id: Storable | None = None
-    submitted_from: Instant | None = None
-    submitted_before: Instant | None = None
-    stuck: bool | None = None
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    after: Annotated[str, StringConstraints(pattern=r"^O-[0-9]{1,18}$")] | None = None
 
 
 class PageQuery(Closed):
@@ -105,7 +89,7 @@ class Orders(APIView):
     def get(self, request: Request) -> Response:
         """Every filter narrows; `next` is the address of the next page."""
         query = query_of(OrderFilter, request, repeatable={"state"})
-        rows = list(_filtered(orders_of(request), query)[: query.limit + 1])
+        rows = page_of(orders_of(request), query)
         page = rows[: query.limit]
         return _json(
             documents.OrderPage(
@@ -246,27 +230,6 @@ def found_order(rows: QuerySet[Order], reference: str) -> Order:
             detail=f"None of your orders is called {reference}. The list finds one by external_id.",
         )
     return order
-
-
-def _filtered(orders: QuerySet[Order], query: OrderFilter) -> QuerySet[Order]:
-    if query.state:
-        orders = orders.filter(state__in=query.state)
-    if query.customer is not None:
-        orders = orders.filter(customer_id=query.customer)
-    if query.external_id is not None:
-        orders = orders.filter(external_id=query.external_id)
-    if query.submitted_from is not None:
-        orders = orders.filter(submitted_at__gte=query.submitted_from)
-    if query.submitted_before is not None:
-        orders = orders.filter(submitted_at__lt=query.submitted_before)
-    if query.stuck is not None:
-        flagged = Plan.objects.filter(
-            fulfillment_id=OuterRef("fulfillment_id"), stuck_at__isnull=False
-        )
-        orders = orders.filter(Exists(flagged) if query.stuck else ~Exists(flagged))
-    if query.after is not None:
-        orders = orders.filter(pk__lt=int(query.after.removeprefix("O-")))
-    return orders.order_by("-pk")
 
 
 def query_of(

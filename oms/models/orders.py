@@ -79,8 +79,13 @@ class Order(StatefulModel):
                 ),
                 name="order_promised",
             ),
-            models.Index(fields=["state", "-id"], name="order_by_state"),
-            models.Index(fields=["customer_id", "-id"], name="order_by_customer"),
+            # Lists, newest first: a client's own, and everybody's. The key alone does not do for
+            # those that are behind many others.
+            models.Index(
+                fields=["client", "state", "-submitted_at", "-id"], name="order_by_client"
+            ),
+            models.Index(fields=["state", "-submitted_at", "-id"], name="order_by_state"),
+            models.Index(fields=["customer_id", "-submitted_at", "-id"], name="order_by_customer"),
         ]
 
     def __str__(self) -> str:

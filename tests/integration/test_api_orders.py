@@ -321,14 +321,22 @@ def test_a_filter_that_can_not_be_read_is_a_clear_400(api: Api, query: str) -> N
     assert found["errors"][0]["path"].split("[")[0] == query.split("=")[0]
 
 
+def test_a_page_behind_an_order_that_is_not_yours_is_a_clear_400(api: Api) -> None:
+    theirs = Api(name="another").post(an_order("theirs")).json()["id"]
+    for reference in (theirs, "O-999999"):
+        found = problem(api.get(f"/orders?after={reference}"))
+        assert (found["status"], found["code"]) == (400, "request.invalid")
+        assert found["errors"][0]["path"] == "after"
+
+
 def test_the_list_costs_the_same_for_one_order_and_for_fifty(
     api: Api, django_assert_num_queries: Any
 ) -> None:
     api.post(an_order("first"))
-    with django_assert_num_queries(3):  # key, orders, plans
+    with django_assert_num_queries(4):  # key, which orders, they, plans
         api.get("/orders")
     api.post({"orders": [an_order(f"X-{number}") for number in range(49)]})
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         assert len(api.get("/orders").json()["orders"]) == 50
 
 

@@ -7,7 +7,6 @@ tasks per second, by little; slower polling has answered single orders sooner.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import psycopg
 
 from tests.load import competitors
 from tests.load.parts import BenchFailed, Run, Tell
-from tests.load.sides import TASKS_PER_ORDER
+from tests.load.sides import TASKS_PER_ORDER, wait_for
 from tests.load.stacks import BenchStack
 from tests.load.started import started
 from tests.load.talking import Talking
@@ -96,14 +95,16 @@ class Dbos:
 
     def _wait_for_schema(self) -> None:
         """Two processes that migrate at once, or register one queue, get in each other's way."""
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
+        wait_for(
+            self._has_schema,
+            seconds=_READY_SECONDS,
+            pause_seconds=0.1,
+            otherwise=lambda: f"DBOS does not start; see {self._stack.layout.logs}.",
+        )
+
+    def _has_schema(self) -> bool:
+        with psycopg.connect(self._url) as connection:
             try:
-                with psycopg.connect(self._url) as connection:
-                    if connection.execute(_QUEUES).fetchone() != (0,):
-                        return
+                return connection.execute(_QUEUES).fetchone() != (0,)
             except psycopg.errors.UndefinedTable:
-                pass
-            if time.monotonic() > deadline:
-                raise BenchFailed(f"DBOS does not start; see {self._stack.layout.logs}.")
-            time.sleep(0.1)
+                return False

@@ -19,7 +19,7 @@ from tests.load import figures
 from tests.load.parts import BenchFailed, Run
 from tests.load.real_http import ledger
 from tests.load.shop import Shop
-from tests.load.sides import wait_until_none
+from tests.load.sides import PATIENCE_SECONDS, wait_for
 from tests.load.stacks import whole_stack
 
 TITLE = "an outage of one target with tasks waiting, and what happens when it is resumed"
@@ -86,15 +86,22 @@ def _watched(sizes: Sizes, run: Run) -> dict[str, float]:
     under_way = Attempt.objects.filter(target_id=_TARGET, finished_at=None)
     seen = {"under_way": 0, "messages": 0}
 
-    def left() -> int:
-        seen["under_way"] = max(seen["under_way"], under_way.count())
-        seen["messages"] = max(seen["messages"], _queued())
-        time.sleep(1 / _LOOKS_PER_SECOND)
-        return waiting.count()
-
     began = time.perf_counter()
     with run.progress("drained", total=sizes.waiting) as tell:
-        wait_until_none(left, count=sizes.waiting, tell=tell)
+
+        def all_done() -> bool:
+            seen["under_way"] = max(seen["under_way"], under_way.count())
+            seen["messages"] = max(seen["messages"], _queued())
+            left = waiting.count()
+            tell(sizes.waiting - left)
+            return not left
+
+        wait_for(
+            all_done,
+            seconds=PATIENCE_SECONDS,
+            pause_seconds=1 / _LOOKS_PER_SECOND,
+            otherwise=lambda: f"{waiting.count():,} tasks are not drained after ten minutes.",
+        )
     return {**seen, "seconds": time.perf_counter() - began}
 
 

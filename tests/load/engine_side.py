@@ -110,7 +110,7 @@ def refuse_faults(found: verification.Found, *, orders: int) -> None:
         raise BenchFailed("The engine has cut a corner:\n  " + "\n  ".join(faults))
 
 
-def requests_of(count: int, *, run: str) -> list[OrderRequest]:
+def requests_of(count: int, *, run: str, offering: str = OFFERING) -> list[OrderRequest]:
     """Orders of one contact center each, every one of a customer of its own."""
     from oms.intake.requests import ItemRequest, OrderRequest
 
@@ -124,7 +124,7 @@ def requests_of(count: int, *, run: str) -> list[OrderRequest]:
                 ItemRequest(
                     item_id="1",
                     action="add",
-                    offering=OFFERING,
+                    offering=offering,
                     characteristics={
                         "agents": 200,
                         "phone_numbers": 50,

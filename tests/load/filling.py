@@ -2,26 +2,29 @@
 
 Full: open orders that wait for twelve kinds of reasons, and finished tasks with all their history.
 Looks and steps are timed in this process, with target systems that answer at once; workload W
-then runs on real workers as in part `w`.
+then runs on real workers as in part `w`. In the full system each look says what it reads, and no
+look may go through a table that grows.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.load import figures
 from tests.load.engine_side import Engine
-from tests.load.parts import Run
+from tests.load.parts import BenchFailed, Run
 from tests.load.sides import TASKS_PER_ORDER
 from tests.load.stacks import only_servers, tidy_up
 
+if TYPE_CHECKING:
+    from tests.load.reading import Readings
+
 TITLE = "cost of looks, steps and the workload in an empty and in a full system"
-_Look = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +38,22 @@ class Sizes:
     """Of workload W, per round."""
     times: int = 15
     """How often each look is taken."""
+    holds: int = 1000
+    """On other orders and customers, as in part `w`."""
 
 
-QUICK = Sizes(open=5_000, finished=16_000, rounds=1, orders=500, times=5)
+QUICK = Sizes(open=5_000, finished=16_000, rounds=1, orders=500, times=5, holds=100)
+PLANS = "filling-plans.txt"
+_COPIED = 100
 
 
 def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
-    """Throughput and looks, empty and full, and the ratio between them."""
+    """Throughput and looks, empty and full, and the ratio between them. Raises BenchFailed."""
     with only_servers("filling", shipped=True) as stack:
         from fulfillment.models import Fulfillment
         from tests import crowd, desk
+        from tests.load import reading
+        from tests.load.looks import Looks
 
         before = desk.now()
         waiting = crowd.one_of_each()
@@ -52,29 +61,73 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
         desk.advance(round((before - desk.now()).total_seconds()))
         seeds = list(Fulfillment.objects.values_list("pk", flat=True))
         desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])}, offering="quick")
-        engine = Engine(stack, batch=250, holds=0)
+        engine = Engine(stack, batch=250, holds=sizes.holds)
+        looks = Looks(waiting)
+        with engine.workers():
+            engine.run(_COPIED, tell=lambda _: None)  # So that lists have a page.
         tidy_up()
-        _times(waiting, 3)  # caches and prepared statements
-        looks = {"empty": _times(waiting, sizes.times)}
+        looks.times(3)  # Caches and prepared statements.
+        rows, times = {"empty": reading.sizes()}, {}
+        with _later():
+            times["empty"] = looks.times(sizes.times)
         rates = {"empty": _rates(engine, sizes, run, "empty")}
         _fill(sizes, seeds=seeds, run=run)
-        looks["full"] = _times(waiting, sizes.times)
+        rows["full"] = reading.sizes()
+        with _later():
+            times["full"] = looks.times(sizes.times)
+            readings = looks.readings()
         rates["full"] = _rates(engine, sizes, run, "full")
         line = _a_long_line(sizes.open // 2)
-    milliseconds = {
-        name: {state: figures.tidy(looks[state][name] * 1000) for state in looks}
-        for name in looks["empty"]
+    found = {
+        name: {state: figures.tidy(measured[name] * 1000) for state, measured in times.items()}
+        for name in times["empty"]
     }
-    throughput = {state: figures.spread(found) for state, found in rates.items()}
+    run.say(figures.table(found))
+    read = _read(readings, growing=reading.growing(rows["empty"], rows["full"]), run=run)
+    throughput = {state: figures.spread(measured) for state, measured in rates.items()}
     ratio = figures.ratio(throughput["full"]["median"], throughput["empty"]["median"])
-    run.say(figures.table(milliseconds))
     run.say(f"Full, the workload runs {ratio} times as fast as in the empty system.")
     return {
         "throughput_full_vs_empty": ratio,
         "tasks_per_second": throughput,
-        "looks_ms": milliseconds,
+        "looks_ms": found,
+        "read": read,
         "a_long_line": line,
     }
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """By this connection's clock nothing has begun lately: a crowd has waited for some time."""
+    from fulfillment.engine.plans.circles import LATELY
+    from tests import desk
+
+    desk.advance(LATELY.total_seconds())
+    try:
+        yield
+    finally:
+        desk.advance(-LATELY.total_seconds())
+
+
+def _read(readings: Readings, *, growing: Collection[str], run: Run) -> dict[str, Any]:
+    """What the looks have read in the full system; the plans go beside the results.
+
+    Raises BenchFailed when one has gone through a table that grows.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / PLANS
+    path.write_text(readings.document())
+    most = {name: {"rows": rows, "of": of} for name, (of, rows) in readings.most.items()}
+    run.say(figures.table(dict(sorted(most.items(), key=lambda each: -each[1]["rows"])[:10])))
+    if faults := readings.faults(growing):
+        raise BenchFailed(
+            f"Tables that grow are gone through; the plans are in {path}:\n  " + "\n  ".join(faults)
+        )
+    run.say(
+        f"None of {len(most)} looks goes through one of the {len(growing)} tables that grow; "
+        f"the plans of {len(readings.statements)} statements are in {path}."
+    )
+    return {"growing": sorted(growing), "gone_through": [], "most_rows": most}
 
 
 def _rates(engine: Engine, sizes: Sizes, run: Run, state: str) -> list[float]:
@@ -96,6 +149,7 @@ def _fill(sizes: Sizes, *, seeds: list[int], run: Run) -> None:
     from fulfillment.models import Fulfillment
     from oms.models import Order
     from tests import crowd
+    from tests.load import history
 
     run.say(f"Filling: {sizes.open:,} orders that wait, {sizes.finished:,} tasks that are done …")
     began = time.perf_counter()
@@ -103,17 +157,15 @@ def _fill(sizes: Sizes, *, seeds: list[int], run: Run) -> None:
     done = Order.objects.filter(state="COMPLETED", external_id__startswith="W-").order_by("-pk")
     copied = list(done.values_list("fulfillment_id", flat=True)[:_COPIED])
     copies = sizes.finished // (len(copied) * TASKS_PER_ORDER)
-    if copies:
-        crowd.multiply(copies, of=copied, history=True)
+    with run.progress("finished orders", total=copies * len(copied)) as tell:
+        history.copy(of=copied, copies=copies, tell=tell)
+    history.check(of=history.newest(_COPIED))
     tidy_up()
     run.say(
         f"{Fulfillment.objects.count():,} orders there, after {time.perf_counter() - began:.0f} s:"
     )
     for cause, count in _census():
         run.say(f"  {count:8,} tasks wait: {cause}")
-
-
-_COPIED = 100
 
 
 def _a_long_line(count: int) -> dict[str, float]:
@@ -157,63 +209,8 @@ def _census() -> list[tuple[str, int]]:
     return list(waits.values_list("waits_for").annotate(n=Count("pk")).order_by("-n"))
 
 
-def _times(waiting: dict[str, Any], times: int) -> dict[str, float]:
-    from fulfillment import stuck
-    from fulfillment.engine.dispatch import sweeping
-    from fulfillment.engine.plans import circles, scanning
-    from fulfillment.engine.store.database import pin_plans
-    from fulfillment.engine.timing import durations, jeopardy
-    from fulfillment.engine.work import locking
-    from oms.reasons import reason_of
-    from tests import desk
-
-    pin_plans()  # As every worker does.
-    looks: dict[str, _Look] = {
-        "scanner": scanning.scan,
-        "sweeper": sweeping.sweep,
-        "stuck detector": stuck.detect_stuck,
-        "circle detector, lately": circles.break_circles,
-        "circle detector, all waits": lambda: circles.break_circles(lately=None),
-        "jeopardy": jeopardy.look,
-        "durations": durations.measure,
-        "locks that were released": locking.wake,
-        "claim that finds nothing": desk.claim,
-    }
-    found = {name: _median(look, times) for name, look in looks.items()}
-    steps: dict[str, list[float]] = {}
-    for _ in range(times):
-        for name, seconds in _an_order().items():
-            steps.setdefault(name, []).append(seconds)
-    found |= {name: statistics.median(seconds) for name, seconds in steps.items()}
-    whys = {name: _median(partial(reason_of, order), times) for name, order in waiting.items()}
-    slowest = max(whys, key=lambda name: whys[name])
-    found["why, of all kinds"] = statistics.median(whys.values())
-    found["why, the slowest kind"] = whys[slowest]
-    return found
-
-
-def _an_order() -> dict[str, float]:
-    """The steps of one order of two tasks."""
-    from tests import desk
-
-    took: dict[str, float] = {}
-
-    def timed(name: str, step: Callable[[], Any]) -> Any:
-        began = time.perf_counter()
-        answer = step()
-        took[name] = time.perf_counter() - began
-        return answer
-
-    timed("submit", lambda: desk.order(desk.item("quick"), customer_id="LOCKED"))
-    (claim,) = timed("claim", desk.claim)
-    timed("settle", lambda: desk.settle_call(claim, desk.succeeded()))
-    timed("claim, send and settle the last", lambda: desk.drain(["alpha"]))
-    return took
-
-
-def _median(look: _Look, times: int) -> float:
+def _median(look: Callable[[], Any], times: int) -> float:
     took = []
-    look()
     for _ in range(times):
         began = time.perf_counter()
         look()

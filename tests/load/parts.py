@@ -31,8 +31,11 @@ PARTS = {
     "filling": "tests.load.filling",
     "isolation": "tests.load.isolation",
     "drain": "tests.load.drain",
+    "fill": "tests.load.fill",
 }
 IN_QUICK = ("w",)
+ON_DEMAND = frozenset({"fill"})
+"""Parts of no run that does not name them."""
 
 
 class BenchFailed(Exception):
@@ -55,6 +58,8 @@ class Run:
 
     console: Console
     quick: bool
+    folder: Path
+    """Of the results."""
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
@@ -88,7 +93,7 @@ def run_parts(
     Django's settings and the handlers of the adapters hold for a whole process, and each part
     has a database of its own.
     """
-    wanted = list(names) or list(IN_QUICK if quick else PARTS)
+    wanted = chosen(names, quick=quick)
     if len(wanted) == 1:
         run_part(name=wanted[0], quick=quick, given=given, folder=folder)
         return []
@@ -105,6 +110,13 @@ def run_parts(
     return failed
 
 
+def chosen(names: Sequence[str], /, *, quick: bool) -> list[str]:
+    """These parts; without any those of a whole run, or of a quick one. Pure."""
+    if names or quick:
+        return list(names or IN_QUICK)
+    return [name for name in PARTS if name not in ON_DEMAND]
+
+
 def run_part(*, name: str, quick: bool, given: Mapping[str, str], folder: Path) -> None:
     """Measure one part in this process and put its figures into the results.
 
@@ -112,7 +124,7 @@ def run_part(*, name: str, quick: bool, given: Mapping[str, str], folder: Path) 
     """
     part = _part(name)
     sizes = sized(part.QUICK if quick else part.Sizes(), given=given)
-    run = Run(console=Console(), quick=quick)
+    run = Run(console=Console(), quick=quick, folder=folder)
     run.say(f"\n[bold]{name}[/bold]: {part.TITLE}")
     began, load = datetime.now(UTC), os.getloadavg()[0]
     figures = part.measure(sizes=sizes, run=run)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.load import competitors
 from tests.load.parts import BenchFailed, Run, Tell
-from tests.load.sides import TASKS_PER_ORDER
+from tests.load.sides import TASKS_PER_ORDER, wait_for
 from tests.load.stacks import BenchStack
 from tests.load.started import started
 from tests.load.talking import Talking
@@ -63,7 +63,14 @@ class Prefect:
         serve = [str(self._python), str(_SERVER), str(self._port)]
         with ExitStack() as running:
             running.enter_context(started(serve, name="prefect-server", **given))
-            self._wait_for_server()
+            wait_for(
+                self._answers,
+                seconds=_READY_SECONDS,
+                pause_seconds=0.2,
+                otherwise=lambda: (
+                    f"Prefect's server does not start; see {self._stack.layout.logs}."
+                ),
+            )
             self._runners = [
                 Talking(
                     running.enter_context(
@@ -95,26 +102,26 @@ class Prefect:
     def verify(self) -> Mapping[str, int]:
         """What its server has recorded; it hears of tasks a little later than they end."""
         expected = {"flow_runs": self._runs, "task_runs": self._runs * TASKS_PER_ORDER}
-        deadline = time.monotonic() + _COUNTED_SECONDS
-        while (found := self._runners[0].ask({"count": True})) != expected:
-            if time.monotonic() > deadline:
-                raise BenchFailed(f"Prefect has recorded {found} instead of {expected}.")
-            time.sleep(0.5)
+        found: dict[str, Any] = {}
+
+        def counted() -> bool:
+            found.update(self._runners[0].ask({"count": True}))
+            return found == expected
+
+        wait_for(
+            counted,
+            seconds=_COUNTED_SECONDS,
+            pause_seconds=0.5,
+            otherwise=lambda: f"Prefect has recorded {found} instead of {expected}.",
+        )
         return expected
 
-    def _wait_for_server(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
-            try:
-                connection.request("GET", "/api/health")
-                if connection.getresponse().status == 200:
-                    return
-            except (OSError, http.client.HTTPException):
-                time.sleep(0.2)
-            finally:
-                connection.close()
-            if time.monotonic() > deadline:
-                raise BenchFailed(
-                    f"Prefect's server does not start; see {self._stack.layout.logs}."
-                )
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
+        try:
+            connection.request("GET", "/api/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

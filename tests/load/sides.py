@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import pytest
+
 from tests.load.parts import BenchFailed, Tell
+from tests.waiting import until
 
 TASKS_PER_ORDER = 8
 PATIENCE_SECONDS = 600.0
@@ -42,3 +45,17 @@ def wait_until_none(left: Callable[[], int], *, count: int, tell: Tell) -> None:
             raise BenchFailed(f"{remaining} of {count} orders are not done after ten minutes.")
         pause.wait(moment)
     tell(count)
+
+
+def wait_for(
+    condition: Callable[[], bool],
+    *,
+    seconds: float,
+    pause_seconds: float,
+    otherwise: Callable[[], str],
+) -> None:
+    """Until it holds; raises BenchFailed with what `otherwise` says when it does not in time."""
+    try:
+        until(condition, seconds=seconds, pause_seconds=pause_seconds)
+    except pytest.fail.Exception:
+        raise BenchFailed(otherwise()) from None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.load import celery_side, figures
+from tests.load import celery_side, figures, subscribed
 from tests.load.celery_side import Canvas
 from tests.load.dbos_side import Dbos
 from tests.load.engine_side import Engine
@@ -20,6 +20,7 @@ from tests.load.parts import Run
 from tests.load.prefect_side import Prefect
 from tests.load.sides import TASKS_PER_ORDER, Side
 from tests.load.stacks import BenchStack, only_servers
+from tests.load.subscribed import Subscribed
 
 TITLE = "orders of eight tasks under backlog, and one order alone, beside Celery, DBOS, Prefect"
 _WARM_UP = 20
@@ -44,6 +45,8 @@ class Sizes:
     """Whether Celery's other pools are measured as well, in one round."""
     dbos: int = 1
     prefect: int = 1
+    subscriber: int = 0
+    """Whether the engine is measured once more, with a subscriber to every event."""
 
 
 QUICK = Sizes(
@@ -77,9 +80,10 @@ class Measured:
 
 def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
     """Figures of every side, and the ratios between them."""
+    port = subscribed.a_place() if sizes.subscriber else 0
     with only_servers("w", shipped=True) as stack:
         run.say("Publishing the workload and placing the holds …")
-        with _sides(stack, sizes, run) as sides:
+        with _sides(stack, sizes, run, port=port) as sides:
             for number in range(1, sizes.rounds + 1):
                 # Whatever warms or wears the machine does not always favour the same one.
                 for one in sides if number % 2 else reversed(sides):
@@ -89,12 +93,15 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
 
 
 @contextmanager
-def _sides(stack: BenchStack, sizes: Sizes, run: Run) -> Iterator[list[Measured]]:
+def _sides(stack: BenchStack, sizes: Sizes, run: Run, *, port: int) -> Iterator[list[Measured]]:
     engine = Engine(stack, batch=sizes.batch, holds=sizes.holds)
     sides = [
         Measured(engine, sizes.orders, sizes.rounds),
         Measured(Canvas(stack), sizes.celery_orders, sizes.rounds),
     ]
+    if sizes.subscriber:
+        side = Subscribed(engine, stack, port=port)
+        sides.append(Measured(side, sizes.orders, sizes.rounds))
     if sizes.others:
         sides += [
             Measured(Canvas(stack, name=name), sizes.celery_orders, 1)
@@ -140,7 +147,7 @@ def _document(sides: list[Measured], sizes: Sizes, run: Run) -> dict[str, Any]:
     run.say(figures.table({name: _line(found) for name, found in documents.items()}))
     ours = documents["engine"]
     found: dict[str, Any] = {"baseline": celery_side.BASELINE, "tasks_per_order": TASKS_PER_ORDER}
-    for name in (celery_side.BASELINE, "dbos", "prefect"):
+    for name in (celery_side.BASELINE, "dbos", "prefect", Subscribed.name):
         if name in documents:
             theirs = documents[name]
             found |= {
@@ -150,6 +157,10 @@ def _document(sides: list[Measured], sizes: Sizes, run: Run) -> dict[str, Any]:
     for name, value in found.items():
         if "ratio" in name:
             run.say(f"{name} {value}")
+    for one in sides:
+        if isinstance(one.side, Subscribed):
+            documents[one.side.name]["events_per_second"] = figures.spread(one.side.delivered)
+            run.say(f"events per second {figures.spread(one.side.delivered)['median']}")
     return {**found, "sides": documents}
 
 

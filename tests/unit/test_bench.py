@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import drain, figures, handlers, results
+from tests.load import drain, figures, handlers, parts, reading, results
 from tests.load.parts import BenchFailed, run_parts, sized
 from tests.load.verification import AUDIT, Found, faults_of
 
@@ -123,6 +123,48 @@ def test_a_part_that_is_not_there_is_refused(tmp_path: Path):
 def test_a_size_that_no_part_has_is_refused_before_anything_runs(tmp_path: Path):
     with pytest.raises(BenchFailed, match="has a size speed"):
         run_parts(names=["w", "drain"], quick=True, given={"speed": "9"}, folder=tmp_path)
+
+
+def test_what_only_fills_is_part_of_no_whole_run():
+    assert parts.chosen([], quick=False) == [
+        "w",
+        "http",
+        "submission",
+        "filling",
+        "isolation",
+        "drain",
+    ]
+    assert parts.chosen([], quick=True) == ["w"]
+    assert parts.chosen(["fill"], quick=True) == ["fill"]
+
+
+# --- what looks read ----------------------------------------------------------------------------
+
+
+def test_tables_grow_that_are_large_because_the_system_is_full():
+    empty = {"order": 100, "target": 16, "graph": 20_000, "hold": 500}
+    full = {"order": 225_000, "target": 16, "graph": 20_100, "hold": 1_100, "lock": 30_000}
+    assert reading.growing(empty, full) == {"order", "lock"}
+
+
+def test_a_look_that_goes_through_a_table_that_grows_is_a_fault():
+    found = reading.Readings(through={"scan": {"target": 16}, "list": {"order": 1_000, "key": 3}})
+    assert found.faults({"order", "task"}) == ["list: 1,000 rows of order, one after the other"]
+    assert found.faults({"task"}) == []
+
+
+def test_placeholders_are_numbered_by_place_or_by_name():
+    assert reading.numbered("a = %s AND b LIKE 'x%%' AND c = %s") == (
+        "a = $1 AND b LIKE 'x%' AND c = $2"
+    )
+    assert reading.numbered("%(now)s < a AND b < %(now)s AND %(b)s") == "$1 < a AND b < $1 AND $2"
+
+
+def test_each_statement_stands_there_once_with_its_plan_and_those_who_sent_it():
+    looks = [f"look {number}" for number in range(7)]
+    statement = reading.Statement(text="SELECT 1", plan="Result", looks=looks)
+    found = reading.Readings(statements={"SELECT 1": statement}).document()
+    assert found == ("-- look 0, look 1, look 2, look 3, look 4 and 2 more\nSELECT 1;\n\nResult\n")
 
 
 # --- the drain --------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 class Command(BaseCommand):
     help = (
         "Measure the engine on servers of its own (or on given ones, in databases of its own), "
-        "count that nothing was left out, and write the results and plots. Without a part: all."
+        "count that nothing was left out, and write the results and plots. Without a part: all but "
+        "`fill`, which fills the database of the benchmark's own stack."
     )
     requires_system_checks: list[str] = []
 

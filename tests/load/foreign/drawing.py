@@ -93,6 +93,7 @@ def _filling(filling: Mapping[str, Any], path: Path) -> None:
     looks = filling["looks_ms"]
     figure, axes = _figure("Cost as the system fills", "milliseconds", wide=True)
     names = list(looks)
+    figure.set_figheight(max(6, 0.3 * len(names)))
     for shift, key, colour in ((-0.2, "empty", _THEIRS), (0.2, "full", _OURS)):
         places = [place + shift for place in range(len(names))]
         axes.barh(places, [looks[name][key] for name in names], 0.38, color=colour, label=key)
