@@ -8,11 +8,13 @@ the same transaction as the ORM.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from django.db import InterfaceError, InternalError, OperationalError, connection
@@ -40,11 +42,24 @@ def cursor() -> Iterator[psycopg.Cursor[Row]]:
 
 
 def replace_if_broken() -> None:
-    """Begin with a connection that works: a worker's thread keeps its own from task to task."""
-    if connection.connection is None or connection.in_atomic_block:
+    """Begin with a connection that works: a worker's thread keeps its own from task to task.
+
+    One that was well a moment ago is not asked again.
+    """
+    own = connection.connection
+    if own is None or connection.in_atomic_block:
+        return
+    now = time.monotonic()
+    if not connection.errors_occurred and now - _well_at.get(own, -inf) < _STAYS_WELL_SECONDS:
         return
     if connection.errors_occurred or not connection.is_usable():
         connection.close()  # Goes back to the pool, which keeps none that is broken.
+    else:
+        _well_at[own] = now
+
+
+_STAYS_WELL_SECONDS = 5.0
+_well_at: WeakKeyDictionary[psycopg.Connection[Any], float] = WeakKeyDictionary()
 
 
 # Only how statements are planned: by index, once, whatever their parameters are.
