@@ -11,7 +11,7 @@ import pytest
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.dispatch.slots import Result, Slots
-from fulfillment.engine.tasks.outcomes import NOT_SENT
+from fulfillment.engine.tasks.outcomes import NOT_ASKED, NOT_SENT
 from fulfillment.models import Purpose
 from tests.waiting import until
 
@@ -21,7 +21,7 @@ DOOR = cast(Adapter, object())
 PATIENCE_SECONDS = 10.0
 
 
-def claim_of(number: int, *, slot: int) -> Claim:
+def claim_of(number: int, *, slot: int, purpose: Purpose = Purpose.SEND) -> Claim:
     return Claim(
         attempt_id=number,
         task_id=number,
@@ -29,7 +29,7 @@ def claim_of(number: int, *, slot: int) -> Claim:
         fulfillment_id=1,
         node=0,
         element=0,
-        purpose=Purpose.SEND,
+        purpose=purpose,
         command=cast(Command, None),
         send_before=0.0,
         slot=slot,
@@ -136,3 +136,11 @@ def test_when_it_closes_what_waits_is_given_back(desk: Desk) -> None:
     desk.answer(1)
     assert desk.arrived() == (1, WELL)
     assert desk.arrived() == (2, NOT_SENT)
+
+
+def test_a_question_that_is_given_back_was_not_asked(desk: Desk) -> None:
+    """Otherwise it would pass for an answer: that what had been sent did not happen."""
+    desk.slots.close()
+    desk.begin(claim_of(1, slot=0, purpose=Purpose.QUERY))
+    assert desk.arrived() == (1, NOT_ASKED)
+    assert desk.begun == []

@@ -192,7 +192,7 @@ def call(*, adapter: Adapter, claim: Claim) -> Outcome:
     """Send or query, once; an adapter that raises leaves the outcome unknown."""
     if claim.send_before < time.monotonic():
         # The process was stopped since the claim; somebody else may own the task by now.
-        return outcomes.NOT_SENT if claim.purpose is Purpose.SEND else outcomes.NOT_ASKED
+        return outcomes.not_begun(claim.purpose)
     try:
         failpoints.reach("sending.before_send")
         if claim.purpose is Purpose.SEND:

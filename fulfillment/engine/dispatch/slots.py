@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from adapters.contract import Adapter, Outcome
 from fulfillment.engine.dispatch.claiming import Claim, Room
 from fulfillment.engine.protection.admission import is_usable
-from fulfillment.engine.tasks.outcomes import NOT_SENT
+from fulfillment.engine.tasks.outcomes import not_begun
 
 _SOON_SECONDS = 0.25
 """Calls that usually take longer lose little of their slot, and nobody may wait long for one."""
@@ -90,7 +90,8 @@ class Slots:
         well = True
         while True:
             # Behind a call that went wrong the breaker, or a person, may have something to say.
-            outcome = self._timed(adapter, claim) if well and not self._closed else NOT_SENT
+            may_begin = well and not self._closed
+            outcome = self._timed(adapter, claim) if may_begin else not_begun(claim.purpose)
             well = is_usable(outcome)
             with self._lock:
                 line = self._following[slot]

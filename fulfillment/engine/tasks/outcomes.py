@@ -66,6 +66,11 @@ class Result:
     """That command, when another has taken its place; the settlement finds out."""
 
 
+def not_begun(purpose: Purpose) -> Outcome:
+    """Of a call that was claimed and not made. Of a question nothing follows from that."""
+    return NOT_SENT if purpose is Purpose.SEND else NOT_ASKED
+
+
 def settle_task(unit: Unit, *, task: Task, node: Node, result: Result) -> None:
     """Move the task as far as this outcome allows; the caller has locked and read everything."""
     outcome = result.outcome

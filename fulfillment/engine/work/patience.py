@@ -1,9 +1,10 @@
 """Until when a plan may rest without anybody being alarmed.
 
 Every plan carries a moment, `patient_until`, before which the stuck-order detector does not look
-at it. Whatever moves a plan sets it to `stalls_after` from then; what blocks it sets it here.
-Beyond that the detector alone extends it, by what it finds when the moment has come: so a moment
-that is too early costs one look, and code that begins or moves a wait need not know of it.
+at it. Whatever moves a plan brings it forward to `stalls_after` from then, where it is later; what
+blocks it sets it here. Beyond that the detector alone extends it, by what it finds when the moment
+has come: so a moment that is too early costs one look, and code that begins or moves a wait need
+not know of it.
 """
 
 from __future__ import annotations
