@@ -100,3 +100,12 @@ def test_nobody_stands_more_than_an_hour_behind(db: None) -> None:
         found = fairness.ranks(raw, customers=["A"] * 5000, now=now)
     assert found == sorted(found)
     assert found[-1] == at + fairness.FARTHEST_MS
+
+
+def test_a_large_batch_goes_through_in_groups(db: None) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    at = int(now.timestamp() * 1000)
+    count = 2 * fairness.ABREAST + 1
+    with cursor() as raw:
+        found = fairness.ranks(raw, customers=[f"C-{n}" for n in range(count)], now=now)
+    assert found == [at] * fairness.ABREAST + [at + 1] * fairness.ABREAST + [at + 2]

@@ -79,8 +79,12 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
     median = {name: figures.spread([c[name] for c in costs])["median"] for name in costs[0]}
     engine = sum(spent for name, spent in median.items() if name != "sandbox")
     run.say(figures.table({"CPU ms per task": dict(median.items())}))
+    with_bare_calls = allowed * sizes.service_ms / bare["wall_ms"]
+    filled = figures.tidy(figures.spread(rates)["median"] / with_bare_calls)
+    run.say(f"A bare call takes {bare['wall_ms']} ms: {filled:.0%} of what it would allow.")
     return {
         "share_of_limits": figures.spread(shares),
+        "share_with_bare_calls": filled,
         "tasks_per_second": figures.spread(rates),
         "allowed_tasks_per_second": allowed,
         "cpu_ms_per_task": median,

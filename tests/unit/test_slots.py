@@ -116,6 +116,12 @@ def test_nothing_goes_behind_slow_calls(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert desk.slots.room(of=2).all == 2
 
 
+def test_nothing_goes_behind_where_many_calls_are_under_way(desk: Desk) -> None:
+    desk.one_call()
+    assert desk.slots.room(of=8).all == 16
+    assert desk.slots.room(of=9).all == 9
+
+
 def test_behind_a_failure_nothing_is_sent(desk: Desk) -> None:
     desk.one_call()
     desk.begin(claim_of(1, slot=0), claim_of(2, slot=0))

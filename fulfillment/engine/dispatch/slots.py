@@ -21,6 +21,9 @@ from fulfillment.engine.tasks.outcomes import not_begun
 
 _SOON_SECONDS = 0.25
 """Calls that usually take longer lose little of their slot, and nobody may wait long for one."""
+_FEW = 8
+"""Slots. With more of them enough is under way to fill the time of a settlement, and what would
+wait behind it here only keeps somebody else's command waiting longer."""
 _WEIGHT = 0.2
 """Of the last call, in what is usual."""
 
@@ -56,7 +59,7 @@ class Slots:
         """For what there is room in so many slots."""
         free = [slot for slot in range(of) if not self._open[slot]]
         usual = self._usual_seconds
-        if usual is None or usual >= _SOON_SECONDS:
+        if usual is None or usual >= _SOON_SECONDS or of > _FEW:
             return Room(calls=len(free), slots=free)
         soon = [slot for slot in range(of) if self._open[slot] == 1]
         return Room(calls=len(free), slots=free, soon=soon, quick=True)

@@ -23,6 +23,9 @@ STEP_WITHIN_MS = 20
 FARTHEST_MS = 3_600_000
 """Nobody stands farther behind those who come new: whoever sends more than one order a second for
 hours would otherwise pay for that long after."""
+ABREAST = 32
+"""Orders of one batch that stand at one rank. All at one would go stage by stage, so that the last
+stage's targets have nothing to do until the end; one by one they would make small batches."""
 _LATEST = """
 SELECT c.name, (
     SELECT f.rank FROM fulfillment_fulfillment f WHERE f.customer = c.name
@@ -32,7 +35,7 @@ SELECT c.name, (
 
 
 def ranks(raw: psycopg.Cursor[Row], *, customers: Sequence[str], now: datetime) -> list[int]:
-    """One per order, for orders of these customers in this order, that come now.
+    """One per order, for orders of these customers in this order, that come now, in one batch.
 
     Nothing is locked: two batches at once may share ranks, and no harm is done. Who has no
     customer stands where it came.
@@ -44,10 +47,10 @@ def ranks(raw: psycopg.Cursor[Row], *, customers: Sequence[str], now: datetime) 
         raw.execute(_LATEST, [named], prepare=True)
         latest = {name: rank for name, rank in raw.fetchall() if rank is not None}
     found = []
-    for customer in customers:
-        rank = at
+    for position, customer in enumerate(customers):
+        rank = at + position // ABREAST
         if customer in latest:
-            rank = min(max(at, latest[customer] + STEP_MS), at + FARTHEST_MS)
+            rank = min(max(rank, latest[customer] + STEP_MS), at + FARTHEST_MS)
         if customer:
             latest[customer] = rank
         found.append(rank)
