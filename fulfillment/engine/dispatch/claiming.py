@@ -114,10 +114,17 @@ def claim(*, target: TargetSystem, room: Room, worker: str, alone: bool = True) 
 
 
 def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
-    """When its limits will let something through, if they are what keeps it back."""
-    if allowed.again_at is None or allowed.calls:
-        return
-    hints.publish(targets={}, wake_ups={target.pk: allowed.again_at - seen.now})
+    """When the first of what waits for a time is due, or its limits will let something through.
+
+    Whoever looks then sees to the next: so each has its turn, also where a unit of work has put
+    several off, and no scanner runs.
+    """
+    times = [seen.first_later_at, seen.first_question_at]
+    if not allowed.calls:
+        times.append(allowed.again_at)
+    ahead = [at for at in times if at is not None and at > seen.now]
+    if ahead:
+        hints.publish(targets={}, wake_ups={target.pk: min(ahead) - seen.now})
 
 
 def _make_way(target: TargetSystem, seen: Look, *, task_ids: Sequence[int]) -> bool:

@@ -6,7 +6,6 @@ again; one too many costs a row lookup. Publishing writes nothing to the databas
 
 from __future__ import annotations
 
-import heapq
 import logging
 import threading
 import time
@@ -108,12 +107,14 @@ _clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 class Alarm:
     """One thread of this process that hints at targets when a time comes.
 
-    Spares a retry the wait for the next scan. What it knows dies with the process; the
-    scanner finds the same rows. It uses no database, so it needs no connection.
+    Spares a retry the wait for the next scan. Of each target it knows the earliest time: who looks
+    then sees to the next. What it knows dies with the process; the scanner finds the same rows.
+    It uses no database, so it needs no connection.
     """
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, str, str]] = []
+        self._due: dict[str, tuple[float, str]] = {}
+        """By target, the moment and the queue."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -121,7 +122,10 @@ class Alarm:
         # A hint that comes a moment too early finds nothing, so it comes a moment late.
         when = time.monotonic() + max(0.0, delay.total_seconds()) + 0.005
         with self._changed:
-            heapq.heappush(self._due, (when, target, queue))
+            known = self._due.get(target)
+            if known is not None and known[0] <= when:
+                return
+            self._due[target] = (when, queue)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="alarm", daemon=True)
                 self._thread.start()
@@ -129,14 +133,21 @@ class Alarm:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                while not self._due or self._due[0][0] > time.monotonic():
-                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
-                due = set()
-                while self._due and self._due[0][0] <= time.monotonic():
-                    due.add(heapq.heappop(self._due)[1:])
-            for target, queue in due:
+            for target, queue in self._ringing():
                 nudge(task=RUN_COMMANDS, queue=queue, target=target)
+
+    def _ringing(self) -> list[tuple[str, str]]:
+        """The targets whose time has come, and their queues; waits for the first."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                ringing = [(one, queue) for one, (at, queue) in self._due.items() if at <= now]
+                for target, _ in ringing:
+                    del self._due[target]
+                if ringing:
+                    return ringing
+                first = min((at for at, _ in self._due.values()), default=None)
+                self._changed.wait(None if first is None else first - now)
 
 
 alarm = Alarm()

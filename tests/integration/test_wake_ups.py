@@ -1,0 +1,70 @@
+"""What waits for a time is sent when it comes, without a scan: one alarm leads to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine.work import hints
+from fulfillment.engine.work.hints import Alarm
+from fulfillment.models import Task
+from tests import desk
+from tests.desk import ScriptedSystems
+from tests.waiting import until
+
+BUSY = Outcome(kind=OutcomeKind.FAILED, code="busy", message="Not now.", retryable=True)
+
+
+@pytest.fixture
+def alarms(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds to each moment at which somebody looks again."""
+    found: list[float] = []
+
+    def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) -> None:
+        found.extend(delay.total_seconds() for delay in wake_ups.values())
+
+    monkeypatch.setattr(hints, "publish", publish)
+    return found
+
+
+@pytest.mark.django_db
+def test_every_one_of_those_that_wait_for_a_time_has_its_look(
+    systems: ScriptedSystems, alarms: list[float]
+) -> None:
+    """Of a batch the first one's time rings; who looks then sets the alarm for the next."""
+    desk.target("alpha")
+    retry = {"initial_interval": "PT10S", "maximum_interval": "PT10S", "maximum_attempts": 9}
+    desk.workflow({"one": desk.task(retry=retry), "two": desk.task(retry=retry)})
+    systems.sends["one"], systems.sends["two"] = [BUSY], [BUSY]
+    order = desk.order()
+    desk.drain()
+    first, second = sorted(Task.objects.values_list("not_before", flat=True))
+    assert first < second  # Their retries are spread out.
+    desk.advance(min(alarms))
+    alarms.clear()
+    desk.drain()
+    assert sorted(desk.states_of(order).values()) == ["FAILED_RETRYABLE", "SUCCEEDED"]
+    assert min(alarms) == pytest.approx((second - first).total_seconds(), abs=1.0)
+    desk.advance(min(alarms))
+    desk.drain()
+    assert set(desk.states_of(order).values()) == {"SUCCEEDED"}
+
+
+def test_an_alarm_keeps_the_earliest_time_of_each_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[Any] = []
+    monkeypatch.setattr(hints, "nudge", lambda **what: rung.append((what["target"], time.time())))
+    alarm, began = Alarm(), time.time()
+    alarm.set(target="alpha", queue="a", delay=timedelta(hours=1))
+    alarm.set(target="beta", queue="b", delay=timedelta(seconds=0.1))
+    alarm.set(target="alpha", queue="a", delay=timedelta(seconds=0.2))
+    alarm.set(target="alpha", queue="a", delay=timedelta(minutes=1))
+    until(lambda: len(rung) == 2)
+    assert [target for target, _ in rung] == ["beta", "alpha"]
+    assert rung[1][1] - began >= 0.2
+    alarm.set(target="alpha", queue="a", delay=timedelta(0))
+    until(lambda: len(rung) == 3)
