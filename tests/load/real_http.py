@@ -27,7 +27,9 @@ _SLOTS = {"identity": 2, "inventory": 1, "billing": 1, "notification": 1}
 """By target, for each unit of `scale`; calls of one order: 4, 2, 1 and 1."""
 _CALLS_PER_SLOT = 2
 """Of one order at the narrowest targets: identity and inventory."""
-_EFFECTS = "SELECT idempotency_key, count(*) FROM executions GROUP BY idempotency_key"
+_EFFECTS = """
+SELECT idempotency_key, count(*) FROM executions WHERE ? IN ('', target) GROUP BY idempotency_key
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,7 @@ def _verify(orders: Sequence[int], *, stack: BenchStack) -> dict[str, int]:
     return {"orders": len(orders), "effects": sum(found.effects[key] for key in found.keys)}
 
 
-def ledger(stack: BenchStack) -> dict[str, int]:
-    """By idempotency key, how often the sandbox's systems have done something."""
+def ledger(stack: BenchStack, *, target: str = "") -> dict[str, int]:
+    """By idempotency key, how often the sandbox's systems, or one, have done something."""
     with closing(sqlite3.connect(f"file:{stack.ledger}?mode=ro", uri=True)) as connection:
-        return dict(connection.execute(_EFFECTS).fetchall())
+        return dict(connection.execute(_EFFECTS, [target]).fetchall())

@@ -36,7 +36,7 @@ class Sizes:
     bulk_size: int = 100
     clients: int = 8
     """Requests at once."""
-    backlog: int = 3000
+    backlog: int = 8000
     """Orders that keep the engine busy."""
     paced: int = 100
     per_second: float = 10.0
