@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine.dispatch import claiming
+from fulfillment.engine.protection.admission import look_at
+from fulfillment.engine.protection.limits import Allowance
+from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.hints import Alarm
 from fulfillment.models import Task
 from tests import desk
 from tests.desk import ScriptedSystems
 from tests.waiting import until
-
-BUSY = Outcome(kind=OutcomeKind.FAILED, code="busy", message="Not now.", retryable=True)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_every_one_of_those_that_wait_for_a_time_has_its_look(
     desk.target("alpha")
     retry = {"initial_interval": "PT10S", "maximum_interval": "PT10S", "maximum_attempts": 9}
     desk.workflow({"one": desk.task(retry=retry), "two": desk.task(retry=retry)})
-    systems.sends["one"], systems.sends["two"] = [BUSY], [BUSY]
+    systems.sends["one"], systems.sends["two"] = [desk.failed()], [desk.failed()]
     order = desk.order()
     desk.drain()
     first, second = sorted(Task.objects.values_list("not_before", flat=True))
@@ -53,6 +54,19 @@ def test_every_one_of_those_that_wait_for_a_time_has_its_look(
     desk.advance(min(alarms))
     desk.drain()
     assert set(desk.states_of(order).values()) == {"SUCCEEDED"}
+
+
+@pytest.mark.django_db
+def test_limits_that_let_something_through_within_the_microsecond_have_their_look(
+    alarms: list[float],
+) -> None:
+    """What is missing of a token may be less than the clock can tell."""
+    row = desk.target("alpha")
+    with cursor() as raw:
+        seen = look_at(raw, target="alpha")
+    allowed = Allowance(calls=0, queries=0, reason="rate", again_at=seen.now)
+    claiming._look_again(row, seen, allowed)
+    assert alarms == [0.0]
 
 
 def test_an_alarm_keeps_the_earliest_time_of_each_target(monkeypatch: pytest.MonkeyPatch) -> None:

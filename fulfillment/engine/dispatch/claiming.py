@@ -119,10 +119,10 @@ def _look_again(target: TargetSystem, seen: Look, allowed: Allowance) -> None:
     Whoever looks then sees to the next: so each has its turn, also where a unit of work has put
     several off, and no scanner runs.
     """
-    times = [seen.first_later_at, seen.first_question_at]
-    if not allowed.calls:
-        times.append(allowed.again_at)
-    ahead = [at for at in times if at is not None and at > seen.now]
+    waiting = (seen.first_later_at, seen.first_question_at)
+    ahead = [at for at in waiting if at is not None and at > seen.now]
+    if allowed.again_at is not None and not allowed.calls:
+        ahead.append(allowed.again_at)
     if ahead:
         hints.publish(targets={}, wake_ups={target.pk: min(ahead) - seen.now})
 
