@@ -93,10 +93,45 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Somebody agrees before a task is undone."""
+
+    queue: str
+    role: str
+    within_seconds: float
+    """After which somebody else is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compensation:
+    """How a task is undone, and on what terms (reference §14.1)."""
+
     target: str
     action: str
     input: Mapping[str, Any]
+    within_seconds: float | None = None
+    """From when it is planned to its end; a person is told when that passes."""
+    approval: Approval | None = None
+    retry: Retry | None = None
+    """None: as the target system's row says at the time."""
+    call_timeout_seconds: float = 10
+    callback_timeout_seconds: float = 300
+    refund: str = ""
+    """Mapping text of an amount of money that the customer gets back; empty: none."""
+    customer_impact: str = ""
+    financial_impact: str = ""
+    legal_impact: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointOfNoReturn:
+    """Once its task may have been done, undoing what it serves is refused, or costs something."""
+
+    kind: str
+    """hard or soft."""
+    reason: str
+    cost: str = ""
+    """Mapping text of an amount of money, of a soft one; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +277,12 @@ class Node:
     """When it may be sent (definitions.calendars); None: at any time."""
     stops_clock: bool = False
     """While it waits, the plan's deadline stands still."""
+    point_of_no_return: PointOfNoReturn | None = None
+    affected_by: tuple[str, ...] | None = None
+    """Kinds of changes of the order that concern it (definitions.concern); None: whatever changes
+    what it asks for."""
+    undoes: str = ""
+    """Key of the task that it undoes, with its element; empty: it undoes nothing."""
 
     @property
     def is_command(self) -> bool:
@@ -283,6 +324,8 @@ class PlannedWorkflow:
     """Within which the whole plan shall be done."""
     priority: str = ""
     """Mapping text of a whole number; empty: as the order asks."""
+    on_failure: str = "hold"
+    """When a required task has failed for good: hold, or compensate."""
 
 
 def workflow_from_document(document: Mapping[str, Any]) -> PlannedWorkflow:
@@ -330,7 +373,11 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
             "clocks": _clocks(document.get("clocks")),
-            "compensation": made("compensation", Compensation),
+            "compensation": _compensation(document["compensation"]),
+            "point_of_no_return": made("point_of_no_return", PointOfNoReturn),
+            "affected_by": None
+            if document.get("affected_by") is None
+            else tuple(document["affected_by"]),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
             "fallbacks": tuple(
                 _fallback(entry, document) for entry in document.get("fallbacks", ())
@@ -368,8 +415,21 @@ def _fallback(entry: Mapping[str, Any], node: Mapping[str, Any]) -> Fallback:
         **{
             **entry,
             "unless": tuple(entry.get("unless", ())),
-            "compensation": None if undo is None else Compensation(**undo),
+            "compensation": _compensation(undo),
             "no_compensation": reason,
+        }
+    )
+
+
+def _compensation(document: Mapping[str, Any] | None) -> Compensation | None:
+    if document is None:
+        return None
+    retry, approval = document.get("retry"), document.get("approval")
+    return Compensation(
+        **{
+            **document,
+            "retry": None if retry is None else _retry(retry),
+            "approval": None if approval is None else Approval(**approval),
         }
     )
 
