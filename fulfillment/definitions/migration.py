@@ -8,7 +8,7 @@ not know it, or that wants something else of it, is refused with the reason.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class Had:
     state: TaskState
     attempts: int = 0
     route: int = 0
+    sends: int = 0
+    """Of its newest command."""
     is_asked: bool = False
     """Somebody or something has been asked to end it: a person, or a report."""
     outputs: Mapping[str, Any] | None = None
@@ -77,14 +79,22 @@ class Comparison:
     """New nodes that will never exist, as things have been decided."""
 
 
-def compare(*, before: Graph, after: Graph, tasks: Sequence[Had]) -> Comparison:
-    """What would become of every task of a plan with the graph `before`."""
-    return _Comparing(before, after, tasks).result()
+def compare(
+    *, before: Graph, after: Graph, tasks: Sequence[Had], given_up: Collection[Place] = ()
+) -> Comparison:
+    """What would become of every task of a plan with the graph `before`.
+
+    `given_up` are tasks that stay behind whatever they have done, as it is undone, or may stay.
+    """
+    return _Comparing(before, after, tasks, given_up).result()
 
 
 class _Comparing:
-    def __init__(self, before: Graph, after: Graph, tasks: Sequence[Had]) -> None:
+    def __init__(
+        self, before: Graph, after: Graph, tasks: Sequence[Had], given_up: Collection[Place]
+    ) -> None:
         self.before, self.after = before, after
+        self.given_up = given_up
         self.tasks = {task.place: task for task in tasks}
         self.new = {node.key: node.index for node in after.nodes}
         self.unsafe: dict[str, None] = {}
@@ -117,7 +127,9 @@ class _Comparing:
     def _place(self, task: Had) -> None:
         old = self.before.nodes[task.node]
         index = self.new.get(old.key)
-        if not _has_begun(task):
+        if task.place in self.given_up:
+            self._go(task, None)
+        elif not _has_begun(task):
             same = index is not None and (
                 task.state == TaskState.PENDING
                 or not _differing(self.before, old, self.after, self.after.nodes[index])

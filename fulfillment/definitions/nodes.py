@@ -447,3 +447,8 @@ def _decision(document: Mapping[str, Any]) -> Decision:
 def _retry(document: Mapping[str, Any]) -> Retry:
     codes = {name: tuple(document.get(name, ())) for name in ("retryable", "non_retryable")}
     return Retry(**{**document, **codes})
+
+
+def task_key(*, key: str, element: int) -> str:
+    """What a task is called: `enrich@1[3]` for the third element of `enrich@1`."""
+    return f"{key.replace('~element', '')}[{element}]" if element else key
