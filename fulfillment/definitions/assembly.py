@@ -21,15 +21,15 @@ from fulfillment.definitions.dependencies import (
     TaskDependency,
 )
 from fulfillment.definitions.node_kinds import fields_of, milestones_of, outputs_of
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
     Edge,
     EdgeType,
     FanOut,
-    Node,
     NodeKind,
     Output,
     Precondition,
 )
+from fulfillment.definitions.nodes import Node
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,

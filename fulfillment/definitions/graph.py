@@ -13,17 +13,19 @@ from typing import Any, Self
 
 from fulfillment.definitions import topology
 from fulfillment.definitions.canonical import content_hash
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
     Compensation,
     Edge,
     EdgeType,
     Lock,
     Milestone,
-    Node,
     NodeKind,
     Output,
-    PlannedWorkflow,
     Retry,
+)
+from fulfillment.definitions.nodes import (
+    Node,
+    PlannedWorkflow,
     edge_from_document,
     node_document,
     node_from_document,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, node_document
+from fulfillment.definitions.node_parts import Edge, EdgeType, NodeKind
+from fulfillment.definitions.nodes import Node, node_document
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.states import TASK_SUCCESSFUL, TaskState

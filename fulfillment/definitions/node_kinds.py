@@ -10,7 +10,7 @@ from fulfillment.definitions.calendar_specs import window_document
 from fulfillment.definitions.clocks import Standing, TimeoutSpec
 from fulfillment.definitions.dependencies import DelayWait, InstantWait, MilestoneWait, SignalWait
 from fulfillment.definitions.durations import plain_seconds
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
     Clocks,
     Compensation,
     Decision,

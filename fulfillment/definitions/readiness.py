@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
+from fulfillment.definitions.node_parts import Edge, EdgeType, NodeKind
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 Place = tuple[int, int]

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from fulfillment import stuck
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType
+from fulfillment.definitions.node_parts import Edge, EdgeType
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import scanning
 from fulfillment.engine.plans.planning import PlanRequest, create_plans

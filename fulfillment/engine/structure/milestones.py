@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fulfillment.definitions.nodes import Milestone
+from fulfillment.definitions.node_parts import Milestone
 from fulfillment.definitions.readiness import Place, existence
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import places

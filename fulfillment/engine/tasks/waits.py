@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fulfillment.definitions.graph import Node
-from fulfillment.definitions.nodes import Wait
+from fulfillment.definitions.node_parts import Wait
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.timing import standing
