@@ -108,6 +108,12 @@ class Node:
         )
 
     @property
+    def is_final(self) -> bool:
+        """Once it is done there is no way back for what it serves."""
+        final = self.point_of_no_return
+        return self.irreversible or (final is not None and final.kind == "hard")
+
+    @property
     def compensations(self) -> tuple[Compensation, ...]:
         """The undo of each way that has one; which of them counts shows once it is done."""
         undone = (self.compensation, *(other.compensation for other in self.fallbacks))
