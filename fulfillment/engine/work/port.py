@@ -21,6 +21,10 @@ class PlanChange(enum.StrEnum):
     TASK_SUCCEEDED = "TASK_SUCCEEDED"
     """Told of the nodes that the order desk watches, and of no others; not when it was skipped,
     and anew when the order has moved to another version."""
+    UNDOING = "UNDOING"
+    """It is given up: another plan undoes what was done of it."""
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +48,12 @@ class OrderTransition:
 
     fulfillment_id: int
     order_id: str
+    """Or the id of what `entity` names."""
     name: str
     from_state: str
     to_state: str
     cause: str
+    entity: str = "order"
     event_type: str = ""
     event: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +76,10 @@ class OrderPort(Protocol):
     def watched(self, *, graph_id: int) -> Collection[int]:
         """The nodes of this graph whose success is told as TASK_SUCCEEDED."""
 
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        """Nothing of their plans is in flight any more: what has waited for that is decided, in
+        units of its own. Asked again it decides nothing anew."""
+
 
 class _Unregistered:
     def notify(
@@ -79,6 +89,9 @@ class _Unregistered:
 
     def watched(self, *, graph_id: int) -> Collection[int]:
         return ()
+
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        return None
 
 
 _port: OrderPort = _Unregistered()

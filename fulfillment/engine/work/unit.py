@@ -353,7 +353,7 @@ class Unit:
         """Append an order's transition to its chain, and its event to the outbox."""
         self.record(
             fulfillment_id=change.fulfillment_id,
-            entity="order",
+            entity=change.entity,
             entity_id=change.order_id,
             name=change.name,
             before=change.from_state,
