@@ -14,7 +14,7 @@ from typing import Any
 
 from fulfillment.definitions.assessment import Assessment
 from fulfillment.definitions.customer import TellSpec
-from fulfillment.engine.plans import undoing
+from fulfillment.engine.plans import undoing, withholding
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work.port import OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
@@ -243,11 +243,11 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
         _end_without_plan(unit, order, request, quote)
     elif not quote.is_possible:
         _deny(unit, order, request, quote)
-        if waited:
-            undoing.let_go_on(unit, plan=plan, reason="It is not cancelled.")
+        if waited and not plan.giving_up:
+            withholding.let_go_on(unit, plan=plan, reason="It is not cancelled.")
     elif not found.is_at_rest:
         request.save(update_fields=["quote"])
-        undoing.await_rest(unit, plan=plan, reason=f"It is to be cancelled: {request.reason}")
+        withholding.await_rest(unit, plan=plan, reason=f"It is to be cancelled: {request.reason}")
     elif not _may_be_given_up(plan):
         # The engine undoes it already: it ends as its client wants.
         _begin(unit, order, request, plan)

@@ -51,8 +51,11 @@ class Asked:
     def moved(self, order: Order, notice: Notice, now: datetime) -> Iterator[OrderTransition]:
         """Of UNDOING, CANCELLED and FAILED; and of COMPLETED, where nobody has decided before."""
         request = self._requests.get(order.pk)
+        ends = notice.change in (PlanChange.CANCELLED, PlanChange.FAILED)
+        if notice.change is PlanChange.AMENDED:
+            return
         if request is None:
-            if notice.change in (PlanChange.CANCELLED, PlanChange.FAILED):
+            if ends:
                 failed = notice.change is PlanChange.FAILED
                 yield change(
                     order,
@@ -73,7 +76,7 @@ class Asked:
                 request, CancellationRequest.begin_undoing, order=order, cause=cause, now=now
             )
             yield change(order, Order.begin_cancelling, cause=cause, now=now)
-        if notice.change is PlanChange.UNDOING:
+        if not ends:
             return
         # It is cancelled as well where the engine has given the plan up meanwhile.
         yield from ended(order, request, cause="everything is undone", now=now)

@@ -17,14 +17,16 @@ from typing import Any, Protocol
 class PlanChange(enum.StrEnum):
     STARTED = "STARTED"
     COMPLETED = "COMPLETED"
+    AMENDED = "AMENDED"
+    """Another version of the order has taken over; `plan_id` and `graph_id` are the new ones."""
+    UNDOING = "UNDOING"
+    """It is given up; what has been done is being undone."""
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
     MILESTONE_REACHED = "MILESTONE_REACHED"
     TASK_SUCCEEDED = "TASK_SUCCEEDED"
     """Told of the nodes that the order desk watches, and of no others; not when it was skipped,
     and anew when the order has moved to another version."""
-    UNDOING = "UNDOING"
-    """It is given up: another plan undoes what was done of it."""
-    CANCELLED = "CANCELLED"
-    FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +50,14 @@ class OrderTransition:
 
     fulfillment_id: int
     order_id: str
-    """Or the id of what `entity` names."""
     name: str
     from_state: str
     to_state: str
     cause: str
-    entity: str = "order"
     event_type: str = ""
     event: dict[str, Any] = field(default_factory=dict)
+    entity: str = "order"
+    """Or a request about it that has states of its own; then `order_id` is that one's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,8 @@ class OrderPort(Protocol):
         """The nodes of this graph whose success is told as TASK_SUCCEEDED."""
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        """Nothing of their plans is in flight any more: what has waited for that is decided, in
-        units of its own. Asked again it decides nothing anew."""
+        """Nothing of these is under way that somebody has waited for: carry out what was asked, or
+        let it go on. Called outside of any unit; again, if it fails."""
 
 
 class _Unregistered:
@@ -91,7 +93,7 @@ class _Unregistered:
         return ()
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        return None
+        pass
 
 
 _port: OrderPort = _Unregistered()
