@@ -124,7 +124,7 @@ def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:
         occasion = telling.of_milestone(notice.milestone)
     else:
         occasion = _OCCASIONS.get(notice.change, "")
-        if asked.is_ended_by(notice, order=order):
+        if asked.is_cancelled_by(notice, order=order):
             occasion = OCCASION
         tell = agreed.messages.get(occasion)
     if tell is None:

@@ -43,10 +43,10 @@ class Asked:
         )
         self._before = {pk: str(request.state) for pk, request in self._requests.items()}
 
-    def is_ended_by(self, notice: Notice, *, order: Order) -> bool:
-        """Whether the order is cancelled now."""
-        ends = notice.change in (PlanChange.CANCELLED, PlanChange.FAILED)
-        return ends and order.state in _ASKED
+    def is_cancelled_by(self, notice: Notice, *, order: Order) -> bool:
+        """Also where the engine has given up what its client wants cancelled."""
+        failed = notice.change is PlanChange.FAILED
+        return notice.change is PlanChange.CANCELLED or (failed and order.state in _ASKED)
 
     def moved(self, order: Order, notice: Notice, now: datetime) -> Iterator[OrderTransition]:
         """Of UNDOING, CANCELLED and FAILED; and of COMPLETED, where nobody has decided before."""
@@ -56,15 +56,7 @@ class Asked:
             return
         if request is None:
             if ends:
-                failed = notice.change is PlanChange.FAILED
-                yield change(
-                    order,
-                    Order.fail if failed else Order.cancel,
-                    cause="its plan was given up",
-                    now=now,
-                    event_type="OrderFailed" if failed else "OrderCancelled",
-                    plan_id=notice.plan_id,
-                )
+                yield from _given_up(order, notice, now)
             return
         if notice.change is PlanChange.COMPLETED:
             yield from self._denied(order, request, now)
@@ -98,6 +90,17 @@ class Asked:
         expected = [self._before[request.order_id] for request in rows]
         if _CHANGED.store(raw, rows, expected=expected).rowcount != len(rows):
             raise ConcurrentChange("A request was changed by somebody who did not hold its lock.")
+
+
+def _given_up(order: Order, notice: Notice, now: datetime) -> Iterator[OrderTransition]:
+    """By the engine, or by an operator: nobody has asked the order desk."""
+    cause = "its plan was given up"
+    last, event_type = Order.fail, "OrderFailed"
+    if notice.change is PlanChange.CANCELLED:
+        yield change(order, Order.assess_cancellation, cause=cause, now=now)
+        yield change(order, Order.begin_cancelling, cause=cause, now=now)
+        last, event_type = Order.cancel, "OrderCancelled"
+    yield change(order, last, cause=cause, now=now, event_type=event_type, plan_id=notice.plan_id)
 
 
 def denied(
