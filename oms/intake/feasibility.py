@@ -34,9 +34,9 @@ from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
 from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
-from oms.lifecycle import change
 from oms.models import Order
 from oms.states import ItemAction, OrderState
+from oms.transitions import change
 
 logger = logging.getLogger(__name__)
 
@@ -302,6 +302,14 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
     unit.record_order(moved)
     if order.state == OrderState.READY_FOR_FULFILLMENT:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
+
+
+def forget(unit: Unit, *, order: Order) -> None:
+    """Nobody is asked about the order any more; an answer that is on its way finds it decided."""
+    order.feasibility_due_at, order.waiting_reason = None, ""
+    cases.resolve_cases(
+        unit, subjects=[_case_of(order)], resolution="Its order has been cancelled."
+    )
 
 
 def _file(order: Order, error: Exception) -> None:
