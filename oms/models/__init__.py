@@ -1,5 +1,12 @@
 """Tables of the order desk."""
 
+from oms.models.amendments import (
+    AMENDMENT_OPEN,
+    AmendmentRequest,
+    AmendmentState,
+    Mode,
+    OrderRevision,
+)
 from oms.models.assets import Asset, AssetState, PendingAsset
 from oms.models.billing import BillingMatch, Leak
 from oms.models.clients import ApiClient, ApiKey, Scope, Submission
@@ -7,6 +14,9 @@ from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
 
 __all__ = [
+    "AMENDMENT_OPEN",
+    "AmendmentRequest",
+    "AmendmentState",
     "ApiClient",
     "ApiKey",
     "Asset",
@@ -14,10 +24,12 @@ __all__ = [
     "BillingMatch",
     "Leak",
     "Milestone",
+    "Mode",
     "Notification",
     "NotificationState",
     "Order",
     "OrderItem",
+    "OrderRevision",
     "PendingAsset",
     "Scope",
     "Submission",

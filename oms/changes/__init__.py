@@ -1,0 +1,1 @@
+"""Orders that change, or are given up, while they are fulfilled."""
