@@ -16,6 +16,7 @@ from oms import installed_base, leakage, telling, terms
 from oms.models import Order
 from oms.telling import Saying
 from oms.terms import Terms
+from oms.transitions import change
 
 _WANTED = {
     "id",
@@ -189,39 +190,6 @@ def _moved(order: Order, notice: Notice, now: datetime) -> OrderTransition:
         now=now,
         event_type=event_type,
         plan_id=notice.plan_id,
-    )
-
-
-def change(
-    order: Order,
-    transition: Callable[[Order], None],
-    *,
-    cause: str,
-    now: datetime,
-    event_type: str = "",
-    **event: Any,
-) -> OrderTransition:
-    """Apply a transition of the order's state machine, in memory."""
-    before = str(order.state)
-    transition(order)
-    if order.is_final:
-        order.finished_at = now
-    return OrderTransition(
-        fulfillment_id=order.fulfillment_id,
-        order_id=order.reference,
-        name=transition.__name__,
-        from_state=before,
-        to_state=str(order.state),
-        cause=cause,
-        event_type=event_type,
-        event={
-            "state": str(order.state),
-            "version": order.version,
-            "external_id": order.external_id,
-            **event,
-        }
-        if event_type
-        else {},
     )
 
 

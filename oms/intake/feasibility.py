@@ -34,9 +34,9 @@ from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
 from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
-from oms.lifecycle import change
 from oms.models import Order
 from oms.states import ItemAction, OrderState
+from oms.transitions import change
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from oms.intake import feasibility, workflows
 from oms.intake.plans import Plannable, plan_request
 from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
-from oms.lifecycle import change
 from oms.models import ApiClient, Order
 from oms.states import OrderState
+from oms.transitions import change
 
 MAXIMUM_BATCH = 500
 """Orders in one call: what one short transaction can carry."""
