@@ -55,6 +55,12 @@ class ValueUnavailable(FulfillmentError):
     code = "fulfillment.value_unavailable"
 
 
+class UndoUnknown(ValueUnavailable):
+    """What an undo is to ask for could not be made of what the undone task has returned."""
+
+    code = "fulfillment.undo_unknown"
+
+
 class PublishedVersionDiffers(FulfillmentError):
     """This name and version is published with other content; publish it as a new version."""
 

@@ -86,7 +86,7 @@ class OrderLifecycle:
                         notice.title,
                         now,
                     )
-                else:
+                elif notice.change in _CAUSES:
                     transitions.append(_moved(order, notice, now))
             _write(raw, orders.values(), before)
             known = _known_milestones(raw, milestones)
@@ -105,6 +105,9 @@ class OrderLifecycle:
         """The tasks that make assets real, and those that bill."""
         agreed = terms.of_graph(graph_id)
         return {*agreed.activating, *agreed.charging}
+
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        """Nobody has asked for anything yet."""
 
 
 def _said(order: Order, notice: Notice) -> Saying | None:

@@ -25,6 +25,10 @@ STANDARD: Mapping[str, TellSpec] = {
         subject="Your order ${order.external_id} is complete",
         message="Everything in your order ${order.external_id} is done.",
     ),
+    "cancelled": TellSpec(
+        subject="Your order ${order.external_id} has been cancelled",
+        message="Your order ${order.external_id} has been cancelled.",
+    ),
     "delayed": TellSpec(
         subject="Your order ${order.external_id} is delayed",
         message="Your order ${order.external_id} is delayed. We are working on it.",

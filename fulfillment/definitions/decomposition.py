@@ -70,6 +70,7 @@ def _decomposed(
                 plain_seconds(definition.deadline.within) if definition.deadline else None
             ),
             priority=definition.priority or "",
+            on_failure=definition.on_failure.value,
         )
         for definition, served in positions.items()
     ]

@@ -74,6 +74,9 @@ def _node(node: Node, states: Mapping[int, TaskState] | None) -> str:
     label = f"{_text(node.title)}<br/>{_text(call(node))}"
     for milestone in node.milestones:
         label += f"<br/>⚑ {_text(milestone.title)}"
+    if node.point_of_no_return is not None:
+        hard = node.point_of_no_return.kind == "hard"
+        label += "<br/>⛔ no way back" if hard else "<br/>⚠ costs something to give up"
     css = ""
     if states is not None and node.index in states:
         state = TaskState(states[node.index])

@@ -124,6 +124,15 @@ class Compensation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Impact:
+    """What it means for others that nothing undoes a task; of an undo, see `Compensation`."""
+
+    customer: str = ""
+    financial: str = ""
+    legal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointOfNoReturn:
     """Once its task may have been done, undoing what it serves is refused, or costs something."""
 
@@ -143,6 +152,7 @@ class Fallback:
     """Codes of the outcome before after which nothing else is tried."""
     compensation: Compensation | None = None
     no_compensation: str = ""
+    lasting_impact: Impact | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +207,7 @@ class Manual:
     role: str
     instructions: str
     outcomes: Mapping[str, str]
-    """Outcome -> proceed or refuse."""
+    """Outcome -> proceed, refuse or undo."""
     within_seconds: float
     otherwise: str
 

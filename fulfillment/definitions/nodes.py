@@ -15,6 +15,7 @@ from fulfillment.definitions.node_parts import (
     EdgeType,
     Fallback,
     FanOut,
+    Impact,
     Lock,
     Manual,
     Milestone,
@@ -59,6 +60,8 @@ class Node:
     compensation: Compensation | None
     no_compensation: str = ""
     """The stated reason when `compensation` is None."""
+    lasting_impact: Impact | None = None
+    """What it means then; None where nothing was said."""
     milestones: tuple[Milestone, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     deferred: bool = False
@@ -105,7 +108,14 @@ class Node:
             input=other.input,
             compensation=other.compensation,
             no_compensation=other.no_compensation,
+            lasting_impact=other.lasting_impact,
         )
+
+    @property
+    def is_final(self) -> bool:
+        """Once it is done there is no way back for what it serves."""
+        final = self.point_of_no_return
+        return self.irreversible or (final is not None and final.kind == "hard")
 
     @property
     def compensations(self) -> tuple[Compensation, ...]:
@@ -179,6 +189,7 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
             "clocks": _clocks(document.get("clocks")),
             "compensation": _compensation(document["compensation"]),
+            "lasting_impact": made("lasting_impact", Impact),
             "point_of_no_return": made("point_of_no_return", PointOfNoReturn),
             "affected_by": None
             if document.get("affected_by") is None
@@ -216,9 +227,11 @@ def _fallback(entry: Mapping[str, Any], node: Mapping[str, Any]) -> Fallback:
         undo, reason = node["compensation"], node.get("no_compensation", "")
         if undo is not None and undo["target"] == node["target"]:
             undo = {**undo, "target": entry["target"]}
+    impact = entry.get("lasting_impact")
     return Fallback(
         **{
             **entry,
+            "lasting_impact": None if impact is None else Impact(**impact),
             "unless": tuple(entry.get("unless", ())),
             "compensation": _compensation(undo),
             "no_compensation": reason,

@@ -150,20 +150,19 @@ class _Revising:
         }
         groups |= {gathers[node] for node, _ in lost if node in gathers}
         used = {
-            (edge.source, edge.target)
-            for edge in self.before.edges
-            if edge.type is EdgeType.OUTPUT
+            (edge.source, edge.target) for edge in self.before.edges if edge.type is EdgeType.OUTPUT
         }
-        for node, element in places:
-            mine = self.before.nodes[node]
-            if node in unsure:
-                found.add((node, element))
-            elif mine.group in groups or node in groups or gathers.get(node) in groups:
-                found.add((node, element))
-            elif any((source, node) in used for source, _ in lost):
-                found.add((node, element))
-            elif mine.kind is NodeKind.LEAVE and (mine.enter, element) in lost:
-                found.add((node, element))
+        for index, element in places:
+            mine = self.before.nodes[index]
+            if (
+                index in unsure
+                or (mine.group is not None and mine.group in groups)
+                or index in groups
+                or (index in gathers and gathers[index] in groups)
+                or any((source, index) in used for source, _ in lost)
+                or (mine.kind is NodeKind.LEAVE and (mine.enter, element) in lost)
+            ):
+                found.add((index, element))
         return found
 
     def _decided_by(self, choosers: Collection[int]) -> frozenset[int]:

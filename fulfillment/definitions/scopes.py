@@ -90,6 +90,21 @@ def node_names(
     return {**names, **more}
 
 
+def task_names(*, graph: Graph, index: int, element: bool) -> Mapping[str, str]:
+    """The same for a task at this place, `element` of a fan-out or not."""
+    enter = graph.nodes[index].enter
+    types = {} if enter is None else graph.nodes[enter].outputs
+    return node_names(
+        graph=graph,
+        index=index,
+        element=element,
+        inputs={
+            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
+            for name, output in types.items()
+        },
+    )
+
+
 def _may_be_skipped(graph: Graph, node: Node) -> bool:
     """A fan-out and a sub-process are skipped with their beginning."""
     beginning = node

@@ -9,9 +9,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Clocks, Compensation, Edge, EdgeType, Manual, Node
+from fulfillment.definitions.nodes import (
+    Clocks,
+    Compensation,
+    Edge,
+    EdgeType,
+    Manual,
+    Node,
+    task_key,
+)
 from fulfillment.definitions.nodes import NodeKind as Kind
-from fulfillment.definitions.nodes import task_key
 from fulfillment.definitions.readiness import Place
 
 PREFIX = "undo_"

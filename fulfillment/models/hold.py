@@ -15,6 +15,9 @@ class HoldScope(enum.StrEnum):
     TARGET = "TARGET"
     ACTION = "ACTION"
     CUSTOMER = "CUSTOMER"
+    CHANGE = "CHANGE"
+    """A plan that is given up or changed: nothing new of it is sent until what is under way has
+    ended. The engine's own."""
 
 
 class ClockPolicy(enum.StrEnum):

@@ -224,7 +224,7 @@ def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
                 fulfillment__order_reference=reference, context__items__has_key=position
             )
             found = plans.values_list("fulfillment_id", flat=True).first()
-        case HoldScope.PLAN:
+        case HoldScope.PLAN | HoldScope.CHANGE:
             found = Plan.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
         case HoldScope.TASK:
             found = Task.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()

@@ -21,7 +21,7 @@ from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError, Order
 from fulfillment.models import Fulfillment, Plan
 from fulfillment.operations.records import log, reason_of
 from fulfillment.pinning import graph_of, published, serving, versions_of
-from fulfillment.states import PLAN_SELECTABLE, PLAN_TERMINAL
+from fulfillment.states import PLAN_GOING_ON, PLAN_TERMINAL
 
 logger = logging.getLogger(__name__)
 _BATCH = 50
@@ -153,7 +153,7 @@ def _one(
         return answer(Verdict.UNCONCERNED, f"It does not use {wanted.name}.")
     if versions[wanted.name] == wanted.version:
         return answer(Verdict.UNCONCERNED, f"It is at v{wanted.version} already.")
-    if plan.state not in PLAN_SELECTABLE:
+    if plan.state not in PLAN_GOING_ON:
         return answer(Verdict.UNSAFE, f"Its plan is {plan.state}: wait until that is over.")
     try:
         graph = _graph(plan, before, wanted)

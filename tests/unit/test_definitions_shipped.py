@@ -13,7 +13,8 @@ from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.loading import load_workflow
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.definitions.steps import CommandSpec, CompensationSpec, NoCompensation, Scope
+from fulfillment.definitions.steps import CommandSpec, Scope
+from fulfillment.definitions.undo_specs import CompensationSpec, NoCompensation
 from tests.unit.payloads import node_input
 
 ROOT = Path(__file__).parents[2]

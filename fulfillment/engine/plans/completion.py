@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from fulfillment.definitions.readiness import Place, hopeless
+from fulfillment.engine.plans import withholding
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import milestones, places
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.tasks import timing_out
 from fulfillment.engine.timing import jeopardy
-from fulfillment.engine.work import patience
+from fulfillment.engine.work import cases, patience
 from fulfillment.engine.work.port import Notice, PlanChange
 from fulfillment.engine.work.rows import tasks_by_plan
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
 from fulfillment.states import (
+    PLAN_GOING_ON,
     PLAN_SELECTABLE,
+    TASK_SUCCESSFUL,
     PlanState,
     TaskState,
 )
@@ -28,6 +31,7 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
     """Complete, block or unblock the plan after its tasks changed in this unit."""
     if plan.state not in PLAN_SELECTABLE:
         return
+    _give_up(unit, plan)
     if plan.moving > 0 or plan.selection_due_at is not None:
         if plan.state == PlanState.BLOCKED:
             plan.blocked_reason = ""
@@ -37,9 +41,65 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
     if plan.mandatory_open == 0 and plan.tasks_open > 0:
         _skip_unreachable(unit, plan)
     if plan.tasks_open == 0 and plan.mandatory_open == 0:
-        _complete(unit, plan)
+        if plan.state == PlanState.COMPENSATING:
+            end(
+                unit,
+                plan=plan,
+                ends_as=PlanState(graphs.context_of(plan)["undo"]["ends_as"]),
+                cause="everything that had to be undone has been",
+            )
+        else:
+            _complete(unit, plan)
     else:
         _block(unit, plan)
+
+
+def end(unit: Unit, *, plan: Plan, ends_as: PlanState, cause: str) -> None:
+    """It ends without having fulfilled its order: CANCELLED or FAILED."""
+    plan.finished_at = unit.now
+    plan.blocked_reason = ""
+    plan.selection_due_at = plan.look_at = None
+    plan.moving = 0
+    milestones.close(unit, plan=plan)
+    is_cancelled = ends_as == PlanState.CANCELLED
+    unit.change_plan(plan, Plan.cancel if is_cancelled else Plan.fail, cause=cause)
+    timing_out.done(unit, plan=plan)
+    jeopardy.over(unit, plan=plan)
+    cases.resolve_cases(
+        unit,
+        subjects=[cases.of_plan(plan.id), *map(cases.of_task, _with_cases(unit, plan))],
+        resolution=f"Its plan has ended as {ends_as}.",
+    )
+    unit.notices.append(
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.id,
+            graph_id=plan.graph_id,
+            change=PlanChange.CANCELLED if is_cancelled else PlanChange.FAILED,
+        )
+    )
+
+
+def _with_cases(unit: Unit, plan: Plan) -> list[int]:
+    return [task.id for task in _tasks(unit, plan) if task.state not in TASK_SUCCESSFUL]
+
+
+def _give_up(unit: Unit, plan: Plan) -> None:
+    """Where its workflow says so: a task has failed for good, or somebody has decided it."""
+    reason = unit.given_up.pop(plan.id, "")
+    for task in unit.failed.pop(plan.id, ()):
+        if _compensates(plan, task) and not reason:
+            reason = f"{task.key} has failed for good: {task.blocked_reason}"
+    if reason and plan.state in PLAN_GOING_ON:
+        withholding.give_up(unit, plan=plan, reason=reason)
+
+
+def _compensates(plan: Plan, task: Task) -> bool:
+    graph = graphs.by_id(plan.graph_id)
+    node = graph.nodes[task.node]
+    # A task of a sub-process goes by the workflow that uses it: the one that serves its items.
+    mine = [one for one in graph.workflows if not set(one.items).isdisjoint(node.items)]
+    return any(one.on_failure == "compensate" for one in mine)
 
 
 def _complete(unit: Unit, plan: Plan) -> None:

@@ -112,6 +112,10 @@ def _without_it(unit: Unit, task: Task, node: Node, late: str, code: str) -> Non
     if wait.otherwise == "continue":
         task.outputs = dict(wait.default or {})
         unit.change_task(task, Task.succeed, cause=f"{late} It goes on without.")
+    elif wait.otherwise == "undo":
+        task.blocked_reason = late
+        unit.change_task(task, Task.fail, cause=late)
+        unit.give_up(task, reason=late)
     elif wait.otherwise == "fail":
         task.blocked_reason = late
         unit.change_task(task, Task.fail, cause=late)

@@ -36,6 +36,7 @@ from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
 from fulfillment.states import (
     PLAN_TERMINAL,
+    TASK_AWAITED,
     TASK_MOVING,
     TASK_SENDABLE,
     TASK_SUCCESSFUL,
@@ -122,6 +123,12 @@ class Unit:
     _freed_tasks: set[int] = field(default_factory=set)
     _freed_plans: set[int] = field(default_factory=set)
     _passed_on: bool = False
+    rests: bool = False
+    """Something has ended that a plan waits for which is to be given up or changed."""
+    given_up: dict[int, str] = field(default_factory=dict)
+    """Plans of which everything is to be undone, and why."""
+    failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    """By plan, the required tasks that have failed for good in this unit."""
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -184,6 +191,12 @@ class Unit:
             task.stopped_at = task.stopped_by_id = None  # What is over is not set going again.
             self.clocked_tasks.add(task.id)
         plan = self.plans[task.plan_id]
+        if task.required and after == TaskState.FAILED_FINAL:
+            self.failed[plan.id].append(task)
+        if plan.rest_due_at is not None and before in TASK_AWAITED and after not in TASK_AWAITED:
+            plan.rest_due_at = self.now
+            self.clocked_plans.add(plan.id)
+            self.rests = True
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
         if task.required:
@@ -315,6 +328,10 @@ class Unit:
         delay = at - self.now
         self.wake_ups[target] = min(delay, self.wake_ups.get(target, delay))
 
+    def give_up(self, task: Task, *, reason: str) -> None:
+        """Its workflow says that its order is undone now; whoever updates the plan sees to it."""
+        self.given_up.setdefault(task.plan_id, reason)
+
     # --- the end -----------------------------------------------------------------------------
 
     def let_go(self) -> None:
@@ -353,7 +370,7 @@ class Unit:
         """Append an order's transition to its chain, and its event to the outbox."""
         self.record(
             fulfillment_id=change.fulfillment_id,
-            entity="order",
+            entity=change.entity,
             entity_id=change.order_id,
             name=change.name,
             before=change.from_state,
@@ -473,6 +490,8 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit.hinted.pop(drained, None)
         if unit.heard:
             transaction.on_commit(hints.announce_events, robust=True)
+        if unit.rests:
+            transaction.on_commit(hints.announce_rest, robust=True)
         if unit.passed_on:
             transaction.on_commit(_call_up, robust=True)
         # What fails after the commit must not make the unit fail, or run again.

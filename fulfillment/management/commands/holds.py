@@ -20,7 +20,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         place = verbs.add_parser("place", help="let nothing in a scope be sent")
-        place.add_argument("scope", choices=[scope.lower() for scope in HoldScope])
+        scopes = [scope.lower() for scope in HoldScope if scope is not HoldScope.CHANGE]
+        place.add_argument("scope", choices=scopes)
         place.add_argument(
             "name",
             help="order: O-17; item: O-17/2; plan, task: its number; target: billing; "
