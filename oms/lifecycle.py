@@ -13,6 +13,7 @@ from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, Pl
 from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
+from oms.changes import amending
 from oms.models import Order
 from oms.telling import Saying
 from oms.terms import Terms
@@ -107,7 +108,8 @@ class OrderLifecycle:
         return {*agreed.activating, *agreed.charging}
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        """Nobody has asked for anything yet."""
+        """What has waited until nothing of these is under way."""
+        amending.decide_due(fulfillment_ids=fulfillment_ids)
 
 
 def _said(order: Order, notice: Notice) -> Saying | None:

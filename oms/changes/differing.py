@@ -131,7 +131,7 @@ def unchangeable(*, before: OrderRequest, after: OrderRequest) -> list[OrderFaul
     return faults
 
 
-def without_items(*, order: OrderRequest, item_ids: Collection[str]) -> OrderRequest:
+def leaving_out(*, order: OrderRequest, item_ids: Collection[str]) -> OrderRequest:
     """The order without these items and what is nested within them.
 
     An amendment with it is what the cancellation of single items is. Unknown names leave the

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fulfillment.definitions.concern import ChangeKind
-from oms.changes.differing import WHOLE, Difference, differ, unchangeable, without_items
+from oms.changes.differing import WHOLE, Difference, differ, unchangeable, leaving_out
 from oms.changes.documents import as_submitted, read_back
 from oms.intake.requests import ItemRequest, OrderRequest
 
@@ -134,8 +134,8 @@ def test_what_an_amendment_can_t_change() -> None:
 
 def test_leaving_items_out_takes_what_is_nested_within_them() -> None:
     whole = order(item(), item("2", parent_id="1"), item("3", parent_id="2"), item("4"))
-    assert [one.item_id for one in without_items(order=whole, item_ids=["1"]).items] == ["4"]
-    assert [one.item_id for one in without_items(order=whole, item_ids=["3"]).items] == [
+    assert [one.item_id for one in leaving_out(order=whole, item_ids=["1"]).items] == ["4"]
+    assert [one.item_id for one in leaving_out(order=whole, item_ids=["3"]).items] == [
         *("1", "2", "4")
     ]
 
