@@ -30,8 +30,9 @@ def mermaid(
 
     Rectangles are required commands, rounded ones optional, hexagons irreversible; decisions,
     waits, manual tasks, fan-outs and sub-processes have outlines of their own. A labelled arrow
-    hands over outputs, or exists on a condition; a dotted one leads to a branch. `states`, by
-    node index, adds sign, word and colour.
+    hands over outputs, or exists on a condition; a dotted one leads to a branch. Where giving up
+    is refused, or costs something, is said in words. `states`, by node index, adds sign, word and
+    colour.
     """
     if isinstance(source, WorkflowDefinition):
         offering, action = source.selectors[0]

@@ -35,6 +35,9 @@ PLAN = {
     "block": ({"RUNNING"}, "BLOCKED"),
     "unblock": ({"BLOCKED"}, "RUNNING"),
     "complete": ({"RUNNING", "BLOCKED"}, "COMPLETED"),
+    "compensate": ({"RUNNING"}, "COMPENSATING"),
+    "cancel": ({"RUNNING", "BLOCKED", "COMPENSATING"}, "CANCELLED"),
+    "fail": ({"RUNNING", "BLOCKED", "COMPENSATING"}, "FAILED"),
     "supersede": ({"CREATED", "READY", "RUNNING", "BLOCKED"}, "SUPERSEDED"),
 }
 OPEN_AFTER_DISPATCH = {
@@ -63,7 +66,10 @@ TASK = {
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
     "send_back": ({"READY", "FAILED_RETRYABLE"}, "PENDING"),
-    "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
+    "withdraw": (
+        {"PENDING", "READY", "FAILED_RETRYABLE", "ACCEPTED", "AWAITING_MANUAL"},
+        "CANCELLED",
+    ),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
     "reopen": ({"FAILED_FINAL"}, "PENDING"),
     "try_again": ({"FAILED_FINAL"}, "READY"),

@@ -107,7 +107,6 @@ def take_over(
     run on the graph.
     """
     assert not comparison.unsafe
-    failpoints.reach("migrating.taking_over")
     graph_id = stored_graph(unit, graph=graph)
     tasks = tasks_of(unit, plan=plan)
     standing.plan_holds_still(unit, plan=plan)  # Later on nobody could tell since when.

@@ -1,0 +1,223 @@
+"""The order of a running plan changes: kept, redone, undone and new tasks (§20)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pytest
+
+from fulfillment.definitions.assessment import Assessment, Becomes
+from fulfillment.definitions.concern import ChangeKind
+from fulfillment.engine.plans import undoing, withholding
+from fulfillment.engine.plans.concern import Wanted
+from fulfillment.engine.store import graphs
+from fulfillment.engine.work.rows import plans_by_id
+from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.models import Command, Plan
+from fulfillment.states import PlanState
+from oms.models import Order
+from tests import desk
+from tests.desk import ScriptedSystems
+
+pytestmark = pytest.mark.django_db
+
+
+def two_steps(**more: Any) -> None:
+    """reserve → build → notify, for each item; what is asked for follows the characteristics."""
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(
+                input={"size": "${item.characteristics.size}"},
+                outputs={"number": "string"},
+                compensation={"action": "release", "input": {"n": "${tasks.reserve.number}"}},
+                **more.get("reserve", {}),
+            ),
+            "build": desk.task(
+                depends_on=[{"output": "reserve.number"}],
+                input={"n": "${tasks.reserve.number}", "name": "${item.characteristics.name}"},
+                compensation={"action": "tear_down", "input": {}},
+                **more.get("build", {}),
+            ),
+            "last": desk.task(after=["build"], input={"q": "${item.quantity}"}),
+        }
+    )
+
+
+def an_order(systems: ScriptedSystems, **characteristics: Any) -> Order:
+    """Reserved and built; the last task can't be done yet."""
+    systems.sends["reserve"] = [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
+    systems.sends["last"] = [desk.failed(retry_after=None)]
+    order = desk.order(desk.item(characteristics={"size": 1, "name": "a", **characteristics}))
+    desk.drain()
+    return order
+
+
+def revised(
+    order: Order,
+    items: Mapping[int, Mapping[str, Any]],
+    *,
+    changed: Mapping[int, Collection[ChangeKind]],
+    anew: bool = False,
+) -> Wanted:
+    plan = desk.newest_plan_of(order)
+    context = plan.context
+    first = Plan.objects.get(fulfillment_id=order.fulfillment_id, version=1)
+    graph = graphs.by_id(first.graph_id)
+    known = context["items"]["1"]
+    return Wanted(
+        graph=graph,
+        context={
+            "order": {**context["order"], "version": plan.order_version + 1},
+            "items": {str(at): {**known, **more} for at, more in items.items()},
+        },
+        order_version=plan.order_version + 1,
+        changed=changed,
+        anew=anew,
+    )
+
+
+def change(order: Order, wanted: Wanted) -> Assessment:
+    plan_id = desk.newest_plan_of(order).pk
+
+    def work(unit: Unit) -> Assessment:
+        unit.adopt_plans(plans_by_id(unit.raw, [plan_id]))
+        plan = unit.plans[plan_id]
+        found = undoing.assess(unit, plan=plan, wanted=wanted)
+        if found.refusals:
+            return found
+        if found.is_at_rest:
+            undoing.carry_out(
+                unit, plan=plan, wanted=wanted, assessment=found, reason="a revised order"
+            )
+        else:
+            withholding.await_rest(unit, plan=plan, reason="a revised order")
+        return found
+
+    return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor="a test")
+
+
+def fates(found: Assessment) -> dict[str, Becomes]:
+    return {fate.key: fate.becomes for fate in found.fates}
+
+
+def test_what_the_change_does_not_concern_is_kept_with_its_outputs(
+    systems: ScriptedSystems,
+) -> None:
+    two_steps()
+    order = an_order(systems)
+    wanted = revised(
+        order,
+        {1: {"characteristics": {"size": 1, "name": "b"}}},
+        changed={1: {ChangeKind.CHARACTERISTICS}},
+    )
+    found = change(order, wanted)
+    assert fates(found) == {
+        "reserve@1": Becomes.KEPT,
+        "build@1": Becomes.REDONE,
+        "last@1": Becomes.KEPT,
+    }
+    systems.sent.clear()
+    desk.advance(60)
+    desk.finish()
+    assert systems.actions().index("tear_down") < systems.actions().index("build")
+    (again,) = [command for command in systems.sent if command.action == "build"]
+    assert again.payload == {"n": "R-1", "name": "b"}
+    plan = desk.newest_plan_of(order)
+    assert (plan.version, plan.order_version, plan.state) == (2, 2, PlanState.COMPLETED)
+    keys = set(Command.objects.filter(action="build").values_list("idempotency_key", flat=True))
+    assert len(keys) == 2
+
+
+def test_what_has_used_a_value_that_is_made_anew_is_done_again(systems: ScriptedSystems) -> None:
+    two_steps()
+    order = an_order(systems)
+    wanted = revised(
+        order,
+        {1: {"characteristics": {"size": 2, "name": "a"}}},
+        changed={1: {ChangeKind.CHARACTERISTICS}},
+    )
+    found = change(order, wanted)
+    assert fates(found)["reserve@1"] is Becomes.REDONE
+    assert fates(found)["build@1"] is Becomes.REDONE
+    systems.sent.clear()
+    desk.advance(60)
+    desk.finish()
+    order_of = [one for one in systems.actions() if one != "last"]
+    assert order_of == ["tear_down", "release", "reserve", "build"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_a_task_says_itself_which_changes_concern_it(systems: ScriptedSystems) -> None:
+    two_steps(reserve={"affected_by": ["quantity"]}, build={"affected_by": []})
+    order = an_order(systems)
+    sizes = {1: {"characteristics": {"size": 2, "name": "b"}}}
+    found = change(order, revised(order, sizes, changed={1: {ChangeKind.CHARACTERISTICS}}))
+    assert set(fates(found).values()) == {Becomes.KEPT}
+    found = change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    assert fates(found)["reserve@1"] is Becomes.REDONE
+
+
+def test_what_waits_to_be_sent_is_written_anew(systems: ScriptedSystems) -> None:
+    two_steps()
+    order = an_order(systems)
+    change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    systems.sent.clear()
+    desk.advance(60)
+    desk.finish()
+    (last,) = systems.sent
+    assert (last.action, last.payload) == ("last", {"q": 3})
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_recreated_everything_is_undone_and_done_again(systems: ScriptedSystems) -> None:
+    two_steps()
+    order = an_order(systems)
+    wanted = revised(order, {1: {}}, changed={}, anew=True)
+    change(order, wanted)
+    systems.sent.clear()
+    desk.advance(60)
+    desk.finish()
+    assert systems.actions() == ["tear_down", "release", "reserve", "build", "last"]
+
+
+def test_what_is_being_undone_is_undone_to_its_end_when_the_plan_changes_again(
+    systems: ScriptedSystems,
+) -> None:
+    two_steps()
+    order = an_order(systems)
+    change(order, revised(order, {1: {}}, changed={}, anew=True))
+    (claimed,) = desk.claim()
+    assert claimed.command.action == "tear_down"
+    systems.sent.clear()
+    again = revised(order, {1: {"quantity": 5}}, changed={1: {ChangeKind.QUANTITY}})
+    assert not change(order, again).refusals
+    desk.settle_call(claimed, desk.succeeded())
+    desk.advance(60)
+    desk.finish()
+    assert systems.actions() == ["release", "reserve", "build", "last"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+    assert Plan.objects.filter(fulfillment_id=order.fulfillment_id).count() == 3
+
+
+def test_something_concerned_that_is_under_way_is_awaited(systems: ScriptedSystems) -> None:
+    two_steps()
+    systems.sends["reserve"] = [desk.accepted()]
+    order = desk.order(desk.item(characteristics={"size": 1, "name": "a"}))
+    desk.drain()
+    sizes = {1: {"characteristics": {"size": 2, "name": "a"}}}
+    found = change(order, revised(order, sizes, changed={1: {ChangeKind.CHARACTERISTICS}}))
+    assert found.in_flight == ("reserve@1",)
+
+
+def test_an_item_past_its_point_of_no_return_can_not_be_changed(
+    systems: ScriptedSystems,
+) -> None:
+    two_steps(build={"point_of_no_return": {"kind": "hard", "reason": "The concrete has set."}})
+    order = an_order(systems)
+    sizes = {1: {"characteristics": {"size": 2, "name": "a"}}}
+    found = change(order, revised(order, sizes, changed={1: {ChangeKind.CHARACTERISTICS}}))
+    (refusal,) = found.refusals
+    assert (refusal.code, refusal.task) == ("point_of_no_return", "build@1")
+    assert "The concrete has set." in refusal.message
