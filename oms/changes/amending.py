@@ -16,7 +16,7 @@ from typing import Any
 from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.engine.plans import undoing, withholding
 from fulfillment.engine.plans.concern import Wanted
-from fulfillment.engine.store import failpoints, graphs
+from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import DATABASE_TROUBLE
 from fulfillment.engine.structure import priorities
 from fulfillment.engine.work import cases
@@ -191,7 +191,6 @@ def _decide(unit: Unit, order: Order, request: AmendmentRequest, found: Found) -
         request.save(update_fields=["assessment"])
         withholding.await_rest(unit, plan=plan, reason=f"It is to be {reason}")
         return
-    failpoints.reach("amending.before_carrying_out")
     asked_before = order.priority
     revise(
         unit,
