@@ -69,10 +69,16 @@ class Found:
         refused = () if self.assessment is None else self.assessment.refusals
         return refusals_document(refused, names=self.names)
 
+    @property
+    def offers(self) -> list[str]:
+        """Modes by which it would be possible, where it is not like this."""
+        return [Mode.CHANGE_ORDER.value] if self.otherwise else []
+
     def document(self) -> dict[str, Any]:
         if self.assessment is None:
-            return {"tasks": [], "charges": [], "waits_for": []}
-        return assessment_document(self.assessment, names=self.names)
+            return {"tasks": [], "charges": [], "waits_for": [], "offers": []}
+        said = assessment_document(self.assessment, names=self.names)
+        return {**said, "offers": self.offers}
 
     def graph(self) -> dict[str, list[dict[str, Any]]]:
         """The plan as it is and as it would be, in one picture."""
