@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,8 +13,11 @@ from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, Pl
 from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
-from oms.changes import amending
+from oms.changes import amending, cancelling
+from oms.changes.following import Asked
+from oms.changes.quoting import OCCASION
 from oms.models import Order
+from oms.states import OrderState
 from oms.telling import Saying
 from oms.terms import Terms
 from oms.transitions import change
@@ -68,6 +71,7 @@ class OrderLifecycle:
                 for order in (stored(Order, _COLUMNS, row) for row in raw.fetchall())
             }
             before = {order.pk: str(order.state) for order in orders.values()}
+            asked = Asked(orders.values())
             transitions: list[OrderTransition] = []
             sayings: list[Saying] = []
             milestones: dict[tuple[int, str], tuple[Any, ...]] = {}
@@ -75,7 +79,7 @@ class OrderLifecycle:
                 order = orders.get(notice.fulfillment_id)
                 if order is None:
                     continue
-                said = _said(order, notice)
+                said = _said(order, notice, asked)
                 if said is not None:
                     sayings.append(said)
                 if notice.change is PlanChange.TASK_SUCCEEDED:
@@ -87,9 +91,10 @@ class OrderLifecycle:
                         notice.title,
                         now,
                     )
-                elif notice.change in _CAUSES:
-                    transitions.append(_moved(order, notice, now))
+                else:
+                    transitions += _moved(order, notice, asked, now)
             _write(raw, orders.values(), before)
+            asked.write(raw)
             known = _known_milestones(raw, milestones)
             _MILESTONES.insert(raw, [row for key, row in milestones.items() if key not in known])
             _update_installed_base(raw, notices, orders, now)
@@ -103,16 +108,16 @@ class OrderLifecycle:
         return [*transitions, *events]
 
     def watched(self, *, graph_id: int) -> Collection[int]:
-        """The tasks that make assets real, and those that bill."""
-        agreed = terms.of_graph(graph_id)
-        return {*agreed.activating, *agreed.charging}
+        """The tasks that make assets real, those that bill, and those that undo either."""
+        return terms.of_graph(graph_id).watched
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        """What has waited until nothing of these is under way."""
+        """What could not be decided while something was under way; cancellations come first."""
+        cancelling.decide_due(fulfillment_ids=fulfillment_ids)
         amending.decide_due(fulfillment_ids=fulfillment_ids)
 
 
-def _said(order: Order, notice: Notice) -> Saying | None:
+def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:
     """What the customer is told on this occasion, if anything."""
     agreed = terms.of_graph(notice.graph_id)
     if notice.change is PlanChange.MILESTONE_REACHED:
@@ -120,6 +125,8 @@ def _said(order: Order, notice: Notice) -> Saying | None:
         occasion = telling.of_milestone(notice.milestone)
     else:
         occasion = _OCCASIONS.get(notice.change, "")
+        if asked.is_cancelled_by(notice, order=order):
+            occasion = OCCASION
         tell = agreed.messages.get(occasion)
     if tell is None:
         return None
@@ -137,6 +144,7 @@ def _update_installed_base(
     active: set[tuple[int, int]] = set()
     started: set[int] = set()
     complete: set[int] = set()
+    undone: set[tuple[int, int]] = set()
     for notice in notices:
         order = orders.get(notice.fulfillment_id)
         if order is None:
@@ -150,11 +158,17 @@ def _update_installed_base(
             active.update(
                 (order.pk, position) for position in agreed.activating.get(notice.node, ())
             )
+            undone.update(
+                (order.pk, position) for position in agreed.deactivating.get(notice.node, ())
+            )
+            if undone:
+                planned.update((order.pk, position) for position in agreed.planned)
         elif notice.change is PlanChange.COMPLETED:
             complete.add(order.pk)
             active.update((order.pk, position) for position in agreed.active_with_order)
     installed_base.expect(raw, order_ids=started, planned=planned, providing=providing, now=now)
     installed_base.realise(raw, active=active, complete=complete, now=now)
+    installed_base.undo(raw, undone=undone, planned=planned, now=now)
     installed_base.give_up(raw, order_ids={o.pk for o in orders.values() if o.is_final})
 
 
@@ -167,6 +181,8 @@ def _match_billing(
     within: dict[tuple[int, int], timedelta] = {}
     active: set[tuple[int, int]] = set()
     billed: set[tuple[int, int]] = set()
+    inactive: set[tuple[int, int]] = set()
+    unbilled: set[tuple[int, int]] = set()
     for notice in notices:
         order = orders.get(notice.fulfillment_id)
         if order is None:
@@ -179,23 +195,29 @@ def _match_billing(
             items = agreed.activating.get(notice.node, ())
             if not notice.waived:  # Who waives a billing does not bill.
                 billed.update((order.pk, one) for one in agreed.charging.get(notice.node, ()))
+                unbilled.update((order.pk, one) for one in agreed.uncharging.get(notice.node, ()))
+            inactive.update((order.pk, one) for one in agreed.deactivating.get(notice.node, ()))
         else:
             continue
         active.update((order.pk, item) for item in items if item in agreed.billing)
         within.update(((order.pk, item), time) for item, time in agreed.billed_within.items())
     leakage.note(raw, active=active, billed=billed, within=within, now=now)
+    leakage.take_back(raw, inactive=inactive, unbilled=unbilled, within=within, now=now)
 
 
-def _moved(order: Order, notice: Notice, now: datetime) -> OrderTransition:
-    transition, cause, event_type = _CAUSES[notice.change]
-    return change(
-        order,
-        transition,
-        cause=cause,
-        now=now,
-        event_type=event_type,
-        plan_id=notice.plan_id,
-    )
+def _moved(order: Order, notice: Notice, asked: Asked, now: datetime) -> Iterator[OrderTransition]:
+    if notice.change not in _CAUSES or order.state == OrderState.ASSESSING_CANCELLATION:
+        yield from asked.moved(order, notice, now)
+    if notice.change in _CAUSES:
+        transition, cause, event_type = _CAUSES[notice.change]
+        yield change(
+            order,
+            transition,
+            cause=cause,
+            now=now,
+            event_type=event_type,
+            plan_id=notice.plan_id,
+        )
 
 
 def _write(raw: Any, orders: Any, before: dict[int, str]) -> None:

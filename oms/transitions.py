@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from fulfillment.engine.work.port import OrderTransition
-from oms.models import Order
+from oms.models import CancellationRequest, Order
 
 
 def change(
@@ -40,4 +40,29 @@ def change(
         }
         if event_type
         else {},
+    )
+
+
+def change_request(
+    request: CancellationRequest,
+    transition: Callable[[CancellationRequest], None],
+    *,
+    order: Order,
+    cause: str,
+    now: datetime,
+) -> OrderTransition:
+    """The same for a request to cancel `order`: it is a part of the order's history."""
+    before = str(request.state)
+    transition(request)
+    request.decided_at = request.decided_at or now
+    if not request.is_open:
+        request.finished_at = now
+    return OrderTransition(
+        fulfillment_id=order.fulfillment_id,
+        order_id=str(request.pk),
+        name=transition.__name__,
+        from_state=before,
+        to_state=str(request.state),
+        cause=cause,
+        entity="cancellation",
     )

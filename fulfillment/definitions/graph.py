@@ -204,6 +204,30 @@ class Graph:
         return frozenset(edge.target for edge in self.edges if edge.expired == "reobtain")
 
     @cached_property
+    def guards(self) -> Mapping[int, tuple[int, ...]]:
+        """Node without a way back -> everything required before it, on whatever way: all of that
+        has to be done before it is sent (irreversible-guarded)."""
+        found = {}
+        for node in self.nodes:
+            if node.is_final:
+                before = topology.descendants(of=[node.index], successors=self.predecessors)
+                found[node.index] = tuple(
+                    one
+                    for one in sorted(before - {node.index})
+                    if self.nodes[one].required or self.nodes[one].needed
+                )
+        return found
+
+    @cached_property
+    def guarded(self) -> Mapping[int, tuple[int, ...]]:
+        """The other way round: node -> those without a way back that wait for it."""
+        found: dict[int, list[int]] = {}
+        for final, before in self.guards.items():
+            for one in before:
+                found.setdefault(one, []).append(final)
+        return {one: tuple(finals) for one, finals in found.items()}
+
+    @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:
         """SPREAD node -> the nodes that each of its elements has, in topological order."""
         found: dict[int, list[int]] = {}

@@ -169,7 +169,10 @@ def _point_of_no_return(declared: PointOfNoReturnSpec | None) -> PointOfNoReturn
     if declared is None:
         return None
     return PointOfNoReturn(
-        kind=declared.kind.value, reason=declared.reason, cost=declared.cost or ""
+        kind=declared.kind.value,
+        reason=declared.reason,
+        cost=declared.cost or "",
+        window_seconds=0 if declared.window is None else plain_seconds(declared.window),
     )
 
 

@@ -141,6 +141,8 @@ class PointOfNoReturn:
     reason: str
     cost: str = ""
     """Mapping text of an amount of money, of a soft one; empty: none."""
+    window_seconds: float = 0
+    """How long its task still waits, once everything before it is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,14 +46,16 @@ def revise(
     version: int,
     concerned: Collection[Place] = (),
     doubtful: Collection[Place] = (),
+    only: Collection[str] = (),
 ) -> Revision:
     """What would become of a plan with the graph `before`.
 
     `after` is the graph of the revised order, None when all of it is given up. `concerned` are
     tasks that ask for something else now. `doubtful` are tasks of which a call may still have had
-    its effect, although their state does not say so.
+    its effect, although their state does not say so. `only` are the names of the tasks that are
+    undone when all is given up, if not all of them are.
     """
-    return _Revising(before, tasks, after, version, concerned, doubtful).result()
+    return _Revising(before, tasks, after, version, concerned, doubtful, only).result()
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class _Revising:
     version: int
     concerned: Collection[Place]
     doubtful: Collection[Place]
+    only: Collection[str]
     becomes: dict[Place, Becomes] = field(default_factory=dict)
     undos: list[Undo] = field(default_factory=list)
     unsettled: list[Place] = field(default_factory=list)
@@ -105,7 +108,7 @@ class _Revising:
             if task.state in _MAY_HAVE_HAPPENED or task.place in self.doubtful:
                 self.unsettled.append(task.place)
                 return Becomes.REDONE if again else Becomes.UNDONE
-            if task.state == TaskState.SUCCEEDED:
+            if task.state == TaskState.SUCCEEDED and self._is_undone(node):
                 way = node.by(task.route)
                 if way.compensation is not None:
                     key = name_of(node=node, element=task.element, version=self.version)
@@ -118,6 +121,9 @@ class _Revising:
             return Becomes.REDONE
         is_done = task.state in (TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER)
         return Becomes.STAYS if is_done and not _is_frame(node) else Becomes.WITHDRAWN
+
+    def _is_undone(self, node: Node) -> bool:
+        return not self.only or node.task.removesuffix("~element") in self.only
 
     # --- what can't stay -----------------------------------------------------------------------
 

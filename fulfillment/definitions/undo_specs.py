@@ -101,3 +101,6 @@ class PointOfNoReturnSpec(Closed):
     """What whoever asks is told."""
     cost: Amount | None = None
     """What giving it up costs the customer, once the point is soft."""
+    window: Duration | None = None
+    """How long the task still waits, once everything before it is done, so that its order can be
+    cancelled in time."""

@@ -28,6 +28,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="plan",
+            name="undo_only",
+            field=models.JSONField(
+                blank=True,
+                help_text="Names of the tasks that are undone then; empty: all.",
+                null=True,
+            ),
+        ),
+        migrations.AddField(
+            model_name="plan",
             name="rest_due_at",
             field=models.DateTimeField(
                 blank=True,

@@ -80,6 +80,9 @@ class Plan(StatefulModel):
     giving_up = models.TextField(
         blank=True, default="", db_default="", help_text="Why all of it is undone, once it rests."
     )
+    undo_only = models.JSONField(
+        null=True, blank=True, help_text="Names of the tasks that are undone then; empty: all."
+    )
     rest_due_at = models.DateTimeField(
         null=True,
         blank=True,

@@ -1,1 +1,1 @@
-"""Orders that change, or are given up, while they are fulfilled."""
+"""Changing an order that runs: amending it, cancelling it."""

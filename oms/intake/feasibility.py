@@ -304,6 +304,14 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
 
 
+def forget(unit: Unit, *, order: Order) -> None:
+    """Nobody is asked about the order any more; an answer that is on its way finds it decided."""
+    order.feasibility_due_at, order.waiting_reason = None, ""
+    cases.resolve_cases(
+        unit, subjects=[_case_of(order)], resolution="Its order has been cancelled."
+    )
+
+
 def _file(order: Order, error: Exception) -> None:
     run_unit(
         lambda unit: cases.open_case(

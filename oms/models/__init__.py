@@ -9,6 +9,7 @@ from oms.models.amendments import (
 )
 from oms.models.assets import Asset, AssetState, PendingAsset
 from oms.models.billing import BillingMatch, Leak
+from oms.models.cancellation import CancellationRequest, CancellationState
 from oms.models.clients import ApiClient, ApiKey, Scope, Submission
 from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
@@ -22,6 +23,8 @@ __all__ = [
     "Asset",
     "AssetState",
     "BillingMatch",
+    "CancellationRequest",
+    "CancellationState",
     "Leak",
     "Milestone",
     "Mode",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from fulfillment import operations
 from fulfillment.definitions.assessment import Assessment, Becomes
+from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest, undoing, withholding
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import Command, FalloutCase, Plan, Task
+from fulfillment.models import Command, FalloutCase, ManualTask, Plan, Task, Transition
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order
 from tests import desk
@@ -193,3 +198,206 @@ def test_an_irreversible_task_that_is_done_refuses(systems: ScriptedSystems) -> 
     found = give_up(order)
     (refusal,) = found.refusals
     assert (refusal.code, refusal.task, refusal.items) == ("irreversible", "ship@1", (1,))
+
+
+def test_a_failure_may_name_what_is_undone_for_it(systems: ScriptedSystems) -> None:
+    diamond()
+    systems.sends["right"] = [replace(desk.rejected(), compensate=("left",))]
+    order = desk.order()
+    desk.drain()
+    rest.look()
+    desk.finish()
+    assert systems.actions() == ["one", "left", "right", "undo_left"]
+    assert desk.newest_plan_of(order).state == PlanState.FAILED
+
+
+def test_an_undo_that_needs_approval_waits_for_it(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    approval = {"queue": "finance", "role": "clerk", "within": "PT1H"}
+    desk.workflow(
+        {
+            "pay": desk.task(compensation=undone_by("refund", approval=approval)),
+            "last": desk.task(after=["pay"]),
+        }
+    )
+    systems.sends["last"] = [desk.rejected()]
+    order = desk.order()
+    desk.finish()
+    give_up(order)
+    desk.finish()
+    assert "refund" not in systems.actions()
+    asked = ManualTask.objects.get(state="OPEN")
+    assert (asked.queue, asked.role) == ("finance", "clerk")
+    operations.decide(
+        manual_id=asked.pk, outcome="undo_it", values={}, reason="agreed", actor="a clerk"
+    )
+    desk.finish()
+    assert systems.actions()[-1] == "refund"
+    assert desk.newest_plan_of(order).state == PlanState.CANCELLED
+
+
+def test_an_approval_that_times_out_undoes_the_order(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation=undone_by("release")),
+            "agree": desk.step(
+                after=["reserve"],
+                manual={
+                    "queue": "sales",
+                    "role": "manager",
+                    "instructions": "Agree, or do not.",
+                    "outcomes": {"yes": "proceed", "no": "undo"},
+                    "within": "PT1H",
+                    "otherwise": "no",
+                },
+            ),
+            "ship": desk.task(after=["agree"]),
+        }
+    )
+    order = desk.order()
+    desk.finish()
+    desk.advance(3700)
+    sweeping.sweep()
+    rest.look()
+    desk.finish()
+    assert systems.actions() == ["reserve", "release"]
+    assert desk.newest_plan_of(order).state == PlanState.FAILED
+
+
+def test_a_wait_that_ends_without_its_report_may_undo_the_order(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    wait = {"signal": "paid", "key": "${order.id}", "within": "PT1H", "otherwise": "undo"}
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation=undone_by("release")),
+            "paid": desk.step(after=["reserve"], wait=wait),
+            "ship": desk.task(after=["paid"]),
+        }
+    )
+    order = desk.order()
+    desk.finish()
+    desk.advance(3700)
+    sweeping.sweep()
+    rest.look()
+    desk.finish()
+    assert systems.actions() == ["reserve", "release"]
+    assert desk.newest_plan_of(order).state == PlanState.FAILED
+
+
+def test_what_was_held_back_goes_on_when_nothing_changes(systems: ScriptedSystems) -> None:
+    diamond()
+    systems.sends["one"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain()
+    give_up(order)
+    task = desk.tasks_of(order)["one@1"]
+    systems.queries["one"] = [desk.succeeded()]
+    desk.advance(400)
+    sweeping.sweep()
+    desk.finish()
+    assert desk.tasks_of(order)["one@1"].state == TaskState.SUCCEEDED
+    assert systems.actions() == ["one"]  # What follows is held back.
+    assert desk.tasks_of(order)["left@1"].held_by is not None
+
+    def go_on(unit: Unit) -> None:
+        unit.adopt_plans(plans_by_id(unit.raw, [task.plan_id]))
+        withholding.let_go_on(unit, plan=unit.plans[task.plan_id], reason="not today")
+
+    run_unit(go_on, fulfillment_ids=[order.fulfillment_id], actor="a test")
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_a_send_that_may_have_happened_is_found_out_before_anything_is_undone(
+    systems: ScriptedSystems,
+) -> None:
+    """At a target that can't be asked the same key is sent again, and nothing else is."""
+    diamond()
+    desk.target("alpha", status_query=False)
+    order = desk.order()
+    desk.claim()
+    (task,) = Task.objects.filter(key="one@1")
+    assert task.state == TaskState.DISPATCHED
+    sweep_lost_lease()
+    assert give_up(order).in_flight == ("one@1",)
+    desk.advance(120)
+    desk.finish()
+    assert systems.actions()[:1] == ["one"]
+    rest.look()
+    give_up(order)
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.CANCELLED
+    assert systems.actions()[-1] == "undo_one"
+    assert "left" not in systems.actions()
+
+
+def sweep_lost_lease() -> None:
+    desk.advance(60)
+    sweeping.sweep()
+
+
+def guarded(**more: Any) -> None:
+    """check → pay → ship, where pay goes on without check when the order says so."""
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow(
+        {
+            "check": desk.task("beta"),
+            "pay": desk.task(
+                depends_on=[{"success": "check", "when": "item.quantity > 1"}],
+                compensation=undone_by("refund"),
+            ),
+            "ship": desk.task(after=["pay"], irreversible=True, **more),
+        }
+    )
+
+
+def test_irreversible_guarded(systems: ScriptedSystems) -> None:
+    """Everything required before it is done, on whatever way; then its cancellation is closed."""
+    guarded()
+    order = desk.order()
+    desk.drain(["alpha"])
+    assert systems.actions() == ["pay"]
+    assert desk.tasks_of(order)["ship@1"].state == TaskState.PENDING
+    desk.drain()
+    assert systems.actions() == ["pay", "check", "ship"]
+    closed = Transition.objects.get(name="close_cancellation")
+    assert closed.entity_id == str(desk.tasks_of(order)["ship@1"].pk)
+
+
+def test_the_claim_itself_does_not_send_what_is_not_guarded(systems: ScriptedSystems) -> None:
+    guarded()
+    order = desk.order()
+    desk.drain(["alpha"])
+    desk.drain(["beta"])
+    tasks = desk.tasks_of(order)
+    assert tasks["ship@1"].state == TaskState.READY
+    # As an operator would who has the check done again.
+    Task.objects.filter(pk=tasks["check@1"].pk).update(state=TaskState.READY)
+    assert desk.claim("alpha") == []
+    assert desk.tasks_of(order)["ship@1"].state == TaskState.PENDING
+
+
+def test_what_can_not_be_taken_back_waits_while_its_order_may_be_cancelled(
+    systems: ScriptedSystems,
+) -> None:
+    final = {"kind": "hard", "reason": "It is on its way.", "window": "PT30M"}
+    guarded(point_of_no_return=final)
+    order = desk.order()
+    desk.finish()
+    assert "ship" not in systems.actions()
+    found = give_up(order)
+    assert not found.refusals
+    desk.finish()
+    assert systems.actions()[-1] == "refund"
+
+
+def test_when_its_window_is_over_it_is_sent(systems: ScriptedSystems) -> None:
+    final = {"kind": "hard", "reason": "It is on its way.", "window": "PT30M"}
+    guarded(point_of_no_return=final)
+    order = desk.order()
+    desk.finish()
+    desk.advance(1900)
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED

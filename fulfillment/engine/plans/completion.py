@@ -86,12 +86,12 @@ def _with_cases(unit: Unit, plan: Plan) -> list[int]:
 
 def _give_up(unit: Unit, plan: Plan) -> None:
     """Where its workflow says so: a task has failed for good, or somebody has decided it."""
-    reason = unit.given_up.pop(plan.id, "")
+    reason, only = unit.given_up.pop(plan.id, ("", ()))
     for task in unit.failed.pop(plan.id, ()):
         if _compensates(plan, task) and not reason:
             reason = f"{task.key} has failed for good: {task.blocked_reason}"
     if reason and plan.state in PLAN_GOING_ON:
-        withholding.give_up(unit, plan=plan, reason=reason)
+        withholding.give_up(unit, plan=plan, reason=reason, only=only)
 
 
 def _compensates(plan: Plan, task: Task) -> bool:

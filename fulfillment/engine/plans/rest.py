@@ -69,7 +69,8 @@ def _undo_one(unit: Unit, plan_id: int) -> None:
     plan = unit.plans[plan_id]
     if plan.state not in PLAN_GOING_ON or not plan.giving_up:
         return
-    assessment = undoing.assess(unit, plan=plan, wanted=None)
+    only = plan.undo_only or ()
+    assessment = undoing.assess(unit, plan=plan, wanted=None, only=only)
     if assessment.refusals:
         reasons = " ".join(refusal.message for refusal in assessment.refusals)
         cases.open_case(
@@ -98,4 +99,5 @@ def _undo_one(unit: Unit, plan_id: int) -> None:
         assessment=assessment,
         reason=plan.giving_up,
         ends_as=PlanState.FAILED,
+        only=only,
     )

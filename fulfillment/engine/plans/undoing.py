@@ -39,11 +39,12 @@ def assess(
     plan: Plan,
     wanted: Wanted | None,
     bundles: Collection[Collection[int]] = (),
+    only: Collection[str] = (),
 ) -> Assessment:
     """What would become of an active plan; changes nothing. None: it is given up as a whole.
 
     `bundles` are positions of items that belong together: the point of no return of one is that
-    of all.
+    of all. `only` are the names of the tasks that are undone when all is given up, if not all are.
     """
     if plan.state not in PLAN_GOING_ON:
         message = f"Its plan is {plan.state}: nothing of it can be changed any more."
@@ -54,7 +55,7 @@ def assess(
             in_flight=(),
         )
     tasks = migrating.tasks_of(unit, plan=plan)
-    revision = _revision(unit, plan, tasks, wanted)
+    revision = _revision(unit, plan, tasks, wanted, only)
     given_up = [task for task in tasks if _place(task) in revision.given_up]
     touched = [task for task in given_up if revision.becomes[_place(task)] in _TOUCHES]
     before = graphs.by_id(plan.graph_id)
@@ -77,6 +78,7 @@ def carry_out(
     assessment: Assessment,
     reason: str,
     ends_as: PlanState = PlanState.CANCELLED,
+    only: Collection[str] = (),
 ) -> Plan:
     """Another plan takes its place, with what has to be undone, and what was held back goes on.
 
@@ -87,7 +89,7 @@ def carry_out(
     assert not assessment.refusals
     assert assessment.is_at_rest
     tasks = migrating.tasks_of(unit, plan=plan)
-    revision = _revision(unit, plan, tasks, wanted)
+    revision = _revision(unit, plan, tasks, wanted, only)
     withholding.let_go_on(unit, plan=plan, reason=reason)
     if wanted is None and not revision.graph.nodes:
         _tell(unit, plan, PlanChange.UNDOING)
@@ -119,7 +121,13 @@ def carry_out(
     return successor
 
 
-def _revision(unit: Unit, plan: Plan, tasks: Sequence[Task], wanted: Wanted | None) -> Revision:
+def _revision(
+    unit: Unit,
+    plan: Plan,
+    tasks: Sequence[Task],
+    wanted: Wanted | None,
+    only: Collection[str],
+) -> Revision:
     sent = [task.id for task in tasks if task.sends]
     in_doubt = doubt.in_doubt(unit.raw, task_ids=sent)
     return revise(
@@ -129,6 +137,7 @@ def _revision(unit: Unit, plan: Plan, tasks: Sequence[Task], wanted: Wanted | No
         version=plan.version + 1,
         concerned=() if wanted is None else concerned(unit, plan=plan, tasks=tasks, wanted=wanted),
         doubtful={_place(task) for task in tasks if task.id in in_doubt},
+        only=only,
     )
 
 

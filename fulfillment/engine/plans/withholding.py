@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.db import transaction
 
 from fulfillment.engine.protection import holds
@@ -42,11 +44,15 @@ def await_rest(unit: Unit, *, plan: Plan, reason: str) -> None:
     _record(unit, plan, hold_id, "place_hold", ("", "PLACED"), reason)
 
 
-def give_up(unit: Unit, *, plan: Plan, reason: str) -> None:
-    """All of it is undone as soon as nothing of it is under way, and it ends as FAILED."""
+def give_up(unit: Unit, *, plan: Plan, reason: str, only: Sequence[str] = ()) -> None:
+    """As soon as nothing of it is under way it is undone, and ends as FAILED.
+
+    `only` are the names of the tasks that are; none: all.
+    """
     if plan.giving_up:
         return
     plan.giving_up = reason
+    plan.undo_only = list(only) or None
     unit.clocked_plans.add(plan.pk)
     await_rest(unit, plan=plan, reason=reason)
 
@@ -54,7 +60,7 @@ def give_up(unit: Unit, *, plan: Plan, reason: str) -> None:
 def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
     """What `await_rest` has kept back goes on, under this plan or under its successor."""
     plan.rest_due_at = None
-    plan.giving_up = ""
+    plan.giving_up, plan.undo_only = "", None
     unit.clocked_plans.add(plan.pk)
     unit.raw.execute(_RELEASE, [unit.now, unit.actor[:150], reason, _subject(plan)], prepare=True)
     for (hold_id,) in unit.raw.fetchall():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fulfillment.definitions.graph import Node
@@ -28,7 +28,7 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
     if _may_have_had_one(plan, task):
         revision += latest_revision(unit, task=task)
     task.route = 0
-    begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+    begin_anew(task, target=node.target, at=windows.opening(node=node, at=_from(unit, node)))
     clocks.begin(unit, task=task, node=node)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
@@ -40,6 +40,12 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
         payload=payload,
         revision=revision,
     )
+
+
+def _from(unit: Unit, node: Node) -> datetime:
+    """What can't be taken back waits for as long as its order may still be cancelled."""
+    final = node.point_of_no_return
+    return unit.now if final is None else unit.now + timedelta(seconds=final.window_seconds)
 
 
 def payload_of(

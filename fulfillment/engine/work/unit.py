@@ -125,8 +125,8 @@ class Unit:
     _passed_on: bool = False
     rests: bool = False
     """Something has ended that a plan waits for which is to be given up or changed."""
-    given_up: dict[int, str] = field(default_factory=dict)
-    """Plans of which everything is to be undone, and why."""
+    given_up: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Plans that are to be undone, why, and the names of the tasks if not of all."""
     failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))
     """By plan, the required tasks that have failed for good in this unit."""
 
@@ -328,9 +328,10 @@ class Unit:
         delay = at - self.now
         self.wake_ups[target] = min(delay, self.wake_ups.get(target, delay))
 
-    def give_up(self, task: Task, *, reason: str) -> None:
-        """Its workflow says that its order is undone now; whoever updates the plan sees to it."""
-        self.given_up.setdefault(task.plan_id, reason)
+    def give_up(self, task: Task, *, reason: str, only: Sequence[str] = ()) -> None:
+        """Its order is undone now, all of it or only these tasks; whoever updates the plan sees
+        to it."""
+        self.given_up.setdefault(task.plan_id, (reason, tuple(only)))
 
     # --- the end -----------------------------------------------------------------------------
 

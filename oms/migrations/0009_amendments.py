@@ -22,7 +22,7 @@ UNDO = "DROP TRIGGER append_only ON oms_orderrevision;"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("oms", "0007_lists_by_index"),
+        ("oms", "0008_cancellations"),
         ("fulfillment", "0002_clock_and_append_only"),
     ]
 
