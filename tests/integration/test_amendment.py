@@ -17,6 +17,7 @@ from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.engine.work.unit import run_unit
 from fulfillment.models import FalloutCase, Hold, HoldScope, Plan, Task, Transition
+from oms import leakage
 from oms.changes import amending, requesting, settling
 from oms.changes.amending import Found
 from oms.changes.documents import as_submitted
@@ -28,6 +29,7 @@ from oms.models import (
     AmendmentRequest,
     AmendmentState,
     Asset,
+    BillingMatch,
     Mode,
     Order,
     OrderItem,
@@ -830,3 +832,52 @@ def test_one_that_the_engine_fails_with_has_a_case_and_keeps_no_other(
     request.refresh_from_db()
     case.refresh_from_db()
     assert (request.state, case.state) == (AmendmentState.APPLIED, "RESOLVED")
+
+
+# --- billing --------------------------------------------------------------------------------------
+
+
+def billable(**bill: Any) -> None:
+    product(
+        bill=bill,
+        milestones={"built": {"title": "It is built", "reached_by": "build"}},
+        activation="built",
+        billing={"task": "bill", "milestone": "built", "within": "PT1H"},
+    )
+    desk.workflow({"pack": desk.task()}, offering="box")
+
+
+def with_a_box(systems: ScriptedSystems) -> Order:
+    """A thing that is active and billed, and a box that is not packed yet."""
+    order = an_order(line(), line("2", offering="box"))
+    systems.sends["pack"] = [desk.failed(retry_after=timedelta(hours=9))] * 9
+    desk.drain()
+    assert Asset.objects.get().state == "ACTIVE"
+    assert BillingMatch.objects.get().leak is None
+    return order
+
+
+def test_an_item_that_is_left_out_is_neither_active_nor_billed(systems: ScriptedSystems) -> None:
+    billable(compensation={"action": "unbill", "input": {}})
+    order = with_a_box(systems)
+    amend(order, wish(order, line("2", offering="box")))  # Nothing of its workflow is left.
+    desk.drain()
+    assert systems.actions()[-3:] == ["unbill", "tear_down", "release"]
+    assert Asset.objects.get().state == "INACTIVE"
+    assert not BillingMatch.objects.exists()
+    desk.advance(2 * 3600)
+    assert leakage.find_leaks() == 0
+
+
+def test_what_is_left_of_an_item_that_is_left_out_is_a_leak(systems: ScriptedSystems) -> None:
+    billable()  # What is billed stays billed.
+    order = with_a_box(systems)
+    amend(order, wish(order, line("2", offering="box")))
+    desk.drain()
+    assert Asset.objects.get().state == "INACTIVE"
+    amend(order, wish(order, line("2", offering="box", quantity=2)))  # And nothing is undone now.
+    assert not any(node.undoes for node in _graph(desk.newest_plan_of(order)).nodes)
+    desk.advance(2 * 3600)
+    assert leakage.find_leaks() == 1
+    case = FalloutCase.objects.get(reason_code="billed_without_service")
+    assert "no part of its order any more" in case.explanation
