@@ -41,6 +41,7 @@ _TITLES = {
     "amendment.version_used": "This version is another order",
     "amendment.invalid": "The revised order breaks rules",
     "amendment.changes_nothing": "There is nothing to change",
+    "amendment.nothing_left": "Nothing would be left of the order",
     "amendment.too_early": "The order can't be amended yet",
     "amendment.order_is_being_cancelled": "The order is being cancelled",
     "amendment.order_is_being_undone": "What was done for the order is being undone",

@@ -171,6 +171,8 @@ def _decide_again(unit: Unit, request_id: int) -> None:
     try:
         found = _look(unit, order, requesting.wish_of(request))
     except AmendmentError as error:
+        if error.code == "amendment.too_early":
+            return  # The engine decides first; then this is looked at again.
         requesting.deny(unit, request, [requesting.refusal(error)], cause=error.message)
         _let_go_on(unit, order, reason=error.message)
         return
@@ -283,6 +285,11 @@ def _plan_of(unit: Unit, order: Order, wish: Wish) -> Plan | None:
         )
     unit.adopt_plans(plans_by_id(unit.raw, [newest.pk]))
     plan = unit.plans[newest.pk]
+    if plan.giving_up and not withholding.what_of(plan).is_whole:
+        raise AmendmentError(
+            "amendment.too_early",
+            "A part of it has failed and is being given up. Send the same again in a moment.",
+        )
     if plan.state not in PLAN_GOING_ON or plan.giving_up:
         raise AmendmentError(
             "amendment.order_is_being_undone",

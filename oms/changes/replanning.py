@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.pruning import without_nodes
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.plans.planning import graph_faults
@@ -15,7 +16,7 @@ from fulfillment.models import Plan
 from fulfillment.pinning import graph_of, published, serving, versions_of
 from fulfillment.published import definition_of
 from oms.changes.differing import Difference
-from oms.changes.errors import invalid
+from oms.changes.errors import AmendmentError, invalid
 from oms.intake.plans import snapshot
 from oms.intake.requests import OrderFault
 from oms.models import Order
@@ -36,17 +37,28 @@ def wanted_by(
     """Raises AmendmentError when no plan can fulfil the revised order.
 
     An item that stays is fulfilled by what has fulfilled it. One that comes is fulfilled by the
-    version that the plan has of its workflow, or else, by `selectors`, by the newest.
+    version that the plan has of its workflow, or else, by `selectors`, by the newest. What the plan
+    has given up of an item that stays is not begun again.
     """
-    before = graphs.by_id(plan.graph_id)
-    chosen = list(_selections(before, difference, selectors))
+    before, known = graphs.by_id(plan.graph_id), graphs.context_of(plan)
+    stay = {position for position, _ in difference.revised.lines()}
+    given_up = stay.intersection(known.get("given_up", ()))
+    chosen = [
+        *_changed_though_given_up(difference, given_up),
+        *_selections(before, difference, selectors),
+    ]
     faults = [fault for fault in chosen if isinstance(fault, OrderFault)]
     if faults:
         raise invalid(faults)
     items = [one for one in chosen if isinstance(one, ItemSelection)]
+    graph = _graph(items, versions_of(before))
+    context = snapshot(order, difference.revised, version=version)
+    if given_up:
+        graph = _without_what_was_given_up(graph, before, given_up)
+        context = {**context, "given_up": sorted(given_up)}
     return Wanted(
-        graph=_graph(items, versions_of(before)),
-        context=snapshot(order, difference.revised, version=version),
+        graph=graph,
+        context=context,
         order_version=version,
         changed=difference.changed,
         anew=anew,
@@ -81,6 +93,37 @@ def _selections(
         yield ItemSelection(
             position=position, offering=item.offering, action=item.action, definition=definition
         )
+
+
+def _changed_though_given_up(
+    difference: Difference, given_up: Collection[int]
+) -> Iterator[OrderFault]:
+    for place, (position, item) in enumerate(difference.revised.lines()):
+        if position in given_up and position in difference.rewritten:
+            yield OrderFault(
+                code="amendment.item_has_failed",
+                path=f"items[{place}]",
+                message=f"Item {item.item_id} has failed and is given up. Leave it as it is, or "
+                "leave it out and order it anew under another item_id.",
+            )
+
+
+def _without_what_was_given_up(graph: Graph, before: Graph, given_up: Collection[int]) -> Graph:
+    known = {node.key for node in before.nodes}
+    left = without_nodes(
+        graph,
+        nodes={
+            node.index
+            for node in graph.nodes
+            if node.key not in known and not set(node.items).isdisjoint(given_up)
+        },
+    )
+    if any(node.required for node in left.nodes):
+        return left
+    raise AmendmentError(
+        "amendment.nothing_left",
+        "All that would be left of the order has failed and is given up: cancel the order.",
+    )
 
 
 def _graph(items: list[ItemSelection], versions: Mapping[str, int]) -> Graph:

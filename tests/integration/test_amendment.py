@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from adapters.contract import Command as ToTarget
+from adapters.contract import Outcome
 from fulfillment import operations
 from fulfillment.engine.plans import rest
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.engine.work.unit import run_unit
-from fulfillment.models import FalloutCase, Hold, HoldScope, Plan, Task, Transition
+from fulfillment.models import Command, FalloutCase, Hold, HoldScope, Plan, Task, Transition
 from oms import leakage
 from oms.changes import amending, requesting, settling
 from oms.changes.amending import Found
@@ -881,3 +883,45 @@ def test_what_is_left_of_an_item_that_is_left_out_is_a_leak(systems: ScriptedSys
     assert leakage.find_leaks() == 1
     case = FalloutCase.objects.get(reason_code="billed_without_service")
     assert "no part of its order any more" in case.explanation
+
+
+# --- beside what has failed -----------------------------------------------------------------------
+
+
+def failed_in_part(systems: ScriptedSystems, then: str) -> Order:
+    """Item 2 has failed and is given up; item 1 is reserved."""
+    product(on_failure={"then": then, "of": "item"})
+    order = an_order()
+    all_of = [desk.failed(retry_after=timedelta(hours=9))] * 9
+    systems.sends["reserve"] = [_unless_second] * 2
+    systems.sends["build"] = [*all_of]
+    desk.drain()
+    rest.look()
+    desk.drain()
+    assert desk.newest_plan_of(order).context["given_up"] == [2]
+    return order
+
+
+def _unless_second(command: ToTarget) -> Outcome:
+    key = Command.objects.get(idempotency_key=command.idempotency_key).task.key
+    return desk.rejected() if key == "reserve@2" else desk.succeeded()
+
+
+@pytest.mark.parametrize("then", ["compensate", "continue"])
+def test_what_was_given_up_is_not_begun_again(systems: ScriptedSystems, then: str) -> None:
+    order = failed_in_part(systems, then)
+    done = amend(order, wish(order, line(characteristics={"colour": "blue"}), line("2")))
+    assert done.state == AmendmentState.APPLIED, done.refusals
+    plan = desk.newest_plan_of(order)
+    assert plan.context["given_up"] == [2]
+    systems.sent.clear()
+    assert finish(order).state == "PARTIALLY_COMPLETED"
+    assert systems.actions() == ["build", "bill"]
+
+
+def test_what_was_given_up_can_be_left_out_and_not_changed(systems: ScriptedSystems) -> None:
+    order = failed_in_part(systems, "compensate")
+    error = refused(order, wish(order, line(), line("2", quantity=7)))
+    assert [fault.code for fault in error.faults] == ["amendment.item_has_failed"]
+    amend(order, wish(order, line()))
+    assert finish(order).state == "COMPLETED"
