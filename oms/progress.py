@@ -102,14 +102,17 @@ def progress_of(
     mandatory = [node for node in nodes if node.required]
     done = {node for node, state in states.items() if state in _DONE}
     closed = {node for node, state in states.items() if state in TASK_SUCCESSFUL}
-    items = sorted(agreed.planned)
+    # What is undone of an item that an amendment has left out is no part of this.
+    items = [item for item in sorted(agreed.planned) if item in names]
+    providing = [item for item in sorted(agreed.providing) if item in names]
     # A task for the whole order is behind all of its items: it says nothing about one of them,
     # unless the item has none of its own.
     own = {node.item for node in mandatory}
     serving: dict[int, list[int]] = {item: [] for item in items}
     for node in mandatory:
         for item in (one for one in node.items if node.item == one or one not in own):
-            serving[item].append(node.index)
+            if item in serving:
+                serving[item].append(node.index)
     commercial = {item for item in items if closed.issuperset(serving[item])}
     active = {item for node in done & set(agreed.activating) for item in agreed.activating[node]}
     if is_complete:
@@ -148,8 +151,8 @@ def progress_of(
             missing=tuple(name for name in promised if name not in reached),
         ),
         billing=of_items(billed, sorted(billed | unbilled)),
-        asset=of_items(active, sorted(agreed.providing)),
-        entitled=of_items(usable, sorted(agreed.providing)),
+        asset=of_items(active, providing),
+        entitled=of_items(usable, providing),
         entitlement={
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
         },
