@@ -212,9 +212,7 @@ def _close(
 def withdraw(unit: Unit, *, tasks: Collection[Task], cause: str) -> None:
     """Those that are still open end here: they have had no effect."""
     gone = [task for task in tasks if task.state not in TASK_TERMINAL]
-    manual.withdraw(
-        unit, task_ids=[task.id for task in gone if task.state == TaskState.AWAITING_MANUAL]
-    )
+    manual.withdraw(unit, tasks=[task for task in gone if task.state == TaskState.AWAITING_MANUAL])
     for task in gone:
         task.blocked_reason = ""
         unit.change_task(task, Task.withdraw, cause=cause)

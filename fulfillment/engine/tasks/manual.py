@@ -119,13 +119,17 @@ def decide(
         )
 
 
-def withdraw(unit: Unit, *, task_ids: Collection[int]) -> None:
+def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
     """Nobody has to decide these any more: their tasks are withdrawn."""
-    rows = ManualTask.objects.filter(task__in=task_ids, state=ManualState.OPEN).order_by("pk")
+    if not tasks:
+        return
+    by_id = {task.id: task for task in tasks}
+    rows = ManualTask.objects.filter(task__in=by_id, state=ManualState.OPEN).order_by("pk")
     for row in rows:
         row.withdraw()
         row.decided_at = unit.now
         unit.decided.append(row)
+        _tell(unit, events.MANUAL_WITHDRAWN, row, by_id[row.task_id])
 
 
 def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
