@@ -13,11 +13,10 @@ from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, Pl
 from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
-from oms.changes import cancelling
+from oms.changes import amending, cancelling
 from oms.changes.following import Asked
 from oms.changes.quoting import OCCASION
 from oms.models import Order
-from oms.states import OrderState
 from oms.telling import Saying
 from oms.terms import Terms
 from oms.transitions import change
@@ -117,8 +116,9 @@ class OrderLifecycle:
         return terms.of_graph(graph_id).watched
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        """What could not be decided while something was under way."""
+        """What could not be decided while something was under way; cancellations come first."""
         cancelling.decide_due(fulfillment_ids=fulfillment_ids)
+        amending.decide_due(fulfillment_ids=fulfillment_ids)
 
 
 def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:
@@ -213,9 +213,9 @@ def _match_billing(
 
 
 def _moved(order: Order, notice: Notice, asked: Asked, now: datetime) -> Iterator[OrderTransition]:
-    if notice.change not in _CAUSES or order.state == OrderState.ASSESSING_CANCELLATION:
+    if notice.change not in _CAUSES:
         yield from asked.moved(order, notice, now)
-    if notice.change in _CAUSES:
+    else:
         transition, cause, event_type = _CAUSES[notice.change]
         if notice.given_up:
             transition, cause, event_type = _PARTLY
