@@ -6,15 +6,23 @@ and shall not be, and begins the rest (reference §14, §20; docs/adr/0018).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fulfillment.definitions.assessment import Becomes
 from fulfillment.definitions.graph import Graph, arrange
 from fulfillment.definitions.migration import Had
-from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, PlannedWorkflow
+from fulfillment.definitions.nodes import (
+    Edge,
+    EdgeType,
+    Node,
+    NodeKind,
+    PlannedWorkflow,
+    node_document,
+)
 from fulfillment.definitions.readiness import Place
-from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts
+from fulfillment.definitions.references import texts_in
+from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undoes
 from fulfillment.states import TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
@@ -137,18 +145,26 @@ class _Revising:
         while True:
             more = self._using(lost | gone, places) & begun - lost - gone
             if not more:
-                return lost | gone
+                return lost | gone | self._elements_of(self._groups(lost | gone), places)
             lost |= more
+
+    def _groups(self, lost: Collection[Place]) -> set[int]:
+        """Fan-outs of which something is lost: the list of one is the list of all its elements."""
+        found = {self.before.nodes[index].group for index, _ in lost}
+        found |= {index for index, _ in lost if self.before.nodes[index].fan_out is not None}
+        return {index for index in found if index is not None}
+
+    def _elements_of(self, groups: Collection[int], places: Iterable[Place]) -> set[Place]:
+        """All there is of their elements, begun or not: other elements take their places."""
+        return {
+            place for place in places if place[1] and self.before.nodes[place[0]].group in groups
+        }
 
     def _using(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
         found: set[Place] = set()
         choosers = {node for node, element in lost if node in self.before.choosers}
         unsure = self._decided_by(choosers) if choosers else frozenset()
-        groups = {
-            index if node.fan_out is not None else node.group
-            for index, _ in lost
-            if (node := self.before.nodes[index]).fan_out is not None or node.group is not None
-        }
+        groups = self._groups(lost)
         gathers = {
             fan_out.gather: index
             for index in (node.index for node in self.before.nodes if node.fan_out is not None)
@@ -166,10 +182,21 @@ class _Revising:
                 or index in groups
                 or (index in gathers and gathers[index] in groups)
                 or any((source, index) in used for source, _ in lost)
-                or (mine.kind is NodeKind.LEAVE and (mine.enter, element) in lost)
+                or self._goes_with_its_beginning(mine, places[index, element], lost)
             ):
                 found.add((index, element))
         return found
+
+    def _goes_with_its_beginning(self, node: Node, task: Had, lost: Collection[Place]) -> bool:
+        """Part of a sub-process that begins anew: it has used what that was given, or was left
+        out with all of it."""
+        if node.enter is None or not {(node.enter, task.element), (node.enter, 0)} & set(lost):
+            return False
+        return (
+            node.kind is NodeKind.LEAVE
+            or task.state == TaskState.SKIPPED_BY_POLICY
+            or any("inputs." in text for _, text in texts_in(node_document(node)))
+        )
 
     def _decided_by(self, choosers: Collection[int]) -> frozenset[int]:
         """The nodes that exist by these decisions, directly or behind others that do."""
@@ -191,7 +218,7 @@ class _Revising:
         nodes = [] if after is None else list(after.nodes)
         edges = [] if after is None else list(after.edges)
         again = {
-            node.index: [undo.key for undo in unfinished if undo.undoes == node.key]
+            node.index: [undo.key for undo in unfinished if undoes(undo, node)]
             for node in self.before.nodes
         }
         parts = undo_parts(before=self.before, undos=self.undos, unfinished=again)
@@ -217,8 +244,11 @@ class _Revising:
     def _behind_what_runs_apart(self, parts: Parts, unfinished: Sequence[Node]) -> None:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
         depended on it: of the same items it comes first."""
-        known = {node.key for node in self.before.nodes}
-        apart = [node for node in unfinished if node.undoes and node.undoes not in known]
+        apart = [
+            undo
+            for undo in unfinished
+            if undo.undoes and not any(undoes(undo, node) for node in self.before.nodes)
+        ]
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
             for key, node in mine.items():
@@ -236,8 +266,10 @@ class _Revising:
             if start.key in first:
                 parts.edges.append((undo.key, start.key, edge))
         for one in parts.nodes:
-            if one.key in carried and one.undoes in first:
-                parts.edges.append((one.key, one.undoes, edge))
+            for node in after.nodes if one.key in carried and one.undoes else ():
+                if undoes(one, node):
+                    start = node if node.group is None else after.nodes[node.group]
+                    parts.edges.append((one.key, start.key, edge))
 
 
 def _without_clocks(graph: Graph) -> list[PlannedWorkflow]:

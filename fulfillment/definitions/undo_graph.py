@@ -49,6 +49,12 @@ def name_of(*, node: Node, element: int, version: int) -> str:
     return f"undo.v{version}/{task_key(key=node.key, element=element)}"
 
 
+def undoes(undo: Node, node: Node) -> bool:
+    """Whether it undoes a task of this node, or of any element of it."""
+    key, _, element = undo.undoes.partition("[")
+    return key == node.key.replace("~element", "") and bool(element) == (node.group is not None)
+
+
 def undo_parts(
     *, before: Graph, undos: Sequence[Undo], unfinished: Mapping[int, Collection[str]]
 ) -> Parts:

@@ -148,4 +148,5 @@ def _can_not_be_undone(unit: Unit, plan: Plan, reasons: str) -> None:
             plan_id=plan.pk,
         ),
     )
+    withholding.forget(unit, plan=plan)
     withholding.let_go_on(unit, plan=plan, reason=f"It can't be undone: {reasons}")

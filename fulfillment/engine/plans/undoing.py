@@ -90,6 +90,8 @@ def carry_out(
     assert assessment.is_at_rest
     tasks = migrating.tasks_of(unit, plan=plan)
     revision = _revision(unit, plan, tasks, wanted, only)
+    giving_up, what = plan.giving_up, withholding.what_of(plan)
+    withholding.forget(unit, plan=plan)
     withholding.let_go_on(unit, plan=plan, reason=reason)
     if wanted is None and not revision.graph.nodes:
         _tell(unit, plan, PlanChange.UNDOING)
@@ -118,6 +120,11 @@ def carry_out(
         ),
     )
     _tell(unit, successor, PlanChange.UNDOING if wanted is None else PlanChange.AMENDED)
+    if giving_up and wanted is not None:
+        kept = migrating.tasks_of(unit, plan=successor)
+        # Somebody has changed the order meanwhile, and that may not have mended what has failed.
+        if withholding.is_still_due(unit, plan=successor, what=what, tasks=kept):
+            withholding.give_up(unit, plan=successor, reason=giving_up, what=what)
     return successor
 
 
