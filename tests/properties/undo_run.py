@@ -208,7 +208,8 @@ class Run:
             return
 
     def retry(self, which: int) -> bool:
-        failed = Task.objects.filter(state="FAILED_FINAL").order_by("pk")
+        # Of a fan-out only all that has failed of it: of one that has ended nobody would hear.
+        failed = Task.objects.filter(state="FAILED_FINAL", element=0).order_by("pk")
         mine = failed.filter(plan__state__in=["RUNNING", "BLOCKED", "COMPENSATING"])
         for task in picked(list(mine), which):
             try:
@@ -352,9 +353,7 @@ class Run:
         return self._changes(lambda: [self.decide(manual, 0, 1) for manual in self.open_manual()])
 
     def retry_all(self) -> bool:
-        failed = Task.objects.filter(
-            state="FAILED_FINAL", plan__state__in=["RUNNING", "BLOCKED", "COMPENSATING"]
-        ).count()
+        failed = Task.objects.filter(state="FAILED_FINAL").count()
         return self._changes(lambda: [self.retry(which) for which in range(failed)])
 
     def _changes(self, what: Any) -> bool:

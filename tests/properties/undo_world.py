@@ -83,7 +83,8 @@ class Ledger(World):
         """The answer has been told: what does the caller know by now?"""
         key = claim.command.idempotency_key
         failed = told in ("busy", "broken")
-        if told != "lost" and not (failed and self.lost_for_good(claim)):
+        # What is reported later may never be, and then nobody knows.
+        if told not in ("lost", "accepted") and not (failed and self.lost_for_good(claim)):
             self.in_doubt.discard(key)
 
     def lost_for_good(self, claim: Claim) -> bool:
