@@ -7,7 +7,6 @@ something of the order is under way, nothing new is sent, and it is decided when
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +22,10 @@ from fulfillment.models import Plan
 from fulfillment.published import definition_of
 from fulfillment.states import PLAN_TERMINAL, PlanState
 from oms import telling, terms
+from oms.changes.assessed import refusals_document
+from oms.changes.bundles import bundles_of
 from oms.changes.following import denied, ended
-from oms.changes.quoting import OCCASION, Quote, refusals_document
+from oms.changes.quoting import OCCASION, Quote
 from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
@@ -190,10 +191,13 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     plan = _newest_plan(unit, order)
     found = _NOTHING
     if plan is not None and _may_be_given_up(plan):
-        found = undoing.assess(unit, plan=plan, wanted=None, bundles=_bundles(items))
+        found = undoing.assess(
+            unit, plan=plan, wanted=None, bundles=bundles_of([feasibility.request_of(order)])
+        )
     quote = Quote(
         order=order,
         items=items,
+        names=dict(OrderItem.ever.filter(order=order).values_list("position", "item_id")),
         milestones=list(order.milestones.all()),
         assessment=found,
         tell=_tell(items, plan),
@@ -216,17 +220,6 @@ def _newest_plan(unit: Unit, order: Order) -> Plan | None:
 
 def _may_be_given_up(plan: Plan) -> bool:
     return plan.state not in PLAN_TERMINAL and plan.state != PlanState.COMPENSATING
-
-
-def _bundles(items: Iterable[OrderItem]) -> list[list[int]]:
-    """Positions of lines that stand together: one with all that are nested in it."""
-    outermost: dict[int, int] = {}
-    bundles: dict[int, list[int]] = defaultdict(list)
-    for item in items:  # Every line stands behind the one around it.
-        root = item.pk if item.parent_id is None else outermost[item.parent_id]
-        outermost[item.pk] = root
-        bundles[root].append(item.position)
-    return [positions for positions in bundles.values() if len(positions) > 1]
 
 
 def _tell(items: Iterable[OrderItem], plan: Plan | None) -> TellSpec:
@@ -273,9 +266,8 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
 
 
 def _deny(unit: Unit, order: Order, request: CancellationRequest, quote: Quote) -> None:
-    names = {item.position: item.item_id for item in quote.items}
     refusals = quote.assessment.refusals
-    request.refusals = refusals_document(refusals, names=names)
+    request.refusals = refusals_document(refusals, names=quote.names)
     cause = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     _record(unit, denied(order, request, cause=cause, now=unit.now))
     _save(order, request)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from fulfillment.definitions.assessment import Assessment, Becomes, Charge, Direction, Fate, Refusal
+from fulfillment.definitions.assessment import Assessment, Becomes, Charge, Direction, Fate
 from fulfillment.definitions.customer import Channel, TellSpec
+from oms.changes.assessed import refusals_document
 from oms.models import Milestone, Order, OrderItem
 from oms.telling import Saying, composed
 
@@ -30,10 +31,12 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What would be undone, and what that costs; `order` is read with nothing else."""
+    """What would be undone, and what that costs."""
 
     order: Order
     items: Sequence[OrderItem]
+    names: Mapping[int, str]
+    """Of all items by position, those that an amendment has removed among them."""
     milestones: Sequence[Milestone]
     """Those that are reached: what the customer knows stays known."""
     assessment: Assessment
@@ -46,8 +49,7 @@ class Quote:
 
     def document(self) -> dict[str, Any]:
         """Plain JSON, the same at any time as long as nothing has moved."""
-        found = self.assessment
-        names = {item.position: item.item_id for item in self.items}
+        found, names = self.assessment, self.names
         return {
             "possible": self.is_possible,
             "verdict": self._verdict(None).value,
@@ -115,21 +117,6 @@ class Quote:
             "text": text,
             "channels": [channel.value for channel in channels],
         }
-
-
-def refusals_document(
-    refusals: Iterable[Refusal], *, names: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """Plain JSON; `names` are the items' own by position."""
-    return [
-        {
-            "code": refusal.code,
-            "message": refusal.message,
-            "task": refusal.task or None,
-            "items": _named(refusal.items, names),
-        }
-        for refusal in refusals
-    ]
 
 
 def _task(fate: Fate, names: Mapping[int, str]) -> dict[str, Any]:

@@ -503,7 +503,8 @@ def test_what_has_no_effect_is_done_as_the_revised_order_says(systems: ScriptedS
     assert "release" not in systems.actions()
 
 
-def test_an_order_that_ends_while_it_is_assessed_stays_as_it_is(systems: ScriptedSystems) -> None:
+def test_what_would_have_completed_the_order_is_amended_first(systems: ScriptedSystems) -> None:
+    """Who asks in time is not told that the order is over."""
     desk.target("alpha")
     desk.workflow({"only": desk.task(input={"q": "${item.quantity}"})})
     order = desk.order()
@@ -515,9 +516,11 @@ def test_an_order_that_ends_while_it_is_assessed_stays_as_it_is(systems: Scripte
     settling.settle_due()
     request.refresh_from_db()
     order.refresh_from_db()
-    assert order.state == "COMPLETED"
-    assert request.state == AmendmentState.DENIED
-    assert [one["code"] for one in request.refusals] == ["amendment.order_is_over"]
+    assert (order.state, request.state) == ("IN_PROGRESS", AmendmentState.APPLIED)
+    desk.finish()
+    order.refresh_from_db()
+    assert (order.state, order.version) == ("COMPLETED", 2)
+    assert [command.payload["q"] for command in systems.sent] == [2]
 
 
 # --- what is refused ------------------------------------------------------------------------------
