@@ -28,6 +28,7 @@ from oms.changes.following import denied, ended
 from oms.changes.quoting import OCCASION, Quote
 from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
+from oms.intake.feasibility import request_of
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
 from oms.states import OrderState
 from oms.transitions import change, change_request
@@ -192,7 +193,7 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     found = _NOTHING
     if plan is not None and _may_be_given_up(plan):
         found = undoing.assess(
-            unit, plan=plan, wanted=None, bundles=bundles_of([feasibility.request_of(order)])
+            unit, plan=plan, wanted=None, bundles=bundles_of([request_of(order)])
         )
     quote = Quote(
         order=order,
@@ -286,6 +287,7 @@ def _end_without_plan(unit: Unit, order: Order, request: CancellationRequest, qu
     _record(unit, _begun(unit, order, request, cause))
     _record(unit, ended(order, request, cause=cause, now=unit.now))
     _save(order, request)
+    assert quote.tell is not None
     saying = telling.Saying(order=order, occasion=OCCASION, tell=quote.tell)
     for event in telling.write(unit.raw, [saying], now=unit.now):
         unit.emit(

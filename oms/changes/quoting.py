@@ -13,7 +13,7 @@ from typing import Any
 
 from fulfillment.definitions.assessment import Assessment, Becomes, Charge, Direction, Fate
 from fulfillment.definitions.customer import Channel, TellSpec
-from oms.changes.assessed import refusals_document
+from oms.changes.assessed import named, refusals_document
 from oms.models import Milestone, Order, OrderItem
 from oms.telling import Saying, composed
 
@@ -40,8 +40,8 @@ class Quote:
     milestones: Sequence[Milestone]
     """Those that are reached: what the customer knows stays known."""
     assessment: Assessment
-    tell: TellSpec
-    """What the customer is told in the end."""
+    tell: TellSpec | None
+    """What the customer is told in the end, if anything."""
 
     @property
     def is_possible(self) -> bool:
@@ -103,6 +103,8 @@ class Quote:
         ]
 
     def _message(self) -> dict[str, Any] | None:
+        if self.tell is None:
+            return None
         channels = [
             channel
             for channel in self.tell.channels
@@ -123,7 +125,7 @@ def _task(fate: Fate, names: Mapping[int, str]) -> dict[str, Any]:
     return {
         "task": fate.key,
         "title": fate.title,
-        "items": _named(fate.items, names),
+        "items": named(fate.items, names),
         "becomes": fate.becomes.value,
         "done": fate.is_done,
         "undo": fate.undo or None,
@@ -134,7 +136,7 @@ def _task(fate: Fate, names: Mapping[int, str]) -> dict[str, Any]:
 def _charge(charge: Charge, names: Mapping[int, str]) -> dict[str, Any]:
     return {
         "task": charge.task,
-        "items": _named(charge.items, names),
+        "items": named(charge.items, names),
         "direction": charge.direction.value,
         "amount": f"{charge.amount:f}",
         "currency": charge.currency,
@@ -164,7 +166,3 @@ def _impacts(fates: Iterable[Fate]) -> Iterable[dict[str, str]]:
         for kind, text in kinds.items():
             if text:
                 yield {"task": fate.key, "kind": kind, "text": text}
-
-
-def _named(positions: Iterable[int], names: Mapping[int, str]) -> list[str]:
-    return [names[position] for position in positions if position in names]
