@@ -28,6 +28,7 @@ from fulfillment.admin.reading import (
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
 from oms.admin.amendments import AmendmentInline, RevisionInline
+from oms.admin.cancellations import CancellationInline
 from oms.admin.customers import NotificationInline
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
@@ -119,8 +120,8 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
     inlines = (
-        *(ItemInline, MilestoneInline, NotificationInline),
-        *(AmendmentInline, RevisionInline),
+        *(ItemInline, MilestoneInline, CancellationInline),
+        *(AmendmentInline, RevisionInline, NotificationInline),
     )
     change_form_outer_before_template = "desk/order.html"
 

@@ -39,6 +39,7 @@ from oms.models import (
     ApiClient,
     ApiKey,
     Asset,
+    CancellationRequest,
     Notification,
     Order,
     PendingAsset,
@@ -65,6 +66,7 @@ _LARGE = [
     AmendmentRequest,
     Asset,
     PendingAsset,
+    CancellationRequest,
     Notification,
 ]
 
@@ -299,6 +301,10 @@ def many(halfway: Order, redis_url: str) -> None:
     for order in Order.objects.exclude(pk=amendment.order_id):
         amendment.pk, amendment.order = None, order
         amendment.save(force_insert=True)
+    wish = CancellationRequest.objects.get()
+    for order in Order.objects.exclude(pk=wish.order_id):
+        wish.pk, wish.order = None, order
+        wish.save(force_insert=True)
     tasks = Task.objects.filter(manual=None).order_by("pk")[:55]
     for number, task in enumerate(tasks):
         event.pk, event.event_id = None, f"more-{number}"
