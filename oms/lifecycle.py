@@ -49,6 +49,11 @@ _CAUSES: dict[PlanChange, tuple[Callable[[Order], None], str, str]] = {
     PlanChange.STARTED: (Order.start, "its plan started", "OrderStarted"),
     PlanChange.COMPLETED: (Order.complete, "its plan completed", "OrderCompleted"),
 }
+_PARTLY: tuple[Callable[[Order], None], str, str] = (
+    Order.complete_partly,
+    "its plan completed without items that have failed",
+    "OrderPartiallyCompleted",
+)
 _OCCASIONS = {PlanChange.STARTED: "accepted", PlanChange.COMPLETED: "completed"}
 
 
@@ -124,6 +129,8 @@ def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:
         occasion = telling.of_milestone(notice.milestone)
     else:
         occasion = _OCCASIONS.get(notice.change, "")
+        if notice.given_up:
+            occasion = "partly_completed"
         if asked.is_cancelled_by(notice, order=order):
             occasion = OCCASION
         tell = agreed.messages.get(occasion)
@@ -164,7 +171,8 @@ def _update_installed_base(
                 planned.update((order.pk, position) for position in agreed.planned)
         elif notice.change is PlanChange.COMPLETED:
             complete.add(order.pk)
-            active.update((order.pk, position) for position in agreed.active_with_order)
+            fulfilled = agreed.active_with_order.difference(notice.given_up)
+            active.update((order.pk, position) for position in fulfilled)
     installed_base.expect(raw, order_ids=started, planned=planned, providing=providing, now=now)
     installed_base.realise(raw, active=active, complete=complete, now=now)
     installed_base.undo(raw, undone=undone, planned=planned, now=now)
@@ -189,7 +197,7 @@ def _match_billing(
         agreed = terms.of_graph(notice.graph_id)
         items: Collection[int]
         if notice.change is PlanChange.COMPLETED:
-            items = agreed.active_with_order
+            items = agreed.active_with_order.difference(notice.given_up)
         elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
             items = agreed.activating.get(notice.node, ())
             if not notice.waived:  # Who waives a billing does not bill.
@@ -209,6 +217,8 @@ def _moved(order: Order, notice: Notice, asked: Asked, now: datetime) -> Iterato
         yield from asked.moved(order, notice, now)
     if notice.change in _CAUSES:
         transition, cause, event_type = _CAUSES[notice.change]
+        if notice.given_up:
+            transition, cause, event_type = _PARTLY
         yield change(
             order,
             transition,

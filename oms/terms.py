@@ -30,6 +30,11 @@ STANDARD: Mapping[str, TellSpec] = {
         subject="Your order ${order.external_id} has been cancelled",
         message="Your order ${order.external_id} has been cancelled.",
     ),
+    "partly_completed": TellSpec(
+        subject="Your order ${order.external_id} is done in part",
+        message="A part of your order ${order.external_id} is done, and a part of it can't be. "
+        "We will be in touch about that part.",
+    ),
     "delayed": TellSpec(
         subject="Your order ${order.external_id} is delayed",
         message="Your order ${order.external_id} is delayed. We are working on it.",

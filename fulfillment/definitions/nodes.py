@@ -140,7 +140,9 @@ class PlannedWorkflow:
     priority: str = ""
     """Mapping text of a whole number; empty: as the order asks."""
     on_failure: str = "hold"
-    """When a required task has failed for good: hold, or compensate."""
+    """When a required task has failed for good: hold, compensate or continue."""
+    failure_of: str = "order"
+    """What is given up then: the order, or the item."""
 
 
 def workflow_from_document(document: Mapping[str, Any]) -> PlannedWorkflow:

@@ -29,7 +29,7 @@ from fulfillment.definitions.steps import (
     SubProcessSpec,
     TaskSpec,
 )
-from fulfillment.definitions.undo_specs import CompensationSpec, OnFailure
+from fulfillment.definitions.undo_specs import CompensationSpec, Failure, FailureSpec, OnFailure
 
 
 class ItemAction(enum.StrEnum):
@@ -99,7 +99,7 @@ class WorkflowDefinition(Closed):
     fulfils: tuple[Selector, ...] = ()
     subprocess: Interface | None = None
     """In place of `fulfils`: it runs only as a part of other workflows."""
-    on_failure: OnFailure = OnFailure.HOLD
+    on_failure: Failure = FailureSpec(then=OnFailure.HOLD)
     """When a required task has failed for good; a sub-process leaves it to its user."""
     stalls_after: Duration = timedelta(minutes=15)
     deadline: DeadlineSpec | None = None

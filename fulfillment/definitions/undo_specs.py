@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Discriminator
+from pydantic import BeforeValidator, Discriminator
 
 from fulfillment.definitions.amounts import Amount
 from fulfillment.definitions.closed import Closed, DashedName, Input, Name, Text
@@ -22,6 +22,30 @@ class OnFailure(enum.StrEnum):
     """It stops there, with a case; a person decides."""
     COMPENSATE = "compensate"
     """It is given up, and what was done of it is undone."""
+    CONTINUE = "continue"
+    """What stands behind the failed task is given up; what was done stays, and the rest goes on."""
+
+
+class FailureScope(enum.StrEnum):
+    ORDER = "order"
+    ITEM = "item"
+    """The item of the task that has failed; the others go on. What serves them all goes on for
+    those that are left."""
+
+
+class FailureSpec(Closed):
+    then: OnFailure
+    of: FailureScope = FailureScope.ORDER
+
+
+def _failure_spelled_out(value: Any) -> Any:
+    return {"then": value} if isinstance(value, str) else value
+
+
+Failure = Annotated[
+    FailureSpec,
+    BeforeValidator(_failure_spelled_out, json_schema_input_type=OnFailure | FailureSpec),
+]
 
 
 class ApprovalSpec(Closed):

@@ -28,10 +28,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="plan",
-            name="undo_only",
+            name="giving_up_what",
             field=models.JSONField(
                 blank=True,
-                help_text="Names of the tasks that are undone then; empty: all.",
+                help_text="What of it, if not all; see engine.plans.withholding.",
                 null=True,
             ),
         ),

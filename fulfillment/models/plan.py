@@ -80,8 +80,8 @@ class Plan(StatefulModel):
     giving_up = models.TextField(
         blank=True, default="", db_default="", help_text="Why all of it is undone, once it rests."
     )
-    undo_only = models.JSONField(
-        null=True, blank=True, help_text="Names of the tasks that are undone then; empty: all."
+    giving_up_what = models.JSONField(
+        null=True, blank=True, help_text="What of it, if not all; see engine.plans.withholding."
     )
     rest_due_at = models.DateTimeField(
         null=True,

@@ -116,6 +116,10 @@ class Order(StatefulModel):
     def complete(self) -> None:
         """Its plan completed: every mandatory task is terminal successful."""
 
+    @transition(field=state, source=OrderState.IN_PROGRESS, target=OrderState.PARTIALLY_COMPLETED)
+    def complete_partly(self) -> None:
+        """Its plan completed without items that failed for good, as their workflow allows."""
+
     @transition(field=state, source=OrderState.IN_PROGRESS, target=OrderState.FAILED)
     def fail(self) -> None:
         """Its plan was given up: what had been done is undone."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from adapters.contract import Command as ToTarget
+from adapters.contract import Outcome
 from fulfillment import operations
 from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.engine.dispatch import sweeping
@@ -401,3 +403,70 @@ def test_when_its_window_is_over_it_is_sent(systems: ScriptedSystems) -> None:
     desk.advance(1900)
     desk.finish()
     assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def two_items(**more: Any) -> Order:
+    """reserve → build for each of two items, and one message for both."""
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation=undone_by("release")),
+            "build": desk.task(after=["reserve"], compensation=undone_by("tear_down")),
+            "finish": desk.task(after=["build"]),
+            "tell": desk.task(after=["finish"], scope="order"),
+        },
+        **more,
+    )
+    return desk.order(desk.item(), desk.item(item_id="2"))
+
+
+def fail_for(order: Order, systems: ScriptedSystems, action: str, *, position: int) -> None:
+    """The target refuses it for one of the items."""
+
+    def answer(command: ToTarget) -> Outcome:
+        key = Task.objects.get(commands__pk=command.command_id).key
+        return desk.rejected() if key.endswith(f"@{position}") else desk.succeeded()
+
+    systems.sends[action] = [answer, answer]
+
+
+def test_the_item_that_has_failed_is_undone_and_the_others_go_on(
+    systems: ScriptedSystems,
+) -> None:
+    order = two_items(on_failure={"then": "compensate", "of": "item"})
+    fail_for(order, systems, "build", position=2)
+    desk.drain()
+    rest.look()
+    desk.finish()
+    plan = desk.newest_plan_of(order)
+    assert plan.state == PlanState.COMPLETED
+    assert plan.context["given_up"] == [2]
+    done = [action for action in systems.actions() if action in ("release", "finish", "tell")]
+    assert sorted(done) == ["finish", "release", "tell"]
+    order.refresh_from_db()
+    assert order.state == "PARTIALLY_COMPLETED"
+
+
+def test_when_every_item_has_failed_the_order_has(systems: ScriptedSystems) -> None:
+    order = two_items(on_failure={"then": "compensate", "of": "item"})
+    systems.sends["build"] = [desk.rejected(), desk.rejected()]
+    desk.drain()
+    rest.look()
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.FAILED
+    assert systems.actions().count("release") == 2
+
+
+def test_an_order_may_go_on_with_what_does_not_need_what_has_failed(
+    systems: ScriptedSystems,
+) -> None:
+    order = two_items(on_failure={"then": "continue", "of": "item"})
+    fail_for(order, systems, "build", position=1)
+    desk.drain()
+    rest.look()
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+    assert "release" not in systems.actions()
+    assert systems.actions().count("finish") == 1
+    order.refresh_from_db()
+    assert order.state == "PARTIALLY_COMPLETED"

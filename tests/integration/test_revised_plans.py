@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def two_steps(**more: Any) -> None:
 def an_order(systems: ScriptedSystems, **characteristics: Any) -> Order:
     """Reserved and built; the last task can't be done yet."""
     systems.sends["reserve"] = [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
-    systems.sends["last"] = [desk.failed(retry_after=None)]
+    systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
     order = desk.order(desk.item(characteristics={"size": 1, "name": "a", **characteristics}))
     desk.drain()
     return order

@@ -28,6 +28,7 @@ ORDER = {
     "accept": ({"VALIDATING"}, "READY_FOR_FULFILLMENT"),
     "start": ({"READY_FOR_FULFILLMENT"}, "IN_PROGRESS"),
     "complete": ({"IN_PROGRESS"}, "COMPLETED"),
+    "complete_partly": ({"IN_PROGRESS"}, "PARTIALLY_COMPLETED"),
     "fail": ({"IN_PROGRESS"}, "FAILED"),
     "assess_cancellation": (
         {"SUBMITTED", "VALIDATING", "READY_FOR_FULFILLMENT", "IN_PROGRESS"},

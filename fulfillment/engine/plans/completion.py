@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fulfillment.definitions.readiness import Place, hopeless
 from fulfillment.engine.plans import withholding
+from fulfillment.engine.plans.withholding import What
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import milestones, places
 from fulfillment.engine.structure.scope import scope_of
@@ -87,19 +88,14 @@ def _with_cases(unit: Unit, plan: Plan) -> list[int]:
 def _give_up(unit: Unit, plan: Plan) -> None:
     """Where its workflow says so: a task has failed for good, or somebody has decided it."""
     reason, only = unit.given_up.pop(plan.id, ("", ()))
+    what = What(only=only)
     for task in unit.failed.pop(plan.id, ()):
-        if _compensates(plan, task) and not reason:
+        declared = withholding.what_follows(plan, task=task)
+        if declared is not None and not reason:
             reason = f"{task.key} has failed for good: {task.blocked_reason}"
+            what = declared
     if reason and plan.state in PLAN_GOING_ON:
-        withholding.give_up(unit, plan=plan, reason=reason, only=only)
-
-
-def _compensates(plan: Plan, task: Task) -> bool:
-    graph = graphs.by_id(plan.graph_id)
-    node = graph.nodes[task.node]
-    # A task of a sub-process goes by the workflow that uses it: the one that serves its items.
-    mine = [one for one in graph.workflows if not set(one.items).isdisjoint(node.items)]
-    return any(one.on_failure == "compensate" for one in mine)
+        withholding.give_up(unit, plan=plan, reason=reason, what=what)
 
 
 def _complete(unit: Unit, plan: Plan) -> None:
@@ -115,6 +111,7 @@ def _complete(unit: Unit, plan: Plan) -> None:
             plan_id=plan.id,
             graph_id=plan.graph_id,
             change=PlanChange.COMPLETED,
+            given_up=tuple(graphs.context_of(plan).get("given_up", ())),
         )
     )
 

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from fulfillment.engine.plans import undoing, withholding
-from fulfillment.engine.store import failpoints
+from fulfillment.definitions.concern import ChangeKind
+from fulfillment.definitions.pruning import without_items, without_what_follows
+from fulfillment.engine.plans import migrating, undoing, withholding
+from fulfillment.engine.plans.concern import Wanted
+from fulfillment.engine.plans.withholding import What
+from fulfillment.engine.store import failpoints, graphs
 from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import CaseCategory, Severity
-from fulfillment.states import PLAN_GOING_ON, PlanState
+from fulfillment.models import CaseCategory, Plan, Severity
+from fulfillment.states import PLAN_GOING_ON, PlanState, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ UPDATE fulfillment_plan SET rest_due_at = fulfillment_now() + %s WHERE id IN (
 ) RETURNING id, fulfillment_id, giving_up <> ''
 """
 _ACTOR = "engine"
+_NOTHING = ("",)
+"""No task is called so: of those that are given up none is undone."""
 
 
 def look() -> int:
@@ -70,35 +76,77 @@ def _undo_one(unit: Unit, plan_id: int) -> None:
     plan = unit.plans[plan_id]
     if plan.state not in PLAN_GOING_ON or not plan.giving_up:
         return
-    only = plan.undo_only or ()
-    assessment = undoing.assess(unit, plan=plan, wanted=None, only=only)
+    what = withholding.what_of(plan)
+    wanted = None
+    if not what.is_whole:
+        what = _with_what_else_failed(unit, plan, what)
+        wanted = _without(plan, what)
+    only = _NOTHING if what.failed else what.only
+    assessment = undoing.assess(unit, plan=plan, wanted=wanted, only=only)
     if assessment.refusals:
-        reasons = " ".join(refusal.message for refusal in assessment.refusals)
-        cases.open_case(
+        _can_not_be_undone(unit, plan, " ".join(one.message for one in assessment.refusals))
+    elif assessment.is_at_rest:
+        failpoints.reach("rest.before_undo")
+        undoing.carry_out(
             unit,
-            fallout=cases.Fallout(
-                subject=cases.of_plan(plan.pk),
-                category=CaseCategory.REFUSED,
-                severity=Severity.HIGH,
-                reason_code="cannot_be_undone",
-                title="What has failed can't be undone",
-                explanation=f"{plan.giving_up} It was to be undone, and can't be: {reasons} "
-                "Repair what has failed, or settle it with the customer.",
-                fulfillment_id=plan.fulfillment_id,
-                plan_id=plan.pk,
-            ),
+            plan=plan,
+            wanted=wanted,
+            assessment=assessment,
+            reason=plan.giving_up,
+            ends_as=PlanState.FAILED,
+            only=only,
         )
-        withholding.let_go_on(unit, plan=plan, reason=f"It can't be undone: {reasons}")
-        return
-    if not assessment.is_at_rest:
-        return
-    failpoints.reach("rest.before_undo")
-    undoing.carry_out(
-        unit,
-        plan=plan,
-        wanted=None,
-        assessment=assessment,
-        reason=plan.giving_up,
-        ends_as=PlanState.FAILED,
-        only=only,
+
+
+def _with_what_else_failed(unit: Unit, plan: Plan, what: What) -> What:
+    """Something else may have failed for good while this was waited for."""
+    for task in migrating.tasks_of(unit, plan=plan):
+        if task.required and task.state == TaskState.FAILED_FINAL:
+            more = withholding.what_follows(plan, task=task)
+            what = what if more is None else what.with_also(more)
+    return what
+
+
+def _without(plan: Plan, what: What) -> Wanted | None:
+    """The order without what is given up; None when nothing would be left of it."""
+    before, context = graphs.by_id(plan.graph_id), graphs.context_of(plan)
+    items = dict(context["items"])
+    if what.failed:
+        failed = [node.index for node in before.nodes if node.key in what.failed]
+        graph = without_what_follows(before, failed=failed, of_item=bool(what.items))
+        given_up = {at for node in failed for at in before.nodes[node].items}
+    else:
+        graph = without_items(before, items=what.items)
+        given_up = set(what.items)
+        items = {at: item for at, item in items.items() if int(at) not in given_up}
+    # What is only being undone does not fulfil anything.
+    if not any(node.required and not node.undoes for node in graph.nodes):
+        return None
+    return Wanted(
+        graph=graph,
+        context={
+            **context,
+            "items": items,
+            "given_up": sorted(given_up.union(context.get("given_up", ()))),
+        },
+        order_version=plan.order_version,
+        changed={0: [ChangeKind.ITEMS]},
     )
+
+
+def _can_not_be_undone(unit: Unit, plan: Plan, reasons: str) -> None:
+    cases.open_case(
+        unit,
+        fallout=cases.Fallout(
+            subject=cases.of_plan(plan.pk),
+            category=CaseCategory.REFUSED,
+            severity=Severity.HIGH,
+            reason_code="cannot_be_undone",
+            title="What has failed can't be undone",
+            explanation=f"{plan.giving_up} It was to be undone, and can't be: {reasons} "
+            "Repair what has failed, or settle it with the customer.",
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.pk,
+        ),
+    )
+    withholding.let_go_on(unit, plan=plan, reason=f"It can't be undone: {reasons}")

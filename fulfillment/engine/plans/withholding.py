@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from django.db import transaction
 
 from fulfillment.engine.protection import holds
+from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import ClockPolicy, Hold, HoldScope, Plan
+from fulfillment.models import ClockPolicy, Hold, HoldScope, Plan, Task
 
 _RELEASE = """
 UPDATE fulfillment_hold SET released_at = %s, released_by = %s, release_reason = %s
@@ -44,23 +45,71 @@ def await_rest(unit: Unit, *, plan: Plan, reason: str) -> None:
     _record(unit, plan, hold_id, "place_hold", ("", "PLACED"), reason)
 
 
-def give_up(unit: Unit, *, plan: Plan, reason: str, only: Sequence[str] = ()) -> None:
-    """As soon as nothing of it is under way it is undone, and ends as FAILED.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class What:
+    """What of a plan is given up; by default all of it."""
 
-    `only` are the names of the tasks that are; none: all.
-    """
+    only: tuple[str, ...] = ()
+    """Names of the tasks that are undone; none: all."""
+    items: tuple[int, ...] = ()
+    """Positions of the items; none: all."""
+    failed: tuple[str, ...] = ()
+    """Keys of nodes: nothing is undone, and what stands behind these is not done."""
+
+    @property
+    def is_whole(self) -> bool:
+        """The plan ends with it."""
+        return not self.items and not self.failed
+
+    def with_also(self, other: What) -> What:
+        """Both are given up."""
+        return What(
+            items=tuple(sorted({*self.items, *other.items})),
+            failed=tuple(sorted({*self.failed, *other.failed})),
+        )
+
+
+ALL = What()
+
+
+def give_up(unit: Unit, *, plan: Plan, reason: str, what: What = ALL) -> None:
+    """As soon as nothing of it is under way it is undone."""
     if plan.giving_up:
         return
     plan.giving_up = reason
-    plan.undo_only = list(only) or None
+    plan.giving_up_what = None if what == ALL else asdict(what)
     unit.clocked_plans.add(plan.pk)
     await_rest(unit, plan=plan, reason=reason)
+
+
+def what_follows(plan: Plan, *, task: Task) -> What | None:
+    """What its workflow has given up when a task fails for good; None: a person decides."""
+    graph = graphs.by_id(plan.graph_id)
+    node = graph.nodes[task.node]
+    if node.undoes:
+        return None
+    # A task of a sub-process goes by the workflow that uses it: the one that serves its items.
+    workflow = next(
+        (one for one in graph.workflows if not set(one.items).isdisjoint(node.items)), None
+    )
+    if workflow is None or workflow.on_failure == "hold":
+        return None
+    of_item = workflow.failure_of == "item" and node.item is not None
+    if workflow.on_failure == "continue":
+        return What(failed=(node.key,), items=node.items if of_item else ())
+    return What(items=node.items if of_item else ())
+
+
+def what_of(plan: Plan) -> What:
+    """As `give_up` has been told."""
+    told = plan.giving_up_what or {}
+    return What(**{name: tuple(values) for name, values in told.items()})
 
 
 def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
     """What `await_rest` has kept back goes on, under this plan or under its successor."""
     plan.rest_due_at = None
-    plan.giving_up, plan.undo_only = "", None
+    plan.giving_up, plan.giving_up_what = "", None
     unit.clocked_plans.add(plan.pk)
     unit.raw.execute(_RELEASE, [unit.now, unit.actor[:150], reason, _subject(plan)], prepare=True)
     for (hold_id,) in unit.raw.fetchall():

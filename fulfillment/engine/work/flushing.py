@@ -185,7 +185,7 @@ _PLAN_CLOCKS = Update(
     stopped_at="timestamptz",
     stopped_by_id="bigint",
     giving_up="text",
-    undo_only="jsonb",
+    giving_up_what="jsonb",
     rest_due_at="timestamptz",
 )
 # A finished attempt is never finished again: whoever comes second changes nothing. Said in this

@@ -40,6 +40,9 @@ class Notice:
     milestone: str = ""
     title: str = ""
     node: int | None = None
+    given_up: tuple[int, ...] = ()
+    """Of COMPLETED: positions of items that have not been fulfilled, because a task of them has
+    failed for good."""
     waived: bool = False
     """Of TASK_SUCCEEDED: somebody has decided that the target need not do it."""
 

@@ -25,7 +25,7 @@ PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _DOCUMENTS = tuple(
     TASK_COLUMNS.index(column) for column in ("limits", "locks", "outputs", "progress")
 )
-_PLAN_DOCUMENTS = tuple(PLAN_COLUMNS.index(column) for column in ("locks", "undo_only"))
+_PLAN_DOCUMENTS = tuple(PLAN_COLUMNS.index(column) for column in ("locks", "giving_up_what"))
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 # The LIMIT keeps the planner from reading every task of round 0 while the table is small: that
 # plan would be kept when it has grown.
