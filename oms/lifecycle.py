@@ -17,7 +17,6 @@ from oms.changes import cancelling
 from oms.changes.following import Asked
 from oms.changes.quoting import OCCASION
 from oms.models import Order
-from oms.states import OrderState
 from oms.telling import Saying
 from oms.terms import Terms
 from oms.transitions import change
@@ -213,9 +212,9 @@ def _match_billing(
 
 
 def _moved(order: Order, notice: Notice, asked: Asked, now: datetime) -> Iterator[OrderTransition]:
-    if notice.change not in _CAUSES or order.state == OrderState.ASSESSING_CANCELLATION:
+    if notice.change not in _CAUSES:
         yield from asked.moved(order, notice, now)
-    if notice.change in _CAUSES:
+    else:
         transition, cause, event_type = _CAUSES[notice.change]
         if notice.given_up:
             transition, cause, event_type = _PARTLY

@@ -74,6 +74,12 @@ HOLDS = [
         request_only=True,
     ),
 ]
+PREVIEW = OpenApiParameter(
+    "preview", OpenApiTypes.BOOL, description="Tell what it would mean, and change nothing."
+)
+CANCELLATIONS = [
+    OpenApiExample("A customer's wish", {"reason": "Ordered by mistake."}, request_only=True)
+]
 MILESTONES = [
     OpenApiExample(
         "An appointment",

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
+from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
@@ -31,6 +32,9 @@ urlpatterns = [
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),
     re_path(rf"{_ORDER}/milestones$", OrderMilestones.as_view()),
+    re_path(rf"{_ORDER}/cancel$", OrderCancel.as_view()),
+    re_path(rf"{_ORDER}/cancellations$", OrderCancellations.as_view()),
+    re_path(rf"{_ORDER}/cancellations/(?P<number>[0-9]{{1,9}})$", CancellationDetail.as_view()),
     path("v1/signals", Signals.as_view()),
     re_path(rf"{_TASK}/retry$", TaskRetry.as_view()),
     path("v1/manual-tasks", ManualTasks.as_view()),

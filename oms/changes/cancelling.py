@@ -26,6 +26,7 @@ from fulfillment.states import PLAN_TERMINAL, PlanState
 from oms import telling, terms
 from oms.changes.following import denied, ended
 from oms.changes.quoting import OCCASION, Quote, refusals_document
+from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
 from oms.states import OrderState
@@ -65,6 +66,7 @@ class Cancellation:
     """A request, and whether this call has made it: who comes second has the first one's."""
 
     request: CancellationRequest
+    standing: Standing
     is_new: bool
 
 
@@ -97,7 +99,9 @@ def cancel_in(unit: Unit, *, order_id: int, requested_by: str, reason: str) -> C
     order = Order.objects.get(pk=order_id)
     latest = CancellationRequest.objects.filter(order=order).first()
     if latest is not None and latest.state != CancellationState.DENIED:
-        return Cancellation(request=latest, is_new=False)
+        latest.order = order
+        known = standings(order=order, requests=[latest])[latest.pk]
+        return Cancellation(request=latest, standing=known, is_new=False)
     _check(order)
     request = CancellationRequest(
         order=order,
@@ -123,7 +127,7 @@ def cancel_in(unit: Unit, *, order_id: int, requested_by: str, reason: str) -> C
     )
     order.save(update_fields=["state"])
     _decide(unit, order, request, waited=False)
-    return Cancellation(request=request, is_new=True)
+    return Cancellation(request=request, standing=standing_in(unit, request=request), is_new=True)
 
 
 def decide_due(*, fulfillment_ids: Sequence[int]) -> int:
@@ -165,8 +169,10 @@ def _leave(row: tuple[int, int], error: Exception) -> None:
 def _previewed(unit: Unit, order_id: int) -> dict[str, Any]:
     order = Order.objects.get(pk=order_id)
     if order.state in (OrderState.CANCELLING, OrderState.CANCELLED):
-        decided: dict[str, Any] = CancellationRequest.objects.filter(order=order)[0].quote
-        return decided
+        latest = CancellationRequest.objects.filter(order=order).first()
+        if latest is not None:
+            decided: dict[str, Any] = latest.quote
+            return decided
     _check(order)
     _, quote = _assessed(unit, order)
     return quote.document()

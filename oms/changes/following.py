@@ -27,7 +27,6 @@ _CHANGED = Update(
     decided_at="timestamptz",
     finished_at="timestamptz",
 )
-_TOO_LATE = "What was under way has completed the order."
 
 
 class Asked:
@@ -49,7 +48,7 @@ class Asked:
         return notice.change is PlanChange.CANCELLED or (failed and order.state in _ASKED)
 
     def moved(self, order: Order, notice: Notice, now: datetime) -> Iterator[OrderTransition]:
-        """Of UNDOING, CANCELLED and FAILED; and of COMPLETED, where nobody has decided before."""
+        """What UNDOING, CANCELLED and FAILED mean to the order and to its request."""
         request = self._requests.get(order.pk)
         ends = notice.change in (PlanChange.CANCELLED, PlanChange.FAILED)
         if notice.change is PlanChange.AMENDED:
@@ -57,9 +56,6 @@ class Asked:
         if request is None:
             if ends:
                 yield from _given_up(order, notice, now)
-            return
-        if notice.change is PlanChange.COMPLETED:
-            yield from self._denied(order, request, now)
             return
         if order.state == OrderState.ASSESSING_CANCELLATION:
             request.plan_id = notice.plan_id
@@ -72,14 +68,6 @@ class Asked:
             return
         # It is cancelled as well where the engine has given the plan up meanwhile.
         yield from ended(order, request, cause="everything is undone", now=now)
-
-    def _denied(
-        self, order: Order, request: CancellationRequest, now: datetime
-    ) -> Iterator[OrderTransition]:
-        request.refusals = [
-            {"code": "order_is_complete", "message": _TOO_LATE, "task": None, "items": []}
-        ]
-        yield from denied(order, request, cause=_TOO_LATE, now=now)
 
     def write(self, raw: psycopg.Cursor[Row]) -> None:
         rows = [

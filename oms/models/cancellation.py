@@ -75,7 +75,7 @@ class CancellationRequest(StatefulModel):
 
     @transition(field=state, source=CancellationState.ASSESSING, target=CancellationState.DENIED)
     def deny(self) -> None:
-        """It is not possible, or the order was complete before it could be decided."""
+        """It is not possible; the order goes on."""
 
     @transition(field=state, source=CancellationState.ASSESSING, target=CancellationState.UNDOING)
     def begin_undoing(self) -> None:

@@ -294,6 +294,9 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "read_manual_task",
         "decide_manual_task",
         "retry_task",
+        "cancel_order",
+        "list_cancellations",
+        "read_cancellation",
         "report_outcome",
         "health",
     }

@@ -49,8 +49,9 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
                 ends_as=PlanState(graphs.context_of(plan)["undo"]["ends_as"]),
                 cause="everything that had to be undone has been",
             )
-        else:
+        elif plan.rest_due_at is None:
             _complete(unit, plan)
+        # Else whoever wants it given up or changed has asked in time, and decides first.
     else:
         _block(unit, plan)
 

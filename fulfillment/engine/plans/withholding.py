@@ -111,6 +111,9 @@ def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
     plan.rest_due_at = None
     plan.giving_up, plan.giving_up_what = "", None
     unit.clocked_plans.add(plan.pk)
+    if not plan.tasks_open:  # What has ended meanwhile was all that there is: it completes now.
+        plan.selection_due_at = unit.now
+        unit.touched_plans.add(plan.pk)
     unit.raw.execute(_RELEASE, [unit.now, unit.actor[:150], reason, _subject(plan)], prepare=True)
     for (hold_id,) in unit.raw.fetchall():
         _record(unit, plan, hold_id, "release_hold", ("PLACED", "RELEASED"), reason)

@@ -1,0 +1,188 @@
+"""Cancelling a client's own orders: what it would mean, doing it, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from adapters.strict_json import dumps
+from fulfillment.engine.work.unit import Unit, run_unit
+from oms.api import schema
+from oms.api.authentication import client_of
+from oms.api.cancellation_documents import (
+    CancellationList,
+    CancellationOut,
+    QuoteOut,
+    cancellation_document,
+    cancellation_documents,
+)
+from oms.api.idempotency import idempotency_key, key_reused
+from oms.api.operating import Reason, actor_of
+from oms.api.orders import found_order, orders_of, query_of
+from oms.api.parsing import json_body, validated
+from oms.api.problems import CONTENT_TYPE, Problem
+from oms.api.requests import Closed
+from oms.changes import cancelling
+from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
+from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.models import CancellationState, Order
+
+
+class CancelIn(Closed):
+    reason: Reason
+
+
+class CancelQuery(Closed):
+    preview: bool = False
+
+
+class OrderCancel(APIView):
+    @extend_schema(
+        operation_id="cancel_order",
+        tags=["Changing orders"],
+        summary="Cancel an order, or ask what that would mean",
+        parameters=[schema.IDEMPOTENCY_KEY, schema.PREVIEW],
+        examples=schema.CANCELLATIONS,
+        request=CancelIn,
+        responses={
+            200: schema.one_of("CancellationOrQuote", CancellationOut, QuoteOut),
+            202: CancellationOut,
+            **schema.problems(400, 401, 403, 404, 409, 413, 415, 503),
+        },
+    )
+    def post(self, request: Request, reference: str) -> Response:
+        """What was done is undone, in the reverse order; nothing new is sent from the answer on.
+
+        200: it is cancelled (`DONE`), or being undone (`UNDOING`). 202: something is under way
+        whose outcome has to be known first (`ASSESSING`). 409: it is past a point of no return, and
+        goes on. Who asks again gets the same request. With `preview=true` nothing changes, and the
+        answer is what would be undone now, and what that costs.
+        """
+        data = json_body(request)
+        wanted = validated(CancelIn, data)
+        query = query_of(CancelQuery, request)
+        order = found_order(orders_of(request), reference)
+        try:
+            if query.preview:
+                found = cancelling.preview(order=order)
+                return Response(QuoteOut(**found).model_dump(mode="json"))
+            done = _cancel(request, order, wanted, data)
+        except OrderIsComplete as error:
+            raise _complete(error) from None
+        except NotCancellable as error:
+            raise Problem(
+                status=409,
+                code=error.code,
+                title="Nothing of this order can be cancelled",
+                detail=f"{error} It has ended, and nothing of it is left to be undone.",
+            ) from None
+        status, body = done.answer
+        response = Response(
+            body if status < 400 else {**body, "instance": request.path},
+            status=status,
+            content_type=None if status < 400 else CONTENT_TYPE,
+        )
+        if done.is_replay:
+            response["Idempotent-Replayed"] = "true"
+        if status < 400:
+            response["Location"] = body["href"]
+        return response
+
+
+class OrderCancellations(APIView):
+    @extend_schema(
+        operation_id="list_cancellations",
+        tags=["Changing orders"],
+        summary="The requests to cancel an order",
+        responses={200: CancellationList, **schema.problems(401, 403, 404, 503)},
+    )
+    def get(self, request: Request, reference: str) -> Response:
+        """Also denied ones, the newest first."""
+        order = found_order(orders_of(request), reference)
+        rows = list(order.cancellations.order_by("-number"))
+        answer = CancellationList(cancellations=cancellation_documents(order, rows))
+        return Response(answer.model_dump(mode="json"))
+
+
+class CancellationDetail(APIView):
+    @extend_schema(
+        operation_id="read_cancellation",
+        tags=["Changing orders"],
+        summary="How far a cancellation is, and what it waits for",
+        responses={200: CancellationOut, **schema.problems(401, 403, 404, 503)},
+    )
+    def get(self, request: Request, reference: str, number: str) -> Response:
+        """`number` counts the requests of one order, from 1."""
+        order = found_order(orders_of(request), reference)
+        rows = list(order.cancellations.filter(number=int(number)))
+        if not rows:
+            raise Problem(
+                status=404,
+                code="cancellation.not_found",
+                title="There is no such cancellation",
+                detail=f"{reference} has no cancellation {number}. "
+                f"/api/v1/orders/{reference}/cancellations lists them.",
+            )
+        (document,) = cancellation_documents(order, rows)
+        return Response(document.model_dump(mode="json"))
+
+
+def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Replayed:
+    key = idempotency_key(request)
+
+    def answer(unit: Unit) -> Answer:
+        done = cancelling.cancel_in(
+            unit, order_id=order.pk, requested_by=actor_of(request), reason=wanted.reason
+        )
+        return _answer(done)
+
+    def work(unit: Unit) -> Replayed:
+        if key is None:
+            return Replayed(answer=answer(unit), is_replay=False)
+        return answer_once(
+            unit,
+            client=client_of(request),
+            idempotency_key=key,
+            # The same words about another order are another request.
+            body=dumps({"path": request.path, "body": data}),
+            answer=lambda: answer(unit),
+        )
+
+    try:
+        return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request))
+    except KeyReused:
+        raise key_reused() from None
+
+
+def _answer(done: Cancellation) -> Answer:
+    made = done.request
+    document = cancellation_document(made.order, made, done.standing).model_dump(mode="json")
+    if made.state == CancellationState.DENIED:
+        reasons = " ".join(dict.fromkeys(refusal["message"] for refusal in made.refusals))
+        problem = Problem(
+            status=409,
+            code="cancellation.refused",
+            title="This order can't be cancelled any more",
+            detail=f"{reasons} It goes on.",
+            refusals=made.refusals,
+            cancellation=document,
+        )
+        return 409, problem.document
+    is_waiting = done.is_new and made.state == CancellationState.ASSESSING
+    return 202 if is_waiting else 200, document
+
+
+def _complete(error: OrderIsComplete) -> Problem:
+    """What is done is changed by another order; the assets to be named there."""
+    named = ", ".join(error.assets) if error.assets else "what it has left behind"
+    return Problem(
+        status=409,
+        code=error.code,
+        title="This order is complete",
+        detail=f"{error} Submit another order that modifies or disconnects {named}.",
+        offer={"kind": "change_order", "actions": ["modify", "disconnect"], "assets": error.assets},
+    )
