@@ -36,7 +36,11 @@ SELECT i.id, o.id, i.position, o.client_id,
 FROM oms_orderitem i JOIN oms_order o ON o.id = i.order_id
 WHERE i.order_id = ANY(%s::bigint[]) AND i.action <> 'no_change'
   AND (i.action = 'add' OR i.asset <> '')
+  AND (%s::int[] IS NULL OR i.position = ANY(%s::int[]))
 ON CONFLICT DO NOTHING
+"""
+_EXPECT_NO_MORE = """
+DELETE FROM oms_pendingasset WHERE order_id = %s AND position = ANY(%s::int[])
 """
 # Items that provide nothing, with the nested lines that come along with them.
 _EXPECT_NOTHING = """
@@ -138,18 +142,44 @@ def expect(
     planned: Places,
     providing: Places,
     now: datetime,
+    positions: Collection[int] | None = None,
 ) -> None:
-    """Note what the items of accepted orders will make of assets.
+    """Note what the items of accepted orders will make of assets, or those at `positions` alone.
 
     `planned` are the items that have tasks of their own, `providing` those of them that provide
     an asset.
     """
     if not providing:
         return
-    raw.execute(_EXPECT, [*arrays(sorted(planned)), now, list(order_ids)], prepare=True)
+    only = None if positions is None else sorted(positions)
+    raw.execute(_EXPECT, [*arrays(sorted(planned)), now, list(order_ids), only, only], prepare=True)
     nothing = sorted(set(planned).difference(providing))
     if nothing:
         raw.execute(_EXPECT_NOTHING, arrays(nothing), prepare=True)
+
+
+def revise(
+    raw: psycopg.Cursor[Row],
+    *,
+    order_id: int,
+    gone: Collection[int],
+    anew: Collection[int],
+    planned: Places,
+    providing: Places,
+    now: datetime,
+) -> None:
+    """The order is another one now: of the items at `gone` nothing is expected any more, and of
+    those at `anew` what they ask for now, whether it has been real before or not."""
+    raw.execute(_EXPECT_NO_MORE, [order_id, sorted({*gone, *anew})], prepare=True)
+    if anew:
+        expect(
+            raw,
+            order_ids=[order_id],
+            planned=planned,
+            providing=providing,
+            now=now,
+            positions=anew,
+        )
 
 
 def realise(

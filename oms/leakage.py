@@ -196,12 +196,13 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
     )
     plans = queries.newest_plans(fulfillment_ids=[m.item.order.fulfillment_id for m in matches])
     tasks = _tasks_of(plans.values())
+    left_out = _left_out(matches)
     sums = leaks.worth_of(matches, plans=plans)
     opened, over = 0, []
     for match in matches:
         plan = plans[match.item.order.fulfillment_id]
         agreed = terms.of_graph(plan.graph_id)
-        within = agreed.billed_within.get(match.item.position)
+        within = agreed.billed_within.get(match.item.position, left_out.get(match.item_id))
         if within is None:  # It runs on a workflow that bills nothing by now.
             over.append(match)
             BillingMatch.objects.filter(pk=match.pk).delete()
@@ -254,6 +255,24 @@ def _tasks_of(plans: Collection[Plan]) -> dict[tuple[int, int], Task]:
     return {(task.plan_id, task.node): task for task in rows}
 
 
+def _left_out(matches: Collection[BillingMatch]) -> dict[int, timedelta]:
+    """By item what its product allows, of those that an amendment has left out since: as the last
+    plan has it that had to do with them."""
+    gone = [match for match in matches if match.item.removed_in_version is not None]
+    known: dict[int, list[int]] = {}
+    rows = Plan.objects.filter(fulfillment__in={m.item.order.fulfillment_id for m in gone})
+    for fulfillment_id, graph_id in rows.order_by("-version").values_list("fulfillment", "graph"):
+        known.setdefault(fulfillment_id, []).append(graph_id)
+    found = {}
+    for match in gone:
+        for graph_id in known[match.item.order.fulfillment_id]:
+            within = terms.of_graph(graph_id).billed_within.get(match.item.position)
+            if within is not None:
+                found[match.item_id] = within
+                break
+    return found
+
+
 def _complete(
     match: BillingMatch, plan: Plan, agreed: Terms, tasks: Mapping[tuple[int, int], Task]
 ) -> Task | None:
@@ -299,6 +318,8 @@ def _fallout(
     state = "Its order is not complete."
     if plan.state in _GIVEN_UP:
         state = "Its order is given up, and nothing undoes this by itself."
+    if item.removed_in_version is not None:
+        state = "It is no part of its order any more, and nothing undoes this by itself."
     if missing is not None:
         state = f"{missing.key} is {missing.state}."
         if missing.blocked_reason:

@@ -13,7 +13,7 @@ from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, Pl
 from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
-from oms.changes import cancelling
+from oms.changes import amending, cancelling
 from oms.changes.following import Asked
 from oms.changes.quoting import OCCASION
 from oms.models import Order
@@ -116,8 +116,9 @@ class OrderLifecycle:
         return terms.of_graph(graph_id).watched
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
-        """What could not be decided while something was under way."""
+        """What could not be decided while something was under way; cancellations come first."""
         cancelling.decide_due(fulfillment_ids=fulfillment_ids)
+        amending.decide_due(fulfillment_ids=fulfillment_ids)
 
 
 def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:

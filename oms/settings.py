@@ -188,6 +188,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),
     "find-leaks": _every(20, "oms.tasks.find_leaks"),
+    "settle-amendments": _every(5, "oms.tasks.settle_amendments"),
     "submit-scheduled": _every(15, "oms.tasks.submit_scheduled"),
 }
 if ENVIRONMENT.scanner:

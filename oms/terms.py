@@ -128,16 +128,20 @@ def of_graph(graph_id: int) -> Terms:
     for node in graph.nodes:
         # A task may come from a part of a workflow that has a name of its own.
         definition = definitions.get(node.workflow)
+        if definition is None and node.index in undoing:
+            # An amendment has left out all that this workflow had fulfilled.
+            definition = workflows.definition_named(node.workflow, node.workflow_version)
         if definition is None:
             continue
         if definition.provides is Provides.NOTHING:
             continue
         if node.index in undoing:
+            if definition.billing is not None:  # Of what stays when the other is undone.
+                billed_within.update(dict.fromkeys(node.items, definition.billing.within))
             if node.task == f"{PREFIX}{_activation_task(definition)}":
                 deactivating[node.index] = node.items
             if definition.billing is not None and node.task == f"{PREFIX}{definition.billing.task}":
                 uncharging[node.index] = node.items
-                billed_within.update(dict.fromkeys(node.items, definition.billing.within))
             continue
         providing.update(node.items)
         entitlement.update(dict.fromkeys(node.items, definition.entitlement))

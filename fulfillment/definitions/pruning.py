@@ -34,6 +34,11 @@ def without_what_follows(graph: Graph, *, failed: Collection[int], of_item: bool
     return _pruned(graph, gone, ())
 
 
+def without_nodes(graph: Graph, *, nodes: Collection[int]) -> Graph:
+    """What is left without these, where nobody needs what stands behind them either."""
+    return _pruned(graph, nodes, ()) if nodes else graph
+
+
 def _pruned(graph: Graph, gone: Collection[int], items: Collection[int]) -> Graph:
     left = [node for node in graph.nodes if node.index not in _with_parts(graph, gone)]
     moved = {node.index: at for at, node in enumerate(left)}

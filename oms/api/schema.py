@@ -34,7 +34,7 @@ WEBHOOK = [
         ),
     )
 ]
-_ORDER = {
+_ORDER: dict[str, Any] = {
     "external_id": "WEB-1001",
     "customer": {"id": "C-1", "name": "Lakeside Clinic"},
     "billing_account": "BA-1",
@@ -56,6 +56,20 @@ SUBMISSIONS = [
         {"orders": [_ORDER, {**_ORDER, "external_id": "WEB-1002"}]},
         request_only=True,
     ),
+]
+PREVIEW = OpenApiParameter(
+    "preview", OpenApiTypes.BOOL, description="Shows what it would mean, and changes nothing."
+)
+AMENDMENTS = [
+    OpenApiExample(
+        "One more",
+        {
+            "version": 2,
+            "reason": "The customer wants three.",
+            "order": {**_ORDER, "items": [{**_ORDER["items"][0], "quantity": 3}]},
+        },
+        request_only=True,
+    )
 ]
 HOLDS = [
     OpenApiExample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from oms.api.amendments import Amend, OrderAmendment, OrderAmendments
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
@@ -28,6 +29,9 @@ urlpatterns = [
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
     re_path(rf"{_ORDER}/why$", OrderWhy.as_view()),
+    re_path(rf"{_ORDER}/amend$", Amend.as_view()),
+    re_path(rf"{_ORDER}/amendments$", OrderAmendments.as_view()),
+    re_path(rf"{_ORDER}/amendments/(?P<number>[0-9]{{1,9}})$", OrderAmendment.as_view()),
     re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),

@@ -1,1 +1,1 @@
-"""Changing an order that runs: cancelling it."""
+"""Changing an order that runs: amending it, cancelling it."""

@@ -80,7 +80,7 @@ def checks_of(
     """What the order's workflows want asked: per item (with its position) or once (None)."""
     found: list[tuple[int | None, FeasibilityCheck]] = []
     once: set[int] = set()
-    for position, item in enumerate(request.items, 1):
+    for position, item in request.lines():
         workflow_id = selectors.get((item.offering, item.action))
         if workflow_id is None:
             continue
@@ -379,6 +379,7 @@ def request_of(order: Order) -> OrderRequest:
                 parties=item.parties,
                 asset=item.asset,
                 relations=item.relations,
+                position=item.position,
             )
             for item in items
         ],

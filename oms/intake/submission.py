@@ -299,7 +299,7 @@ def _write(unit: Unit, orders: Mapping[str, Order], requests: Sequence[OrderRequ
     for request in requests:
         order = orders[request.external_id]
         ids: dict[str, int] = {}
-        for position, item in enumerate(request.items, 1):
+        for position, item in request.lines():
             ids[item.item_id] = own_id = next(item_ids)
             rows.append(
                 (

@@ -1,5 +1,12 @@
 """Tables of the order desk."""
 
+from oms.models.amendments import (
+    AMENDMENT_OPEN,
+    AmendmentRequest,
+    AmendmentState,
+    Mode,
+    OrderRevision,
+)
 from oms.models.assets import Asset, AssetState, PendingAsset
 from oms.models.billing import BillingMatch, Leak
 from oms.models.cancellation import CancellationRequest, CancellationState
@@ -8,6 +15,9 @@ from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
 
 __all__ = [
+    "AMENDMENT_OPEN",
+    "AmendmentRequest",
+    "AmendmentState",
     "ApiClient",
     "ApiKey",
     "Asset",
@@ -17,10 +27,12 @@ __all__ = [
     "CancellationState",
     "Leak",
     "Milestone",
+    "Mode",
     "Notification",
     "NotificationState",
     "Order",
     "OrderItem",
+    "OrderRevision",
     "PendingAsset",
     "Scope",
     "Submission",

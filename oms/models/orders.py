@@ -152,8 +152,15 @@ class Order(StatefulModel):
         """Everything that had to be undone is."""
 
 
+class CurrentItems(models.Manager["OrderItem"]):
+    """The lines that an order has now, without those that an amendment has left out."""
+
+    def get_queryset(self) -> models.QuerySet[OrderItem]:
+        return super().get_queryset().filter(removed_in_version=None)
+
+
 class OrderItem(models.Model):
-    """One line of an order."""
+    """One line of an order. What an amendment leaves out stays here, and is its part no more."""
 
     order = models.ForeignKey(Order, models.PROTECT, related_name="items", db_index=False)
     position = models.PositiveIntegerField(help_text="From 1, in the order they were sent.")
@@ -172,6 +179,12 @@ class OrderItem(models.Model):
     parties = models.JSONField(default=list, blank=True)
     asset = models.CharField(max_length=100, blank=True)
     relations = models.JSONField(default=list, blank=True)
+    removed_in_version = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The order version from which on it is left out."
+    )
+
+    objects = CurrentItems()
+    ever = models.Manager()
 
     class Meta:
         ordering = ["order_id", "position"]
