@@ -105,6 +105,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Assets", "inventory_2", "oms", "asset"),
                     _page("Expected assets", "pending_actions", "oms", "pendingasset"),
+                    _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Told to customers", "forward_to_inbox", "oms", "notification"),
                     _page(
                         "Not told",

@@ -15,7 +15,7 @@ from fulfillment.definitions.migration import Had
 from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, PlannedWorkflow
 from fulfillment.definitions.readiness import Place
 from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_SENDABLE, TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
     {TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN}
@@ -128,17 +128,35 @@ class _Revising:
     # --- what can't stay -----------------------------------------------------------------------
 
     def _lost(self, places: Mapping[Place, Had], new: Collection[str]) -> set[Place]:
-        """What begins anew or is not there any more, and what has used it."""
+        """What begins anew or is not there any more, what has used it, and what was about to be
+        done behind it."""
         gone = {place for place in places if self.before.nodes[place[0]].key not in new}
         if self.after is None:
             return gone
         begun = {place for place, task in places.items() if task.state != TaskState.PENDING}
         lost = begun.intersection(self.concerned)
         while True:
-            more = self._using(lost | gone, places) & begun - lost - gone
+            found = self._using(lost | gone, places) | self._next_behind(lost, places)
+            more = found & begun - lost - gone
             if not more:
                 return lost | gone
             lost |= more
+
+    def _next_behind(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
+        """Tasks that wait to be sent, and have had no effect: they wait for what is done again."""
+        waiting: dict[int, list[int]] = {}
+        for (node, element), task in places.items():
+            if task.state in TASK_SENDABLE and task.place not in self.doubtful:
+                waiting.setdefault(node, []).append(element)
+        found: set[Place] = set()
+        for node, element in lost:
+            mine = self.before.nodes[node].group
+            for behind in self.before.successors[node]:
+                group = self.before.nodes[behind].group
+                for one in waiting.get(behind, ()):
+                    if group is None or group != mine or one == element:
+                        found.add((behind, one))
+        return found
 
     def _using(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
         found: set[Place] = set()

@@ -27,6 +27,7 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
+from oms.admin.cancellations import CancellationInline
 from oms.admin.customers import NotificationInline
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
@@ -106,7 +107,7 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         "faults_text",
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (ItemInline, MilestoneInline, NotificationInline)
+    inlines = (ItemInline, MilestoneInline, CancellationInline, NotificationInline)
     change_form_outer_before_template = "desk/order.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:

@@ -46,6 +46,7 @@ _TITLES = {
     "amendment.order_is_being_cancelled": "The order is being cancelled",
     "amendment.order_is_being_undone": "What was done for the order is being undone",
     "amendment.order_is_over": "The order has ended",
+    "amendment.item_unknown": "The order has no such item",
 }
 
 
@@ -100,7 +101,7 @@ class Amend(APIView):
                 return Response(_preview(request, order, wish))
             return _amend(request, order, wish, data)
         except AmendmentError as error:
-            raise _problem(error) from None
+            raise problem_of(error) from None
 
 
 class OrderAmendments(APIView):
@@ -153,7 +154,7 @@ def _amend(request: Request, order: Order, wish: Wish, data: Any) -> Response:
     key = idempotency_key(request)
 
     def answer(unit: Unit) -> Answer:
-        return _answer(amending.amend(unit, order_id=order.pk, wish=wish))
+        return answer_of(amending.amend(unit, order_id=order.pk, wish=wish))
 
     def work(unit: Unit) -> Replayed:
         if key is None:
@@ -180,7 +181,8 @@ def _amend(request: Request, order: Order, wish: Wish, data: Any) -> Response:
     return response
 
 
-def _answer(amendment: AmendmentRequest) -> Answer:
+def answer_of(amendment: AmendmentRequest) -> Answer:
+    """Status and body: how far the request is, or why it is refused."""
     document = amendment_document(amendment).model_dump(mode="json")
     if amendment.state != AmendmentState.DENIED:
         return (202 if amendment.state in AMENDMENT_OPEN else 200), document
@@ -203,7 +205,8 @@ def _answer(amendment: AmendmentRequest) -> Answer:
     return 409, refused.document
 
 
-def _problem(error: AmendmentError) -> Problem:
+def problem_of(error: AmendmentError) -> Problem:
+    """Of what nothing is kept of."""
     return Problem(
         status=400 if error.faults else 409,
         code=error.code,

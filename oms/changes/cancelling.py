@@ -7,7 +7,6 @@ something of the order is under way, nothing new is sent, and it is decided when
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +23,13 @@ from fulfillment.models import Plan
 from fulfillment.published import definition_of
 from fulfillment.states import PLAN_TERMINAL, PlanState
 from oms import telling, terms
+from oms.changes.assessed import refusals_document
+from oms.changes.bundles import bundles_of
 from oms.changes.following import denied, ended
-from oms.changes.quoting import OCCASION, Quote, refusals_document
+from oms.changes.quoting import OCCASION, Quote
 from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
+from oms.intake.feasibility import request_of
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
 from oms.states import OrderState
 from oms.transitions import change, change_request
@@ -191,7 +193,9 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     plan = _newest_plan(unit, order)
     found = _NOTHING
     if plan is not None and _may_be_given_up(plan):
-        found = undoing.assess(unit, plan=plan, wanted=None, bundles=_bundles(items))
+        found = undoing.assess(
+            unit, plan=plan, wanted=None, bundles=bundles_of([request_of(order)])
+        )
     quote = Quote(
         order=order,
         items=items,
@@ -217,17 +221,6 @@ def _newest_plan(unit: Unit, order: Order) -> Plan | None:
 
 def _may_be_given_up(plan: Plan) -> bool:
     return plan.state not in PLAN_TERMINAL and plan.state != PlanState.COMPENSATING
-
-
-def _bundles(items: Iterable[OrderItem]) -> list[list[int]]:
-    """Positions of lines that stand together: one with all that are nested in it."""
-    outermost: dict[int, int] = {}
-    bundles: dict[int, list[int]] = defaultdict(list)
-    for item in items:  # Every line stands behind the one around it.
-        root = item.pk if item.parent_id is None else outermost[item.parent_id]
-        outermost[item.pk] = root
-        bundles[root].append(item.position)
-    return [positions for positions in bundles.values() if len(positions) > 1]
 
 
 def _tell(items: Iterable[OrderItem], plan: Plan | None) -> TellSpec:
@@ -296,6 +289,7 @@ def _end_without_plan(unit: Unit, order: Order, request: CancellationRequest, qu
     _record(unit, _begun(unit, order, request, cause))
     _record(unit, ended(order, request, cause=cause, now=unit.now))
     _save(order, request)
+    assert quote.tell is not None
     saying = telling.Saying(order=order, occasion=OCCASION, tell=quote.tell)
     for event in telling.write(unit.raw, [saying], now=unit.now):
         unit.emit(

@@ -34,7 +34,15 @@ from fulfillment.models import (
     Transition,
     WorkflowVersion,
 )
-from oms.models import ApiClient, ApiKey, Asset, Notification, Order, PendingAsset
+from oms.models import (
+    ApiClient,
+    ApiKey,
+    Asset,
+    CancellationRequest,
+    Notification,
+    Order,
+    PendingAsset,
+)
 from tests import desk
 from tests.pages import address_of, desk_models, text_of
 
@@ -56,6 +64,7 @@ _LARGE = [
     Signal,
     Asset,
     PendingAsset,
+    CancellationRequest,
     Notification,
 ]
 
@@ -286,6 +295,10 @@ def many(halfway: Order, redis_url: str) -> None:
     event = InboundEvent.objects.get()
     hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
     signal, manual = Signal.objects.get(), ManualTask.objects.get()
+    wish = CancellationRequest.objects.get()
+    for order in Order.objects.exclude(pk=wish.order_id):
+        wish.pk, wish.order = None, order
+        wish.save(force_insert=True)
     tasks = Task.objects.filter(manual=None).order_by("pk")[:55]
     for number, task in enumerate(tasks):
         event.pk, event.event_id = None, f"more-{number}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fulfillment.definitions.concern import ChangeKind
-from oms.changes.differing import WHOLE, Difference, differ, unchangeable, leaving_out
+from oms.changes.differing import WHOLE, Difference, differ, leaving_out, unchangeable
 from oms.changes.documents import as_submitted, read_back
 from oms.intake.requests import ItemRequest, OrderRequest
 
