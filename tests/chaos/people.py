@@ -61,7 +61,7 @@ class Person:
         self.done = 0
         self._url = f"{url}/api/v1"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10))
+        self._http = urllib3.PoolManager(maxsize=2, retries=False, timeout=urllib3.Timeout(10))
         self._dice = random.Random(f"{type(self).__name__}/{seed}")
         self._log = log.open("a")
         self._stopped = threading.Event()

@@ -18,6 +18,8 @@ _SAMPLES = ("broadband", "payment-pipeline", "user-registration")
 _COMPENSATED = frozenset({"cloud-contact-center", "ecommerce-order", "payment-pipeline", "fleet"})
 """Workflows that are undone as a whole when one of their tasks fails for good."""
 _MOST_SITES = 6
+_LATENCY_MS = 600
+"""So slow that many are asked for when something is under way."""
 
 
 def _undone_by(action: str, task: str) -> dict[str, Any]:
@@ -190,5 +192,6 @@ def behaviours() -> Rules:
             }
             for (target, action), share in refusals.items()
         ),
-        *usual(),
+        *usual()[:-1],
+        {"match": {}, "behaviour": {"kind": "latency", "latency_ms": _LATENCY_MS}},
     ]

@@ -168,7 +168,8 @@ def in_a_hurry(
         task.pop("window", None)
         if "target" not in task:
             continue  # A decision, a wait or a person makes no call.
-        task["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
+        for one in (task, *_undos(task)):
+            one["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
     if version % 2 and "subprocess" not in document:
         timeouts = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
         with_a_note(document, timeouts=timeouts)
@@ -176,6 +177,12 @@ def in_a_hurry(
     written.parent.mkdir(exist_ok=True)
     written.write_text(yaml.safe_dump(document, sort_keys=False))
     return written
+
+
+def _undos(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How a task is undone, by whichever way it was done."""
+    ways = (task, *task.get("fallback", ()))
+    return [way["compensation"] for way in ways if "action" in way.get("compensation", {})]
 
 
 def batch(*, orders: int, more: Sequence[str]) -> list[dict[str, Any]]:
