@@ -96,6 +96,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Orders", "receipt_long", "oms", "order"),
+                    _page("Amendments", "edit_note", "oms", "amendmentrequest"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },

@@ -199,6 +199,7 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     quote = Quote(
         order=order,
         items=items,
+        names=dict(OrderItem.ever.filter(order=order).values_list("position", "item_id")),
         milestones=list(order.milestones.all()),
         assessment=found,
         tell=_tell(items, plan),
@@ -268,9 +269,8 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
 
 
 def _deny(unit: Unit, order: Order, request: CancellationRequest, quote: Quote) -> None:
-    names = {item.position: item.item_id for item in quote.items}
     refusals = quote.assessment.refusals
-    request.refusals = refusals_document(refusals, names=names)
+    request.refusals = refusals_document(refusals, names=quote.names)
     cause = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     _record(unit, denied(order, request, cause=cause, now=unit.now))
     _save(order, request)
