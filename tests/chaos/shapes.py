@@ -137,8 +137,8 @@ def revised(body: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
     number = dice.randrange(len(items))
     item = items[number]
     choice = dice.random()
-    if len(items) > 1 and choice < 0.25:
-        wanted = [one for one in items if one is not item]
+    wanted = [one for one in items if one is not item]
+    if choice < 0.25 and any(one["action"] == "add" for one in wanted):
         names = {one["item_id"] for one in wanted}
         for one in wanted:
             one["relations"] = [r for r in one.get("relations", ()) if r["item_id"] in names]
