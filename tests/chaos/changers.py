@@ -21,7 +21,7 @@ import urllib3
 from tests.chaos.people import NotAnswered, Person
 from tests.chaos.shapes import revised
 
-_LATEST_SECONDS = 10.0
+_LATEST_SECONDS = 7.0
 """After its acknowledgement; most orders of a calm run have ended by then."""
 _MOST_TRIES = 8
 """For an order that can't be amended yet."""

@@ -18,7 +18,7 @@ _SAMPLES = ("broadband", "payment-pipeline", "user-registration")
 _COMPENSATED = frozenset({"cloud-contact-center", "ecommerce-order", "payment-pipeline", "fleet"})
 """Workflows that are undone as a whole when one of their tasks fails for good."""
 _MOST_SITES = 6
-_LATENCY_MS = 600
+_LATENCY_MS = 800
 """So slow that many are asked for when something is under way."""
 
 
