@@ -14,7 +14,7 @@ from fulfillment.definitions.graph import Graph, arrange
 from fulfillment.definitions.migration import Had
 from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, PlannedWorkflow
 from fulfillment.definitions.readiness import Place
-from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts
+from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undone_by
 from fulfillment.states import TASK_SENDABLE, TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
@@ -208,10 +208,11 @@ class _Revising:
         after = self.after
         nodes = [] if after is None else list(after.nodes)
         edges = [] if after is None else list(after.edges)
-        again = {
-            node.index: [undo.key for undo in unfinished if undo.undoes == node.key]
-            for node in self.before.nodes
-        }
+        again: dict[int, list[str]] = {}
+        for undo in unfinished:
+            about = undone_by(self.before, undo=undo)
+            if about is not None:
+                again.setdefault(about.index, []).append(undo.key)
         parts = undo_parts(before=self.before, undos=self.undos, unfinished=again)
         self._carry(parts, unfinished)
         self._behind_what_runs_apart(parts, unfinished)
@@ -235,8 +236,9 @@ class _Revising:
     def _behind_what_runs_apart(self, parts: Parts, unfinished: Sequence[Node]) -> None:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
         depended on it: of the same items it comes first."""
-        known = {node.key for node in self.before.nodes}
-        apart = [node for node in unfinished if node.undoes and node.undoes not in known]
+        apart = [
+            node for node in unfinished if node.undoes and undone_by(self.before, undo=node) is None
+        ]
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
             for key, node in mine.items():
@@ -254,8 +256,10 @@ class _Revising:
             if start.key in first:
                 parts.edges.append((undo.key, start.key, edge))
         for one in parts.nodes:
-            if one.key in carried and one.undoes in first:
-                parts.edges.append((one.key, one.undoes, edge))
+            about = undone_by(after, undo=one) if one.key in carried else None
+            if about is not None:
+                start = about if about.group is None else after.nodes[about.group]
+                parts.edges.append((one.key, start.key, edge))
 
 
 def _without_clocks(graph: Graph) -> list[PlannedWorkflow]:

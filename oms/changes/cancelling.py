@@ -14,6 +14,7 @@ from typing import Any
 from fulfillment.definitions.assessment import Assessment
 from fulfillment.definitions.customer import TellSpec
 from fulfillment.engine.plans import undoing, withholding
+from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import OrderTransition
@@ -276,6 +277,7 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
         _begin(unit, order, request, plan)
     else:
         request.save(update_fields=["quote"])
+        failpoints.reach("cancelling.decided")
         undoing.carry_out(
             unit,
             plan=plan,
