@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 
@@ -80,6 +81,10 @@ class Assessment:
     """Empty: it is possible."""
     in_flight: tuple[str, ...]
     """Keys of tasks whose outcome has to be known before it can be carried out."""
+
+    def about(self, fates: Iterable[Fate]) -> Assessment:
+        """The same, telling of these tasks only."""
+        return replace(self, fates=tuple(fates))
 
     @property
     def is_at_rest(self) -> bool:

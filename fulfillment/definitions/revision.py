@@ -22,8 +22,8 @@ from fulfillment.definitions.nodes import (
 )
 from fulfillment.definitions.readiness import Place
 from fulfillment.definitions.references import texts_in
-from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undoes
-from fulfillment.states import TaskState
+from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undone_by
+from fulfillment.states import TASK_SENDABLE, TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
     {TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN}
@@ -136,14 +136,16 @@ class _Revising:
     # --- what can't stay -----------------------------------------------------------------------
 
     def _lost(self, places: Mapping[Place, Had], new: Collection[str]) -> set[Place]:
-        """What begins anew or is not there any more, and what has used it."""
+        """What begins anew or is not there any more, what has used it, and what was about to be
+        done behind it."""
         gone = {place for place in places if self.before.nodes[place[0]].key not in new}
         if self.after is None:
             return gone
         begun = {place for place, task in places.items() if task.state != TaskState.PENDING}
         lost = begun.intersection(self.concerned)
         while True:
-            more = self._using(lost | gone, places) & begun - lost - gone
+            found = self._using(lost | gone, places) | self._next_behind(lost, places)
+            more = found & begun - lost - gone
             if not more:
                 return lost | gone | self._elements_of(self._groups(lost | gone), places)
             lost |= more
@@ -159,6 +161,22 @@ class _Revising:
         return {
             place for place in places if place[1] and self.before.nodes[place[0]].group in groups
         }
+
+    def _next_behind(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
+        """Tasks that wait to be sent, and have had no effect: they wait for what is done again."""
+        waiting: dict[int, list[int]] = {}
+        for (node, element), task in places.items():
+            if task.state in TASK_SENDABLE and task.place not in self.doubtful:
+                waiting.setdefault(node, []).append(element)
+        found: set[Place] = set()
+        for node, element in lost:
+            mine = self.before.nodes[node].group
+            for behind in self.before.successors[node]:
+                group = self.before.nodes[behind].group
+                for one in waiting.get(behind, ()):
+                    if group is None or group != mine or one == element:
+                        found.add((behind, one))
+        return found
 
     def _using(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
         found: set[Place] = set()
@@ -217,10 +235,11 @@ class _Revising:
         after = self.after
         nodes = [] if after is None else list(after.nodes)
         edges = [] if after is None else list(after.edges)
-        again = {
-            node.index: [undo.key for undo in unfinished if undoes(undo, node)]
-            for node in self.before.nodes
-        }
+        again: dict[int, list[str]] = {}
+        for undo in unfinished:
+            about = undone_by(self.before, undo=undo)
+            if about is not None:
+                again.setdefault(about.index, []).append(undo.key)
         parts = undo_parts(before=self.before, undos=self.undos, unfinished=again)
         self._carry(parts, unfinished)
         self._behind_what_runs_apart(parts, unfinished)
@@ -245,9 +264,7 @@ class _Revising:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
         depended on it: of the same items it comes first."""
         apart = [
-            undo
-            for undo in unfinished
-            if undo.undoes and not any(undoes(undo, node) for node in self.before.nodes)
+            node for node in unfinished if node.undoes and undone_by(self.before, undo=node) is None
         ]
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
@@ -266,10 +283,10 @@ class _Revising:
             if start.key in first:
                 parts.edges.append((undo.key, start.key, edge))
         for one in parts.nodes:
-            for node in after.nodes if one.key in carried and one.undoes else ():
-                if undoes(one, node):
-                    start = node if node.group is None else after.nodes[node.group]
-                    parts.edges.append((one.key, start.key, edge))
+            about = undone_by(after, undo=one) if one.key in carried else None
+            if about is not None:
+                start = about if about.group is None else after.nodes[about.group]
+                parts.edges.append((one.key, start.key, edge))
 
 
 def _without_clocks(graph: Graph) -> list[PlannedWorkflow]:

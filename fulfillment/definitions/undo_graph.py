@@ -49,10 +49,19 @@ def name_of(*, node: Node, element: int, version: int) -> str:
     return f"undo.v{version}/{task_key(key=node.key, element=element)}"
 
 
-def undoes(undo: Node, node: Node) -> bool:
-    """Whether it undoes a task of this node, or of any element of it."""
-    key, _, element = undo.undoes.partition("[")
-    return key == node.key.replace("~element", "") and bool(element) == (node.group is not None)
+def undone_by(graph: Graph, *, undo: Node) -> Node | None:
+    """The node that an undo is about, if this graph has it: of an element the one for all."""
+    plain, _, element = undo.undoes.rpartition("[")
+    for node in graph.nodes:
+        if node.key == undo.undoes:
+            return node
+        if (
+            node.group is not None
+            and element
+            and task_key(key=node.key, element=1) == f"{plain}[1]"
+        ):
+            return node
+    return None
 
 
 def undo_parts(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from drf_spectacular.utils import extend_schema
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from adapters.strict_json import dumps
 from fulfillment.engine.work.unit import Unit, run_unit
 from oms.api import schema
-from oms.api.authentication import client_of
+from oms.api.amendment_documents import AmendmentOut
+from oms.api.amendments import answer_of, problem_of
 from oms.api.cancellation_documents import (
     CancellationList,
     CancellationOut,
@@ -20,20 +22,23 @@ from oms.api.cancellation_documents import (
     cancellation_document,
     cancellation_documents,
 )
-from oms.api.idempotency import idempotency_key, key_reused
-from oms.api.operating import Reason, actor_of
+from oms.api.operating import Reason, actor_of, answered_once, replied
 from oms.api.orders import found_order, orders_of, query_of
 from oms.api.parsing import json_body, validated
-from oms.api.problems import CONTENT_TYPE, Problem
-from oms.api.requests import Closed
-from oms.changes import cancelling
+from oms.api.problems import Problem
+from oms.api.requests import Closed, Identifier
+from oms.changes import cancelling, leaving_items_out
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
-from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.changes.errors import AmendmentError
+from oms.intake.replay import Answer, Replayed
 from oms.models import CancellationState, Order
 
 
 class CancelIn(Closed):
     reason: Reason
+    items: Annotated[list[Identifier], Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="`item_id` of the items; default: the whole order."
+    )
 
 
 class CancelQuery(Closed):
@@ -49,8 +54,8 @@ class OrderCancel(APIView):
         examples=schema.CANCELLATIONS,
         request=CancelIn,
         responses={
-            200: schema.one_of("CancellationOrQuote", CancellationOut, QuoteOut),
-            202: CancellationOut,
+            200: schema.one_of("CancellationOrQuote", CancellationOut, QuoteOut, AmendmentOut),
+            202: schema.one_of("CancellationOrAmendment", CancellationOut, AmendmentOut),
             **schema.problems(400, 401, 403, 404, 409, 413, 415, 503),
         },
     )
@@ -61,6 +66,9 @@ class OrderCancel(APIView):
         whose outcome has to be known first (`ASSESSING`). 409: it is past a point of no return, and
         goes on. Who asks again gets the same request. With `preview=true` nothing changes, and the
         answer is what would be undone now, and what that costs.
+
+        With `items` only these are cancelled, and what is nested in them: the order without them is
+        an amendment of it, which is the answer, and the rest goes on.
         """
         data = json_body(request)
         wanted = validated(CancelIn, data)
@@ -68,9 +76,11 @@ class OrderCancel(APIView):
         order = found_order(orders_of(request), reference)
         try:
             if query.preview:
-                found = cancelling.preview(order=order)
+                found = _previewed(request, order, wanted)
                 return Response(QuoteOut(**found).model_dump(mode="json"))
             done = _cancel(request, order, wanted, data)
+        except AmendmentError as error:
+            raise problem_of(error) from None
         except OrderIsComplete as error:
             raise _complete(error) from None
         except NotCancellable as error:
@@ -80,15 +90,9 @@ class OrderCancel(APIView):
                 title="Nothing of this order can be cancelled",
                 detail=f"{error} It has ended, and nothing of it is left to be undone.",
             ) from None
+        response = replied(request, done)
         status, body = done.answer
-        response = Response(
-            body if status < 400 else {**body, "instance": request.path},
-            status=status,
-            content_type=None if status < 400 else CONTENT_TYPE,
-        )
-        if done.is_replay:
-            response["Idempotent-Replayed"] = "true"
-        if status < 400:
+        if status < 400 and "href" in body:
             response["Location"] = body["href"]
         return response
 
@@ -131,31 +135,35 @@ class CancellationDetail(APIView):
         return Response(document.model_dump(mode="json"))
 
 
-def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Replayed:
-    key = idempotency_key(request)
+def _previewed(request: Request, order: Order, wanted: CancelIn) -> dict[str, Any]:
+    if wanted.items is None:
+        return cancelling.preview(order=order)
+    return run_unit(
+        partial(
+            leaving_items_out.quote,
+            order_id=order.pk,
+            item_ids=wanted.items,
+            reason=wanted.reason,
+        ),
+        fulfillment_ids=[order.fulfillment_id],
+        actor=actor_of(request),
+    )
 
+
+def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Replayed:
     def answer(unit: Unit) -> Answer:
+        if wanted.items is not None:
+            return answer_of(
+                leaving_items_out.leave_out(
+                    unit, order_id=order.pk, item_ids=wanted.items, reason=wanted.reason
+                )
+            )
         done = cancelling.cancel_in(
             unit, order_id=order.pk, requested_by=actor_of(request), reason=wanted.reason
         )
         return _answer(done)
 
-    def work(unit: Unit) -> Replayed:
-        if key is None:
-            return Replayed(answer=answer(unit), is_replay=False)
-        return answer_once(
-            unit,
-            client=client_of(request),
-            idempotency_key=key,
-            # The same words about another order are another request.
-            body=dumps({"path": request.path, "body": data}),
-            answer=lambda: answer(unit),
-        )
-
-    try:
-        return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request))
-    except KeyReused:
-        raise key_reused() from None
+    return answered_once(request, data=data, fulfillment_ids=[order.fulfillment_id], answer=answer)
 
 
 def _answer(done: Cancellation) -> Answer:

@@ -18,7 +18,7 @@ def assessment_document(assessment: Assessment, *, names: Names) -> dict[str, An
         "charges": [
             {
                 "task": charge.task,
-                "items": _named(charge.items, names),
+                "items": named(charge.items, names),
                 "direction": charge.direction.value,
                 "amount": str(charge.amount),
                 "currency": charge.currency,
@@ -36,7 +36,7 @@ def refusals_document(refusals: Iterable[Refusal], *, names: Names) -> list[dict
             "code": refusal.code,
             "message": refusal.message,
             "task": refusal.task or None,
-            "items": _named(refusal.items, names),
+            "items": named(refusal.items, names),
         }
         for refusal in refusals
     ]
@@ -81,7 +81,7 @@ def _node(node: Node, becomes: Becomes, names: Names) -> dict[str, Any]:
         "task": node.key,
         "title": node.title,
         "kind": node.kind.value.lower(),
-        "items": _named(node.items, names),
+        "items": named(node.items, names),
         "target": node.target or None,
         "action": node.action or None,
         "becomes": becomes.value,
@@ -93,7 +93,7 @@ def _fate(fate: Fate, names: Names) -> dict[str, Any]:
         "task": fate.key,
         "title": fate.title,
         "becomes": fate.becomes.value,
-        "items": _named(fate.items, names),
+        "items": named(fate.items, names),
         "is_done": fate.is_done,
         "undo": fate.undo or None,
         "why": fate.why,
@@ -103,5 +103,6 @@ def _fate(fate: Fate, names: Names) -> dict[str, Any]:
     }
 
 
-def _named(positions: Iterable[int], names: Names) -> list[str]:
+def named(positions: Iterable[int], names: Names) -> list[str]:
+    """What items are called by whoever has ordered them."""
     return [names.get(position, str(position)) for position in positions]

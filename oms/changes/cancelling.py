@@ -7,7 +7,6 @@ something of the order is under way, nothing new is sent, and it is decided when
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,9 @@ from typing import Any
 from fulfillment.definitions.assessment import Assessment
 from fulfillment.definitions.customer import TellSpec
 from fulfillment.engine.plans import undoing, withholding
+from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
@@ -23,10 +24,13 @@ from fulfillment.models import Plan
 from fulfillment.published import definition_of
 from fulfillment.states import PLAN_TERMINAL, PlanState
 from oms import telling, terms
+from oms.changes.assessed import refusals_document
+from oms.changes.bundles import bundles_of
 from oms.changes.following import denied, ended
-from oms.changes.quoting import OCCASION, Quote, refusals_document
+from oms.changes.quoting import OCCASION, Quote
 from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
+from oms.intake.feasibility import request_of
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
 from oms.states import OrderState
 from oms.transitions import change, change_request
@@ -153,13 +157,35 @@ def _decide_together(batch: Sequence[tuple[int, int]]) -> list[int]:
         found = list(rows.order_by("pk"))
         for request in found:
             _decide(unit, request.order, request, waited=True)
+        cases.resolve_cases(
+            unit,
+            subjects=[_case_of(request.pk) for request in found],
+            resolution="It could be decided after all.",
+        )
         return len(found)
 
     return [run_unit(work, fulfillment_ids=[pk for _, pk in batch], actor=_ACTOR)]
 
 
 def _leave(row: tuple[int, int], error: Exception) -> None:
-    logger.error("a cancellation was not decided", exc_info=error, extra={"request": row[0]})
+    """Its neighbours go on; it is looked at again, and a person is told."""
+    request_id, fulfillment_id = row
+    logger.error("a cancellation was not decided", exc_info=error, extra={"request": request_id})
+    fallout = cases.poison(
+        subject=_case_of(request_id),
+        what="What becomes of a cancellation can't be told",
+        error=error,
+        fulfillment_id=fulfillment_id,
+    )
+    run_unit(
+        lambda unit: cases.open_case(unit, fallout=fallout),
+        fulfillment_ids=[fulfillment_id],
+        actor=_ACTOR,
+    )
+
+
+def _case_of(request_id: int) -> str:
+    return f"cancellation:{request_id}"
 
 
 # --- what it means --------------------------------------------------------------------------------
@@ -190,10 +216,13 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     plan = _newest_plan(unit, order)
     found = _NOTHING
     if plan is not None and _may_be_given_up(plan):
-        found = undoing.assess(unit, plan=plan, wanted=None, bundles=_bundles(items))
+        found = undoing.assess(
+            unit, plan=plan, wanted=None, bundles=bundles_of([request_of(order)])
+        )
     quote = Quote(
         order=order,
         items=items,
+        names=dict(OrderItem.ever.filter(order=order).values_list("position", "item_id")),
         milestones=list(order.milestones.all()),
         assessment=found,
         tell=_tell(items, plan),
@@ -216,17 +245,6 @@ def _newest_plan(unit: Unit, order: Order) -> Plan | None:
 
 def _may_be_given_up(plan: Plan) -> bool:
     return plan.state not in PLAN_TERMINAL and plan.state != PlanState.COMPENSATING
-
-
-def _bundles(items: Iterable[OrderItem]) -> list[list[int]]:
-    """Positions of lines that stand together: one with all that are nested in it."""
-    outermost: dict[int, int] = {}
-    bundles: dict[int, list[int]] = defaultdict(list)
-    for item in items:  # Every line stands behind the one around it.
-        root = item.pk if item.parent_id is None else outermost[item.parent_id]
-        outermost[item.pk] = root
-        bundles[root].append(item.position)
-    return [positions for positions in bundles.values() if len(positions) > 1]
 
 
 def _tell(items: Iterable[OrderItem], plan: Plan | None) -> TellSpec:
@@ -259,6 +277,7 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
         _begin(unit, order, request, plan)
     else:
         request.save(update_fields=["quote"])
+        failpoints.reach("cancelling.decided")
         undoing.carry_out(
             unit,
             plan=plan,
@@ -273,9 +292,8 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
 
 
 def _deny(unit: Unit, order: Order, request: CancellationRequest, quote: Quote) -> None:
-    names = {item.position: item.item_id for item in quote.items}
     refusals = quote.assessment.refusals
-    request.refusals = refusals_document(refusals, names=names)
+    request.refusals = refusals_document(refusals, names=quote.names)
     cause = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     _record(unit, denied(order, request, cause=cause, now=unit.now))
     _save(order, request)
@@ -294,6 +312,7 @@ def _end_without_plan(unit: Unit, order: Order, request: CancellationRequest, qu
     _record(unit, _begun(unit, order, request, cause))
     _record(unit, ended(order, request, cause=cause, now=unit.now))
     _save(order, request)
+    assert quote.tell is not None
     saying = telling.Saying(order=order, occasion=OCCASION, tell=quote.tell)
     for event in telling.write(unit.raw, [saying], now=unit.now):
         unit.emit(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from fulfillment.definitions.assessment import Assessment, Becomes, Charge, Direction, Fate, Refusal
+from fulfillment.definitions.assessment import Assessment, Becomes, Charge, Direction, Fate
 from fulfillment.definitions.customer import Channel, TellSpec
+from oms.changes.assessed import named, refusals_document
 from oms.models import Milestone, Order, OrderItem
 from oms.telling import Saying, composed
 
@@ -30,15 +31,17 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What would be undone, and what that costs; `order` is read with nothing else."""
+    """What would be undone, and what that costs."""
 
     order: Order
     items: Sequence[OrderItem]
+    names: Mapping[int, str]
+    """Of all items by position, those that an amendment has removed among them."""
     milestones: Sequence[Milestone]
     """Those that are reached: what the customer knows stays known."""
     assessment: Assessment
-    tell: TellSpec
-    """What the customer is told in the end."""
+    tell: TellSpec | None
+    """What the customer is told in the end, if anything."""
 
     @property
     def is_possible(self) -> bool:
@@ -46,8 +49,7 @@ class Quote:
 
     def document(self) -> dict[str, Any]:
         """Plain JSON, the same at any time as long as nothing has moved."""
-        found = self.assessment
-        names = {item.position: item.item_id for item in self.items}
+        found, names = self.assessment, self.names
         return {
             "possible": self.is_possible,
             "verdict": self._verdict(None).value,
@@ -101,6 +103,8 @@ class Quote:
         ]
 
     def _message(self) -> dict[str, Any] | None:
+        if self.tell is None:
+            return None
         channels = [
             channel
             for channel in self.tell.channels
@@ -117,26 +121,11 @@ class Quote:
         }
 
 
-def refusals_document(
-    refusals: Iterable[Refusal], *, names: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """Plain JSON; `names` are the items' own by position."""
-    return [
-        {
-            "code": refusal.code,
-            "message": refusal.message,
-            "task": refusal.task or None,
-            "items": _named(refusal.items, names),
-        }
-        for refusal in refusals
-    ]
-
-
 def _task(fate: Fate, names: Mapping[int, str]) -> dict[str, Any]:
     return {
         "task": fate.key,
         "title": fate.title,
-        "items": _named(fate.items, names),
+        "items": named(fate.items, names),
         "becomes": fate.becomes.value,
         "done": fate.is_done,
         "undo": fate.undo or None,
@@ -147,7 +136,7 @@ def _task(fate: Fate, names: Mapping[int, str]) -> dict[str, Any]:
 def _charge(charge: Charge, names: Mapping[int, str]) -> dict[str, Any]:
     return {
         "task": charge.task,
-        "items": _named(charge.items, names),
+        "items": named(charge.items, names),
         "direction": charge.direction.value,
         "amount": f"{charge.amount:f}",
         "currency": charge.currency,
@@ -177,7 +166,3 @@ def _impacts(fates: Iterable[Fate]) -> Iterable[dict[str, str]]:
         for kind, text in kinds.items():
             if text:
                 yield {"task": fate.key, "kind": kind, "text": text}
-
-
-def _named(positions: Iterable[int], names: Mapping[int, str]) -> list[str]:
-    return [names[position] for position in positions if position in names]

@@ -14,13 +14,14 @@ from django.db import connection, transaction
 from adapters.contract import Command as ToTarget
 from adapters.contract import Outcome
 from fulfillment import operations
-from fulfillment.engine.plans import rest
+from fulfillment.engine.plans import rest, withholding
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.rows import plans_by_id
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.models import Command, FalloutCase, Hold, HoldScope, Plan, Task, Transition
 from oms import leakage
-from oms.changes import amending, requesting, settling
+from oms.changes import amending, cancelling, requesting, settling
 from oms.changes.amending import Found
 from oms.changes.documents import as_submitted
 from oms.changes.errors import AmendmentError
@@ -167,7 +168,7 @@ def test_kept_redone_undone_and_new_by_name(systems: ScriptedSystems) -> None:
     assert fates(done.assessment) == {
         "reserve@1": "kept",
         "build@1": "redone",
-        "bill@1": "kept",
+        "bill@1": "redone",  # It has not been sent, and waits for that now.
         "reserve@2": "kept",
         "build@2": "kept",
         "bill@2": "kept",
@@ -227,7 +228,7 @@ def test_the_picture_of_a_preview_has_every_task_once(systems: ScriptedSystems) 
     graph = preview(order, wish(order, line(quantity=3), line("9"))).graph()
     assert {node["task"]: node["becomes"] for node in graph["nodes"]} == {
         "reserve@1": "redone",
-        "build@1": "kept",
+        "build@1": "redone",  # It has not been sent, and waits for that now.
         "bill@1": "kept",
         "reserve@2": "undone",
         "build@2": "withdrawn",
@@ -503,7 +504,9 @@ def test_what_has_no_effect_is_done_as_the_revised_order_says(systems: ScriptedS
     assert "release" not in systems.actions()
 
 
-def test_an_order_that_ends_while_it_is_assessed_stays_as_it_is(systems: ScriptedSystems) -> None:
+def test_what_is_asked_for_in_time_is_done_although_the_last_task_has_ended(
+    systems: ScriptedSystems,
+) -> None:
     desk.target("alpha")
     desk.workflow({"only": desk.task(input={"q": "${item.quantity}"})})
     order = desk.order()
@@ -511,13 +514,13 @@ def test_an_order_that_ends_while_it_is_assessed_stays_as_it_is(systems: Scripte
     request = amend(order, wish(order, desk.item(quantity=2)))
     assert request.state == AmendmentState.ASSESSING
     desk.settle(desk.result(claim, desk.succeeded()))
-    rest.look()
-    settling.settle_due()
-    request.refresh_from_db()
     order.refresh_from_db()
-    assert order.state == "COMPLETED"
-    assert request.state == AmendmentState.DENIED
-    assert [one["code"] for one in request.refusals] == ["amendment.order_is_over"]
+    assert order.state == "IN_PROGRESS"
+    rest.look()
+    request.refresh_from_db()
+    assert request.state == AmendmentState.APPLIED
+    assert finish(order).state == "COMPLETED"
+    assert order.version == 2
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -801,6 +804,21 @@ def test_a_change_order_is_offered_only_where_there_can_be_one(systems: Scripted
     assert not found.otherwise  # Nothing disconnects a log.
 
 
+def test_an_order_that_is_not_completed_has_nothing_to_change(systems: ScriptedSystems) -> None:
+    changeable()
+    order = an_order(line())
+    step(systems, "reserve")
+    request = amend(order, wish(order, line(quantity=4), mode=Mode.CHANGE_ORDER))
+    cancelling.cancel(order=order, requested_by="bob", reason="not needed")
+    desk.advance(3700)
+    finish(order)
+    settling.settle_due()
+    request.refresh_from_db()
+    assert (order.state, request.state) == ("CANCELLED", AmendmentState.DENIED)
+    assert request.refusals[0]["code"] == "amendment.order_is_over"
+    assert Order.objects.count() == 1
+
+
 # --- items alone ----------------------------------------------------------------------------------
 
 
@@ -883,6 +901,30 @@ def test_what_is_left_of_an_item_that_is_left_out_is_a_leak(systems: ScriptedSys
     assert leakage.find_leaks() == 1
     case = FalloutCase.objects.get(reason_code="billed_without_service")
     assert "no part of its order any more" in case.explanation
+
+
+def test_what_nothing_wakes_is_looked_at_by_itself(systems: ScriptedSystems) -> None:
+    order, claim = in_flight(systems)
+    request = amend(order, wish(order, line(quantity=2)))
+    assert settling.settle_due() == 0  # What is under way wakes it.
+    # As when a cancellation that came later was denied, and has let the order go on.
+    run_unit(
+        partial(_let_go_on, plan_id=desk.newest_plan_of(order).pk),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="bob",
+    )
+    assert settling.settle_due() == 1
+    request.refresh_from_db()
+    assert request.state == AmendmentState.ASSESSING
+    desk.settle(desk.result(claim, desk.succeeded()))
+    rest.look()
+    request.refresh_from_db()
+    assert request.state == AmendmentState.APPLIED
+
+
+def _let_go_on(unit: Unit, plan_id: int) -> None:
+    unit.adopt_plans(plans_by_id(unit.raw, [plan_id]))
+    withholding.let_go_on(unit, plan=unit.plans[plan_id], reason="a test")
 
 
 # --- beside what has failed -----------------------------------------------------------------------

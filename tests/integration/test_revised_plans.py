@@ -123,12 +123,13 @@ def test_what_the_change_does_not_concern_is_kept_with_its_outputs(
     assert fates(found) == {
         "reserve@1": Becomes.KEPT,
         "build@1": Becomes.REDONE,
-        "last@1": Becomes.KEPT,
+        "last@1": Becomes.REDONE,  # Not sent yet: it waits for that again.
     }
     systems.sent.clear()
     desk.advance(60)
     desk.finish()
     assert systems.actions().index("tear_down") < systems.actions().index("build")
+    assert systems.actions().index("build") < systems.actions().index("last")
     (again,) = [command for command in systems.sent if command.action == "build"]
     assert again.payload == {"n": "R-1", "name": "b"}
     plan = desk.newest_plan_of(order)
@@ -206,6 +207,36 @@ def test_what_is_being_undone_is_undone_to_its_end_when_the_plan_changes_again(
     assert systems.actions() == ["release", "reserve", "build", "last"]
     assert desk.newest_plan_of(order).state == PlanState.COMPLETED
     assert Plan.objects.filter(fulfillment_id=order.fulfillment_id).count() == 3
+
+
+def test_elements_that_are_done_again_wait_for_their_undo_whatever_changes_meanwhile(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow(
+        {
+            "reserve": desk.task(
+                for_each={"over": "${item.characteristics.sites}"},
+                input={"site": "${element}"},
+                compensation={"action": "release", "target": "beta", "input": {}},
+            ),
+            "last": desk.task(after=["reserve"], input={"q": "${item.quantity}"}),
+        }
+    )
+    systems.sends["last"] = [desk.failed(retry_after=None)]
+    order = desk.order(desk.item(characteristics={"sites": ["a", "b"]}))
+    desk.drain()
+    change(order, revised(order, {1: {}}, changed={}, anew=True))
+    again = revised(order, {1: {"quantity": 5}}, changed={1: {ChangeKind.QUANTITY}})
+    assert not change(order, again).refusals
+    systems.sent.clear()
+    desk.drain(["alpha"])
+    assert systems.actions() == []
+    desk.drain(["beta"])
+    assert systems.actions() == ["release", "release"]
+    desk.finish()
+    assert systems.actions() == ["release", "release", "reserve", "reserve", "last"]
 
 
 def test_something_concerned_that_is_under_way_is_awaited(systems: ScriptedSystems) -> None:
