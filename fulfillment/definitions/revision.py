@@ -22,7 +22,14 @@ from fulfillment.definitions.nodes import (
 )
 from fulfillment.definitions.readiness import Place
 from fulfillment.definitions.references import texts_in
-from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undone_by
+from fulfillment.definitions.undo_graph import (
+    Parts,
+    Undo,
+    name_of,
+    undo_parts,
+    undone_by,
+    undone_nodes,
+)
 from fulfillment.states import TASK_SENDABLE, TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
@@ -88,7 +95,7 @@ class _Revising:
         unfinished: list[Node] = []
         for place, task in places.items():
             node = self.before.nodes[place[0]]
-            if node.undoes or _asks_about_undo(self.before, node):
+            if node.index in self.before.undoing:
                 # What is being undone is undone to its end, whatever comes.
                 over = task.state in (TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER)
                 self.becomes[place] = Becomes.STAYS if over else Becomes.KEPT
@@ -145,7 +152,7 @@ class _Revising:
         lost = begun.intersection(self.concerned)
         while True:
             found = self._using(lost | gone, places) | self._next_behind(lost, places)
-            more = found & begun - lost - gone
+            more = (found & begun) - lost - gone
             if not more:
                 return lost | gone | self._elements_of(self._groups(lost | gone), places)
             lost |= more
@@ -236,10 +243,11 @@ class _Revising:
         nodes = [] if after is None else list(after.nodes)
         edges = [] if after is None else list(after.edges)
         again: dict[int, list[str]] = {}
+        among = undone_nodes(self.before)
         for undo in unfinished:
-            about = undone_by(self.before, undo=undo)
+            about = undone_by(undo, among=among)
             if about is not None:
-                again.setdefault(about.index, []).append(undo.key)
+                again.setdefault(about, []).append(undo.key)
         parts = undo_parts(before=self.before, undos=self.undos, unfinished=again)
         self._carry(parts, unfinished)
         self._behind_what_runs_apart(parts, unfinished)
@@ -263,8 +271,9 @@ class _Revising:
     def _behind_what_runs_apart(self, parts: Parts, unfinished: Sequence[Node]) -> None:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
         depended on it: of the same items it comes first."""
+        among = undone_nodes(self.before)
         apart = [
-            node for node in unfinished if node.undoes and undone_by(self.before, undo=node) is None
+            node for node in unfinished if node.undoes and undone_by(node, among=among) is None
         ]
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
@@ -275,17 +284,19 @@ class _Revising:
 
     def _begin_again(self, parts: Parts, after: Graph, carried: Collection[str]) -> None:
         """What is done again waits for its undo, and for one that an earlier change began."""
-        first = {node.key: node for node in after.nodes}
+        first = after.by_key
         edge = Edge(source=-1, target=-1, type=EdgeType.COMPENSATION)
         for undo in self.undos:
             node = self.before.nodes[undo.place[0]]
             start = node if node.group is None else self.before.nodes[node.group]
             if start.key in first:
                 parts.edges.append((undo.key, start.key, edge))
+        among = undone_nodes(after)
         for one in parts.nodes:
-            about = undone_by(after, undo=one) if one.key in carried else None
+            about = undone_by(one, among=among) if one.key in carried else None
             if about is not None:
-                start = about if about.group is None else after.nodes[about.group]
+                group = after.nodes[about].group
+                start = after.nodes[about if group is None else group]
                 parts.edges.append((one.key, start.key, edge))
 
 
@@ -315,9 +326,3 @@ def _assembled(
 def _is_frame(node: Node) -> bool:
     """The engine's own work, of which nothing stays."""
     return node.kind is not NodeKind.COMMAND and node.kind is not NodeKind.MANUAL
-
-
-def _asks_about_undo(graph: Graph, node: Node) -> bool:
-    return node.kind is NodeKind.MANUAL and any(
-        graph.nodes[one].undoes for one in graph.successors[node.index]
-    )

@@ -64,7 +64,14 @@ class What:
         return not self.items and not self.failed
 
     def with_also(self, other: What) -> What:
-        """Both are given up."""
+        """Both are given up: all of it, where that is said of either."""
+        if self.is_whole and other.is_whole:
+            some = self.only and other.only
+            return What(only=tuple(sorted({*self.only, *other.only}))) if some else ALL
+        if self.is_whole or other.is_whole:
+            return self if self.is_whole else other
+        if (bool(self.failed), bool(self.items)) != (bool(other.failed), bool(other.items)):
+            return self  # One after the other: the plan after this one finds what else has failed.
         return What(
             items=tuple(sorted({*self.items, *other.items})),
             failed=tuple(sorted({*self.failed, *other.failed})),
@@ -75,9 +82,13 @@ ALL = What()
 
 
 def give_up(unit: Unit, *, plan: Plan, reason: str, what: What = ALL) -> None:
-    """As soon as nothing of it is under way it is undone."""
+    """As soon as nothing of it is under way it is undone; what was to be undone before, as well."""
     if plan.giving_up:
-        return
+        before = what_of(plan)
+        what = before.with_also(what)
+        if what == before:
+            return
+        reason = f"{plan.giving_up} {reason}"
     plan.giving_up = reason
     plan.giving_up_what = None if what == ALL else asdict(what)
     unit.clocked_plans.add(plan.pk)
@@ -88,7 +99,7 @@ def what_follows(plan: Plan, *, task: Task) -> What | None:
     """What its workflow has given up when a task fails for good; None: a person decides."""
     graph = graphs.by_id(plan.graph_id)
     node = graph.nodes[task.node]
-    if node.undoes:
+    if task.node in graph.undoing:
         return None
     # A task of a sub-process goes by the workflow that uses it: the one that serves its items.
     workflow = next(
