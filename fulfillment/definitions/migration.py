@@ -83,13 +83,19 @@ class Comparison:
 
 
 def compare(
-    *, before: Graph, after: Graph, tasks: Sequence[Had], given_up: Collection[Place] = ()
+    *,
+    before: Graph,
+    after: Graph,
+    tasks: Sequence[Had],
+    given_up: Collection[Place] = (),
+    told: bool = True,
 ) -> Comparison:
     """What would become of every task of a plan with the graph `before`.
 
     `given_up` are tasks that stay behind whatever they have done, as it is undone, or may stay.
+    `changes` are empty unless somebody is `told`: of long orders they take as long as the rest.
     """
-    return _Comparing(before, after, tasks, given_up).result()
+    return _Comparing(before, after, tasks, given_up).result(told=told)
 
 
 class _Comparing:
@@ -105,7 +111,7 @@ class _Comparing:
         self.moved: dict[Place, int] = {}
         self.left: set[Place] = set()
 
-    def result(self) -> Comparison:
+    def result(self, *, told: bool) -> Comparison:
         for task in self.tasks.values():
             self._place(task)
         exists = self._existence()
@@ -114,7 +120,7 @@ class _Comparing:
         self._check_outputs()
         there = {node for (_, element), node in self.moved.items() if not element}
         return Comparison(
-            changes=tuple(self._changes()),
+            changes=tuple(self._changes()) if told else (),
             unsafe=tuple(self.unsafe),
             moved=self.moved,
             left=frozenset(self.left),

@@ -270,7 +270,7 @@ class _Revising:
 
     def _behind_what_runs_apart(self, parts: Parts, unfinished: Sequence[Node]) -> None:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
-        depended on it: of the same items it comes first."""
+        depended on it: of the same items, and of what serves more than one, it comes first."""
         among = undone_nodes(self.before)
         apart = [
             node for node in unfinished if node.undoes and undone_by(node, among=among) is None
@@ -278,7 +278,7 @@ class _Revising:
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
             for key, node in mine.items():
-                if not set(first.items).isdisjoint(node.items):
+                if node.item is None or not set(first.items).isdisjoint(node.items):
                     edge = Edge(source=-1, target=-1, type=EdgeType.COMPENSATION)
                     parts.edges.append((first.key, key, edge))
 

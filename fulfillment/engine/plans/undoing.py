@@ -19,7 +19,7 @@ from fulfillment.engine.plans import migrating, withholding
 from fulfillment.engine.plans.completion import end
 from fulfillment.engine.plans.concern import Wanted, concerned
 from fulfillment.engine.plans.migrating import Next
-from fulfillment.engine.plans.planning import graph_faults
+from fulfillment.engine.plans.planning import faults_of_new
 from fulfillment.engine.protection import doubt
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import money, undo_payloads
@@ -164,11 +164,12 @@ def _comparison(plan: Plan, tasks: Sequence[Task], revision: Revision) -> Compar
         after=revision.graph,
         tasks=[_had(task) for task in tasks],
         given_up=revision.given_up,
+        told=False,
     )
 
 
 def _not_plannable(revision: Revision) -> list[Refusal]:
-    faults = graph_faults(graph=revision.graph)
+    faults = faults_of_new(graph=revision.graph)
     return [Refusal(code="not_plannable", message=fault.message) for fault in faults]
 
 

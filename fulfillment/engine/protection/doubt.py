@@ -13,22 +13,29 @@ import psycopg
 from fulfillment.engine.store.database import Row, array
 from fulfillment.states import TaskState
 
+# An order's history is gone through once, however many of its tasks wait. What has been asked for
+# since the last answer was lost is known, of the ones before as well.
 _LOST = """
-SELECT t.id, t.state, EXISTS (
-    SELECT 1 FROM fulfillment_transition x
-    WHERE x.fulfillment_id = t.fulfillment_id AND x.entity = 'task' AND x.entity_id = t.id::text
-      AND x.name = 'lose_track' AND x.occurred_at >= c.created_at
-      AND NOT EXISTS (
-          SELECT 1 FROM fulfillment_attempt a
-          WHERE a.command_id = c.id AND a.purpose = 'QUERY' AND a.started_at >= x.occurred_at
-            AND a.outcome IN ('NOT_FOUND', 'FAILED', 'REJECTED')))
-FROM fulfillment_task t
+WITH waiting AS MATERIALIZED (
+    SELECT id, fulfillment_id, state FROM fulfillment_task
+    WHERE id = ANY(%s::bigint[]) AND sends > 0
+      AND state IN ('READY', 'FAILED_RETRYABLE', 'AWAITING_MANUAL')
+), lost AS MATERIALIZED (
+    SELECT entity_id, max(occurred_at) AS at FROM fulfillment_transition
+    WHERE fulfillment_id IN (SELECT fulfillment_id FROM waiting)
+      AND entity = 'task' AND name = 'lose_track'
+    GROUP BY entity_id
+)
+SELECT w.id, w.state, l.at IS NOT NULL AND l.at >= c.created_at AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_attempt a
+    WHERE a.command_id = c.id AND a.purpose = 'QUERY' AND a.started_at >= l.at
+      AND a.outcome IN ('NOT_FOUND', 'FAILED', 'REJECTED'))
+FROM waiting w
+LEFT JOIN lost l ON l.entity_id = w.id::text
 JOIN LATERAL (
-    SELECT c.id, c.created_at FROM fulfillment_command c
-    WHERE c.task_id = t.id ORDER BY c.revision DESC LIMIT 1
+    SELECT id, created_at FROM fulfillment_command
+    WHERE task_id = w.id ORDER BY revision DESC LIMIT 1
 ) c ON true
-WHERE t.id = ANY(%s::bigint[]) AND t.sends > 0
-  AND t.state IN ('READY', 'FAILED_RETRYABLE', 'AWAITING_MANUAL')
 """
 
 
