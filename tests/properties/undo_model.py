@@ -35,8 +35,17 @@ class Wish:
     had: set[int] = field(default_factory=set)
     """Positions of all items that it ever had."""
     changed_at: list[int] = field(default_factory=list)
-    anew_at: list[int] = field(default_factory=list)
+    anew_at: int = -1
+    gone_at: dict[int, int] = field(default_factory=dict)
+    """When an item was not wanted any more; it may have come back since."""
     given_up_at: int | None = None
+
+    def is_for(self, items: dict[int, Item], *, at: int, anew: bool = False) -> None:
+        """From now on."""
+        self.gone_at |= dict.fromkeys(self.items.keys() - items.keys(), at)
+        self.items = items
+        self.changed_at.append(at)
+        self.anew_at = at if anew else self.anew_at
 
     @property
     def data(self) -> list[dict[str, Any]]:
@@ -71,10 +80,39 @@ class Judge:
             self._undo_is_right(sent, sent.undoes)
             return
         assert wish.given_up_at is None, f"{sent.task} is sent although its order is given up"
-        there = [one for one in self.ledger.live(sent.order) if one.task == sent.task]
-        for one in there:
+        before = [one for one in self.ledger.of(sent.order) if one.task == sent.task]
+        if before:
+            assert not self._is_needless(sent, before[-1]), f"{sent.task} is done again needlessly"
+        for one in (one for one in before if one.undone_at is None):
             assert not self.is_undoable(one), f"{sent.task} is done again before it is undone"
             assert not is_final(self.spec(one)[0]), f"{sent.task} is done again, and was final"
+
+    def _is_needless(self, sent: Sent, before: Effect) -> bool:
+        """The same is asked for as before, and nothing on the way to it is new."""
+        wish = self.wishes[sent.order]
+        if max(wish.changed_at, default=-1) < before.done_at:
+            return True
+        ways = self.ways(sent.order)
+        node = ways.node(sent.task)
+        ahead = {ways.node(one).kind for one in ways.before(sent.task)}
+        is_plain = ahead <= {"command"} and not {"only_if", "affected_by"} & node.spec.keys()
+        is_old = all(
+            one.done_at < before.done_at
+            for one in self.ledger.of(sent.order)
+            if one.task in ways.before(sent.task)
+        )
+        return (
+            is_plain
+            and is_old
+            and wish.anew_at < before.done_at
+            and wish.gone_at.get(node.item or 0, -1) < before.done_at
+            and (sent.command.action, sent.command.payload)
+            == (before.command.action, before.command.payload)
+        )
+
+    def ways(self, order: int) -> Ways:
+        known = {task for one, task in self.ledger.seen if one == order}
+        return Ways(nodes_of(self.template, positions=sorted(self.wishes[order].had)), known)
 
     def _undo_is_right(self, sent: Sent, number: int) -> None:
         effect = self.ledger.done_so_far[number - 1]
@@ -91,14 +129,14 @@ class Judge:
 
     # --- at the end -----------------------------------------------------------------------------
 
-    def reverse_order(self, order: int, known: Iterable[str]) -> None:
+    def reverse_order(self, order: int) -> None:
         """What depended on an effect was undone before it, if both were to be."""
         sends = {
             one.undoes: one
             for one in sorted(self.ledger.sent.values(), key=lambda one: one.at, reverse=True)
             if one.order == order and one.undoes is not None
         }
-        ways = Ways(nodes_of(self.template, positions=sorted(self.wishes[order].had)), set(known))
+        ways = self.ways(order)
         mine = [self.ledger.done_so_far[number - 1] for number in sends if number is not None]
         for first in mine:
             for later in mine:
@@ -197,16 +235,21 @@ class Ways:
         """Everything that had to be done before it."""
         return {key_of(place) for place in self._all[task]} if task in self._all else set()
 
+    def node(self, task: str) -> Node:
+        return self.nodes[self._places[task][0]]
+
     @cached_property
     def _all(self) -> dict[str, set[Place]]:
-        places = {key_of(place): place for place in self._places()}
-        return {key: self._closure(place) for key, place in places.items()}
+        return {key: self._closure(place) for key, place in self._places.items()}
 
-    def _places(self) -> Iterable[Place]:
-        for key, node in self.nodes.items():
-            for element in range(1, 10) if node.spread else [0]:
-                if key_of((key, element)) in self.known:
-                    yield key, element
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        return {
+            key_of((key, element)): (key, element)
+            for key, node in self.nodes.items()
+            for element in (range(1, 10) if node.spread else [0])
+            if key_of((key, element)) in self.known
+        }
 
     def _closure(self, place: Place) -> set[Place]:
         found: set[Place] = set()

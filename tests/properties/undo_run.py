@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,9 @@ from fulfillment.engine.dispatch import callbacks, sweeping
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans import rest, scanning, signals
 from fulfillment.engine.plans.concern import Wanted
+from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit, port
+from fulfillment.engine.work.port import PlanChange
 from fulfillment.errors import DecisionMade, DefinitionInvalid, NothingToRetry
 from fulfillment.models import ManualTask, Plan, Purpose, Task
 from oms.intake import workflows
@@ -35,6 +38,7 @@ from tests.properties.undo_model import Judge, Wish
 from tests.properties.undo_scenarios import Amend, Answer, Begin, GiveUp, Scenario, Step, changed
 from tests.properties.undo_world import Ledger
 
+_ENDS = (PlanChange.UNDOING, PlanChange.CANCELLED, PlanChange.FAILED)
 POSITIONS = (1, 2)
 ROUNDS = 80
 
@@ -61,6 +65,8 @@ class Run:
         self.flying: list[tuple[Claim, Any, str]] = []
         self.claims: dict[str, Claim] = {}
         self.resting: set[int] = set()
+        self.failed: dict[int, set[int]] = defaultdict(set)
+        """Items that were given up because something of them has failed."""
 
     def begin(self) -> None:
         self.start = desk.now()
@@ -82,6 +88,20 @@ class Run:
             self.ledger.seen.setdefault((order, key), self.ledger.now)
         due = Plan.objects.exclude(rest_due_at=None).exclude(state__in=["SUPERSEDED", "COMPLETED"])
         self.resting = set(due.values_list("fulfillment_id", flat=True))
+        for plan in Plan.objects.exclude(state="SUPERSEDED"):
+            for position in (
+                set(plan.context.get("given_up", ())) - self.failed[plan.fulfillment_id]
+            ):
+                self.without_item(plan.fulfillment_id, position)
+
+    def without_item(self, order: int, position: int) -> None:
+        """The engine goes on without it, which it may only if something of it has failed."""
+        failed = Task.objects.filter(fulfillment_id=order, state="FAILED_FINAL", required=True)
+        assert any(task.key.endswith(f"@{position}") for task in failed)
+        self.noted.add("an item given up")
+        self.failed[order].add(position)
+        wish = self.wishes[order]
+        wish.is_for(self._left(order, wish.items), at=self.ledger.tick())
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -243,10 +263,8 @@ class Run:
             return  # One change at a time.
 
         def now_wanted() -> None:
-            wish.items = items
-            wish.changed_at.append(self.ledger.now)
-            if what == "anew":
-                wish.anew_at.append(self.ledger.now)
+            at, left = self.ledger.tick(), self._left(order, items)
+            wish.is_for(left, at=at, anew=what == "anew")
 
         wanted = partial(self._wanted, items=items, kinds=kinds, anew=what == "anew")
         self.ask(order, wanted, now_wanted, what)
@@ -256,6 +274,7 @@ class Run:
     ) -> Wanted:
         selector = workflows.newest_versions(offerings=["thing"])["thing", "add"]
         known = next(iter(plan.context["items"].values()))
+        items = self._left(plan.fulfillment_id, items)
         return Wanted(
             graph=workflows.graph_for(
                 tuple((at, "thing", "add", selector) for at in sorted(items))
@@ -271,11 +290,16 @@ class Run:
                     }
                     for at, item in items.items()
                 },
+                "given_up": plan.context.get("given_up", []),
             },
             order_version=plan.order_version + 1,
             changed=kinds,
             anew=anew,
         )
+
+    def _left(self, order: int, items: dict[int, Item]) -> dict[int, Item]:
+        """Without what has failed, and been given up for that."""
+        return {at: item for at, item in items.items() if at not in self.failed[order]}
 
     def ask(self, order: int, wanted: Any, then: Any, what: str = "given up") -> None:
         plan = active(order)
@@ -290,7 +314,6 @@ class Run:
                 assert not final, f"given up past {final[0].task}, which is final"
                 self.wishes[order].given_up_at = self.ledger.tick()
             else:
-                self.ledger.tick()
                 then()
 
         def refused(found: Assessment) -> None:
@@ -365,8 +388,8 @@ class Run:
     def everything_is_right(self) -> None:
         for order, wish in self.wishes.items():
             assert audit.verify(fulfillment_id=order) == []
-            known = set(Task.objects.filter(fulfillment_id=order).values_list("key", flat=True))
-            self.judge.reverse_order(order, known)
+            self.judge.reverse_order(order)
+            self.everybody_was_told(order)
             plan = Plan.objects.filter(fulfillment_id=order).latest("version")
             assert order not in self.desk.asked, "nobody has decided what was asked for"
             tasks = Task.objects.filter(plan=plan, round=0)
@@ -382,6 +405,18 @@ class Run:
                 assert wish.given_up_at is None, f"given up, and {plan.state}"
                 self._goes_on_rightly(order, plan)
 
+    def everybody_was_told(self, order: int) -> None:
+        """What the order desk has heard: in the right order, and of everything undone."""
+        mine = [one for one in self.desk.told if one.fulfillment_id == order]
+        changes = [str(one.change) for one in mine if one.change in _ENDS]
+        assert changes in ([], ["UNDOING"], ["UNDOING", "CANCELLED"], ["UNDOING", "FAILED"])
+        told = {
+            graphs.by_id(one.graph_id).nodes[one.node].key for one in mine if one.node is not None
+        }
+        undone = Task.objects.filter(fulfillment_id=order, state="SUCCEEDED", element=0)
+        keys = undone.filter(key__startswith="undo.").exclude(key__endswith="~approval")
+        assert set(keys.values_list("key", flat=True)) <= told
+
     def _goes_on_rightly(self, order: int, plan: Plan) -> None:
         tasks = {task.key: task for task in Task.objects.filter(plan=plan, round=0)}
         engine = {
@@ -391,5 +426,5 @@ class Run:
         }
         self.judge.as_a_fresh_order(order, engine, self.hours)
         failed = [key for key, one in tasks.items() if one.required and one.state == "FAILED_FINAL"]
-        if failed and self.template.on_failure == "compensate" and plan.state != "COMPLETED":
+        if failed and self.template.on_failure != "hold" and plan.state != "COMPLETED":
             assert self.judge.final(order), f"{failed} failed, and the order is not given up"

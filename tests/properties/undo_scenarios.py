@@ -58,10 +58,11 @@ class Scenario:
     fast_path: bool
     fates: tuple[tuple[str, int], ...]
     steps: tuple[Step, ...]
+    moves: int
 
     def __repr__(self) -> str:
         """What makes it anew."""
-        tasks, steps = len(self.template.tasks), len(self.steps)
+        tasks, steps = len(self.template.tasks), self.moves
         return f"scenario(seed={self.seed}, tasks={tasks}, steps={steps})"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -79,7 +80,8 @@ def scenario(*, seed: int, tasks: int, steps: int) -> Scenario:
         fast_path=dice.maybe(67),
         fates=tuple((dice.one_of(*fates), dice.one_of(*range(10))) for _ in range(80)),
         orders=((0, tuple(_item(dice) for _ in range(dice.one_of(1, 2)))),),
-        steps=tuple(_step(dice) for _ in range(steps)),
+        moves=steps,
+        steps=tuple(step for _ in range(steps) for step in _move(dice)),
     )
 
 
@@ -111,6 +113,18 @@ def changed(item: Item, said: Item, which: int) -> Item:
     """One of its characteristics is what `said` says."""
     name = ("n", "n", "list", "soon")[which % 4]
     return replace(item, **{name: getattr(said, name)})
+
+
+def _move(dice: Dice) -> tuple[Step, ...]:
+    """What means little by itself comes with what makes it matter: something under way."""
+    if dice.maybe(90):
+        return (_step(dice),)
+    which = dice.one_of(0, 1)
+    amend = Amend(0, dice.one_of(*WHATS), dice.one_of(1, 2), _item(dice))
+    return (
+        *(Begin(which, 2), dice.one_of(*[amend] * 7, GiveUp(0))),
+        *dice.one_of((), (Answer(4), plain.Scan())),
+    )
 
 
 def _step(dice: Dice) -> Step:

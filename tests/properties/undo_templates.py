@@ -18,12 +18,13 @@ from tests.properties.templates import Dice
 UNDO = "undo_"
 """What the actions of undos begin with, and those of no other task."""
 RETRY = {"maximum_attempts": 2, "initial_interval": "PT0.1S"}
+ON_FAILURE = ("hold", "hold", "compensate", {"then": "compensate", "of": "item"})
 CALLBACK = {"callback": "PT2H30M"}
 
 
 @dataclass(frozen=True)
 class UndoTemplate(Template):
-    on_failure: str
+    on_failure: str | Spec
 
     def documents(self, *, start: datetime) -> list[Spec]:
         *parts, thing = super().documents(start=start)
@@ -63,7 +64,7 @@ def with_undo(template: Template, *, seed: str) -> UndoTemplate:
     dice = Dice(seed)
     found = copy.deepcopy((template.tasks, template.parts))
     written = UndoTemplate(
-        *found, template.meanings, template.shared, on_failure=dice.one_of("hold", "compensate")
+        *found, template.meanings, template.shared, on_failure=dice.one_of(*ON_FAILURE)
     )
     for body in (found[0], *(part["tasks"] for part in found[1].values())):
         for name, spec in body.items():

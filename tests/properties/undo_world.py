@@ -114,8 +114,11 @@ class Ledger(World):
         effect.undone_at = self.tick()
         self.undone.append((effect.number, command))
 
+    def of(self, order: int) -> list[Effect]:
+        return [one for one in self.done_so_far if one.order == order]
+
     def live(self, order: int) -> list[Effect]:
-        return [one for one in self.done_so_far if one.order == order and one.undone_at is None]
+        return [one for one in self.of(order) if one.undone_at is None]
 
     def settle(self, key: str, claim: Claim) -> None:
         """Somebody looks it up: if it has not happened so far, it never will."""
