@@ -16,7 +16,13 @@ from oms import installed_base, leakage, telling, terms
 from oms.changes import amending, cancelling
 from oms.changes.following import Asked
 from oms.changes.quoting import OCCASION
-from oms.models import Order
+from oms.models import (
+    AmendmentRequest,
+    AmendmentState,
+    CancellationRequest,
+    CancellationState,
+    Order,
+)
 from oms.telling import Saying
 from oms.terms import Terms
 from oms.transitions import change
@@ -119,6 +125,17 @@ class OrderLifecycle:
         """What could not be decided while something was under way; cancellations come first."""
         cancelling.decide_due(fulfillment_ids=fulfillment_ids)
         amending.decide_due(fulfillment_ids=fulfillment_ids)
+
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        """Somebody wants it cancelled or amended, and that is not decided yet."""
+        return (
+            CancellationRequest.objects.filter(
+                order__fulfillment_id=fulfillment_id, state=CancellationState.ASSESSING
+            ).exists()
+            or AmendmentRequest.objects.filter(
+                order__fulfillment_id=fulfillment_id, state=AmendmentState.ASSESSING
+            ).exists()
+        )
 
 
 def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:

@@ -228,6 +228,18 @@ class Graph:
         return {one: tuple(finals) for one, finals in found.items()}
 
     @cached_property
+    def by_key(self) -> Mapping[str, int]:
+        """Key of a node -> its index."""
+        return {node.key: node.index for node in self.nodes}
+
+    @cached_property
+    def undoing(self) -> frozenset[int]:
+        """Nodes that undo something, and whatever only stands before one: nothing of these
+        fulfils the order."""
+        undos = [node.index for node in self.nodes if node.undoes]
+        return frozenset(topology.descendants(of=undos, successors=self.predecessors)) | {*undos}
+
+    @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:
         """SPREAD node -> the nodes that each of its elements has, in topological order."""
         found: dict[int, list[int]] = {}

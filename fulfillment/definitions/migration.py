@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
@@ -78,6 +78,8 @@ class Comparison:
     """New nodes that exist, and have no task yet."""
     unneeded: frozenset[int]
     """New nodes that will never exist, as things have been decided."""
+    unsettled: Mapping[Place, str] = field(default_factory=dict)
+    """Of what is on the wire, the reasons in `unsafe` that may be none once it has ended."""
 
 
 def compare(
@@ -99,6 +101,7 @@ class _Comparing:
         self.tasks = {task.place: task for task in tasks}
         self.new = {node.key: node.index for node in after.nodes}
         self.unsafe: dict[str, None] = {}
+        self.unsettled: dict[Place, str] = {}
         self.moved: dict[Place, int] = {}
         self.left: set[Place] = set()
 
@@ -121,6 +124,7 @@ class _Comparing:
                 if node.group is None and exists[node.index] is True and node.index not in there
             ),
             unneeded=frozenset(node for node, verdict in exists.items() if verdict is False),
+            unsettled=self.unsettled,
         )
 
     # --- one task -----------------------------------------------------------------------------
@@ -146,7 +150,10 @@ class _Comparing:
                 self._go(task, None if old.group is None else index)
             else:
                 if differs:
-                    self._refuse(old, f"is {task.state}, and would have other {_listed(differs)}")
+                    why = f"is {task.state}, and would have other {_listed(differs)}"
+                    self._refuse(old, why)
+                    if task.state in _ON_THE_WAY and not _lasting(old, self.after.nodes[index]):
+                        self.unsettled[task.place] = _reason(old, why)
                 self._go(task, index)
             if old.fan_out is not None and task.state == TaskState.SUCCEEDED:
                 self._check_fan_out(old, self.after.nodes[index])
@@ -158,7 +165,7 @@ class _Comparing:
             self.moved[task.place] = index
 
     def _refuse(self, node: Node, why: str) -> None:
-        self.unsafe[f"{node.key} {why}."] = None
+        self.unsafe[_reason(node, why)] = None
 
     def _differs(self, task: Had, old: Node, new: Node) -> list[str]:
         """What would make another task of one that has begun."""
@@ -306,6 +313,15 @@ class _Comparing:
         for key, node in old.items():
             if key not in self.new:
                 yield Change(key=node.key, fate=Fate.REMOVED)
+
+
+def _reason(node: Node, why: str) -> str:
+    return f"{node.key} {why}."
+
+
+def _lasting(old: Node, new: Node) -> bool:
+    """Whether it would be another task also once it has succeeded."""
+    return any(getattr(old, name) != getattr(new, name) for name in _MEANING)
 
 
 def _ways(node: Node, route: int) -> list[tuple[str, str, Any]]:

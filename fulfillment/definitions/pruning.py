@@ -1,4 +1,7 @@
-"""A plan's graph without an item, or without what can't be done any more. Pure."""
+"""A plan's graph without an item, or without what can't be done any more. Pure.
+
+What such a graph is for is to be done; what an earlier change has undone is not part of it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def without_items(graph: Graph, *, items: Collection[int]) -> Graph:
         for node in graph.nodes
         if set(node.items) <= set(items) and (node.item is not None or node.items)
     }
-    return _pruned(graph, gone, items)
+    return _pruned(graph, gone | graph.undoing, items)
 
 
 def without_what_follows(graph: Graph, *, failed: Collection[int], of_item: bool) -> Graph:
@@ -31,7 +34,7 @@ def without_what_follows(graph: Graph, *, failed: Collection[int], of_item: bool
     gone = {
         node for node in {*behind, *failed} if not of_item or set(graph.nodes[node].items) <= items
     }
-    return _pruned(graph, gone, ())
+    return _pruned(graph, gone | graph.undoing, ())
 
 
 def without_nodes(graph: Graph, *, nodes: Collection[int]) -> Graph:
@@ -40,7 +43,8 @@ def without_nodes(graph: Graph, *, nodes: Collection[int]) -> Graph:
 
 
 def _pruned(graph: Graph, gone: Collection[int], items: Collection[int]) -> Graph:
-    left = [node for node in graph.nodes if node.index not in _with_parts(graph, gone)]
+    out = _with_parts(graph, gone)
+    left = [node for node in graph.nodes if node.index not in out]
     moved = {node.index: at for at, node in enumerate(left)}
     workflows = [
         replace(one, items=served)

@@ -6,15 +6,30 @@ and shall not be, and begins the rest (reference §14, §20; docs/adr/0018).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fulfillment.definitions.assessment import Becomes
 from fulfillment.definitions.graph import Graph, arrange
 from fulfillment.definitions.migration import Had
-from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, PlannedWorkflow
+from fulfillment.definitions.nodes import (
+    Edge,
+    EdgeType,
+    Node,
+    NodeKind,
+    PlannedWorkflow,
+    node_document,
+)
 from fulfillment.definitions.readiness import Place
-from fulfillment.definitions.undo_graph import Parts, Undo, name_of, undo_parts, undone_by
+from fulfillment.definitions.references import texts_in
+from fulfillment.definitions.undo_graph import (
+    Parts,
+    Undo,
+    name_of,
+    undo_parts,
+    undone_by,
+    undone_nodes,
+)
 from fulfillment.states import TASK_SENDABLE, TaskState
 
 _MAY_HAVE_HAPPENED = frozenset(
@@ -80,7 +95,7 @@ class _Revising:
         unfinished: list[Node] = []
         for place, task in places.items():
             node = self.before.nodes[place[0]]
-            if node.undoes or _asks_about_undo(self.before, node):
+            if node.index in self.before.undoing:
                 # What is being undone is undone to its end, whatever comes.
                 over = task.state in (TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER)
                 self.becomes[place] = Becomes.STAYS if over else Becomes.KEPT
@@ -137,10 +152,22 @@ class _Revising:
         lost = begun.intersection(self.concerned)
         while True:
             found = self._using(lost | gone, places) | self._next_behind(lost, places)
-            more = found & begun - lost - gone
+            more = (found & begun) - lost - gone
             if not more:
-                return lost | gone
+                return lost | gone | self._elements_of(self._groups(lost | gone), places)
             lost |= more
+
+    def _groups(self, lost: Collection[Place]) -> set[int]:
+        """Fan-outs of which something is lost: the list of one is the list of all its elements."""
+        found = {self.before.nodes[index].group for index, _ in lost}
+        found |= {index for index, _ in lost if self.before.nodes[index].fan_out is not None}
+        return {index for index in found if index is not None}
+
+    def _elements_of(self, groups: Collection[int], places: Iterable[Place]) -> set[Place]:
+        """All there is of their elements, begun or not: other elements take their places."""
+        return {
+            place for place in places if place[1] and self.before.nodes[place[0]].group in groups
+        }
 
     def _next_behind(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
         """Tasks that wait to be sent, and have had no effect: they wait for what is done again."""
@@ -162,11 +189,7 @@ class _Revising:
         found: set[Place] = set()
         choosers = {node for node, element in lost if node in self.before.choosers}
         unsure = self._decided_by(choosers) if choosers else frozenset()
-        groups = {
-            index if node.fan_out is not None else node.group
-            for index, _ in lost
-            if (node := self.before.nodes[index]).fan_out is not None or node.group is not None
-        }
+        groups = self._groups(lost)
         gathers = {
             fan_out.gather: index
             for index in (node.index for node in self.before.nodes if node.fan_out is not None)
@@ -184,10 +207,21 @@ class _Revising:
                 or index in groups
                 or (index in gathers and gathers[index] in groups)
                 or any((source, index) in used for source, _ in lost)
-                or (mine.kind is NodeKind.LEAVE and (mine.enter, element) in lost)
+                or self._goes_with_its_beginning(mine, places[index, element], lost)
             ):
                 found.add((index, element))
         return found
+
+    def _goes_with_its_beginning(self, node: Node, task: Had, lost: Collection[Place]) -> bool:
+        """Part of a sub-process that begins anew: it has used what that was given, or was left
+        out with all of it."""
+        if node.enter is None or not {(node.enter, task.element), (node.enter, 0)} & set(lost):
+            return False
+        return (
+            node.kind is NodeKind.LEAVE
+            or task.state == TaskState.SKIPPED_BY_POLICY
+            or any("inputs." in text for _, text in texts_in(node_document(node)))
+        )
 
     def _decided_by(self, choosers: Collection[int]) -> frozenset[int]:
         """The nodes that exist by these decisions, directly or behind others that do."""
@@ -209,10 +243,11 @@ class _Revising:
         nodes = [] if after is None else list(after.nodes)
         edges = [] if after is None else list(after.edges)
         again: dict[int, list[str]] = {}
+        among = undone_nodes(self.before)
         for undo in unfinished:
-            about = undone_by(self.before, undo=undo)
+            about = undone_by(undo, among=among)
             if about is not None:
-                again.setdefault(about.index, []).append(undo.key)
+                again.setdefault(about, []).append(undo.key)
         parts = undo_parts(before=self.before, undos=self.undos, unfinished=again)
         self._carry(parts, unfinished)
         self._behind_what_runs_apart(parts, unfinished)
@@ -236,8 +271,9 @@ class _Revising:
     def _behind_what_runs_apart(self, parts: Parts, unfinished: Sequence[Node]) -> None:
         """Where what an earlier undo is about is not in the plan any more, nobody can tell what
         depended on it: of the same items it comes first."""
+        among = undone_nodes(self.before)
         apart = [
-            node for node in unfinished if node.undoes and undone_by(self.before, undo=node) is None
+            node for node in unfinished if node.undoes and undone_by(node, among=among) is None
         ]
         mine = {undo.key: self.before.nodes[undo.place[0]] for undo in self.undos}
         for first in apart:
@@ -248,17 +284,19 @@ class _Revising:
 
     def _begin_again(self, parts: Parts, after: Graph, carried: Collection[str]) -> None:
         """What is done again waits for its undo, and for one that an earlier change began."""
-        first = {node.key: node for node in after.nodes}
+        first = after.by_key
         edge = Edge(source=-1, target=-1, type=EdgeType.COMPENSATION)
         for undo in self.undos:
             node = self.before.nodes[undo.place[0]]
             start = node if node.group is None else self.before.nodes[node.group]
             if start.key in first:
                 parts.edges.append((undo.key, start.key, edge))
+        among = undone_nodes(after)
         for one in parts.nodes:
-            about = undone_by(after, undo=one) if one.key in carried else None
+            about = undone_by(one, among=among) if one.key in carried else None
             if about is not None:
-                start = about if about.group is None else after.nodes[about.group]
+                group = after.nodes[about].group
+                start = after.nodes[about if group is None else group]
                 parts.edges.append((one.key, start.key, edge))
 
 
@@ -288,9 +326,3 @@ def _assembled(
 def _is_frame(node: Node) -> bool:
     """The engine's own work, of which nothing stays."""
     return node.kind is not NodeKind.COMMAND and node.kind is not NodeKind.MANUAL
-
-
-def _asks_about_undo(graph: Graph, node: Node) -> bool:
-    return node.kind is NodeKind.MANUAL and any(
-        graph.nodes[one].undoes for one in graph.successors[node.index]
-    )

@@ -24,6 +24,8 @@ from fulfillment.definitions.readiness import Place
 PREFIX = "undo_"
 _AGREED = "undo_it"
 _REFUSED = "leave_it"
+_EDGES_AT_MOST = 1000
+"""Between undos that wait for others; two long fan-outs would need one for each pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +46,23 @@ class Parts:
     edges: list[tuple[str, str, Edge]]
 
 
+def undone_nodes(graph: Graph) -> Mapping[str, int]:
+    """What `Node.undoes` says of a node, element aside -> the node; see `undone_by`."""
+    return {
+        f"{node.key.replace('~element', '')}[]" if node.group is not None else node.key: node.index
+        for node in graph.nodes
+    }
+
+
+def undone_by(node: Node, *, among: Mapping[str, int]) -> int | None:
+    """The node of a graph that an undo is about, by its `undone_nodes`."""
+    key, bracket, _ = node.undoes.partition("[")
+    return among.get(f"{key}[]" if bracket else key)
+
+
 def name_of(*, node: Node, element: int, version: int) -> str:
     """Of the undo: of one version of the plan every place is undone at most once."""
     return f"undo.v{version}/{task_key(key=node.key, element=element)}"
-
-
-def undone_by(graph: Graph, *, undo: Node) -> Node | None:
-    """The node that an undo is about, if this graph has it: of an element the one for all."""
-    plain, _, element = undo.undoes.rpartition("[")
-    for node in graph.nodes:
-        if node.key == undo.undoes:
-            return node
-        if (
-            node.group is not None
-            and element
-            and task_key(key=node.key, element=1) == f"{plain}[1]"
-        ):
-            return node
-    return None
 
 
 def undo_parts(
@@ -73,50 +74,78 @@ def undo_parts(
     again behind them; what is upstream of that waits for them as well.
     """
     parts = Parts([], [])
-    by_place = {undo.place: undo for undo in undos}
-    starts: dict[str, str] = {}
+    starts: dict[Place, str] = {}
     for undo in undos:
         node = before.nodes[undo.place[0]].by(undo.route)
         assert node.compensation is not None
         done = _undo_node(node, undo)
         parts.nodes.append(done)
-        starts[undo.key] = done.key
+        starts[undo.place] = done.key
         if node.compensation.approval is not None:
             asked = _approval_node(done, node.compensation)
             parts.nodes.append(asked)
             parts.edges.append((asked.key, done.key, _edge(EdgeType.HUMAN, labels=(_AGREED,))))
-            starts[undo.key] = asked.key
-    for undo in undos:
-        first = starts[undo.key]
-        for later in _undone_after(before, undo.place, by_place, unfinished):
-            parts.edges.append((later, first, _edge(EdgeType.COMPENSATION)))
+            starts[undo.place] = asked.key
+    waiting: dict[frozenset[str], list[str]] = {}
+    for place, later in _undone_after(before, undos, unfinished).items():
+        waiting.setdefault(later, []).append(starts[place])
+    for later, first in waiting.items():
+        _put_behind(parts, later, first)
     return parts
 
 
+def _put_behind(parts: Parts, later: Collection[str], first: Sequence[str]) -> None:
+    """All of `first` wait for all of `later`; of very many by a node between them."""
+    middle: Sequence[str] = ()
+    if len(later) * len(first) > _EDGES_AT_MOST and len(first) > 1:
+        by_key = {node.key: node for node in parts.nodes}
+        parts.nodes.append(_between(by_key[min(first)]))
+        middle = [parts.nodes[-1].key]
+    for source in sorted(later):
+        for target in middle or first:
+            parts.edges.append((source, target, _edge(EdgeType.COMPENSATION)))
+    for source in middle:
+        for target in first:
+            parts.edges.append((source, target, _edge(EdgeType.SUCCESS)))
+
+
 def _undone_after(
-    before: Graph,
-    place: Place,
-    undos: Mapping[Place, Undo],
-    unfinished: Mapping[int, Collection[str]],
-) -> Iterable[str]:
-    """The undos that the undo of `place` waits for: the nearest downstream on every way."""
-    found: dict[str, None] = {}
-    seen: set[Place] = set()
-    ahead = list(_behind(before, place, undos))
-    while ahead:
-        one = ahead.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        found.update(dict.fromkeys(unfinished.get(one[0], ())))
-        if one in undos:
-            found[undos[one].key] = None
-        else:
-            ahead.extend(_behind(before, one, undos))
-    return found
+    before: Graph, undos: Sequence[Undo], unfinished: Mapping[int, Collection[str]]
+) -> dict[Place, frozenset[str]]:
+    """By place, the undos that its own waits for: the nearest downstream on every way.
+
+    From the end on, each place once: elements that end in the same fan-out share one answer.
+    """
+    keys = {undo.place: undo.key for undo in undos}
+    elements: dict[int, set[int]] = {}
+    for index, element in keys:
+        group = before.nodes[index].group
+        if group is not None:
+            elements.setdefault(group, set()).add(element)
+    behind: dict[Place, frozenset[str]] = {}
+    first: dict[Place, frozenset[str]] = {}
+    """What whoever stands before a place waits for: its undo, or else what is behind it."""
+    for node in reversed(before.nodes):  # They stand in topological order.
+        group = node.group
+        for element in (0,) if group is None else elements.get(group, {1}):
+            place = node.index, element
+            behind[place] = _together(
+                first[one] for one in _behind(before, place, elements) if one in first
+            )
+            mine = unfinished.get(node.index, ())
+            found = frozenset([keys[place]]) if place in keys else behind[place]
+            first[place] = found.union(mine) if mine else found
+    return {place: behind[place] for place in keys}
 
 
-def _behind(before: Graph, place: Place, undos: Mapping[Place, Undo]) -> Iterable[Place]:
+def _together(found: Iterable[frozenset[str]]) -> frozenset[str]:
+    several = list({id(one): one for one in found if one}.values())
+    return several[0] if len(several) == 1 else frozenset().union(*several)
+
+
+def _behind(
+    before: Graph, place: Place, elements: Mapping[int, Collection[int]]
+) -> Iterable[Place]:
     """The places that depend on this one: within an element, into all of them, and out of them."""
     node, element = place
     group = before.nodes[node].group
@@ -127,8 +156,7 @@ def _behind(before: Graph, place: Place, undos: Mapping[Place, Undo]) -> Iterabl
         elif there == group:
             yield successor, element
         else:
-            numbers = {other for one, other in undos if before.nodes[one].group == there}
-            yield from ((successor, number) for number in numbers or {1})
+            yield from ((successor, number) for number in elements.get(there, {1}))
 
 
 def _undo_node(node: Node, undo: Undo) -> Node:
@@ -189,6 +217,27 @@ def _approval_node(done: Node, how: Compensation) -> Node:
             within_seconds=asked.within_seconds,
             otherwise="escalate",
         ),
+    )
+
+
+def _between(done: Node) -> Node:
+    """Nothing is done there: it is over once all before it are undone."""
+    return replace(
+        done,
+        key=f"{done.key}~after",
+        task=f"{done.task}~after",
+        title=f"Before: {done.title}",
+        kind=Kind.ENTER,
+        item=None,
+        items=(),
+        target="",
+        action="",
+        retry=None,
+        clocks=None,
+        call_timeout_seconds=0,
+        callback_timeout_seconds=0,
+        undoes="",
+        manual=None,
     )
 
 

@@ -16,6 +16,7 @@ from fulfillment.definitions.customer import TellSpec
 from fulfillment.engine.plans import undoing, withholding
 from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
@@ -156,13 +157,35 @@ def _decide_together(batch: Sequence[tuple[int, int]]) -> list[int]:
         found = list(rows.order_by("pk"))
         for request in found:
             _decide(unit, request.order, request, waited=True)
+        cases.resolve_cases(
+            unit,
+            subjects=[_case_of(request.pk) for request in found],
+            resolution="It could be decided after all.",
+        )
         return len(found)
 
     return [run_unit(work, fulfillment_ids=[pk for _, pk in batch], actor=_ACTOR)]
 
 
 def _leave(row: tuple[int, int], error: Exception) -> None:
-    logger.error("a cancellation was not decided", exc_info=error, extra={"request": row[0]})
+    """Its neighbours go on; it is looked at again, and a person is told."""
+    request_id, fulfillment_id = row
+    logger.error("a cancellation was not decided", exc_info=error, extra={"request": request_id})
+    fallout = cases.poison(
+        subject=_case_of(request_id),
+        what="What becomes of a cancellation can't be told",
+        error=error,
+        fulfillment_id=fulfillment_id,
+    )
+    run_unit(
+        lambda unit: cases.open_case(unit, fallout=fallout),
+        fulfillment_ids=[fulfillment_id],
+        actor=_ACTOR,
+    )
+
+
+def _case_of(request_id: int) -> str:
+    return f"cancellation:{request_id}"
 
 
 # --- what it means --------------------------------------------------------------------------------

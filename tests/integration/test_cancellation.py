@@ -9,6 +9,7 @@ import pytest
 
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
+from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.models import FalloutCase, Hold, OutboxEvent, Plan
 from fulfillment.states import PlanState
@@ -85,9 +86,9 @@ def request_of(order: Order) -> CancellationRequest:
     return CancellationRequest.objects.get(order=order)
 
 
-def settled_by_asking(systems: ScriptedSystems, action: str) -> None:
+def settled_by_asking(systems: ScriptedSystems, action: str, *, times: int = 1) -> None:
     """What was accepted is asked for when its report does not come, and is done."""
-    systems.queries[action] = [desk.succeeded()]
+    systems.queries[action] = [desk.succeeded()] * times
     desk.advance(3600)
     sweeping.sweep()
     desk.finish()
@@ -267,6 +268,36 @@ def test_what_is_complete_but_for_a_denied_cancellation_completes(
     order.refresh_from_db()
     assert str(order.state) == "COMPLETED"
     assert events(order)[-2:] == ["CancellationDenied", "OrderCompleted"]
+
+
+def test_a_cancellation_that_can_not_be_decided_has_a_case_and_keeps_no_other(
+    systems: ScriptedSystems,
+) -> None:
+    a_shop()
+    systems.sends["reserve"] = [desk.accepted(), desk.accepted()]
+    bad, good = desk.order(), desk.order()
+    desk.drain()
+    for order in (bad, good):
+        assert str(cancel(order).request.state) == "ASSESSING"
+    plan = Plan.objects.filter(fulfillment_id=bad.fulfillment_id)
+    kept = plan.get().context
+    plan.update(context={})
+    settled_by_asking(systems, "reserve", times=2)
+    rest.look()
+    desk.finish()
+    assert str(Order.objects.get(pk=good.pk).state) == "CANCELLED"
+    assert str(Order.objects.get(pk=bad.pk).state) == "ASSESSING_CANCELLATION"
+    case = FalloutCase.objects.get(subject=f"cancellation:{request_of(bad).pk}")
+    assert (case.category, case.state) == ("POISON", "OPEN")
+
+    plan.update(context=kept)
+    graphs.forget()
+    desk.advance(61)
+    rest.look()
+    desk.finish()
+    assert str(Order.objects.get(pk=bad.pk).state) == "CANCELLED"
+    case.refresh_from_db()
+    assert case.state == "RESOLVED"
 
 
 # --- in every state -------------------------------------------------------------------------------

@@ -34,10 +34,7 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
         return
     _give_up(unit, plan)
     if plan.moving > 0 or plan.selection_due_at is not None:
-        if plan.state == PlanState.BLOCKED:
-            plan.blocked_reason = ""
-            plan.patient_until = plan.last_progress_at + plan.stalls_after
-            unit.change_plan(plan, Plan.unblock, cause="a task moves again")
+        _unblock(unit, plan)
         return
     if plan.mandatory_open == 0 and plan.tasks_open > 0:
         _skip_unreachable(unit, plan)
@@ -54,6 +51,18 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
         # Else whoever wants it given up or changed has asked in time, and decides first.
     else:
         _block(unit, plan)
+
+
+def _unblock(unit: Unit, plan: Plan) -> None:
+    """What is being undone has no state for it: the reason alone says so."""
+    is_undone = plan.state == PlanState.COMPENSATING and bool(plan.blocked_reason)
+    if plan.state != PlanState.BLOCKED and not is_undone:
+        return
+    plan.blocked_reason = ""
+    plan.patient_until = plan.last_progress_at + plan.stalls_after
+    unit.touched_plans.add(plan.id)
+    if not is_undone:
+        unit.change_plan(plan, Plan.unblock, cause="a task moves again")
 
 
 def end(unit: Unit, *, plan: Plan, ends_as: PlanState, cause: str) -> None:

@@ -137,7 +137,7 @@ def take_over(
     )
     if following.is_undoing:
         unit.change_plan(successor, Plan.compensate, cause=reason)
-        milestones.close(unit, plan=plan)
+    milestones.close(unit, plan=plan, successor=successor)
     _catch_up(unit, plan, successor)
     waiting = {
         place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -18,7 +18,7 @@ from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import CaseCategory, Plan, Severity
+from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PLAN_GOING_ON, PlanState, TaskState
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ UPDATE fulfillment_plan SET rest_due_at = fulfillment_now() + %s WHERE id IN (
 _ACTOR = "engine"
 _NOTHING = ("",)
 """No task is called so: of those that are given up none is undone."""
+_ASKED = "Somebody has asked to cancel or to change it, and that is decided first."
 
 
 def look() -> int:
@@ -67,8 +68,27 @@ def _undo(rows: Sequence[Row]) -> None:
             )
         except DATABASE_TROUBLE:
             raise
-        except Exception:
+        except Exception as error:
             logger.exception("a plan can't be undone", extra={"plan": plan_id})
+            run_unit(
+                partial(_file, plan_id=plan_id, fulfillment_id=fulfillment_id, error=error),
+                fulfillment_ids=[fulfillment_id],
+                actor=_ACTOR,
+            )
+
+
+def _file(unit: Unit, plan_id: int, fulfillment_id: int, error: Exception) -> None:
+    """Nothing of it is sent, and nobody else would see why."""
+    cases.open_case(
+        unit,
+        fallout=cases.poison(
+            subject=cases.of_plan(plan_id),
+            what=f"What was done under plan {plan_id} can't be undone",
+            error=error,
+            fulfillment_id=fulfillment_id,
+            plan_id=plan_id,
+        ),
+    )
 
 
 def _undo_one(unit: Unit, plan_id: int) -> None:
@@ -77,34 +97,53 @@ def _undo_one(unit: Unit, plan_id: int) -> None:
     if plan.state not in PLAN_GOING_ON or not plan.giving_up:
         return
     what = withholding.what_of(plan)
-    wanted = None
     if not what.is_whole:
         what = _with_what_else_failed(unit, plan, what)
-        wanted = _without(plan, what)
+    wanted = None if what.is_whole else _without(plan, what)
     only = _NOTHING if what.failed else what.only
     assessment = undoing.assess(unit, plan=plan, wanted=wanted, only=only)
     if assessment.refusals:
         _can_not_be_undone(unit, plan, " ".join(one.message for one in assessment.refusals))
     elif assessment.is_at_rest:
         failpoints.reach("rest.before_undo")
-        undoing.carry_out(
+        reason = plan.giving_up
+        withholding.forget(unit, plan=plan)
+        successor = undoing.carry_out(
             unit,
             plan=plan,
             wanted=wanted,
             assessment=assessment,
-            reason=plan.giving_up,
+            reason=reason,
             ends_as=PlanState.FAILED,
             only=only,
         )
+        if wanted is not None:
+            _take_over(unit, successor)
+
+
+def _take_over(unit: Unit, plan: Plan) -> None:
+    """What the plan before still had to wait for, this one waits for."""
+    for task, more in _failed(unit, plan):
+        reason = f"{task.key} has failed for good: {task.blocked_reason}"
+        withholding.give_up(unit, plan=plan, reason=reason, what=more)
+    if registered().awaits_rest(fulfillment_id=plan.fulfillment_id):
+        withholding.await_rest(unit, plan=plan, reason=_ASKED)
 
 
 def _with_what_else_failed(unit: Unit, plan: Plan, what: What) -> What:
     """Something else may have failed for good while this was waited for."""
+    for _, more in _failed(unit, plan):
+        what = what.with_also(more)
+    return what
+
+
+def _failed(unit: Unit, plan: Plan) -> Iterator[tuple[Task, What]]:
+    """Tasks that have failed for good, and what is given up for them."""
     for task in migrating.tasks_of(unit, plan=plan):
         if task.required and task.state == TaskState.FAILED_FINAL:
             more = withholding.what_follows(plan, task=task)
-            what = what if more is None else what.with_also(more)
-    return what
+            if more is not None:
+                yield task, more
 
 
 def _without(plan: Plan, what: What) -> Wanted | None:
@@ -119,8 +158,7 @@ def _without(plan: Plan, what: What) -> Wanted | None:
         graph = without_items(before, items=what.items)
         given_up = set(what.items)
         items = {at: item for at, item in items.items() if int(at) not in given_up}
-    # What is only being undone does not fulfil anything.
-    if not any(node.required and not node.undoes for node in graph.nodes):
+    if not any(node.required for node in graph.nodes):
         return None
     return Wanted(
         graph=graph,
@@ -149,4 +187,6 @@ def _can_not_be_undone(unit: Unit, plan: Plan, reasons: str) -> None:
             plan_id=plan.pk,
         ),
     )
-    withholding.let_go_on(unit, plan=plan, reason=f"It can't be undone: {reasons}")
+    withholding.forget(unit, plan=plan)
+    if not registered().awaits_rest(fulfillment_id=plan.fulfillment_id):
+        withholding.let_go_on(unit, plan=plan, reason=f"It can't be undone: {reasons}")

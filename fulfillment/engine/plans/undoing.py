@@ -59,14 +59,21 @@ def assess(
     given_up = [task for task in tasks if _place(task) in revision.given_up]
     touched = [task for task in given_up if revision.becomes[_place(task)] in _TOUCHES]
     before = graphs.by_id(plan.graph_id)
-    refusals = _points_of_no_return(before, tasks, revision, bundles, whole=wanted is None)
+    refusals = _points_of_no_return(
+        before, tasks, revision, bundles, whole=wanted is None, only=only
+    )
+    awaited = set(revision.unsettled)
     if wanted is not None:
-        refusals += _of_the_new_plan(unit, plan, tasks, revision)
+        found = _comparison(plan, tasks, revision)
+        refusals += _of_the_new_plan(unit, plan, tasks, revision, found)
+        awaited |= found.unsettled.keys()
+    elif revision.graph.nodes:
+        refusals += _not_plannable(revision)
     return Assessment(
         fates=tuple(_fates(before, tasks, revision)),
         charges=tuple(money.charges(unit, plan=plan, tasks=touched)),
         refusals=tuple(refusals),
-        in_flight=tuple(task.key for task in tasks if _place(task) in set(revision.unsettled)),
+        in_flight=tuple(task.key for task in tasks if _place(task) in awaited),
     )
 
 
@@ -90,14 +97,17 @@ def carry_out(
     assert assessment.is_at_rest
     tasks = migrating.tasks_of(unit, plan=plan)
     revision = _revision(unit, plan, tasks, wanted, only)
+    giving_up, what = plan.giving_up, withholding.what_of(plan)
+    withholding.forget(unit, plan=plan)
     withholding.let_go_on(unit, plan=plan, reason=reason)
     if wanted is None and not revision.graph.nodes:
         _tell(unit, plan, PlanChange.UNDOING)
         migrating.withdraw(unit, tasks=tasks, cause=reason)
         end(unit, plan=plan, ends_as=ends_as, cause=reason)
         return plan
+    by_place = {_place(task): task for task in tasks}
     asks = dict(undo_payloads.of_plan(plan)) | {
-        undo.key: undo_payloads.of_task(unit, plan=plan, task=_at(tasks, undo.place))
+        undo.key: undo_payloads.of_task(unit, plan=plan, task=by_place[undo.place])
         for undo in revision.undos
     }
     context = dict(graphs.context_of(plan) if wanted is None else wanted.context)
@@ -118,6 +128,11 @@ def carry_out(
         ),
     )
     _tell(unit, successor, PlanChange.UNDOING if wanted is None else PlanChange.AMENDED)
+    if giving_up and wanted is not None:
+        kept = migrating.tasks_of(unit, plan=successor)
+        # Somebody has changed the order meanwhile, and that may not have mended what has failed.
+        if withholding.is_still_due(unit, plan=successor, what=what, tasks=kept):
+            withholding.give_up(unit, plan=successor, reason=giving_up, what=what)
     return successor
 
 
@@ -150,16 +165,22 @@ def _comparison(plan: Plan, tasks: Sequence[Task], revision: Revision) -> Compar
     )
 
 
+def _not_plannable(revision: Revision) -> list[Refusal]:
+    faults = graph_faults(graph=revision.graph)
+    return [Refusal(code="not_plannable", message=fault.message) for fault in faults]
+
+
 def _of_the_new_plan(
-    unit: Unit, plan: Plan, tasks: Sequence[Task], revision: Revision
+    unit: Unit, plan: Plan, tasks: Sequence[Task], revision: Revision, found: Comparison
 ) -> list[Refusal]:
     """Why the revised order can't go on from here."""
-    faults = graph_faults(graph=revision.graph)
+    faults = _not_plannable(revision)
     if faults:
-        return [Refusal(code="not_plannable", message=fault.message) for fault in faults]
-    found = _comparison(plan, tasks, revision)
+        return faults
+    # What only stands in the way until it has ended is waited for.
+    unsafe = [message for message in found.unsafe if message not in found.unsettled.values()]
     return [
-        *(Refusal(code="unsafe", message=message) for message in found.unsafe),
+        *(Refusal(code="unsafe", message=message) for message in unsafe),
         *(
             Refusal(code="hold_lost", message=message)
             for message in migrating.lost_holds(unit, plan=plan, tasks=tasks, left=found.left)
@@ -178,12 +199,19 @@ def _points_of_no_return(
     bundles: Collection[Collection[int]],
     *,
     whole: bool,
+    only: Collection[str],
 ) -> list[Refusal]:
     """Hard ones that have been passed, of what would be undone or done again.
 
     Of an item past one nothing that has been done can be changed, and of its bundle neither.
+    Where only some tasks are undone, the others stay as they are.
     """
-    done = [task for task in tasks if task.state == TaskState.SUCCEEDED]
+    done = [
+        task
+        for task in tasks
+        if task.state == TaskState.SUCCEEDED
+        and (not only or before.nodes[task.node].task.removesuffix("~element") in only)
+    ]
     given_up = {_place(task) for task in done} & revision.given_up
     touched = {
         position
@@ -299,10 +327,6 @@ def _had(task: Task) -> Had:
 
 def _place(task: Task) -> Place:
     return task.node, task.element
-
-
-def _at(tasks: Sequence[Task], place: Place) -> Task:
-    return next(task for task in tasks if _place(task) == place)
 
 
 def _tell(unit: Unit, plan: Plan, change: PlanChange) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from django.db import transaction
@@ -12,6 +13,7 @@ from fulfillment.engine.store.database import allocate
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import ClockPolicy, Hold, HoldScope, Plan, Task
+from fulfillment.states import TaskState
 
 _RELEASE = """
 UPDATE fulfillment_hold SET released_at = %s, released_by = %s, release_reason = %s
@@ -62,7 +64,14 @@ class What:
         return not self.items and not self.failed
 
     def with_also(self, other: What) -> What:
-        """Both are given up."""
+        """Both are given up: all of it, where that is said of either."""
+        if self.is_whole and other.is_whole:
+            some = self.only and other.only
+            return What(only=tuple(sorted({*self.only, *other.only}))) if some else ALL
+        if self.is_whole or other.is_whole:
+            return self if self.is_whole else other
+        if (bool(self.failed), bool(self.items)) != (bool(other.failed), bool(other.items)):
+            return self  # One after the other: the plan after this one finds what else has failed.
         return What(
             items=tuple(sorted({*self.items, *other.items})),
             failed=tuple(sorted({*self.failed, *other.failed})),
@@ -73,9 +82,13 @@ ALL = What()
 
 
 def give_up(unit: Unit, *, plan: Plan, reason: str, what: What = ALL) -> None:
-    """As soon as nothing of it is under way it is undone."""
+    """As soon as nothing of it is under way it is undone; what was to be undone before, as well."""
     if plan.giving_up:
-        return
+        before = what_of(plan)
+        what = before.with_also(what)
+        if what == before:
+            return
+        reason = f"{plan.giving_up} {reason}"
     plan.giving_up = reason
     plan.giving_up_what = None if what == ALL else asdict(what)
     unit.clocked_plans.add(plan.pk)
@@ -86,7 +99,7 @@ def what_follows(plan: Plan, *, task: Task) -> What | None:
     """What its workflow has given up when a task fails for good; None: a person decides."""
     graph = graphs.by_id(plan.graph_id)
     node = graph.nodes[task.node]
-    if node.undoes:
+    if task.node in graph.undoing:
         return None
     # A task of a sub-process goes by the workflow that uses it: the one that serves its items.
     workflow = next(
@@ -106,10 +119,37 @@ def what_of(plan: Plan) -> What:
     return What(**{name: tuple(values) for name, values in told.items()})
 
 
-def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
-    """What `await_rest` has kept back goes on, under this plan or under its successor."""
-    plan.rest_due_at = None
+def is_still_due(unit: Unit, *, plan: Plan, what: What, tasks: Iterable[Task]) -> bool:
+    """Whether what had to be given up still has to be, among these tasks of a changed plan."""
+    graph = graphs.by_id(plan.graph_id)
+    for task in tasks:
+        if task.state != TaskState.FAILED_FINAL:
+            continue
+        node = graph.nodes[task.node]
+        outcome = (task.outputs or {}).get("outcome", "")
+        if (
+            (node.manual is not None and node.manual.outcomes.get(outcome) == "undo")
+            or (node.wait is not None and node.wait.otherwise == "undo")
+            or (task.required and (what.only or what_follows(plan, task=task) is not None))
+        ):
+            return True
+    return False
+
+
+def forget(unit: Unit, *, plan: Plan) -> None:
+    """What was to be given up of it is, or can't be."""
     plan.giving_up, plan.giving_up_what = "", None
+    unit.clocked_plans.add(plan.pk)
+
+
+def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
+    """What `await_rest` has kept back goes on, under this plan or under its successor.
+
+    Does nothing while something of it has to be given up: then it comes to rest in any case.
+    """
+    if plan.giving_up:
+        return
+    plan.rest_due_at = None
     unit.clocked_plans.add(plan.pk)
     if not plan.tasks_open:  # What has ended meanwhile was all that there is: it completes now.
         plan.selection_due_at = unit.now

@@ -111,9 +111,10 @@ def subjects_of(held: Held) -> list[str]:
     node = graphs.routed(held.graph_id, held.node, held.route)
     # Spelled out: eight calls of `subject_of` would be a twentieth of what a task costs.
     return [
+        # First: where somebody holds it besides, that is what keeps it (see `holding`).
+        f"change:{held.plan_id}",
         f"order:{held.order_reference}",
         f"plan:{held.plan_id}",
-        f"change:{held.plan_id}",
         f"task:{held.task_id}",
         f"target:{held.target}",
         f"action:{held.target}/{node.action}",

@@ -85,6 +85,10 @@ class OrderPort(Protocol):
         """Nothing of these is under way that somebody has waited for: carry out what was asked, or
         let it go on. Called outside of any unit; again, if it fails."""
 
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        """Whether `decide` has something to decide about it. Called inside a unit that has locked
+        it."""
+
 
 class _Unregistered:
     def notify(
@@ -97,6 +101,9 @@ class _Unregistered:
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
         pass
+
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        return False
 
 
 _port: OrderPort = _Unregistered()
