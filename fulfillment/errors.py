@@ -127,6 +127,12 @@ class HoldUnknown(FulfillmentError):
     code = "fulfillment.hold_unknown"
 
 
+class HoldOfEngine(FulfillmentError):
+    """The engine holds back what is to be given up or changed; it lets go when that is decided."""
+
+    code = "fulfillment.hold_of_engine"
+
+
 class GateBusy(FulfillmentError):
     """A hold or a pause could not be placed for the moment; nothing was changed."""
 

@@ -75,7 +75,10 @@ def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
         found.append(Whole(of=order, reason=_assessed_until(order)))
     if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
         found.append(Whole(of=plan, reason=plan.stuck_reason))
-    elif plan and plan.state == PlanState.BLOCKED:
+    elif plan and (
+        plan.state == PlanState.BLOCKED
+        or (plan.state == PlanState.COMPENSATING and plan.blocked_reason)
+    ):
         until = waiting.decided_by(plan=plan)
         # The detector comes round every few seconds, and says the same of what needs help.
         how = "Nothing can move without help." if until is None else _IN_TIME

@@ -20,6 +20,10 @@ class HoldScope(enum.StrEnum):
     ended. The engine's own."""
 
 
+HELD_BY_HAND = tuple(scope for scope in HoldScope if scope is not HoldScope.CHANGE)
+"""What people may place a hold on."""
+
+
 class ClockPolicy(enum.StrEnum):
     """What the clocks that customers were promised do while the hold is there."""
 

@@ -12,7 +12,13 @@ from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.errors import GateBusy, HoldUnknown, HoldWouldBeOver, NothingToHold
+from fulfillment.errors import (
+    GateBusy,
+    HoldOfEngine,
+    HoldUnknown,
+    HoldWouldBeOver,
+    NothingToHold,
+)
 from fulfillment.models import ClockPolicy, Fulfillment, Hold, HoldScope, Plan, Purpose, Task
 from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
 from fulfillment.operations.records import known_target, log, now_of, reason_of
@@ -128,12 +134,17 @@ def await_in_flight(*, hold: Hold, patience: timedelta) -> int:
 def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     """Let what the hold kept back go on. False when it had been released already.
 
-    Raises ReasonMissing, and HoldUnknown.
+    Raises ReasonMissing, HoldUnknown, and HoldOfEngine.
     """
     reason = reason_of(reason)
     hold = Hold.objects.filter(pk=hold_id).first()
     if hold is None:
         raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
+    if hold.scope == HoldScope.CHANGE:
+        raise HoldOfEngine(
+            f"Nobody releases hold {hold_id} by hand. {hold.reason} That is decided as soon as "
+            "what is under way has ended, and then it goes on by itself."
+        )
     fulfillment_id = fulfillment_of(hold=hold)
     stops = hold.clock_policy == ClockPolicy.STOP and hold.released_at is None
     if stops and fulfillment_id is None:

@@ -155,6 +155,12 @@ def _one(
         return answer(Verdict.UNCONCERNED, f"It is at v{wanted.version} already.")
     if plan.state not in PLAN_GOING_ON:
         return answer(Verdict.UNSAFE, f"Its plan is {plan.state}: wait until that is over.")
+    if plan.rest_due_at is not None:
+        return answer(
+            Verdict.UNSAFE, "It is to be given up or changed: wait until that is decided."
+        )
+    if graphs.context_of(plan).get("given_up"):
+        return answer(Verdict.UNSAFE, "A part of it has failed and is given up: it stays as it is.")
     try:
         graph = _graph(plan, before, wanted)
     except FulfillmentError as error:

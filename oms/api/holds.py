@@ -185,6 +185,14 @@ def _own_hold(request: Request, hold_id: int) -> Hold:
             title="There is no such hold",
             detail=f"None of your orders has a hold {hold_id}. The order lists its holds.",
         )
+    if hold.scope == HoldScope.CHANGE:
+        raise Problem(
+            status=403,
+            code="hold.of_engine",
+            title="Nobody releases this hold",
+            detail=f"{hold.reason} That is decided as soon as what is under way has ended, and "
+            "then it goes on by itself.",
+        )
     if hold.placed_by != actor_of(request):
         raise Problem(
             status=403,

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations, waiting
 from fulfillment.conditions import KeptBy, statuses
-from fulfillment.models import HoldScope, TargetSystem, Task
+from fulfillment.models import HELD_BY_HAND, HoldScope, TargetSystem, Task
 from fulfillment.waiting import Wait
 from oms.models import Order
 from tests import desk
@@ -78,7 +78,7 @@ def test_a_policy_of_the_workflow_goes_before_the_target_s(systems: ScriptedSyst
 
 
 @pytest.mark.parametrize("met", [False, True], ids=["not met", "met by a claim"])
-@pytest.mark.parametrize("scope", [one for one in HoldScope if one is not HoldScope.CHANGE])
+@pytest.mark.parametrize("scope", HELD_BY_HAND)
 def test_every_hold_is_named_before_and_after_a_claim_has_met_it(
     systems: ScriptedSystems, scope: HoldScope, met: bool
 ) -> None:

@@ -51,8 +51,13 @@ WHERE fulfillment_id = %s AND state = 'OPEN' AND task_id = ANY(%s::bigint[])
 
 
 def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
-    """What would become of an active plan under another graph; changes nothing."""
+    """What would become of an active plan under another graph; changes nothing.
+
+    What an earlier change has undone stays behind; what it still undoes must not be lost.
+    """
     tasks = tasks_of(unit, plan=plan)
+    undoing = graphs.by_id(plan.graph_id).undoing
+    undone = {(task.node, task.element): task for task in tasks if task.node in undoing}
     unit.raw.execute(_ASKED, [[task.id for task in tasks]], prepare=True)
     asked = {task_id for (task_id,) in unit.raw.fetchall()}
     found = compare(
@@ -70,11 +75,17 @@ def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
             )
             for task in tasks
         ],
+        given_up=undone,
     )
     return replace(
         found,
         unsafe=(
             *found.unsafe,
+            *(
+                f"{task.key} is {task.state}: wait until that is over."
+                for task in undone.values()
+                if task.state not in TASK_SUCCESSFUL
+            ),
             *lost_holds(unit, plan=plan, tasks=tasks, left=found.left),
             *locks_in_use(unit, plan=plan, graph=graph),
         ),

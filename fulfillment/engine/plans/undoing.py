@@ -23,6 +23,7 @@ from fulfillment.engine.plans.planning import graph_faults
 from fulfillment.engine.protection import doubt
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import money, undo_payloads
+from fulfillment.engine.structure.scope import read_ahead
 from fulfillment.engine.work.port import Notice, PlanChange
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan, Task
@@ -55,6 +56,7 @@ def assess(
             in_flight=(),
         )
     tasks = migrating.tasks_of(unit, plan=plan)
+    read_ahead(unit, plan=plan)
     revision = _revision(unit, plan, tasks, wanted, only)
     given_up = [task for task in tasks if _place(task) in revision.given_up]
     touched = [task for task in given_up if revision.becomes[_place(task)] in _TOUCHES]

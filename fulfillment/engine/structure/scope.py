@@ -20,6 +20,7 @@ from fulfillment.engine.structure.priorities import plan_values
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan, Task
 
+_ELEMENTS = "SELECT node, elements FROM fulfillment_fanout WHERE plan_id = %s"
 _ELEMENT = "SELECT elements -> %s FROM fulfillment_fanout WHERE plan_id = %s AND node = %s"
 
 
@@ -68,7 +69,7 @@ def scope_under(
 ) -> Scope:
     """What the task could read if its plan went by another graph and another order, with the
     outputs that there are."""
-    before = {one.key: one.index for one in graphs.by_id(plan.graph_id).nodes}
+    before = graphs.by_id(plan.graph_id).by_key
     element = bool(task.element) and node.group is not None
     return Scope(
         _values(
@@ -123,12 +124,25 @@ def _values(
     )
 
 
+def read_ahead(unit: Unit, *, plan: Plan) -> None:
+    """Before what all of its tasks can read is asked for: at once what that is, but the tasks."""
+    graph = graphs.by_id(plan.graph_id)
+    places.load(unit, {plan.id: [(node.index, 0) for node in graph.nodes if node.group is None]})
+    if graph.groups:
+        with cursor() as raw:
+            raw.execute(_ELEMENTS, [plan.id], prepare=True)
+            for spread, elements in raw.fetchall():
+                unit.elements[plan.id, spread] = graphs.parsed_value(elements)
+
+
 def element_value(unit: Unit, *, plan: Plan, place: Place) -> Any:
     """The value of one element of a fan-out."""
     spread, number = place
     known = unit.fan_outs.get((plan.id, spread))
     if known is not None and known._state.adding and known.elements:
         return known.elements[number - 1]  # Not written yet.
+    if (plan.id, spread) in unit.elements:
+        return unit.elements[plan.id, spread][number - 1]
     with cursor() as raw:
         raw.execute(_ELEMENT, [number - 1, plan.id, spread], prepare=True)
         row = raw.fetchone()

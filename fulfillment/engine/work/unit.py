@@ -96,6 +96,8 @@ class Unit:
     decided: list[ManualTask] = field(default_factory=list)
     fan_outs: dict[tuple[int, int], FanOut] = field(default_factory=dict)
     """By plan and SPREAD node."""
+    elements: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
+    """The lists of those, where all of them are looked at."""
     signals: list[Signal] = field(default_factory=list)
     """Milestones that other orders may wait for."""
     places: dict[int, dict[Place, Task | None]] = field(default_factory=dict)
