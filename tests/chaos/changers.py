@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -26,13 +26,16 @@ _LATEST_SECONDS = 7.0
 _MOST_TRIES = 8
 """For an order that can't be amended yet."""
 _TOO_EARLY_SECONDS = 2.0
-_CANCEL_REFUSALS = frozenset({"order_is_complete", "order_is_over"})
-_AMEND_REFUSALS = frozenset(
-    {
-        *("order_is_being_cancelled", "order_is_being_undone", "order_is_over", "outdated"),
-        *("changes_nothing", "nothing_left"),
-    }
-)
+_REFUSALS = {
+    "cancel": frozenset({"order_is_complete", "order_is_over"}),
+    "amend": frozenset(
+        {
+            *("order_is_being_cancelled", "order_is_being_undone", "order_is_over", "outdated"),
+            *("changes_nothing", "nothing_left", "too_early"),
+        }
+    ),
+}
+"""Answers that a client has to live with."""
 
 Orders = Callable[[], Sequence[tuple[str, Mapping[str, Any]]]]
 """What has been acknowledged so far: references and bodies, only ever appended to."""
@@ -131,14 +134,7 @@ class Changer(Person):
             body |= {"version": self._versions[wish.reference], "order": wanted}
             if self._dice.random() < 0.1:
                 body["mode"] = "recreate"
-        worded = Wish(
-            verb=wish.verb,
-            reference=wish.reference,
-            body=body,
-            key=wish.key,
-            with_preview=wish.with_preview,
-            tries=wish.tries,
-        )
+        worded = replace(wish, body=body)
         due, count, _ = self._agenda[0]
         self._agenda[0] = (due, count, worded)
         return worded
@@ -150,21 +146,15 @@ class Changer(Person):
             self._versions[wish.reference] += 1
             wanted = revised(self._bodies[wish.reference], self._dice)
             body = {**body, "version": self._versions[wish.reference], "order": wanted}
-        return Wish(
-            verb=wish.verb,
-            reference=wish.reference,
-            body=body,
-            key=f"{wish.key}-{next(self._count)}",
-            with_preview=False,
-        )
+        key = f"{wish.key}-{next(self._count)}"
+        return replace(wish, body=body, key=key, tries=_MOST_TRIES)
 
     def _preview(self, wish: Wish) -> None:
         path = f"/orders/{wish.reference}/{wish.verb}?preview=true"
         answer = self._post(path, wish.body)
         self._answered(answer, path)
-        if answer.status == 409:
-            self._refused(wish, json.loads(answer.data))
-        elif answer.status != 200:
+        code = json.loads(answer.data).get("code", "").partition(".")[2]
+        if answer.status != 200 and (answer.status != 409 or code not in _REFUSALS[wish.verb]):
             self.wrong.append(f"{path}: {answer.status} {answer.data[:300]!r}")
 
     def _send(self, wish: Wish) -> urllib3.BaseHTTPResponse:
@@ -208,16 +198,7 @@ class Changer(Person):
             if request is not None:
                 self._keep(wish, request)
         elif code == "too_early" and wish.tries < _MOST_TRIES:
-            again = Wish(
-                verb=wish.verb,
-                reference=wish.reference,
-                body=wish.body,
-                key=f"{wish.key}-again",
-                with_preview=False,
-                tries=wish.tries + 1,
-            )
+            again = replace(wish, key=f"{wish.key}-again", with_preview=False, tries=wish.tries + 1)
             self._put(again, _TOO_EARLY_SECONDS)
-        elif code not in (_CANCEL_REFUSALS if wish.verb == "cancel" else _AMEND_REFUSALS) | {
-            "too_early"
-        }:
+        elif code not in _REFUSALS[wish.verb]:
             self.wrong.append(f"{wish.verb} {wish.reference}: {dict(problem)}"[:600])

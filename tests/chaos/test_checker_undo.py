@@ -156,7 +156,7 @@ def test_an_undo_that_is_done_twice(run: Run, systems: Any) -> None:
 def test_an_undo_in_the_wrong_order(
     run: Run, systems: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(undo_graph, "_undone_after", lambda *_: ())
+    monkeypatch.setattr(undo_graph, "_undone_after", lambda *_: {})
     order = halfway(run, systems)
     cancelling.cancel(order=order, requested_by="ann", reason="a test")
     desk.drain(["crm"])
