@@ -243,6 +243,39 @@ def test_the_picture_of_a_preview_has_every_task_once(systems: ScriptedSystems) 
     assert names["reserve@3"] == ["9"]
 
 
+def test_the_same_amount_in_other_digits_is_no_reason_to_do_anything_again(
+    systems: ScriptedSystems,
+) -> None:
+    product()
+    desk.workflow({"pack": desk.task()}, offering="box")
+    prices = {"one_off_price": Decimal("9.90"), "recurring_price": Decimal("5.0")}
+    order = an_order(
+        line(currency="EUR", **prices),
+        line("2", currency="EUR", **prices),
+        line("3", offering="box"),
+        billing_account="BA-1",
+    )
+    systems.sends["pack"] = [desk.failed(retry_after=timedelta(hours=1))] * 9
+    desk.drain()
+    same = {"one_off_price": Decimal("9.9"), "recurring_price": Decimal("5")}
+    done = amend(
+        order,
+        wish(
+            order,
+            line(currency="EUR", place={"id": "ADDR-1"}, **same),
+            line("2", currency="EUR", **same),
+            line("4", offering="box"),
+            billing_account="BA-1",
+        ),
+    )
+    assert {key for key, becomes in fates(done.assessment).items() if becomes != "kept"} == {
+        *("pack@3", "pack@4")
+    }
+    items = desk.newest_plan_of(order).context["items"]
+    assert [items[at]["price"]["recurring"] for at in "12"] == ["5.0", "5.0"]
+    assert items["1"]["place"] == {"id": "ADDR-1"}
+
+
 def test_recreating_undoes_and_does_everything_again(systems: ScriptedSystems) -> None:
     product()
     order = an_order(line())
