@@ -96,6 +96,8 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Orders", "receipt_long", "oms", "order"),
+                    _page("Amendments", "edit_note", "oms", "amendmentrequest"),
+                    _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },
@@ -105,7 +107,6 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Assets", "inventory_2", "oms", "asset"),
                     _page("Expected assets", "pending_actions", "oms", "pendingasset"),
-                    _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Told to customers", "forward_to_inbox", "oms", "notification"),
                     _page(
                         "Not told",

@@ -6,14 +6,22 @@ and shall not be, and begins the rest (reference §14, §20; docs/adr/0018).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fulfillment.definitions.assessment import Becomes
 from fulfillment.definitions.graph import Graph, arrange
 from fulfillment.definitions.migration import Had
-from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, PlannedWorkflow
+from fulfillment.definitions.nodes import (
+    Edge,
+    EdgeType,
+    Node,
+    NodeKind,
+    PlannedWorkflow,
+    node_document,
+)
 from fulfillment.definitions.readiness import Place
+from fulfillment.definitions.references import texts_in
 from fulfillment.definitions.undo_graph import (
     Parts,
     Undo,
@@ -144,15 +152,22 @@ class _Revising:
         lost = begun.intersection(self.concerned)
         while True:
             found = self._using(lost | gone, places) | self._next_behind(lost, places)
-            more = (found & begun | self._elements_of(lost, places)) - lost - gone
+            more = (found & begun) - lost - gone
             if not more:
-                return lost | gone
+                return lost | gone | self._elements_of(self._groups(lost | gone), places)
             lost |= more
 
-    def _elements_of(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
-        """Of fan-outs that begin anew: they make elements of their own, whatever these are."""
-        again = {node for node, _ in lost if self.before.nodes[node].fan_out is not None}
-        return {place for place in places if self.before.nodes[place[0]].group in again}
+    def _groups(self, lost: Collection[Place]) -> set[int]:
+        """Fan-outs of which something is lost: the list of one is the list of all its elements."""
+        found = {self.before.nodes[index].group for index, _ in lost}
+        found |= {index for index, _ in lost if self.before.nodes[index].fan_out is not None}
+        return {index for index in found if index is not None}
+
+    def _elements_of(self, groups: Collection[int], places: Iterable[Place]) -> set[Place]:
+        """All there is of their elements, begun or not: other elements take their places."""
+        return {
+            place for place in places if place[1] and self.before.nodes[place[0]].group in groups
+        }
 
     def _next_behind(self, lost: Collection[Place], places: Mapping[Place, Had]) -> set[Place]:
         """Tasks that wait to be sent, and have had no effect: they wait for what is done again."""
@@ -174,11 +189,7 @@ class _Revising:
         found: set[Place] = set()
         choosers = {node for node, element in lost if node in self.before.choosers}
         unsure = self._decided_by(choosers) if choosers else frozenset()
-        groups = {
-            index if node.fan_out is not None else node.group
-            for index, _ in lost
-            if (node := self.before.nodes[index]).fan_out is not None or node.group is not None
-        }
+        groups = self._groups(lost)
         gathers = {
             fan_out.gather: index
             for index in (node.index for node in self.before.nodes if node.fan_out is not None)
@@ -196,10 +207,21 @@ class _Revising:
                 or index in groups
                 or (index in gathers and gathers[index] in groups)
                 or any((source, index) in used for source, _ in lost)
-                or (mine.kind is NodeKind.LEAVE and (mine.enter, element) in lost)
+                or self._goes_with_its_beginning(mine, places[index, element], lost)
             ):
                 found.add((index, element))
         return found
+
+    def _goes_with_its_beginning(self, node: Node, task: Had, lost: Collection[Place]) -> bool:
+        """Part of a sub-process that begins anew: it has used what that was given, or was left
+        out with all of it."""
+        if node.enter is None or not {(node.enter, task.element), (node.enter, 0)} & set(lost):
+            return False
+        return (
+            node.kind is NodeKind.LEAVE
+            or task.state == TaskState.SKIPPED_BY_POLICY
+            or any("inputs." in text for _, text in texts_in(node_document(node)))
+        )
 
     def _decided_by(self, choosers: Collection[int]) -> frozenset[int]:
         """The nodes that exist by these decisions, directly or behind others that do."""

@@ -29,10 +29,11 @@ def node_scope(
     """
     node = graph.nodes[index]
     scope: dict[str, Any] = {"order": order}
+    # Of an item that is not wanted any more there is nothing to read, and something to be undone.
     if node.item is not None:
-        scope["item"] = items[node.item]
+        scope["item"] = items.get(node.item, {})
     else:
-        scope["items"] = [items[position] for position in node.items]
+        scope["items"] = [items[position] for position in node.items if position in items]
     sources = graph.output_sources[index]
     if sources:
         scope["tasks"] = {

@@ -105,6 +105,8 @@ def wanted_hold(
 ) -> WantedHold:
     """Look whether such a hold can be placed. Raises ReasonMissing and NothingToHold."""
     reason = reason_of(reason)
+    if scope is HoldScope.CHANGE:
+        raise NothingToHold("Such a hold is the engine's own; hold the order, or its plan.")
     fulfillment_id = _fulfillment_of(scope, name)
     with cursor() as raw:
         (hold_id,) = allocate(raw, "fulfillment_hold", 1)

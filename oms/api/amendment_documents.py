@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from fulfillment.definitions.assessment import Becomes, Direction
+from fulfillment.definitions.assessment import Becomes
 from fulfillment.definitions.concern import ChangeKind
+from oms.api.change_documents import ChargeOut, RefusalOut
 from oms.changes.amending import Found
 from oms.changes.documents import as_submitted
 from oms.changes.requesting import Wish
@@ -38,26 +38,6 @@ class TaskFateOut(BaseModel):
     customer_impact: str
     financial_impact: str
     legal_impact: str
-
-
-class ChargeOut(BaseModel):
-    """`cost`: the customer pays it; `refund`: the customer gets it back."""
-
-    task: str
-    items: list[str]
-    direction: Direction
-    amount: Decimal
-    currency: str
-    reason: str
-
-
-class RefusalOut(BaseModel):
-    """Why it is not possible; `code` is stable."""
-
-    code: str
-    message: str
-    task: str | None
-    items: list[str]
 
 
 class AssessmentOut(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any
 
 from drf_spectacular.utils import extend_schema
@@ -11,7 +10,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from adapters.strict_json import dumps
 from fulfillment.engine.work.unit import Unit, run_unit
 from oms.api import schema
 from oms.api.amendment_documents import (
@@ -23,17 +21,15 @@ from oms.api.amendment_documents import (
     amendment_document,
     preview_document,
 )
-from oms.api.authentication import client_of
-from oms.api.idempotency import idempotency_key, key_reused
-from oms.api.operating import Reason, actor_of
+from oms.api.operating import Reason, actor_of, answered_once, replied
 from oms.api.orders import found_order, orders_of, query_of
 from oms.api.parsing import json_body, validated
-from oms.api.problems import CONTENT_TYPE, Problem
+from oms.api.problems import Problem
 from oms.api.requests import Closed, OrderIn
 from oms.changes import amending
 from oms.changes.errors import AmendmentError
 from oms.changes.requesting import Wish
-from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.intake.replay import Answer
 from oms.models import AMENDMENT_OPEN, AmendmentRequest, AmendmentState, Mode, Order
 
 _TITLES = {
@@ -75,7 +71,7 @@ class Amend(APIView):
 
     @extend_schema(
         operation_id="amend_order",
-        tags=["Amendments"],
+        tags=["Changing orders"],
         summary="Amend an order, or see what that would mean",
         parameters=[schema.IDEMPOTENCY_KEY, schema.PREVIEW],
         examples=schema.AMENDMENTS,
@@ -107,7 +103,7 @@ class Amend(APIView):
 class OrderAmendments(APIView):
     @extend_schema(
         operation_id="list_amendments",
-        tags=["Amendments"],
+        tags=["Changing orders"],
         summary="Every request to amend an order, the oldest first",
         responses={200: AmendmentList, **schema.problems(401, 403, 404, 503)},
     )
@@ -121,7 +117,7 @@ class OrderAmendments(APIView):
 class OrderAmendment(APIView):
     @extend_schema(
         operation_id="read_amendment",
-        tags=["Amendments"],
+        tags=["Changing orders"],
         summary="One request to amend an order, and what became of it",
         responses={200: AmendmentDetail, **schema.problems(401, 403, 404, 503)},
     )
@@ -151,34 +147,11 @@ def _preview(request: Request, order: Order, wish: Wish) -> dict[str, Any]:
 
 
 def _amend(request: Request, order: Order, wish: Wish, data: Any) -> Response:
-    key = idempotency_key(request)
-
     def answer(unit: Unit) -> Answer:
         return answer_of(amending.amend(unit, order_id=order.pk, wish=wish))
 
-    def work(unit: Unit) -> Replayed:
-        if key is None:
-            return Replayed(answer=answer(unit), is_replay=False)
-        return answer_once(
-            unit,
-            client=client_of(request),
-            idempotency_key=key,
-            # The same words about another order are another request.
-            body=dumps({"path": request.path, "body": data}),
-            answer=partial(answer, unit),
-        )
-
-    try:
-        done = run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request))
-    except KeyReused:
-        raise key_reused() from None
-    status, body = done.answer
-    if status > 399:
-        body = {**body, "instance": request.path}
-    response = Response(body, status=status, content_type=CONTENT_TYPE if status > 399 else None)
-    if done.is_replay:
-        response["Idempotent-Replayed"] = "true"
-    return response
+    done = answered_once(request, data=data, fulfillment_ids=[order.fulfillment_id], answer=answer)
+    return replied(request, done)
 
 
 def answer_of(amendment: AmendmentRequest) -> Answer:

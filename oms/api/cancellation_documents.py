@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from fulfillment.definitions.assessment import Becomes, Direction
+from oms.api.change_documents import ChargeOut, RefusalOut
 from oms.changes.quoting import Verdict
 from oms.changes.standing import Standing, standings
 from oms.models import CancellationRequest, CancellationState, Order
@@ -35,17 +36,6 @@ class TaskQuoteOut(BaseModel):
     why: str
 
 
-class ChargeOut(BaseModel):
-    """`cost` is paid by the customer, `refund` goes back."""
-
-    task: str
-    items: list[str]
-    direction: Direction
-    amount: Decimal
-    currency: str
-    reason: str
-
-
 class SumOut(BaseModel):
     direction: Direction
     currency: str
@@ -58,15 +48,6 @@ class ImpactOut(BaseModel):
     task: str
     kind: Literal["customer", "financial", "legal"]
     text: str
-
-
-class RefusalOut(BaseModel):
-    """`code` is stable."""
-
-    code: str
-    message: str
-    task: str | None
-    items: list[str]
 
 
 class ReachedOut(BaseModel):

@@ -11,12 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from adapters.strict_json import dumps
 from fulfillment.engine.work.unit import Unit, run_unit
 from oms.api import schema
 from oms.api.amendment_documents import AmendmentOut
 from oms.api.amendments import answer_of, problem_of
-from oms.api.authentication import client_of
 from oms.api.cancellation_documents import (
     CancellationList,
     CancellationOut,
@@ -24,16 +22,15 @@ from oms.api.cancellation_documents import (
     cancellation_document,
     cancellation_documents,
 )
-from oms.api.idempotency import idempotency_key, key_reused
-from oms.api.operating import Reason, actor_of
+from oms.api.operating import Reason, actor_of, answered_once, replied
 from oms.api.orders import found_order, orders_of, query_of
 from oms.api.parsing import json_body, validated
-from oms.api.problems import CONTENT_TYPE, Problem
+from oms.api.problems import Problem
 from oms.api.requests import Closed, Identifier
 from oms.changes import cancelling, leaving_items_out
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.changes.errors import AmendmentError
-from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.intake.replay import Answer, Replayed
 from oms.models import CancellationState, Order
 
 
@@ -93,14 +90,8 @@ class OrderCancel(APIView):
                 title="Nothing of this order can be cancelled",
                 detail=f"{error} It has ended, and nothing of it is left to be undone.",
             ) from None
+        response = replied(request, done)
         status, body = done.answer
-        response = Response(
-            body if status < 400 else {**body, "instance": request.path},
-            status=status,
-            content_type=None if status < 400 else CONTENT_TYPE,
-        )
-        if done.is_replay:
-            response["Idempotent-Replayed"] = "true"
         if status < 400 and "href" in body:
             response["Location"] = body["href"]
         return response
@@ -160,8 +151,6 @@ def _previewed(request: Request, order: Order, wanted: CancelIn) -> dict[str, An
 
 
 def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Replayed:
-    key = idempotency_key(request)
-
     def answer(unit: Unit) -> Answer:
         if wanted.items is not None:
             return answer_of(
@@ -174,22 +163,7 @@ def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Repl
         )
         return _answer(done)
 
-    def work(unit: Unit) -> Replayed:
-        if key is None:
-            return Replayed(answer=answer(unit), is_replay=False)
-        return answer_once(
-            unit,
-            client=client_of(request),
-            idempotency_key=key,
-            # The same words about another order are another request.
-            body=dumps({"path": request.path, "body": data}),
-            answer=lambda: answer(unit),
-        )
-
-    try:
-        return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request))
-    except KeyReused:
-        raise key_reused() from None
+    return answered_once(request, data=data, fulfillment_ids=[order.fulfillment_id], answer=answer)
 
 
 def _answer(done: Cancellation) -> Answer:

@@ -168,6 +168,7 @@ class Links(BaseModel):
     graph: str
     holds: str
     cancellations: str
+    amendments: str
 
 
 class OrderOut(OrderSummary):
@@ -277,6 +278,7 @@ def order_document(order: Order) -> OrderOut:
             graph=f"{href}/graph",
             holds=f"{href}/holds",
             cancellations=f"{href}/cancellations",
+            amendments=f"{href}/amendments",
         ),
     )
 

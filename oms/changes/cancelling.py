@@ -14,7 +14,9 @@ from typing import Any
 from fulfillment.definitions.assessment import Assessment
 from fulfillment.definitions.customer import TellSpec
 from fulfillment.engine.plans import undoing, withholding
+from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.halving import in_halves
+from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
@@ -155,13 +157,35 @@ def _decide_together(batch: Sequence[tuple[int, int]]) -> list[int]:
         found = list(rows.order_by("pk"))
         for request in found:
             _decide(unit, request.order, request, waited=True)
+        cases.resolve_cases(
+            unit,
+            subjects=[_case_of(request.pk) for request in found],
+            resolution="It could be decided after all.",
+        )
         return len(found)
 
     return [run_unit(work, fulfillment_ids=[pk for _, pk in batch], actor=_ACTOR)]
 
 
 def _leave(row: tuple[int, int], error: Exception) -> None:
-    logger.error("a cancellation was not decided", exc_info=error, extra={"request": row[0]})
+    """Its neighbours go on; it is looked at again, and a person is told."""
+    request_id, fulfillment_id = row
+    logger.error("a cancellation was not decided", exc_info=error, extra={"request": request_id})
+    fallout = cases.poison(
+        subject=_case_of(request_id),
+        what="What becomes of a cancellation can't be told",
+        error=error,
+        fulfillment_id=fulfillment_id,
+    )
+    run_unit(
+        lambda unit: cases.open_case(unit, fallout=fallout),
+        fulfillment_ids=[fulfillment_id],
+        actor=_ACTOR,
+    )
+
+
+def _case_of(request_id: int) -> str:
+    return f"cancellation:{request_id}"
 
 
 # --- what it means --------------------------------------------------------------------------------
@@ -198,6 +222,7 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
     quote = Quote(
         order=order,
         items=items,
+        names=dict(OrderItem.ever.filter(order=order).values_list("position", "item_id")),
         milestones=list(order.milestones.all()),
         assessment=found,
         tell=_tell(items, plan),
@@ -252,6 +277,7 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
         _begin(unit, order, request, plan)
     else:
         request.save(update_fields=["quote"])
+        failpoints.reach("cancelling.decided")
         undoing.carry_out(
             unit,
             plan=plan,
@@ -266,9 +292,8 @@ def _decide(unit: Unit, order: Order, request: CancellationRequest, *, waited: b
 
 
 def _deny(unit: Unit, order: Order, request: CancellationRequest, quote: Quote) -> None:
-    names = {item.position: item.item_id for item in quote.items}
     refusals = quote.assessment.refusals
-    request.refusals = refusals_document(refusals, names=names)
+    request.refusals = refusals_document(refusals, names=quote.names)
     cause = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     _record(unit, denied(order, request, cause=cause, now=unit.now))
     _save(order, request)

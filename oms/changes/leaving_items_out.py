@@ -28,6 +28,7 @@ def quote(unit: Unit, *, order_id: int, item_ids: Collection[str], reason: str) 
     return Quote(
         order=order,
         items=list(gone),
+        names=found.names,
         milestones=list(order.milestones.all()),
         assessment=found.assessment.about(touched),
         tell=None,

@@ -31,10 +31,12 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What would be undone, and what that costs; `order` is read with nothing else."""
+    """What would be undone, and what that costs."""
 
     order: Order
     items: Sequence[OrderItem]
+    names: Mapping[int, str]
+    """Of all items by position, those that an amendment has removed among them."""
     milestones: Sequence[Milestone]
     """Those that are reached: what the customer knows stays known."""
     assessment: Assessment
@@ -47,8 +49,7 @@ class Quote:
 
     def document(self) -> dict[str, Any]:
         """Plain JSON, the same at any time as long as nothing has moved."""
-        found = self.assessment
-        names = {item.position: item.item_id for item in self.items}
+        found, names = self.assessment, self.names
         return {
             "possible": self.is_possible,
             "verdict": self._verdict(None).value,

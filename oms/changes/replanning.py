@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
 
 from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
@@ -52,7 +54,9 @@ def wanted_by(
         raise invalid(faults)
     items = [one for one in chosen if isinstance(one, ItemSelection)]
     graph = _graph(items, versions_of(before))
-    context = snapshot(order, difference.revised, version=version)
+    context = _with_what_stays(
+        snapshot(order, difference.revised, version=version), known["items"], difference
+    )
     if given_up:
         graph = _without_what_was_given_up(graph, before, given_up)
         context = {**context, "given_up": sorted(given_up)}
@@ -93,6 +97,32 @@ def _selections(
         yield ItemSelection(
             position=position, offering=item.offering, action=item.action, definition=definition
         )
+
+
+def _with_what_stays(
+    context: Mapping[str, Any], known: Mapping[str, Any], difference: Difference
+) -> Mapping[str, Any]:
+    """What is not new stands there as tasks have been given it: 9.90 for 9.9000 is no other price,
+    and no reason to do anything again."""
+    items = dict(context["items"])
+    for position, item in items.items():
+        was = known.get(position)
+        if was is None:
+            continue
+        if int(position) not in difference.rewritten:
+            items[position] = was
+        else:
+            kept = {
+                name: was["price"][name]
+                for name in ("one_off", "recurring")
+                if _is_same(was["price"][name], item["price"][name])
+            }
+            items[position] = {**item, "price": {**item["price"], **kept}}
+    return {**context, "items": items}
+
+
+def _is_same(was: str | None, now: str | None) -> bool:
+    return was is not None and now is not None and Decimal(was) == Decimal(now)
 
 
 def _changed_though_given_up(

@@ -25,7 +25,7 @@ from fulfillment.models import (
     Subscription,
 )
 from oms.keys import create_key
-from oms.models import CancellationRequest, Order, PendingAsset, Scope
+from oms.models import AmendmentRequest, CancellationRequest, Order, PendingAsset, Scope
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -102,6 +102,16 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         due_at=event.occurred_at,
         otherwise="escalate",
         opened_at=event.occurred_at,
+    )
+    AmendmentRequest.objects.create(
+        order=order,
+        number=1,
+        version=2,
+        mode="auto",
+        document={"external_id": "SHOP-7", "items": [{"item_id": "<b>1</b>"}]},
+        requested_by="client a-client",
+        reason="One <b>more</b>.",
+        requested_at=event.occurred_at,
     )
     Signal.objects.create(
         source="client:1",

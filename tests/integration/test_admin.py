@@ -35,6 +35,7 @@ from fulfillment.models import (
     WorkflowVersion,
 )
 from oms.models import (
+    AmendmentRequest,
     ApiClient,
     ApiKey,
     Asset,
@@ -62,6 +63,7 @@ _LARGE = [
     ManualTask,
     Operation,
     Signal,
+    AmendmentRequest,
     Asset,
     PendingAsset,
     CancellationRequest,
@@ -295,6 +297,10 @@ def many(halfway: Order, redis_url: str) -> None:
     event = InboundEvent.objects.get()
     hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
     signal, manual = Signal.objects.get(), ManualTask.objects.get()
+    amendment = AmendmentRequest.objects.get()
+    for order in Order.objects.exclude(pk=amendment.order_id):
+        amendment.pk, amendment.order = None, order
+        amendment.save(force_insert=True)
     wish = CancellationRequest.objects.get()
     for order in Order.objects.exclude(pk=wish.order_id):
         wish.pk, wish.order = None, order

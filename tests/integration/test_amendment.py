@@ -14,13 +14,14 @@ from django.db import connection, transaction
 from adapters.contract import Command as ToTarget
 from adapters.contract import Outcome
 from fulfillment import operations
-from fulfillment.engine.plans import rest
+from fulfillment.engine.plans import rest, withholding
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.rows import plans_by_id
+from fulfillment.engine.work.unit import Unit, run_unit
 from fulfillment.models import Command, FalloutCase, Hold, HoldScope, Plan, Task, Transition
 from oms import leakage
-from oms.changes import amending, requesting, settling
+from oms.changes import amending, cancelling, requesting, settling
 from oms.changes.amending import Found
 from oms.changes.documents import as_submitted
 from oms.changes.errors import AmendmentError
@@ -240,6 +241,39 @@ def test_the_picture_of_a_preview_has_every_task_once(systems: ScriptedSystems) 
     assert {"from": "reserve@2", "to": "build@2", "type": "success"} in graph["edges"]
     names = {node["task"]: node["items"] for node in graph["nodes"]}
     assert names["reserve@3"] == ["9"]
+
+
+def test_the_same_amount_in_other_digits_is_no_reason_to_do_anything_again(
+    systems: ScriptedSystems,
+) -> None:
+    product()
+    desk.workflow({"pack": desk.task()}, offering="box")
+    prices = {"one_off_price": Decimal("9.90"), "recurring_price": Decimal("5.0")}
+    order = an_order(
+        line(currency="EUR", **prices),
+        line("2", currency="EUR", **prices),
+        line("3", offering="box"),
+        billing_account="BA-1",
+    )
+    systems.sends["pack"] = [desk.failed(retry_after=timedelta(hours=1))] * 9
+    desk.drain()
+    same = {"one_off_price": Decimal("9.9"), "recurring_price": Decimal("5")}
+    done = amend(
+        order,
+        wish(
+            order,
+            line(currency="EUR", place={"id": "ADDR-1"}, **same),
+            line("2", currency="EUR", **same),
+            line("4", offering="box"),
+            billing_account="BA-1",
+        ),
+    )
+    assert {key for key, becomes in fates(done.assessment).items() if becomes != "kept"} == {
+        *("pack@3", "pack@4")
+    }
+    items = desk.newest_plan_of(order).context["items"]
+    assert [items[at]["price"]["recurring"] for at in "12"] == ["5.0", "5.0"]
+    assert items["1"]["place"] == {"id": "ADDR-1"}
 
 
 def test_recreating_undoes_and_does_everything_again(systems: ScriptedSystems) -> None:
@@ -803,6 +837,21 @@ def test_a_change_order_is_offered_only_where_there_can_be_one(systems: Scripted
     assert not found.otherwise  # Nothing disconnects a log.
 
 
+def test_an_order_that_is_not_completed_has_nothing_to_change(systems: ScriptedSystems) -> None:
+    changeable()
+    order = an_order(line())
+    step(systems, "reserve")
+    request = amend(order, wish(order, line(quantity=4), mode=Mode.CHANGE_ORDER))
+    cancelling.cancel(order=order, requested_by="bob", reason="not needed")
+    desk.advance(3700)
+    finish(order)
+    settling.settle_due()
+    request.refresh_from_db()
+    assert (order.state, request.state) == ("CANCELLED", AmendmentState.DENIED)
+    assert request.refusals[0]["code"] == "amendment.order_is_over"
+    assert Order.objects.count() == 1
+
+
 # --- items alone ----------------------------------------------------------------------------------
 
 
@@ -885,6 +934,30 @@ def test_what_is_left_of_an_item_that_is_left_out_is_a_leak(systems: ScriptedSys
     assert leakage.find_leaks() == 1
     case = FalloutCase.objects.get(reason_code="billed_without_service")
     assert "no part of its order any more" in case.explanation
+
+
+def test_what_nothing_wakes_is_looked_at_by_itself(systems: ScriptedSystems) -> None:
+    order, claim = in_flight(systems)
+    request = amend(order, wish(order, line(quantity=2)))
+    assert settling.settle_due() == 0  # What is under way wakes it.
+    # As when a cancellation that came later was denied, and has let the order go on.
+    run_unit(
+        partial(_let_go_on, plan_id=desk.newest_plan_of(order).pk),
+        fulfillment_ids=[order.fulfillment_id],
+        actor="bob",
+    )
+    assert settling.settle_due() == 1
+    request.refresh_from_db()
+    assert request.state == AmendmentState.ASSESSING
+    desk.settle(desk.result(claim, desk.succeeded()))
+    rest.look()
+    request.refresh_from_db()
+    assert request.state == AmendmentState.APPLIED
+
+
+def _let_go_on(unit: Unit, plan_id: int) -> None:
+    unit.adopt_plans(plans_by_id(unit.raw, [plan_id]))
+    withholding.let_go_on(unit, plan=unit.plans[plan_id], reason="a test")
 
 
 # --- beside what has failed -----------------------------------------------------------------------

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
+from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.models import FalloutCase, Hold, OutboxEvent, Plan
 from fulfillment.states import PlanState
-from oms.changes import cancelling
+from oms.changes import cancelling, settling
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.intake import feasibility
-from oms.models import Asset, CancellationRequest, Notification, Order, PendingAsset
+from oms.models import (
+    AmendmentState,
+    Asset,
+    CancellationRequest,
+    Notification,
+    Order,
+    PendingAsset,
+)
 from tests import desk
 from tests.desk import ScriptedSystems
+from tests.integration.test_amendment import amend, wish
 
 pytestmark = pytest.mark.django_db
 
@@ -40,12 +50,12 @@ def a_shop(**more: Any) -> None:
     )
 
 
-def a_service(**more: Any) -> None:
-    """reserve → activate → last, with an undo for the first two."""
+def a_service(*, asks: Mapping[str, str] | None = None, **more: Any) -> None:
+    """reserve → activate → last, with an undo for the first two; `asks` is what reserve does."""
     desk.target("alpha")
     desk.workflow(
         {
-            "reserve": desk.task(compensation=undone_by("release")),
+            "reserve": desk.task(input=asks or {}, compensation=undone_by("release")),
             "activate": desk.task(
                 after=["reserve"],
                 compensation=undone_by("deactivate", impact={"customer": "It is switched off."}),
@@ -76,9 +86,9 @@ def request_of(order: Order) -> CancellationRequest:
     return CancellationRequest.objects.get(order=order)
 
 
-def settled_by_asking(systems: ScriptedSystems, action: str) -> None:
+def settled_by_asking(systems: ScriptedSystems, action: str, *, times: int = 1) -> None:
     """What was accepted is asked for when its report does not come, and is done."""
-    systems.queries[action] = [desk.succeeded()]
+    systems.queries[action] = [desk.succeeded()] * times
     desk.advance(3600)
     sweeping.sweep()
     desk.finish()
@@ -258,6 +268,36 @@ def test_what_is_complete_but_for_a_denied_cancellation_completes(
     order.refresh_from_db()
     assert str(order.state) == "COMPLETED"
     assert events(order)[-2:] == ["CancellationDenied", "OrderCompleted"]
+
+
+def test_a_cancellation_that_can_not_be_decided_has_a_case_and_keeps_no_other(
+    systems: ScriptedSystems,
+) -> None:
+    a_shop()
+    systems.sends["reserve"] = [desk.accepted(), desk.accepted()]
+    bad, good = desk.order(), desk.order()
+    desk.drain()
+    for order in (bad, good):
+        assert str(cancel(order).request.state) == "ASSESSING"
+    plan = Plan.objects.filter(fulfillment_id=bad.fulfillment_id)
+    kept = plan.get().context
+    plan.update(context={})
+    settled_by_asking(systems, "reserve", times=2)
+    rest.look()
+    desk.finish()
+    assert str(Order.objects.get(pk=good.pk).state) == "CANCELLED"
+    assert str(Order.objects.get(pk=bad.pk).state) == "ASSESSING_CANCELLATION"
+    case = FalloutCase.objects.get(subject=f"cancellation:{request_of(bad).pk}")
+    assert (case.category, case.state) == ("POISON", "OPEN")
+
+    plan.update(context=kept)
+    graphs.forget()
+    desk.advance(61)
+    rest.look()
+    desk.finish()
+    assert str(Order.objects.get(pk=bad.pk).state) == "CANCELLED"
+    case.refresh_from_db()
+    assert case.state == "RESOLVED"
 
 
 # --- in every state -------------------------------------------------------------------------------
@@ -462,3 +502,55 @@ def test_the_refund_and_the_text_are_quoted(systems: ScriptedSystems) -> None:
     cancel(order)
     desk.finish()
     assert Notification.objects.get(occasion="cancelled").body == quote["message"]["text"]
+
+
+# --- beside an amendment --------------------------------------------------------------------------
+
+
+def test_a_cancellation_comes_before_an_amendment_that_is_assessed(
+    systems: ScriptedSystems,
+) -> None:
+    a_service(asks={"q": "${item.quantity}"})
+    systems.sends["reserve"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain()
+    amendment = amend(order, wish(order, desk.item(quantity=2)))
+    assert amendment.state == AmendmentState.ASSESSING
+    assert str(cancel(order).request.state) == "ASSESSING"
+    settled_by_asking(systems, "reserve")
+    rest.look()
+    settling.settle_due()
+    desk.finish()
+    order.refresh_from_db()
+    amendment.refresh_from_db()
+    assert (str(order.state), amendment.state) == ("CANCELLED", AmendmentState.DENIED)
+    assert systems.actions() == ["reserve", "release"]
+    assert Hold.objects.filter(released_at=None).count() == 0
+
+
+def test_a_denied_cancellation_leaves_an_amendment_to_be_decided(
+    systems: ScriptedSystems,
+) -> None:
+    """What is kept back for the amendment stays so when the cancellation is denied at once."""
+    a_shop()
+    desk.workflow(
+        {"slow": desk.task(input={"q": "${item.quantity}"}), "then": desk.task(after=["slow"])},
+        offering="part",
+    )
+    systems.sends["last"] = [desk.failed(retryable=False)]
+    systems.sends["slow"] = [desk.accepted()]
+    order = desk.order(desk.item(), desk.item("part", item_id="2"))
+    desk.drain()
+    revised = desk.item(), desk.item("part", item_id="2", quantity=5)
+    amendment = amend(order, wish(order, *revised))
+    assert amendment.state == AmendmentState.ASSESSING
+    assert str(cancel(order).request.state) == "DENIED"
+    assert Hold.objects.filter(released_at=None).count() == 1
+    settled_by_asking(systems, "slow")
+    assert "then" not in systems.actions()
+    rest.look()
+    desk.finish()
+    amendment.refresh_from_db()
+    assert amendment.state == AmendmentState.APPLIED
+    assert Hold.objects.filter(released_at=None).count() == 0
+    assert systems.actions().count("slow") == 2

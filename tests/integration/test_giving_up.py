@@ -15,7 +15,17 @@ from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest, undoing, withholding
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import Command, FalloutCase, ManualTask, Plan, Task, Transition
+from fulfillment.errors import NothingToHold
+from fulfillment.models import (
+    Command,
+    FalloutCase,
+    Hold,
+    HoldScope,
+    ManualTask,
+    Plan,
+    Task,
+    Transition,
+)
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order
 from tests import desk
@@ -470,3 +480,14 @@ def test_an_order_may_go_on_with_what_does_not_need_what_has_failed(
     assert systems.actions().count("finish") == 1
     order.refresh_from_db()
     assert order.state == "PARTIALLY_COMPLETED"
+
+
+def test_nobody_places_the_hold_of_a_change_by_hand(systems: ScriptedSystems) -> None:
+    diamond()
+    order = desk.order()
+    plan = desk.newest_plan_of(order)
+    with pytest.raises(NothingToHold):
+        operations.place_hold(
+            scope=HoldScope.CHANGE, name=str(plan.pk), reason="to try it", actor="an operator"
+        )
+    assert not Hold.objects.exists()

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from fulfillment import operations
 from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.definitions.concern import ChangeKind
-from fulfillment.engine.plans import undoing, withholding
+from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.schema import WorkflowDefinition
+from fulfillment.engine.plans import rest, undoing, withholding
 from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.models import Command, Plan
+from fulfillment.models import Command, ManualTask, Plan
+from fulfillment.publishing import publish
 from fulfillment.states import PlanState
+from oms.intake import workflows
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -203,6 +209,36 @@ def test_what_is_being_undone_is_undone_to_its_end_when_the_plan_changes_again(
     assert Plan.objects.filter(fulfillment_id=order.fulfillment_id).count() == 3
 
 
+def test_elements_that_are_done_again_wait_for_their_undo_whatever_changes_meanwhile(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.target("beta")
+    desk.workflow(
+        {
+            "reserve": desk.task(
+                for_each={"over": "${item.characteristics.sites}"},
+                input={"site": "${element}"},
+                compensation={"action": "release", "target": "beta", "input": {}},
+            ),
+            "last": desk.task(after=["reserve"], input={"q": "${item.quantity}"}),
+        }
+    )
+    systems.sends["last"] = [desk.failed(retry_after=None)]
+    order = desk.order(desk.item(characteristics={"sites": ["a", "b"]}))
+    desk.drain()
+    change(order, revised(order, {1: {}}, changed={}, anew=True))
+    again = revised(order, {1: {"quantity": 5}}, changed={1: {ChangeKind.QUANTITY}})
+    assert not change(order, again).refusals
+    systems.sent.clear()
+    desk.drain(["alpha"])
+    assert systems.actions() == []
+    desk.drain(["beta"])
+    assert systems.actions() == ["release", "release"]
+    desk.finish()
+    assert systems.actions() == ["release", "release", "reserve", "reserve", "last"]
+
+
 def test_something_concerned_that_is_under_way_is_awaited(systems: ScriptedSystems) -> None:
     two_steps()
     systems.sends["reserve"] = [desk.accepted()]
@@ -223,3 +259,203 @@ def test_an_item_past_its_point_of_no_return_can_not_be_changed(
     (refusal,) = found.refusals
     assert (refusal.code, refusal.task) == ("point_of_no_return", "build@1")
     assert "The concrete has set." in refusal.message
+
+
+def sizes(order: Order, size: Any, **more: Any) -> Wanted:
+    """The same order with other characteristics of its item."""
+    characteristics = {"size": size, "name": "a", **more}
+    return revised(
+        order,
+        {1: {"characteristics": characteristics}},
+        changed={1: {ChangeKind.CHARACTERISTICS}},
+    )
+
+
+def test_what_a_sub_process_was_given_is_new_to_its_tasks(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    publish(
+        definition=WorkflowDefinition.model_validate(
+            {
+                "workflow": "part",
+                "version": 1,
+                "title": "A part",
+                "subprocess": {"inputs": {"size": "integer"}},
+                "tasks": {
+                    "inner": desk.task(action="inner", input={"size": "${inputs.size}"}),
+                    "other": desk.task(action="other"),
+                },
+            }
+        ),
+        published_by="a test",
+    )
+    use = desk.step(use="part", input={"size": "${item.characteristics.size}"})
+    desk.workflow({"use": use, "last": desk.task(after=["use"])})
+    systems.sends["last"] = [desk.failed()]
+    order = desk.order(desk.item(characteristics={"size": 1}))
+    desk.drain()
+    change(order, sizes(order, 2))
+    systems.sent.clear()
+    desk.advance(60)
+    desk.finish()
+    assert sorted(systems.actions()) == ["inner", "last"]
+    assert systems.sent[0].payload == {"size": 2}
+
+
+def fanned_out() -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "build": desk.task(
+                for_each={"over": "${item.characteristics.size}"},
+                input={"site": "${element}"},
+                compensation={"action": "tear_down", "input": {"site": "${element}"}},
+            ),
+            "last": desk.task(after=["build"]),
+        }
+    )
+
+
+def test_other_elements_take_the_places_of_those_that_had_not_begun(
+    systems: ScriptedSystems,
+) -> None:
+    sub = {"workflow": "site", "version": 1, "title": "A site", "subprocess": {}}
+    tasks = {
+        "first": desk.task(action="first", compensation={"action": "undo_first", "input": {}}),
+        "second": desk.task(action="second", after=["first"]),
+    }
+    desk.target("alpha")
+    publish(
+        definition=WorkflowDefinition.model_validate({**sub, "tasks": tasks}),
+        published_by="a test",
+    )
+    each = {"over": "${item.characteristics.size}", "at_once": 3}
+    desk.workflow({"use": desk.step(use="site", for_each=each)})
+    systems.sends["second"] = [desk.failed(), desk.failed()]
+    order = desk.order(desk.item(characteristics={"size": ["a", "b"]}))
+    desk.drain()
+    change(order, sizes(order, ["c", "d", "e"]))
+    desk.advance(60)
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+    assert systems.actions().count("undo_first") == 2
+    assert systems.actions().count("second") == 5
+
+
+def test_elements_begin_anew_behind_the_undo_of_an_earlier_change(
+    systems: ScriptedSystems,
+) -> None:
+    fanned_out()
+    systems.sends["last"] = [desk.failed(retry_after=timedelta(minutes=1))]
+    order = desk.order(desk.item(characteristics={"size": ["a", "b"]}))
+    desk.drain()
+    change(order, sizes(order, ["c"]))
+    change(order, sizes(order, ["d"]))
+    systems.sent.clear()
+    systems.sends["tear_down"] = [desk.failed(retry_after=timedelta(seconds=30))]
+    desk.finish()
+    assert systems.actions() == ["tear_down", "tear_down"]
+    desk.advance(60)
+    desk.finish()
+    (built,) = [command.payload for command in systems.sent if command.action == "build"]
+    assert built == {"site": "d"}
+
+
+def test_what_is_undone_of_an_item_that_has_gone_may_need_somebody_to_agree(
+    systems: ScriptedSystems,
+) -> None:
+    asked = {"queue": "desk", "role": "clerk", "within": "PT1H"}
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(
+                compensation={"action": "release", "input": {}, "approval": asked}
+            ),
+            "last": desk.task(after=["reserve"]),
+        }
+    )
+    systems.sends["last"] = [desk.failed(), desk.failed()]
+    order = desk.order(desk.item(), desk.item(item_id="2"))
+    desk.drain()
+    wanted = replace(revised(order, {1: {}}, changed={0: {ChangeKind.ITEMS}}), graph=of_one_item())
+    assert not change(order, wanted).refusals
+    (manual,) = ManualTask.objects.filter(state="OPEN")
+    operations.decide(manual_id=manual.pk, outcome="undo_it", actor="ann", reason="Agreed.")
+    desk.advance(60)
+    desk.finish()
+    assert systems.actions().count("release") == 1
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def of_one_item() -> Graph:
+    selector = workflows.newest_versions(offerings=["thing"])["thing", "add"]
+    return workflows.graph_for(((1, "thing", "add", selector),))
+
+
+def test_what_waits_and_would_be_left_out_now_is(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "rest": desk.step(wait={"delay": "PT1H"}, only_if="item.characteristics.size > 1"),
+            "last": desk.task(after=["rest"]),
+        }
+    )
+    order = desk.order(desk.item(characteristics={"size": 2}))
+    desk.drain()
+    change(order, sizes(order, 1))
+    desk.finish()
+    assert systems.actions() == ["last"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_a_change_may_mend_what_a_precondition_has_stopped(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    check = {"check": "item.characteristics.size > 1", "message": "Too small."}
+    desk.workflow({"build": desk.task(preconditions=[check])})
+    order = desk.order(desk.item(characteristics={"size": 1}))
+    desk.finish()
+    assert desk.newest_plan_of(order).state == PlanState.BLOCKED
+    change(order, sizes(order, 2))
+    desk.finish()
+    assert systems.actions() == ["build"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_what_has_failed_is_given_up_although_the_order_has_changed_meanwhile(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation={"action": "release", "input": {}}),
+            "build": desk.task(after=["reserve"]),
+            "last": desk.task(after=["build"], input={"q": "${item.quantity}"}),
+        },
+        on_failure="compensate",
+    )
+    systems.sends["build"] = [desk.rejected()]
+    order = desk.order()
+    desk.drain()
+    change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    rest.look()
+    desk.finish()
+    assert systems.actions() == ["reserve", "build", "release"]
+    assert desk.newest_plan_of(order).state == PlanState.FAILED
+
+
+def test_a_change_that_mends_what_has_failed_keeps_the_order(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation={"action": "release", "input": {}}),
+            "build": desk.task(after=["reserve"], input={"q": "${item.quantity}"}),
+        },
+        on_failure="compensate",
+    )
+    systems.sends["build"] = [desk.rejected()]
+    order = desk.order()
+    desk.drain()
+    change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    rest.look()
+    desk.finish()
+    assert systems.actions() == ["reserve", "build", "build"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED

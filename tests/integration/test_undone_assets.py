@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from oms.changes import cancelling
 from oms.intake.requests import ItemRequest
 from oms.models import Asset, BillingMatch, Order, PendingAsset
 from tests import desk
+from tests.api import Api
 from tests.desk import ScriptedSystems
 from tests.integration.test_cancellation import undone_by
 from tests.integration.test_leakage import gaps, leaks, look_after
@@ -162,6 +164,24 @@ def test_what_was_only_expected_is_expected_no_longer(systems: ScriptedSystems) 
     assert PendingAsset.objects.count() == 1
     cancel(order)
     assert (PendingAsset.objects.count(), Asset.objects.count()) == (0, 0)
+
+
+def test_what_is_still_there_of_an_order_that_is_given_up_is_told(
+    systems: ScriptedSystems,
+) -> None:
+    a_service(milestones={"on": {"title": "It is on", "reached_by": "activate"}})
+    order = an_order(systems, desk.item(**PRICED))
+    systems.sends["deactivate"] = [desk.rejected()]
+    cancel(order, up_to="CANCELLING")
+    far = json.loads(Api().get(f"/orders/{order.reference}").content)["fulfilment"]
+    assert far["tasks"] == {"mandatory": 2, "done": 1, "share": 0.5}
+    assert far["partial"]["operational"]["there"] == ["undo.v2/bill@1"]
+    assert far["partial"]["operational"]["missing"] == ["undo.v2/activate@1"]
+    assert far["partial"]["asset"]["there"] == ["1"]
+    assert far["partial"]["billing"] == {"partial": False, "there": [], "missing": ["1"]}
+    assert far["partial"]["customer_visible"]["there"] == ["on"]
+    assert far["entitled"]["there"] == []
+    assert [gap["leak"] for gap in far["gaps"]] == ["ACTIVE_WITHOUT_BILLING"]
 
 
 # --- what leaks -----------------------------------------------------------------------------------

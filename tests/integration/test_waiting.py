@@ -49,7 +49,7 @@ def test_what_is_tried_again_says_which_attempt_and_when(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
     order = _order(retry_policies={"one": {"maximum_attempts": 3}})
-    systems.sends["one"] = [desk.failed(), desk.failed(), desk.failed()]
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(seconds=30)) for _ in range(3)]
     desk.drain()
     wait = _wait(order)
     assert "it is tried again, attempt 2 of 3." in wait.reason

@@ -18,7 +18,13 @@ from fulfillment.states import (
     PlanState,
     TaskState,
 )
-from oms.models import CancellationRequest, CancellationState, Order
+from oms.models import (
+    AmendmentRequest,
+    AmendmentState,
+    CancellationRequest,
+    CancellationState,
+    Order,
+)
 from oms.states import ORDER_TERMINAL, OrderState
 
 # transition: ({where it may begin}, where it ends), as docs/states.md and the domain have it.
@@ -42,6 +48,13 @@ CANCELLATION = {
     "deny": ({"ASSESSING"}, "DENIED"),
     "begin_undoing": ({"ASSESSING"}, "UNDOING"),
     "finish": ({"UNDOING"}, "DONE"),
+}
+AMENDMENT = {
+    "apply": ({"ASSESSING"}, "APPLIED"),
+    "await_completion": ({"ASSESSING"}, "WAITING_FOR_COMPLETION"),
+    "order_change": ({"WAITING_FOR_COMPLETION"}, "CHANGE_ORDERED"),
+    "deny": ({"ASSESSING", "WAITING_FOR_COMPLETION"}, "DENIED"),
+    "give_way": ({"ASSESSING", "WAITING_FOR_COMPLETION"}, "SUPERSEDED"),
 }
 PLAN = {
     "graph_validated": ({"CREATED"}, "READY"),
@@ -92,6 +105,7 @@ BY_HAND = ("try_again", "reopen")
 MACHINES = [
     (Order, OrderState, ORDER),
     (CancellationRequest, CancellationState, CANCELLATION),
+    (AmendmentRequest, AmendmentState, AMENDMENT),
     (Plan, PlanState, PLAN),
     (Task, TaskState, TASK),
 ]
@@ -130,6 +144,7 @@ def test_there_is_no_transition_beside_the_documented_ones(
     [
         (ORDER_TERMINAL, ORDER),
         (frozenset({"DENIED", "DONE"}), CANCELLATION),
+        (frozenset({"APPLIED", "DENIED", "SUPERSEDED", "CHANGE_ORDERED"}), AMENDMENT),
         (PLAN_TERMINAL, PLAN),
         (TASK_TERMINAL, TASK),
     ],
@@ -160,6 +175,7 @@ def test_a_state_can_not_be_written_directly(model: Any, states: Any, edges: Any
     [
         (Order, "SUBMITTED"),
         (CancellationRequest, "ASSESSING"),
+        (AmendmentRequest, "ASSESSING"),
         (Plan, "CREATED"),
         (Task, "PENDING"),
     ],

@@ -20,7 +20,7 @@ from fulfillment.engine.structure.scope import Scope, scope_of, scope_under
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
-from fulfillment.states import TASK_SUCCESSFUL, TaskState
+from fulfillment.states import TaskState
 
 _UNAVAILABLE = object()
 
@@ -66,10 +66,10 @@ def _is_concerned(
         about = {0, *node.items}
         kinds = {kind for one in about for kind in wanted.changed.get(one, ())}
         return not kinds.isdisjoint(node.affected_by)
-    is_read = node.input or node.only_if or node.decision or node.wait or node.fan_out
-    if not is_read:
-        return False
     old = graphs.by_id(plan.graph_id).nodes[task.node]
+    parts = ("input", "only_if", "preconditions", "decision", "wait", "fan_out")
+    if not any(getattr(one, part) for one in (old, node) for part in parts):
+        return False
     was = _asked(scope_of(unit, plan=plan, task=task), old, task)
     scope = scope_under(unit, plan=plan, task=task, graph=wanted.graph, node=node, context=context)
     return was != _asked(scope, node, task)
@@ -78,8 +78,10 @@ def _is_concerned(
 def _asked(scope: Scope, node: Node, task: Task) -> list[Any]:
     """What the order's data make of a task, by its kind."""
     found = [_value(scope, node.by(task.route).input)] if node.input else []
-    if node.only_if and task.state in TASK_SUCCESSFUL:
+    if node.only_if:
         found.append(_holds(scope, node.only_if))
+    if task.state == TaskState.AWAITING_MANUAL:  # What is done has met them.
+        found += [_holds(scope, one.check) for one in node.preconditions]
     match node.kind:
         case NodeKind.DECISION:
             assert node.decision is not None

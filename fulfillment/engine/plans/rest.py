@@ -50,6 +50,7 @@ def look() -> int:
             rows = raw.fetchall()
         # Whoever has asked for it comes before what the engine would do by itself.
         if rows:
+            failpoints.reach("rest.put_off")
             registered().decide(fulfillment_ids=[row[1] for row in rows])
         _undo([row for row in rows if row[2]])
         looked += len(rows)

@@ -11,7 +11,7 @@ from datetime import datetime
 from fulfillment.definitions.assessment import Assessment, Becomes, Fate, Refusal
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison, Had, compare
-from fulfillment.definitions.node_parts import NodeKind
+from fulfillment.definitions.node_parts import Impact, NodeKind
 from fulfillment.definitions.nodes import Node
 from fulfillment.definitions.readiness import Place
 from fulfillment.definitions.revision import Revision, revise
@@ -99,6 +99,8 @@ def carry_out(
     assert assessment.is_at_rest
     tasks = migrating.tasks_of(unit, plan=plan)
     revision = _revision(unit, plan, tasks, wanted, only)
+    giving_up, what = plan.giving_up, withholding.what_of(plan)
+    withholding.forget(unit, plan=plan)
     withholding.let_go_on(unit, plan=plan, reason=reason)
     if wanted is None and not revision.graph.nodes:
         _tell(unit, plan, PlanChange.UNDOING)
@@ -128,6 +130,11 @@ def carry_out(
         ),
     )
     _tell(unit, successor, PlanChange.UNDOING if wanted is None else PlanChange.AMENDED)
+    if giving_up and wanted is not None:
+        kept = migrating.tasks_of(unit, plan=successor)
+        # Somebody has changed the order meanwhile, and that may not have mended what has failed.
+        if withholding.is_still_due(unit, plan=successor, what=what, tasks=kept):
+            withholding.give_up(unit, plan=successor, reason=giving_up, what=what)
     return successor
 
 
@@ -255,6 +262,7 @@ def _fates(graph: Graph, tasks: Sequence[Task], revision: Revision) -> Iterator[
             continue
         becomes = revision.becomes[_place(task)]
         undo = node.compensation if becomes in _TOUCHES else None
+        impact = _impact(node, becomes)
         yield Fate(
             key=task.key,
             title=node.title,
@@ -263,14 +271,26 @@ def _fates(graph: Graph, tasks: Sequence[Task], revision: Revision) -> Iterator[
             is_done=task.state == TaskState.SUCCEEDED or _place(task) in unsettled,
             undo="" if undo is None else f"{undo.target} {undo.action}",
             why=_why(task, node, becomes, is_unsettled=_place(task) in unsettled),
-            customer_impact="" if undo is None else undo.customer_impact,
-            financial_impact="" if undo is None else undo.financial_impact,
-            legal_impact="" if undo is None else undo.legal_impact,
+            customer_impact=impact.customer,
+            financial_impact=impact.financial,
+            legal_impact=impact.legal,
         )
     had = {graph.nodes[task.node].key for task in tasks}
     for node in revision.graph.nodes:
         if node.key not in had and not node.undoes and node.kind in _SHOWN:
             yield Fate(key=node.key, title=node.title, becomes=Becomes.NEW, items=node.items)
+
+
+def _impact(node: Node, becomes: Becomes) -> Impact:
+    """Of undoing it, or of what stays because nothing undoes it."""
+    undo = node.compensation
+    if becomes is Becomes.STAYS:
+        return node.lasting_impact or Impact()
+    if undo is None or becomes not in _TOUCHES:
+        return Impact()
+    return Impact(
+        customer=undo.customer_impact, financial=undo.financial_impact, legal=undo.legal_impact
+    )
 
 
 def _why(task: Task, node: Node, becomes: Becomes, *, is_unsettled: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from django.db import transaction
@@ -12,6 +13,7 @@ from fulfillment.engine.store.database import allocate
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import ClockPolicy, Hold, HoldScope, Plan, Task
+from fulfillment.states import TaskState
 
 _RELEASE = """
 UPDATE fulfillment_hold SET released_at = %s, released_by = %s, release_reason = %s
@@ -117,6 +119,23 @@ def what_of(plan: Plan) -> What:
     return What(**{name: tuple(values) for name, values in told.items()})
 
 
+def is_still_due(unit: Unit, *, plan: Plan, what: What, tasks: Iterable[Task]) -> bool:
+    """Whether what had to be given up still has to be, among these tasks of a changed plan."""
+    graph = graphs.by_id(plan.graph_id)
+    for task in tasks:
+        if task.state != TaskState.FAILED_FINAL:
+            continue
+        node = graph.nodes[task.node]
+        outcome = (task.outputs or {}).get("outcome", "")
+        if (
+            (node.manual is not None and node.manual.outcomes.get(outcome) == "undo")
+            or (node.wait is not None and node.wait.otherwise == "undo")
+            or (task.required and (what.only or what_follows(plan, task=task) is not None))
+        ):
+            return True
+    return False
+
+
 def forget(unit: Unit, *, plan: Plan) -> None:
     """What was to be given up of it is, or can't be."""
     plan.giving_up, plan.giving_up_what = "", None
@@ -124,9 +143,13 @@ def forget(unit: Unit, *, plan: Plan) -> None:
 
 
 def let_go_on(unit: Unit, *, plan: Plan, reason: str) -> None:
-    """What `await_rest` has kept back goes on, under this plan or under its successor."""
+    """What `await_rest` has kept back goes on, under this plan or under its successor.
+
+    Does nothing while something of it has to be given up: then it comes to rest in any case.
+    """
+    if plan.giving_up:
+        return
     plan.rest_due_at = None
-    plan.giving_up, plan.giving_up_what = "", None
     unit.clocked_plans.add(plan.pk)
     if not plan.tasks_open:  # What has ended meanwhile was all that there is: it completes now.
         plan.selection_due_at = unit.now

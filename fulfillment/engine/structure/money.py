@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
+from fulfillment.definitions.amounts import amount_of
 from fulfillment.definitions.assessment import Charge, Direction
 from fulfillment.definitions.nodes import Node
 from fulfillment.engine.store import graphs
@@ -14,8 +15,6 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
 from fulfillment.states import TaskState
-
-_SMALLEST = Decimal("0.0001")
 
 
 def charges(unit: Unit, *, plan: Plan, tasks: Iterable[Task]) -> Iterator[Charge]:
@@ -54,9 +53,9 @@ def _charge(
 def _amount(value: Any) -> Decimal:
     """Of a number, or of text as prices are; nothing is worth nothing."""
     try:
-        return Decimal(str(value or 0)).quantize(_SMALLEST)
-    except InvalidOperation as error:
-        raise ValueUnavailable(f"{value!r} is no amount of money.") from error
+        return Decimal(0) if value is None else amount_of(value)
+    except ValueError as error:
+        raise ValueUnavailable(str(error)) from error
 
 
 def _currency(plan: Plan, node: Node) -> str:
