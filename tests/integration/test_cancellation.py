@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
@@ -167,6 +168,34 @@ def test_after_an_activation_it_costs_and_the_service_is_switched_off(
     desk.finish()
     assert systems.actions() == ["deactivate", "release"]
     assert Asset.objects.get().state == "INACTIVE"
+
+
+def test_a_decision_that_could_not_be_made_is_made_soon(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still under way is looked at after a minute again; whatever ends, at once."""
+    a_service()
+    systems.sends["reserve"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain()
+    cancel(order)
+    assert rest.look() == 1
+    desk.advance(15)
+    assert rest.look() == 0
+    settled_by_asking(systems, "reserve")
+    with monkeypatch.context() as trouble:
+        trouble.setattr(rest, "registered", unreachable)
+        with pytest.raises(OperationalError):
+            rest.look()
+    assert rest.look() == 0
+    desk.advance(11)
+    assert rest.look() == 1
+    order.refresh_from_db()
+    assert str(order.state) == "CANCELLING"
+
+
+def unreachable() -> None:
+    raise OperationalError("the database is away")
 
 
 def test_what_is_under_way_is_settled_before_it_is_decided(systems: ScriptedSystems) -> None:

@@ -23,6 +23,8 @@ from fulfillment.states import PLAN_GOING_ON, PlanState, TaskState
 
 logger = logging.getLogger(__name__)
 
+_LEASE = timedelta(seconds=10)
+"""Of whoever looks: as long as nobody else does, unless something ends meanwhile."""
 _LOOK_AGAIN = timedelta(minutes=1)
 """At what is still under way; whatever of it ends is looked at then."""
 _BATCH = 100
@@ -33,7 +35,13 @@ UPDATE fulfillment_plan SET rest_due_at = fulfillment_now() + %s WHERE id IN (
     WHERE rest_due_at <= (SELECT fulfillment_now())
       AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
     ORDER BY rest_due_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
-) RETURNING id, fulfillment_id, giving_up <> ''
+) RETURNING id, fulfillment_id, giving_up <> '', rest_due_at
+"""
+# Unless something has ended since: that is to be looked at.
+_LOOKED_AT = """
+UPDATE fulfillment_plan p SET rest_due_at = fulfillment_now() + %s
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS v(id, leased_until)
+WHERE p.id = v.id AND p.rest_due_at = v.leased_until
 """
 _ACTOR = "engine"
 _NOTHING = ("",)
@@ -46,20 +54,23 @@ def look() -> int:
     looked = 0
     while True:
         with cursor() as raw:
-            raw.execute(_DUE, [_LOOK_AGAIN, _BATCH], prepare=True)
+            raw.execute(_DUE, [_LEASE, _BATCH], prepare=True)
             rows = raw.fetchall()
-        # Whoever has asked for it comes before what the engine would do by itself.
         if rows:
             failpoints.reach("rest.put_off")
+            # Whoever has asked for it comes before what the engine would do by itself.
             registered().decide(fulfillment_ids=[row[1] for row in rows])
-        _undo([row for row in rows if row[2]])
+            _undo([row for row in rows if row[2]])
+            with cursor() as raw:
+                leases = [row[0] for row in rows], [row[3] for row in rows]
+                raw.execute(_LOOKED_AT, [_LOOK_AGAIN, *leases], prepare=True)
         looked += len(rows)
         if len(rows) < _BATCH:
             return looked
 
 
 def _undo(rows: Sequence[Row]) -> None:
-    for plan_id, fulfillment_id, _ in rows:
+    for plan_id, fulfillment_id, *_ in rows:
         try:
             run_unit(
                 partial(_undo_one, plan_id=plan_id),
