@@ -165,7 +165,7 @@ def test_nothing_new_is_sent_after_the_request_however_many_are_at_work(
         keys = set(late.values_list("task__key", flat=True))
         assert all(key.startswith("undo.") for key in keys), keys
     sent = Counter((command.order_reference, command.action) for command in systems.sent)
-    assert set(sent.values()) == {1}
+    assert set(sent.values()) <= {1}  # None, where they were all cancelled first.
     cancelled = {request.order.reference for request in requests}
     assert cancelled
     for order in made:

@@ -283,3 +283,20 @@ def scans_of_fan_outs() -> int:
         )
         found: int = raw.fetchone()[0]
         return found
+
+
+def test_an_order_that_is_given_up_keeps_its_lock_until_everything_is_undone(
+    systems: ScriptedSystems,
+) -> None:
+    two_steps(locks=[{"resource": "customer", "key": "${order.customer.id}"}])
+    systems.sends["ship"] = [desk.rejected()]
+    one = desk.order()
+    desk.finish()
+    two = desk.order()
+    desk.finish()
+    assert desk.states_of(two)["reserve@1"] == TaskState.READY
+    give_up(one)
+    desk.finish()
+    assert systems.actions() == ["reserve", "ship", "release", "reserve", "ship"]
+    assert desk.newest_plan_of(one).state == PlanState.CANCELLED
+    assert desk.newest_plan_of(two).state == PlanState.COMPLETED
