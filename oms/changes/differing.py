@@ -132,7 +132,8 @@ def unchangeable(*, before: OrderRequest, after: OrderRequest) -> list[OrderFaul
 
 
 def leaving_out(*, order: OrderRequest, item_ids: Collection[str]) -> OrderRequest:
-    """The order without these items and what is nested within them.
+    """The order without these items and what is nested within them, and without what relates
+    others to them.
 
     An amendment with it is what the cancellation of single items is. Unknown names leave the
     order as it is; whoever asks has looked whether it has them.
@@ -141,7 +142,14 @@ def leaving_out(*, order: OrderRequest, item_ids: Collection[str]) -> OrderReque
     for item in order.items:  # Nested lines come after the line around them.
         if item.parent_id in left_out:
             left_out.add(item.item_id)
-    return replace(order, items=[item for item in order.items if item.item_id not in left_out])
+    left = [item for item in order.items if item.item_id not in left_out]
+    return replace(order, items=[_unrelated(item, left_out) for item in left])
+
+
+def _unrelated(item: ItemRequest, left_out: Collection[str]) -> ItemRequest:
+    """Without its relations to what is not there any more."""
+    relations = [one for one in item.relations if one["item_id"] not in left_out]
+    return item if len(relations) == len(item.relations) else replace(item, relations=relations)
 
 
 def _is_same(was: ItemRequest, item: ItemRequest) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import urllib3
 
 from tests.chaos.people import NotAnswered, Person
-from tests.chaos.shapes import revised
+from tests.chaos.shapes import revised, without
 
 _LATEST_SECONDS = 7.0
 """After its acknowledgement; most orders of a calm run have ended by then."""
@@ -31,10 +31,11 @@ _REFUSALS = {
     "amend": frozenset(
         {
             *("order_is_being_cancelled", "order_is_being_undone", "order_is_over", "outdated"),
-            *("changes_nothing", "nothing_left", "too_early"),
+            *("changes_nothing", "nothing_left", "too_early", "version_used"),
         }
     ),
 }
+_REFUSALS["leave"] = _REFUSALS["amend"] | {"item_unknown"}
 """Answers that a client has to live with."""
 
 Orders = Callable[[], Sequence[tuple[str, Mapping[str, Any]]]]
@@ -44,11 +45,17 @@ Orders = Callable[[], Sequence[tuple[str, Mapping[str, Any]]]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     verb: str
+    """cancel, amend, or leave: cancel single items."""
     reference: str
     body: Mapping[str, Any]
     key: str
     with_preview: bool
     tries: int = 0
+
+    @property
+    def path(self) -> str:
+        """Of items that are cancelled the request is an amendment."""
+        return f"/orders/{self.reference}/{'amend' if self.verb == 'amend' else 'cancel'}"
 
 
 class Changer(Person):
@@ -87,7 +94,8 @@ class Changer(Person):
         thrown = self._dice.random()
         if 0.35 < thrown < 0.75:
             for _ in range(self._dice.choice((1, 1, 2))):
-                self._later("amend", reference)
+                leaves = len(body["items"]) > 1 and self._dice.random() < 0.7
+                self._later("leave" if leaves else "amend", reference)
         if thrown < 0.5:
             self._later("cancel", reference)
 
@@ -134,6 +142,9 @@ class Changer(Person):
             body |= {"version": self._versions[wish.reference], "order": wanted}
             if self._dice.random() < 0.1:
                 body["mode"] = "recreate"
+        if wish.verb == "leave":
+            items = self._bodies[wish.reference]["items"]
+            body["items"] = [self._dice.choice([one["item_id"] for one in items])]
         worded = replace(wish, body=body)
         due, count, _ = self._agenda[0]
         self._agenda[0] = (due, count, worded)
@@ -150,7 +161,7 @@ class Changer(Person):
         return replace(wish, body=body, key=key, tries=_MOST_TRIES)
 
     def _preview(self, wish: Wish) -> None:
-        path = f"/orders/{wish.reference}/{wish.verb}?preview=true"
+        path = f"{wish.path}?preview=true"
         answer = self._post(path, wish.body)
         self._answered(answer, path)
         code = json.loads(answer.data).get("code", "").partition(".")[2]
@@ -158,7 +169,7 @@ class Changer(Person):
             self.wrong.append(f"{path}: {answer.status} {answer.data[:300]!r}")
 
     def _send(self, wish: Wish) -> urllib3.BaseHTTPResponse:
-        path = f"/orders/{wish.reference}/{wish.verb}"
+        path = wish.path
         answer = self._post(path, wish.body, **{"Idempotency-Key": wish.key})
         return self._answered(answer, path)
 
@@ -189,6 +200,8 @@ class Changer(Person):
         self._note(**{told: wish.reference, "number": document["number"], "state": state})
         if wish.verb == "amend" and state in ("APPLIED", "ASSESSING"):
             self._bodies[wish.reference] = wish.body["order"]
+        if wish.verb == "leave" and state in ("APPLIED", "ASSESSING"):
+            self._bodies[wish.reference] = without(self._bodies[wish.reference], wish.body["items"])
 
     def _refused(self, wish: Wish, problem: Mapping[str, Any]) -> None:
         code = problem["code"].partition(".")[2]

@@ -4,7 +4,7 @@ orders of them, and how an order may be revised."""
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +137,23 @@ def revised(body: Mapping[str, Any], dice: random.Random) -> dict[str, Any]:
     number = dice.randrange(len(items))
     item = items[number]
     choice = dice.random()
-    wanted = [one for one in items if one is not item]
-    if choice < 0.25 and any(one["action"] == "add" for one in wanted):
-        names = {one["item_id"] for one in wanted}
-        for one in wanted:
-            one["relations"] = [r for r in one.get("relations", ()) if r["item_id"] in names]
-        return {**body, "items": wanted}
+    others = [one for one in items if one is not item]
+    if choice < 0.25 and any(one["action"] == "add" for one in others):
+        return without(body, [item["item_id"]])
     if choice < 0.4 and item["action"] == "add":
         more = {**item, "item_id": f"more-{dice.randrange(10**6)}", "relations": []}
         return {**body, "items": [*items, more]}
     if item["action"] == "no_change":
         item = items[(number + 1) % len(items)]
     _change(item, dice)
+    return {**body, "items": items}
+
+
+def without(body: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """An order without these items, to which nothing is related any more either."""
+    items = [dict(one) for one in body["items"] if one["item_id"] not in names]
+    for one in items:
+        one["relations"] = [r for r in one.get("relations", ()) if r["item_id"] not in names]
     return {**body, "items": items}
 
 

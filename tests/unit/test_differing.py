@@ -140,6 +140,13 @@ def test_leaving_items_out_takes_what_is_nested_within_them() -> None:
     ]
 
 
+def test_what_is_left_is_related_to_nothing_that_is_left_out() -> None:
+    both = [{"type": "used_with", "item_id": "1"}, {"type": "beside", "item_id": "3"}]
+    whole = order(item(), item("2", relations=both), item("3"))
+    second, third = leaving_out(order=whole, item_ids=["1"]).items
+    assert (second.relations, third.relations) == ([{"type": "beside", "item_id": "3"}], ())
+
+
 def test_the_difference_is_told_by_the_items_own_names() -> None:
     difference = found(
         order(item(), item("old")), order(item(quantity=2), item("new"), billing_account="BA-1")
