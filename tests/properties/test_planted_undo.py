@@ -64,7 +64,7 @@ def _final(spec: Mapping[str, Any]) -> bool:
 # --- what is undone, and in which order -----------------------------------------------------------
 
 
-@bug()
+@bug(begin=9)
 def what_was_done_first_is_undone_first(patch: pytest.MonkeyPatch) -> None:
     undo_parts = revision.undo_parts
 
@@ -96,7 +96,7 @@ def everything_is_undone_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undo_payloads, "payload_of", of_the_first)
 
 
-@bug(_of_elements)
+@bug(_of_elements, begin=42)
 def only_the_first_element_is_undone(patch: pytest.MonkeyPatch) -> None:
     lose = _Revising._lose
 
@@ -108,7 +108,7 @@ def only_the_first_element_is_undone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Revising, "_lose", forgetful)
 
 
-@bug(lambda spec: any("compensation" in way for way in spec.get("fallback", ())))
+@bug(lambda spec: any("compensation" in way for way in spec.get("fallback", ())), begin=18)
 def what_was_done_by_a_fallback_is_undone_as_planned(patch: pytest.MonkeyPatch) -> None:
     undo_parts = revision.undo_parts
 
@@ -122,12 +122,12 @@ def what_was_done_by_a_fallback_is_undone_as_planned(patch: pytest.MonkeyPatch) 
     patch.setattr(revision, "undo_parts", as_planned)
 
 
-@bug(_final)
+@bug(_final, begin=41)
 def a_point_of_no_return_is_passed_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undoing, "_points_of_no_return", lambda *_, **__: [])
 
 
-@bug()
+@bug(begin=16)
 def a_failure_is_left_to_a_person_although_it_compensates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(withholding, "what_follows", lambda *_, **__: None)
 
@@ -145,13 +145,13 @@ def nothing_that_is_under_way_is_awaited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undoing, "revise", hasty)
 
 
-@bug()
+@bug(begin=18)
 def what_may_have_happened_counts_as_not_done(patch: pytest.MonkeyPatch) -> None:
     revise = undoing.revise
     patch.setattr(undoing, "revise", lambda **given: revise(**{**given, "doubtful": ()}))
 
 
-@bug()
+@bug(begin=38)
 def an_order_that_has_to_rest_goes_on_sending(patch: pytest.MonkeyPatch) -> None:
     subjects_of = holds.subjects_of
     patch.setattr(
@@ -161,7 +161,7 @@ def an_order_that_has_to_rest_goes_on_sending(patch: pytest.MonkeyPatch) -> None
     )
 
 
-@bug()
+@bug(begin=217)
 def a_change_forgets_what_had_to_be_given_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(withholding, "is_still_due", lambda *_, **__: False)
 
@@ -169,12 +169,12 @@ def a_change_forgets_what_had_to_be_given_up(patch: pytest.MonkeyPatch) -> None:
 # --- changed orders -------------------------------------------------------------------------------
 
 
-@bug()
+@bug(begin=8)
 def what_the_change_concerns_is_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undoing, "concerned", lambda *_, **__: set())
 
 
-@bug()
+@bug(begin=23)
 def what_waits_to_be_sent_is_sent_as_it_was(patch: pytest.MonkeyPatch) -> None:
     concerned = undoing.concerned
 
@@ -185,7 +185,7 @@ def what_waits_to_be_sent_is_sent_as_it_was(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undoing, "concerned", but_not_those)
 
 
-@bug()
+@bug(begin=15)
 def everything_is_done_again(patch: pytest.MonkeyPatch) -> None:
     concerned = undoing.concerned
 
@@ -195,22 +195,22 @@ def everything_is_done_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undoing, "concerned", all_of_it)
 
 
-@bug(lambda spec: any("output" in one for one in spec.get("depends_on", ())))
+@bug(lambda spec: any("output" in one for one in spec.get("depends_on", ())), begin=53)
 def what_has_used_an_old_value_is_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Revising, "_using", lambda *_: set())
 
 
-@bug(lambda spec: "use" in spec)
+@bug(lambda spec: "use" in spec, begin=80)
 def a_sub_process_goes_on_with_what_it_was_given(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Revising, "_goes_with_its_beginning", lambda *_: False)
 
 
-@bug()
+@bug(begin=18)
 def what_is_done_again_does_not_wait_for_its_undo(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Revising, "_begin_again", lambda *_: None)
 
 
-@bug()
+@bug(begin=21)
 def a_second_change_drops_the_undo_that_still_runs(patch: pytest.MonkeyPatch) -> None:
     make = _Revising._graph
     patch.setattr(_Revising, "_graph", lambda self, _: make(self, []))

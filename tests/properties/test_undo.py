@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from django.db import transaction
 from django.test import override_settings
 from hypothesis import given
 from pytest_django import DjangoDbBlocker
 
+from fulfillment.definitions.assessment import Becomes
 from fulfillment.engine.dispatch import sending
-from tests.properties.search import search
+from tests.properties.search import AT_RANDOM, search
 from tests.properties.undo_run import Run, registered
-from tests.properties.undo_scenarios import Scenario, scenarios
+from tests.properties.undo_scenarios import WHATS, Scenario, scenarios
 
 
 def play(scenario: Scenario, blocker: DjangoDbBlocker) -> Run:
@@ -32,9 +36,28 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker) -> Run:
     return run
 
 
-@search(quick=60)
+TRIED = (
+    *(f"carried out: {what}" for what in ("given up", *WHATS)),
+    *(f"awaited: {what}" for what in ("given up", "characteristics", "anew")),
+    *(f"a task is {fate}" for fate in Becomes),
+    *("refused: point_of_no_return", "refused: irreversible"),
+    *("plan CANCELLED", "plan FAILED", "plan COMPLETED", "plan BLOCKED"),
+)
+RARE = ("an item given up", "somebody refuses to undo")
+"""Can be expected of long runs only."""
+found: Counter[str] = Counter()
+
+
+@search(quick=120)
 @given(scenario=scenarios())
 def test_whatever_is_given_up_or_changed_leaves_what_it_should(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario
 ) -> None:
-    play(scenario, django_db_blocker)
+    found.update(play(scenario, django_db_blocker).noted)
+
+
+def test_the_search_has_given_up_and_changed_orders_in_every_way() -> None:
+    if not found:
+        pytest.skip("The test above has not run.")
+    rare = RARE if AT_RANDOM else ()
+    assert [what for what in (*TRIED, *rare) if not found[what]] == []

@@ -50,6 +50,9 @@ class Desk:
             if one in self.asked:
                 self.look(one)
 
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        return fulfillment_id in self.asked
+
     def look(self, order: int) -> None:
         """Carry out what was asked for, refuse it, or wait until it can be done."""
         asked = self.asked[order]

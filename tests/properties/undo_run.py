@@ -19,7 +19,7 @@ from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit, port
 from fulfillment.engine.work.port import PlanChange
 from fulfillment.errors import DecisionMade, DefinitionInvalid, NothingToRetry
-from fulfillment.models import ManualTask, Plan, Purpose, Task
+from fulfillment.models import CaseCategory, FalloutCase, ManualTask, Plan, Purpose, Task
 from oms.intake import workflows
 from tests import desk
 from tests.properties import language_scenarios as plain
@@ -61,6 +61,7 @@ class Run:
         self.desk = Desk()
         self.fates = list(scenario.fates)
         self.hours = 0.0
+        self.is_finishing = False
         self.noted: set[str] = set()
         self.flying: list[tuple[Claim, Any, str]] = []
         self.claims: dict[str, Claim] = {}
@@ -219,6 +220,8 @@ class Run:
 
     def decide(self, manual: ManualTask, which: int, value: int | None) -> None:
         outcome = picked(manual.outcomes, which)[0]
+        if manual.task.key == "thing/seal" and not self.is_finishing:
+            return
         values = {"n": value} if value is not None and manual.fields else {}
         try:
             operations.decide(
@@ -333,6 +336,7 @@ class Run:
 
     def finish(self) -> None:
         """From now on everything succeeds, and people do what they are asked."""
+        self.is_finishing = True
         self.fates.clear()
         still = 0
         for _ in range(ROUNDS):
@@ -386,6 +390,8 @@ class Run:
         return self.mark() != before
 
     def everything_is_right(self) -> None:
+        crashed = FalloutCase.objects.filter(category=CaseCategory.POISON)
+        assert not crashed.exists(), crashed.values_list("title", "explanation")
         for order, wish in self.wishes.items():
             assert audit.verify(fulfillment_id=order) == []
             self.judge.reverse_order(order)

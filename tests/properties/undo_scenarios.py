@@ -14,7 +14,7 @@ from tests.properties.templates import MILESTONES, Dice, template
 from tests.properties.undo_templates import UndoTemplate, with_undo
 
 FATES = ("refused", "busy", "busy", "broken", "accepted", "accepted", "lost", "done, unheard")
-MOODS = (40, 16, 8)
+MOODS = (40, 16, 8, 3)
 SIZES = (2, 3, 4, 4, 5, 5, 6, 7)
 
 
@@ -117,12 +117,13 @@ def changed(item: Item, said: Item, which: int) -> Item:
 
 def _move(dice: Dice) -> tuple[Step, ...]:
     """What means little by itself comes with what makes it matter: something under way."""
-    if dice.maybe(90):
+    if dice.maybe(85):
         return (_step(dice),)
     which = dice.one_of(0, 1)
     amend = Amend(0, dice.one_of(*WHATS), dice.one_of(1, 2), _item(dice))
     return (
-        *(Begin(which, 2), dice.one_of(*[amend] * 7, GiveUp(0))),
+        dice.one_of(Begin(which, 2), plain.Work(which, 4), plain.Work(which, 4), plain.Sweep()),
+        dice.one_of(*[amend] * 9, GiveUp(0)),
         *dice.one_of((), (Answer(4), plain.Scan())),
     )
 
@@ -135,7 +136,7 @@ def _step(dice: Dice) -> Step:
         "Answer": 15,
         "Report": 9,
         "Again": 3,
-        "Amend": 9,
+        "Amend": 6,
         "GiveUp": 1,
         "Decide": 12,
         "Tell": 6,

@@ -19,6 +19,21 @@ UNDO = "undo_"
 """What the actions of undos begin with, and those of no other task."""
 RETRY = {"maximum_attempts": 2, "initial_interval": "PT0.1S"}
 ON_FAILURE = ("hold", "hold", "compensate", {"then": "compensate", "of": "item"})
+SEAL = {
+    "title": "The last word",
+    "scope": "order",
+    "depends_on": [],
+    "required": True,
+    "manual": {
+        "queue": "desk",
+        "role": "clerk",
+        "instructions": "Wait.",
+        "outcomes": {"yes": "proceed"},
+        "within": "PT200H",
+        "otherwise": "escalate",
+    },
+}
+"""Keeps an order from being completed, so that much can be done to it that is done already."""
 CALLBACK = {"callback": "PT2H30M"}
 
 
@@ -76,6 +91,8 @@ def with_undo(template: Template, *, seed: str) -> UndoTemplate:
             for wait in (spec.get("wait", {}), *spec["depends_on"]):
                 if wait.get("otherwise") == "fail" and dice.maybe(30):
                     wait["otherwise"] = "undo"
+    if dice.maybe(67):
+        found[0]["seal"] = SEAL
     return written
 
 
@@ -95,7 +112,7 @@ def _as_undone(dice: Dice, name: str, spec: Spec) -> None:
         spec["compensation"] = _compensation(dice, name, spec["input"], UNDO + name)
     elif dice.maybe(20) and not spec.get("fallback"):
         spec["irreversible"] = True
-    if dice.maybe(6):
+    if dice.maybe(12):
         spec["point_of_no_return"] = {"kind": dice.one_of("hard", "soft"), "reason": "It is so."}
         if spec.get("irreversible"):
             spec["point_of_no_return"]["kind"] = "hard"
