@@ -54,7 +54,7 @@ def two_steps(**more: Any) -> None:
 
 def an_order(systems: ScriptedSystems, **characteristics: Any) -> Order:
     """Reserved and built; the last task can't be done yet."""
-    systems.sends["reserve"] = [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
+    systems.sends["reserve"] += [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
     systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
     order = desk.order(desk.item(characteristics={"size": 1, "name": "a", **characteristics}))
     desk.drain()
@@ -459,3 +459,25 @@ def test_a_change_that_mends_what_has_failed_keeps_the_order(systems: ScriptedSy
     desk.finish()
     assert systems.actions() == ["reserve", "build", "build"]
     assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_what_was_done_by_a_fallback_is_compared_by_what_that_asked_for(
+    systems: ScriptedSystems,
+) -> None:
+    other = {
+        "target": "alpha",
+        "action": "reserve_elsewhere",
+        "input": {"size": "${item.characteristics.size}"},
+    }
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "reserve": desk.task(fallback=[other], compensation={"action": "release", "input": {}}),
+            "last": desk.task(after=["reserve"]),
+        }
+    )
+    systems.sends["reserve"] = [desk.rejected()]
+    order = an_order(systems)
+    sizes = {1: {"characteristics": {"size": 2, "name": "a"}}}
+    found = change(order, revised(order, sizes, changed={1: {ChangeKind.CHARACTERISTICS}}))
+    assert fates(found)["reserve@1"] is Becomes.REDONE
