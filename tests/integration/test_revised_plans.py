@@ -459,3 +459,41 @@ def test_a_change_that_mends_what_has_failed_keeps_the_order(systems: ScriptedSy
     desk.finish()
     assert systems.actions() == ["reserve", "build", "build"]
     assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_another_way_is_concerned_by_what_it_has_asked_for(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    other = {"target": "alpha", "action": "other", "input": {"q": "${item.quantity}"}}
+    desk.workflow(
+        {
+            "build": desk.task(fallback=[other]),
+            "last": desk.task(after=["build"]),
+        }
+    )
+    systems.sends["build"] = [desk.rejected()]
+    systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
+    order = desk.order()
+    desk.drain()
+    found = change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    assert fates(found)["build@1"] is Becomes.REDONE
+
+
+def test_what_waits_for_the_whole_order_does_not_keep_an_item_from_going(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    paid = {"milestone": "paid", "within": "PT10H", "otherwise": "escalate"}
+    desk.workflow(
+        {
+            "build": desk.task(compensation={"action": "tear_down", "input": {}}),
+            "bill": desk.step(scope="order", wait=paid),
+        }
+    )
+    order = desk.order(desk.item(), desk.item(item_id="2"))
+    desk.drain()
+    wanted = replace(revised(order, {1: {}}, changed={0: {ChangeKind.ITEMS}}), graph=of_one_item())
+    found = change(order, wanted)
+    assert found.is_at_rest
+    assert fates(found)["thing/bill"] is Becomes.KEPT
+    desk.finish()
+    assert systems.actions().count("tear_down") == 1
