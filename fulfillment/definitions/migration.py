@@ -23,7 +23,8 @@ _ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUT
 _ENGINES_OWN = frozenset(
     {NodeKind.DECISION, NodeKind.SPREAD, NodeKind.GATHER, NodeKind.ENTER, NodeKind.LEAVE}
 )
-_COSMETIC = frozenset({"index", "title", "workflow_version"})
+_COSMETIC = frozenset({"index", "title", "workflow_version", "items"})
+"""What serves several items serves others of them: that alone makes no other task of it."""
 _REFERENCES = frozenset({"group", "enter"})
 _MEANING = ("kind", "target", "action", "input", "decision")
 """Of a task that has begun: with another one of these it would be another task."""

@@ -54,7 +54,7 @@ def two_steps(**more: Any) -> None:
 
 def an_order(systems: ScriptedSystems, **characteristics: Any) -> Order:
     """Reserved and built; the last task can't be done yet."""
-    systems.sends["reserve"] += [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
+    systems.sends["reserve"] = [desk.succeeded(number=f"R-{n}") for n in range(1, 9)]
     systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
     order = desk.order(desk.item(characteristics={"size": 1, "name": "a", **characteristics}))
     desk.drain()
@@ -461,23 +461,39 @@ def test_a_change_that_mends_what_has_failed_keeps_the_order(systems: ScriptedSy
     assert desk.newest_plan_of(order).state == PlanState.COMPLETED
 
 
-def test_what_was_done_by_a_fallback_is_compared_by_what_that_asked_for(
-    systems: ScriptedSystems,
-) -> None:
-    other = {
-        "target": "alpha",
-        "action": "reserve_elsewhere",
-        "input": {"size": "${item.characteristics.size}"},
-    }
+def test_another_way_is_concerned_by_what_it_has_asked_for(systems: ScriptedSystems) -> None:
     desk.target("alpha")
+    other = {"target": "alpha", "action": "other", "input": {"q": "${item.quantity}"}}
     desk.workflow(
         {
-            "reserve": desk.task(fallback=[other], compensation={"action": "release", "input": {}}),
-            "last": desk.task(after=["reserve"]),
+            "build": desk.task(fallback=[other]),
+            "last": desk.task(after=["build"]),
         }
     )
-    systems.sends["reserve"] = [desk.rejected()]
-    order = an_order(systems)
-    sizes = {1: {"characteristics": {"size": 2, "name": "a"}}}
-    found = change(order, revised(order, sizes, changed={1: {ChangeKind.CHARACTERISTICS}}))
-    assert fates(found)["reserve@1"] is Becomes.REDONE
+    systems.sends["build"] = [desk.rejected()]
+    systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
+    order = desk.order()
+    desk.drain()
+    found = change(order, revised(order, {1: {"quantity": 3}}, changed={1: {ChangeKind.QUANTITY}}))
+    assert fates(found)["build@1"] is Becomes.REDONE
+
+
+def test_what_waits_for_the_whole_order_does_not_keep_an_item_from_going(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    paid = {"milestone": "paid", "within": "PT10H", "otherwise": "escalate"}
+    desk.workflow(
+        {
+            "build": desk.task(compensation={"action": "tear_down", "input": {}}),
+            "bill": desk.step(scope="order", wait=paid),
+        }
+    )
+    order = desk.order(desk.item(), desk.item(item_id="2"))
+    desk.drain()
+    wanted = replace(revised(order, {1: {}}, changed={0: {ChangeKind.ITEMS}}), graph=of_one_item())
+    found = change(order, wanted)
+    assert found.is_at_rest
+    assert fates(found)["thing/bill"] is Becomes.KEPT
+    desk.finish()
+    assert systems.actions().count("tear_down") == 1

@@ -67,8 +67,9 @@ def _is_concerned(
         kinds = {kind for one in about for kind in wanted.changed.get(one, ())}
         return not kinds.isdisjoint(node.affected_by)
     old = graphs.by_id(plan.graph_id).nodes[task.node]
-    parts = ("input", "fallbacks", "only_if", "preconditions", "decision", "wait", "fan_out")
-    if not any(getattr(one, part) for one in (old, node) for part in parts):
+    parts = ("input", "only_if", "preconditions", "decision", "wait", "fan_out")
+    ways = old.by(task.route), node.by(task.route)
+    if not any(getattr(one, part) for one in ways for part in parts):
         return False
     was = _asked(scope_of(unit, plan=plan, task=task), old, task)
     scope = scope_under(unit, plan=plan, task=task, graph=wanted.graph, node=node, context=context)
@@ -77,8 +78,8 @@ def _is_concerned(
 
 def _asked(scope: Scope, node: Node, task: Task) -> list[Any]:
     """What the order's data make of a task, by its kind."""
-    way = node.by(task.route) if task.route <= len(node.fallbacks) else node
-    found = [_value(scope, way.input)] if way.input else []
+    mapping = node.by(task.route).input
+    found = [_value(scope, mapping)] if mapping else []
     if node.only_if:
         found.append(_holds(scope, node.only_if))
     if task.state == TaskState.AWAITING_MANUAL:  # What is done has met them.
