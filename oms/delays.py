@@ -12,7 +12,8 @@ from functools import partial
 
 from fulfillment.engine.store.database import Row, Update, cursor
 from fulfillment.engine.store.halving import in_halves
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms import telling, terms
 from oms.models import Order
 from oms.telling import Saying

@@ -18,7 +18,8 @@ from fulfillment import queries
 from fulfillment.engine.store.database import Row, arrays, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PlanState, TaskState
 from oms import leaks, terms

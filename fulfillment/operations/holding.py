@@ -11,7 +11,8 @@ from fulfillment.engine.protection import holds
 from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import hints
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
     GateBusy,
     HoldOfEngine,

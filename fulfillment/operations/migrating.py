@@ -16,7 +16,8 @@ from fulfillment.engine.plans.planning import graph_faults
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError, OrderUnknown
 from fulfillment.models import Fulfillment, Plan
 from fulfillment.operations.records import log, reason_of

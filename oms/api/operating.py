@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adapters.strict_json import dumps
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms.api.authentication import client_of
 from oms.api.idempotency import idempotency_key, key_reused
 from oms.api.problems import CONTENT_TYPE

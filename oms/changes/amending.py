@@ -21,7 +21,8 @@ from fulfillment.engine.store.database import DATABASE_TROUBLE
 from fulfillment.engine.structure import priorities
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan
 from fulfillment.states import PLAN_GOING_ON
 from oms import installed_base, terms

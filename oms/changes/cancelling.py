@@ -19,7 +19,8 @@ from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan
 from fulfillment.published import definition_of
 from fulfillment.states import PLAN_TERMINAL, PlanState

@@ -10,7 +10,8 @@ from django.db import transaction
 from django.db.models import Max
 
 from fulfillment.engine.work import cases, hints
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms.changes.documents import as_submitted, read_back
 from oms.changes.errors import AmendmentError
 from oms.environment import ORCHESTRATION_QUEUE

@@ -9,7 +9,8 @@ from django.db.models import F, Q
 
 from fulfillment.engine.store.database import DATABASE_TROUBLE
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan
 from fulfillment.states import PLAN_GOING_ON
 from oms.changes import amending, requesting

@@ -26,7 +26,8 @@ from fulfillment.engine.store import failpoints, targets
 from fulfillment.engine.store.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.store.retry import query_delay
 from fulfillment.engine.work import cases, hints
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, TargetCondition
 from fulfillment.published import definition_of

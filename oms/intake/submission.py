@@ -21,7 +21,8 @@ from fulfillment.engine.plans.planning import (
     create_plans,
 )
 from fulfillment.engine.store.database import Table, allocate
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms import installed_base
 from oms.intake import feasibility, workflows
 from oms.intake.plans import Plannable, plan_request

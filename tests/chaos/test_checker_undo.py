@@ -11,7 +11,7 @@ import pytest
 from fulfillment.definitions import revision, undo_graph
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.models import Command
 from oms.changes import amending, cancelling
 from oms.changes.requesting import Wish

@@ -18,7 +18,8 @@ from fulfillment.engine.plans import rest, withholding
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Command, FalloutCase, Hold, HoldScope, Plan, Task, Transition
 from oms import leakage
 from oms.changes import amending, cancelling, requesting, settling

@@ -15,7 +15,7 @@ from adapters.contract import Command as ToTarget
 from adapters.contract import Outcome
 from fulfillment.engine.plans import rest, scanning
 from fulfillment.engine.work import audit
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.models import Command, Hold, Plan
 from oms.changes import amending, cancelling
 from oms.changes.cancelling import NotCancellable

@@ -14,7 +14,8 @@ from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest, undoing, withholding
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NothingToHold
 from fulfillment.models import (
     Command,

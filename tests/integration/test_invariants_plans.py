@@ -16,7 +16,7 @@ from fulfillment.definitions.node_parts import Edge, EdgeType
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import scanning
 from fulfillment.engine.plans.planning import PlanRequest, create_plans
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
 from fulfillment.models import (
     Attempt,

@@ -12,7 +12,8 @@ from fulfillment.engine.plans import undoing
 from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan, Task
 from fulfillment.publishing import publish
 from fulfillment.states import PlanState

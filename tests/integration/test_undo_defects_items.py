@@ -13,7 +13,7 @@ from adapters.contract import Outcome
 from fulfillment import operations
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.models import FalloutCase, Hold, ManualTask, Task
 from fulfillment.states import PlanState
 from oms.changes import amending, cancelling

@@ -15,7 +15,8 @@ from fulfillment.engine.plans import rest, undoing, withholding
 from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import HoldOfEngine
 from fulfillment.models import FalloutCase, Hold, HoldScope, Plan, Signal, Task
 from fulfillment.states import PlanState, TaskState

@@ -13,7 +13,8 @@ from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan
 from fulfillment.states import PLAN_TERMINAL
 

@@ -25,7 +25,8 @@ from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work import cases, hints, locking
 from fulfillment.engine.work.rows import fresh
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import (
     TASK_CLAIMABLE,

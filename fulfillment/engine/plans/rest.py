@@ -17,7 +17,8 @@ from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PLAN_GOING_ON, PlanState, TaskState
 

@@ -22,7 +22,8 @@ from fulfillment.engine.structure import places, priorities
 from fulfillment.engine.timing import clocks, durations, standing
 from fulfillment.engine.work import cases, events
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PLAN_GOING_ON, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
