@@ -62,7 +62,7 @@ def undo_of(spec: Spec, route: int) -> Mapping[str, Any]:
         at = spec["fallback"][route - 1]["target"] if route else spec["target"]
         return found if "none" in found else {"target": at, **found}
     found = spec["compensation"]
-    if "none" in found or found.get("target", spec["target"]) != spec["target"]:
+    if "none" in found or "target" in found:
         return found
     return {**found, "target": spec["fallback"][route - 1]["target"]}
 
@@ -74,8 +74,11 @@ def is_final(spec: Spec) -> bool:
 
 
 def with_undo(template: Template, *, seed: str) -> UndoTemplate:
-    """The same, and how each of its tasks is undone; nothing of it expires or has to wait for
-    its hours, which has nothing to do with that."""
+    """The same, and how each of its tasks is undone.
+
+    Nothing of it expires or has to wait for its hours, which has nothing to do with that. What is
+    read is waited for in any case: else it would be a matter of luck whether it is there.
+    """
     dice = Dice(seed)
     found = copy.deepcopy((template.tasks, template.parts))
     written = UndoTemplate(
@@ -100,6 +103,8 @@ def _without_hours(spec: Spec) -> None:
     spec.pop("window", None)
     for need in spec["depends_on"]:
         need.pop("expired", None)
+    conditional = [one["output"] for one in spec["depends_on"] if {"output", "when"} <= one.keys()]
+    spec["depends_on"] += [{"success": one.partition(".")[0]} for one in conditional]
     outputs = spec.get("outputs", {})
     if "until" in outputs:
         del outputs["until"]
