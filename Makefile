@@ -15,7 +15,7 @@ help:
 	@echo "make up          start the stack and stay; Ctrl-C stops it"
 	@echo "make check       lint, types, layers, migrations, Django's own checks"
 	@echo "make bench       measure the engine beside Celery, DBOS and Prefect; PARTS=\"http drain\", QUICK=1"
-	@echo "make chaos       break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED=)"
+	@echo "make chaos       break everything in turn while orders come in, then count (ORDERS= SECONDS= SEED= PROFILE=undo)"
 	@echo "make lock        pin the requirements anew from pyproject.toml"
 	@echo "make clean       delete everything that the above have made, orders included"
 

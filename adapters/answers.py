@@ -7,6 +7,7 @@ UNKNOWN, and the engine reconciles it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ _STATUSES = {
     "rejected": OutcomeKind.REJECTED,
     "failed": OutcomeKind.FAILED,
 }
+_NAMES_AT_MOST = 100
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 _LONGEST_CODE = 100
 _LONGEST_MESSAGE = 1000
 
@@ -46,6 +49,7 @@ class Answer:
 class _Error:
     code: str = ""
     message: str = ""
+    compensate: tuple[str, ...] = ()
 
 
 def outcome_of_send(
@@ -137,6 +141,7 @@ def _reported(answer: Answer) -> Outcome:
         outputs=outputs or {},
         code=error.code,
         message=error.message,
+        compensate=error.compensate,
         reference=reference or "",
         progress=progress,
     )
@@ -157,7 +162,12 @@ def _unexpected(status: int, error: _Error) -> Outcome:
 
 
 def _outcome(kind: OutcomeKind, status: int, error: _Error) -> Outcome:
-    return Outcome(kind=kind, code=error.code or f"http_{status}", message=_sentence(status, error))
+    return Outcome(
+        kind=kind,
+        code=error.code or f"http_{status}",
+        message=_sentence(status, error),
+        compensate=error.compensate,
+    )
 
 
 def _sentence(status: int, error: _Error) -> str:
@@ -179,10 +189,19 @@ def _as_error(value: Any) -> _Error:
     if not isinstance(value, dict):
         return _Error()
     code, message = value.get("code"), value.get("message")
+    named = value.get("compensate")
     return _Error(
+        compensate=names_of_tasks(named),
         code=code[:_LONGEST_CODE] if isinstance(code, str) else "",
         message=message[:_LONGEST_MESSAGE] if isinstance(message, str) else "",
     )
+
+
+def names_of_tasks(value: Any) -> tuple[str, ...]:
+    """Those that a target names to be undone; what is no name is left out."""
+    found = value if isinstance(value, list) else []
+    names = [one for one in found[:_NAMES_AT_MOST] if isinstance(one, str) and _NAME.match(one)]
+    return tuple(dict.fromkeys(names))
 
 
 def retry_after(*, headers: Mapping[str, str], now: datetime) -> timedelta | None:

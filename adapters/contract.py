@@ -68,6 +68,9 @@ class Outcome:
     """The target's own identifier of what it did, where it gave one."""
     progress: Mapping[str, Any] | None = None
     """How far it has come, of ACCEPTED: told again with the next send, see `Command`."""
+    compensate: tuple[str, ...] = ()
+    """Names of tasks of the workflow that have to be undone, of a refusal or failure that is
+    final: its order is given up then."""
     occurred_at: datetime | None = None
     """When it had come so far, by the target's own clock."""
 

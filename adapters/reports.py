@@ -23,6 +23,7 @@ from pydantic import (
 
 from adapters import progress as progresses
 from adapters import strict_json
+from adapters.answers import names_of_tasks
 from adapters.contract import Outcome, OutcomeKind
 
 _OUTCOMES = {
@@ -45,6 +46,8 @@ class ReportError(BaseModel):
     message: Annotated[str, StringConstraints(max_length=2000)] = ""
     retryable: bool = False
     """Of a failure: whether the same command may be sent again."""
+    compensate: tuple[Annotated[str, StringConstraints(max_length=63)], ...] = ()
+    """Of what is final: names of the tasks that have to be undone for it."""
 
 
 def _short(progress: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -90,6 +93,7 @@ def outcome_of(*, report: ReportIn) -> Outcome:
         code=error.code,
         message=error.message,
         retryable=error.retryable,
+        compensate=names_of_tasks(list(error.compensate)),
         progress=report.progress if report.status == "in_progress" else None,
         occurred_at=report.occurred_at if report.status == "in_progress" else None,
     )

@@ -55,6 +55,12 @@ class ValueUnavailable(FulfillmentError):
     code = "fulfillment.value_unavailable"
 
 
+class UndoUnknown(ValueUnavailable):
+    """What an undo is to ask for could not be made of what the undone task has returned."""
+
+    code = "fulfillment.undo_unknown"
+
+
 class PublishedVersionDiffers(FulfillmentError):
     """This name and version is published with other content; publish it as a new version."""
 
@@ -119,6 +125,12 @@ class HoldUnknown(FulfillmentError):
     """There is no hold of this number."""
 
     code = "fulfillment.hold_unknown"
+
+
+class HoldOfEngine(FulfillmentError):
+    """The engine holds back what is to be given up or changed; it lets go when that is decided."""
+
+    code = "fulfillment.hold_of_engine"
 
 
 class GateBusy(FulfillmentError):

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fulfillment.definitions.nodes import NodeKind
+from fulfillment.definitions.node_parts import NodeKind
 from fulfillment.inner_waits import Wait
 from fulfillment.states import Cause, TaskState
 

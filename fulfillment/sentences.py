@@ -15,6 +15,7 @@ _AFTERWARDS: Mapping[str, str] = {
     "continue": "it goes on without",
     "fail": "it fails",
     "escalate": "a person is told",
+    "undo": "the order is given up and undone",
 }
 ESCALATE = "escalate"
 _LONGEST = 200

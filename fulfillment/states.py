@@ -86,8 +86,11 @@ class Breaker(enum.StrEnum):
 PLAN_TERMINAL = frozenset(
     {PlanState.COMPLETED, PlanState.FAILED, PlanState.CANCELLED, PlanState.SUPERSEDED}
 )
-PLAN_SELECTABLE = frozenset({PlanState.RUNNING, PlanState.BLOCKED})
-"""Selection treats BLOCKED like RUNNING, so that a healthy branch is never stopped."""
+PLAN_GOING_ON = frozenset({PlanState.RUNNING, PlanState.BLOCKED})
+"""States of a plan that still fulfils its order."""
+PLAN_SELECTABLE = PLAN_GOING_ON | {PlanState.COMPENSATING}
+"""Selection treats BLOCKED like RUNNING, so that a healthy branch is never stopped. What is being
+undone runs like everything else."""
 
 TASK_SUCCESSFUL = frozenset(
     {TaskState.SUCCEEDED, TaskState.SKIPPED_BY_POLICY, TaskState.WAIVED_BY_AUTHORIZED_USER}
@@ -103,6 +106,16 @@ TASK_MOVING = frozenset(
     }
 )
 """States that the engine itself will leave; a plan with none of them waits for help."""
+
+TASK_AWAITED = frozenset(
+    {
+        TaskState.DISPATCHED,
+        TaskState.ACCEPTED,
+        TaskState.OUTCOME_UNKNOWN,
+        TaskState.AWAITING_MANUAL,
+    }
+)
+"""States whose end may be what a plan that is to be given up or changed waits for."""
 
 TASK_SENDABLE = frozenset({TaskState.READY, TaskState.FAILED_RETRYABLE})
 """States that a worker may claim to send, once `not_before` has passed."""

@@ -19,7 +19,8 @@ from django.db import transaction
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases, patience
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.states import Cause, TaskState
 from fulfillment.why import Why, why

@@ -19,7 +19,8 @@ from fulfillment.engine.outbound.giving_up import switched_off_subject, undelive
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work import hints
 from fulfillment.engine.work.cases import resolve_cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import Delivery, DeliveryState, Subscription
 

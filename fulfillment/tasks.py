@@ -14,7 +14,7 @@ from celery.signals import task_prerun, worker_shutting_down
 from fulfillment import operations, stuck
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
-from fulfillment.engine.plans import circles, scanning, signals
+from fulfillment.engine.plans import circles, rest, scanning, signals
 from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
 
@@ -75,6 +75,12 @@ def look_for_jeopardy(**_: Any) -> int:
 def measure_durations(**_: Any) -> int:
     """Learn how long tasks take from those that have ended lately."""
     return durations.measure()
+
+
+@shared_task(name="fulfillment.tasks.undo_at_rest")
+def undo_at_rest(**_: Any) -> int:
+    """Give up, or change, the plans of which nothing is under way any more."""
+    return rest.look()
 
 
 @shared_task(name="fulfillment.tasks.publish_events")

@@ -105,8 +105,10 @@ def waiting(*, fulfillment_ids: Collection[int]) -> dict[int, list[Wait]]:
 def decided_by(*, plan: Plan) -> datetime | None:
     """Until when a plan waits for nothing but decisions of people who still have time."""
     patient = Plan.objects.filter(
-        pk=plan.pk, state=PlanState.BLOCKED, patient_until__gt=NOW + patience.GRACE
-    )
+        pk=plan.pk,
+        state__in=[PlanState.BLOCKED, PlanState.COMPENSATING],
+        patient_until__gt=NOW + patience.GRACE,
+    ).exclude(blocked_reason="")
     found = patient.values_list("patient_until", flat=True).first()
     return None if found is None else found - patience.GRACE
 
@@ -136,6 +138,7 @@ def holds_of(*, plan: Plan | None, order_reference: str, customer: str) -> list[
     if plan is not None:
         nodes = graphs.by_id(plan.graph_id).nodes
         subjects.add(holds.subject_of(scope=HoldScope.PLAN, name=str(plan.pk)))
+        subjects.add(holds.subject_of(scope=HoldScope.CHANGE, name=str(plan.pk)))
         subjects.update(
             holds.subject_of(scope=HoldScope.ITEM, name=f"{order_reference}/{position}")
             for node in nodes
@@ -217,7 +220,8 @@ def _wait(
         maximum_attempts=policy.maximum_attempts,
         kept_by=obstacle.kept_by if obstacle else None,
         cause=_cause(task, fit, obstacle),
-        hold_id=kept[0].pk if kept else None,
+        # What the engine itself holds nobody releases.
+        hold_id=kept[0].pk if kept and kept[0].scope != HoldScope.CHANGE else None,
         is_of_target=bool(kept) and kept[0].scope == HoldScope.TARGET,
         others=tuple(one.fulfillment_id for one in keepers),
         names=tuple(one.name for one in keepers),

@@ -96,6 +96,8 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Orders", "receipt_long", "oms", "order"),
+                    _page("Amendments", "edit_note", "oms", "amendmentrequest"),
+                    _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
                 ],
             },

@@ -12,7 +12,8 @@ from functools import partial
 
 from fulfillment.engine.store.database import Row, Update, cursor
 from fulfillment.engine.store.halving import in_halves
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms import telling, terms
 from oms.models import Order
 from oms.telling import Saying
@@ -22,12 +23,14 @@ logger = logging.getLogger(__name__)
 OCCASION = "delayed"
 _ACTOR = "delay detector"
 _BATCH = 100
-# An order without a plan of its own is judged by its promised date alone.
+# An order without a plan of its own is judged by its promised date alone. Nobody is told that what
+# they want cancelled comes later.
 _FROM = """
 FROM oms_order o
 LEFT JOIN fulfillment_plan p ON p.fulfillment_id = o.fulfillment_id
     AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
 WHERE o.finished_at IS NULL AND o.late_told_version < o.version
+  AND o.state NOT IN ('ASSESSING_CANCELLATION', 'CANCELLING')
 """
 _OVERDUE = f"""
 SELECT o.id, o.fulfillment_id, p.graph_id, p.stuck_at, o.promised_at, fulfillment_now() {_FROM}

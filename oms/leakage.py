@@ -18,7 +18,8 @@ from fulfillment import queries
 from fulfillment.engine.store.database import Row, arrays, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
 from fulfillment.states import PlanState, TaskState
 from oms import leaks, terms
@@ -49,6 +50,30 @@ ON CONFLICT (item_id) DO UPDATE SET
     due_at = CASE WHEN m.filed THEN %s::timestamptz END
 WHERE (m.service_at IS NULL AND EXCLUDED.service_at IS NOT NULL)
    OR (m.billed_at IS NULL AND EXCLUDED.billed_at IS NOT NULL)
+"""
+# Where neither is left and a case is open, the row stays until that is closed.
+_TAKE_BACK = """
+WITH gone AS (
+    SELECT i.id, v.service, v.billing, v.due_at
+    FROM unnest(%s::bigint[], %s::int[], %s::boolean[], %s::boolean[], %s::timestamptz[])
+        AS v(order_id, position, service, billing, due_at)
+    JOIN oms_orderitem i ON i.order_id = v.order_id AND i.position = v.position
+), left_over AS (
+    SELECT *, service_at IS NULL AND billed_at IS NULL AS nothing FROM (
+        SELECT m.item_id, g.due_at, m.filed AND m.due_at IS NOT NULL AS has_case,
+            CASE WHEN NOT g.service THEN m.service_at END AS service_at,
+            CASE WHEN NOT g.billing THEN m.billed_at END AS billed_at
+        FROM oms_billingmatch m JOIN gone g ON g.id = m.item_id
+    ) n
+), forgotten AS (
+    DELETE FROM oms_billingmatch m USING left_over n
+    WHERE m.item_id = n.item_id AND n.nothing AND NOT n.has_case
+)
+UPDATE oms_billingmatch m SET service_at = n.service_at, billed_at = n.billed_at,
+    filed = n.nothing, due_at = CASE WHEN n.nothing THEN %s::timestamptz ELSE n.due_at END
+FROM left_over n
+WHERE m.item_id = n.item_id AND (n.has_case OR NOT n.nothing)
+  AND (m.service_at IS DISTINCT FROM n.service_at OR m.billed_at IS DISTINCT FROM n.billed_at)
 """
 _DUE = f"""
 SELECT m.due_at, m.item_id, o.fulfillment_id
@@ -82,6 +107,7 @@ _ADVICE: Mapping[Leak, str] = {
     Leak.BILLED_WITHOUT_SERVICE: "Have it activated or the billing taken back, and close this "
     "case with what was done.",
 }
+_GIVEN_UP = frozenset({PlanState.COMPENSATING, PlanState.CANCELLED, PlanState.FAILED})
 
 
 def note(
@@ -107,6 +133,26 @@ def note(
     ]
     if rows:
         raw.execute(_NOTE, [*arrays(rows), now], prepare=True)
+
+
+def take_back(
+    raw: psycopg.Cursor[Row],
+    *,
+    inactive: Places,
+    unbilled: Places,
+    within: Mapping[tuple[int, int], timedelta],
+    now: datetime,
+) -> None:
+    """The service, or the billing, of these items has been undone.
+
+    `within` says of each item how long the other may take.
+    """
+    rows = [
+        (*place, place in inactive, place in unbilled, now + within[place])
+        for place in sorted({*inactive, *unbilled}.intersection(within))
+    ]
+    if rows:
+        raw.execute(_TAKE_BACK, [*arrays(rows), now], prepare=True)
 
 
 def find_leaks() -> int:
@@ -151,18 +197,23 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
     )
     plans = queries.newest_plans(fulfillment_ids=[m.item.order.fulfillment_id for m in matches])
     tasks = _tasks_of(plans.values())
+    left_out = _left_out(matches)
     sums = leaks.worth_of(matches, plans=plans)
     opened, over = 0, []
     for match in matches:
         plan = plans[match.item.order.fulfillment_id]
         agreed = terms.of_graph(plan.graph_id)
-        within = agreed.billed_within.get(match.item.position)
+        within = agreed.billed_within.get(match.item.position, left_out.get(match.item_id))
         if within is None:  # It runs on a workflow that bills nothing by now.
             over.append(match)
             BillingMatch.objects.filter(pk=match.pk).delete()
             continue
         missing = _complete(match, plan, agreed, tasks)
         leak = match.leak
+        if match.service_at is None and match.billed_at is None:
+            over.append(match)
+            BillingMatch.objects.filter(pk=match.pk).delete()
+            continue
         if leak is None:
             over.append(match)
             match.due_at = None
@@ -175,6 +226,16 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
                 opened += 1
             match.filed, match.due_at = True, unit.now + _LOOK_AGAIN
         match.save(update_fields=["service_at", "billed_at", "due_at", "filed"])
+    others = [
+        leaks.subject(match.item_id, other)
+        for match in matches
+        if (leak := match.leak) is not None
+        for other in Leak
+        if other is not leak
+    ]
+    cases.resolve_cases(
+        unit, subjects=others, resolution="By now it is the other way round; that has its own case."
+    )
     cases.resolve_cases(
         unit,
         subjects=[leaks.subject(m.item_id, leak) for m in over if m.filed for leak in Leak],
@@ -184,15 +245,33 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
 
 
 def _tasks_of(plans: Collection[Plan]) -> dict[tuple[int, int], Task]:
-    """Those that activate and those that bill, by plan and node."""
+    """Those that activate or bill, or undo that, by plan and node."""
     nodes = {
         node
         for plan in plans
         for agreed in [terms.of_graph(plan.graph_id)]
-        for node in (*agreed.activating, *agreed.charging)
+        for node in agreed.watched
     }
     rows = Task.objects.filter(plan__in=plans, node__in=nodes, element=0, round=0)
     return {(task.plan_id, task.node): task for task in rows}
+
+
+def _left_out(matches: Collection[BillingMatch]) -> dict[int, timedelta]:
+    """By item what its product allows, of those that an amendment has left out since: as the last
+    plan has it that had to do with them."""
+    gone = [match for match in matches if match.item.removed_in_version is not None]
+    known: dict[int, list[int]] = {}
+    rows = Plan.objects.filter(fulfillment__in={m.item.order.fulfillment_id for m in gone})
+    for fulfillment_id, graph_id in rows.order_by("-version").values_list("fulfillment", "graph"):
+        known.setdefault(fulfillment_id, []).append(graph_id)
+    found = {}
+    for match in gone:
+        for graph_id in known[match.item.order.fulfillment_id]:
+            within = terms.of_graph(graph_id).billed_within.get(match.item.position)
+            if within is not None:
+                found[match.item_id] = within
+                break
+    return found
 
 
 def _complete(
@@ -201,6 +280,8 @@ def _complete(
     """Note what is there and was not told, such as under an older release. Returns the task of
     what is missing, if there is one."""
     position = match.item.position
+    if position not in agreed.billing:
+        return _undoing(match, plan, agreed, tasks)
     if match.billed_at is None:
         task = tasks.get((plan.pk, agreed.billing[position]))
         if task is not None and task.state == TaskState.SUCCEEDED:
@@ -220,6 +301,15 @@ def _complete(
     return task
 
 
+def _undoing(
+    match: BillingMatch, plan: Plan, agreed: Terms, tasks: Mapping[tuple[int, int], Task]
+) -> Task | None:
+    """Of an item that is given up: the task that undoes what is still there, if there is one."""
+    nodes = agreed.uncharging if match.service_at is None else agreed.deactivating
+    of_it = (node for node, items in nodes.items() if match.item.position in items)
+    return next((task for node in of_it if (task := tasks.get((plan.pk, node)))), None)
+
+
 def _fallout(
     match: BillingMatch, leak: Leak, plan: Plan, missing: Task | None, worth: leaks.Sums
 ) -> cases.Fallout:
@@ -227,6 +317,10 @@ def _fallout(
     active, ends = leak is Leak.ACTIVE_WITHOUT_BILLING, item.action == ItemAction.DISCONNECT
     what = f"Item {item.item_id} ({item.offering})"
     state = "Its order is not complete."
+    if plan.state in _GIVEN_UP:
+        state = "Its order is given up, and nothing undoes this by itself."
+    if item.removed_in_version is not None:
+        state = "It is no part of its order any more, and nothing undoes this by itself."
     if missing is not None:
         state = f"{missing.key} is {missing.state}."
         if missing.blocked_reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,9 +13,19 @@ from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, Pl
 from fulfillment.engine.work.rows import stored
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
-from oms.models import Order
+from oms.changes import amending, cancelling
+from oms.changes.following import Asked
+from oms.changes.quoting import OCCASION
+from oms.models import (
+    AmendmentRequest,
+    AmendmentState,
+    CancellationRequest,
+    CancellationState,
+    Order,
+)
 from oms.telling import Saying
 from oms.terms import Terms
+from oms.transitions import change
 
 _WANTED = {
     "id",
@@ -44,6 +54,11 @@ _CAUSES: dict[PlanChange, tuple[Callable[[Order], None], str, str]] = {
     PlanChange.STARTED: (Order.start, "its plan started", "OrderStarted"),
     PlanChange.COMPLETED: (Order.complete, "its plan completed", "OrderCompleted"),
 }
+_PARTLY: tuple[Callable[[Order], None], str, str] = (
+    Order.complete_partly,
+    "its plan completed without items that have failed",
+    "OrderPartiallyCompleted",
+)
 _OCCASIONS = {PlanChange.STARTED: "accepted", PlanChange.COMPLETED: "completed"}
 
 
@@ -66,6 +81,7 @@ class OrderLifecycle:
                 for order in (stored(Order, _COLUMNS, row) for row in raw.fetchall())
             }
             before = {order.pk: str(order.state) for order in orders.values()}
+            asked = Asked(orders.values())
             transitions: list[OrderTransition] = []
             sayings: list[Saying] = []
             milestones: dict[tuple[int, str], tuple[Any, ...]] = {}
@@ -73,7 +89,7 @@ class OrderLifecycle:
                 order = orders.get(notice.fulfillment_id)
                 if order is None:
                     continue
-                said = _said(order, notice)
+                said = _said(order, notice, asked)
                 if said is not None:
                     sayings.append(said)
                 if notice.change is PlanChange.TASK_SUCCEEDED:
@@ -86,8 +102,9 @@ class OrderLifecycle:
                         now,
                     )
                 else:
-                    transitions.append(_moved(order, notice, now))
+                    transitions += _moved(order, notice, asked, now)
             _write(raw, orders.values(), before)
+            asked.write(raw)
             known = _known_milestones(raw, milestones)
             _MILESTONES.insert(raw, [row for key, row in milestones.items() if key not in known])
             _update_installed_base(raw, notices, orders, now)
@@ -101,12 +118,27 @@ class OrderLifecycle:
         return [*transitions, *events]
 
     def watched(self, *, graph_id: int) -> Collection[int]:
-        """The tasks that make assets real, and those that bill."""
-        agreed = terms.of_graph(graph_id)
-        return {*agreed.activating, *agreed.charging}
+        """The tasks that make assets real, those that bill, and those that undo either."""
+        return terms.of_graph(graph_id).watched
+
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        """What could not be decided while something was under way; cancellations come first."""
+        cancelling.decide_due(fulfillment_ids=fulfillment_ids)
+        amending.decide_due(fulfillment_ids=fulfillment_ids)
+
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        """Somebody wants it cancelled or amended, and that is not decided yet."""
+        return (
+            CancellationRequest.objects.filter(
+                order__fulfillment_id=fulfillment_id, state=CancellationState.ASSESSING
+            ).exists()
+            or AmendmentRequest.objects.filter(
+                order__fulfillment_id=fulfillment_id, state=AmendmentState.ASSESSING
+            ).exists()
+        )
 
 
-def _said(order: Order, notice: Notice) -> Saying | None:
+def _said(order: Order, notice: Notice, asked: Asked) -> Saying | None:
     """What the customer is told on this occasion, if anything."""
     agreed = terms.of_graph(notice.graph_id)
     if notice.change is PlanChange.MILESTONE_REACHED:
@@ -114,6 +146,10 @@ def _said(order: Order, notice: Notice) -> Saying | None:
         occasion = telling.of_milestone(notice.milestone)
     else:
         occasion = _OCCASIONS.get(notice.change, "")
+        if notice.given_up:
+            occasion = "partly_completed"
+        if asked.is_cancelled_by(notice, order=order):
+            occasion = OCCASION
         tell = agreed.messages.get(occasion)
     if tell is None:
         return None
@@ -131,6 +167,7 @@ def _update_installed_base(
     active: set[tuple[int, int]] = set()
     started: set[int] = set()
     complete: set[int] = set()
+    undone: set[tuple[int, int]] = set()
     for notice in notices:
         order = orders.get(notice.fulfillment_id)
         if order is None:
@@ -144,11 +181,18 @@ def _update_installed_base(
             active.update(
                 (order.pk, position) for position in agreed.activating.get(notice.node, ())
             )
+            undone.update(
+                (order.pk, position) for position in agreed.deactivating.get(notice.node, ())
+            )
+            if undone:
+                planned.update((order.pk, position) for position in agreed.planned)
         elif notice.change is PlanChange.COMPLETED:
             complete.add(order.pk)
-            active.update((order.pk, position) for position in agreed.active_with_order)
+            fulfilled = agreed.active_with_order.difference(notice.given_up)
+            active.update((order.pk, position) for position in fulfilled)
     installed_base.expect(raw, order_ids=started, planned=planned, providing=providing, now=now)
     installed_base.realise(raw, active=active, complete=complete, now=now)
+    installed_base.undo(raw, undone=undone, planned=planned, now=now)
     installed_base.give_up(raw, order_ids={o.pk for o in orders.values() if o.is_final})
 
 
@@ -161,6 +205,8 @@ def _match_billing(
     within: dict[tuple[int, int], timedelta] = {}
     active: set[tuple[int, int]] = set()
     billed: set[tuple[int, int]] = set()
+    inactive: set[tuple[int, int]] = set()
+    unbilled: set[tuple[int, int]] = set()
     for notice in notices:
         order = orders.get(notice.fulfillment_id)
         if order is None:
@@ -168,61 +214,36 @@ def _match_billing(
         agreed = terms.of_graph(notice.graph_id)
         items: Collection[int]
         if notice.change is PlanChange.COMPLETED:
-            items = agreed.active_with_order
+            items = agreed.active_with_order.difference(notice.given_up)
         elif notice.change is PlanChange.TASK_SUCCEEDED and notice.node is not None:
             items = agreed.activating.get(notice.node, ())
             if not notice.waived:  # Who waives a billing does not bill.
                 billed.update((order.pk, one) for one in agreed.charging.get(notice.node, ()))
+                unbilled.update((order.pk, one) for one in agreed.uncharging.get(notice.node, ()))
+            inactive.update((order.pk, one) for one in agreed.deactivating.get(notice.node, ()))
         else:
             continue
         active.update((order.pk, item) for item in items if item in agreed.billing)
         within.update(((order.pk, item), time) for item, time in agreed.billed_within.items())
     leakage.note(raw, active=active, billed=billed, within=within, now=now)
+    leakage.take_back(raw, inactive=inactive, unbilled=unbilled, within=within, now=now)
 
 
-def _moved(order: Order, notice: Notice, now: datetime) -> OrderTransition:
-    transition, cause, event_type = _CAUSES[notice.change]
-    return change(
-        order,
-        transition,
-        cause=cause,
-        now=now,
-        event_type=event_type,
-        plan_id=notice.plan_id,
-    )
-
-
-def change(
-    order: Order,
-    transition: Callable[[Order], None],
-    *,
-    cause: str,
-    now: datetime,
-    event_type: str = "",
-    **event: Any,
-) -> OrderTransition:
-    """Apply a transition of the order's state machine, in memory."""
-    before = str(order.state)
-    transition(order)
-    if order.is_final:
-        order.finished_at = now
-    return OrderTransition(
-        fulfillment_id=order.fulfillment_id,
-        order_id=order.reference,
-        name=transition.__name__,
-        from_state=before,
-        to_state=str(order.state),
-        cause=cause,
-        event_type=event_type,
-        event={
-            "state": str(order.state),
-            "version": order.version,
-            "external_id": order.external_id,
-            **event,
-        }
-        if event_type
-        else {},
-    )
+def _moved(order: Order, notice: Notice, asked: Asked, now: datetime) -> Iterator[OrderTransition]:
+    if notice.change not in _CAUSES:
+        yield from asked.moved(order, notice, now)
+    else:
+        transition, cause, event_type = _CAUSES[notice.change]
+        if notice.given_up:
+            transition, cause, event_type = _PARTLY
+        yield change(
+            order,
+            transition,
+            cause=cause,
+            now=now,
+            event_type=event_type,
+            plan_id=notice.plan_id,
+        )
 
 
 def _write(raw: Any, orders: Any, before: dict[int, str]) -> None:

@@ -24,7 +24,8 @@ from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import clean, cursor
 from fulfillment.engine.store.retry import RetryPolicy, backoff
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.operations.records import log, reason_of
 from oms.models import Notification, NotificationState

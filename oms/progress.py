@@ -15,10 +15,11 @@ from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.engine.store import graphs
 from fulfillment.models import Plan, Task
 from fulfillment.states import TASK_SUCCESSFUL, PlanState, TaskState
-from oms import terms
-from oms.models import Order
+from oms import assets, terms
+from oms.models import Asset, BillingMatch, Order
 from oms.terms import Terms
 
+_GIVEN_UP = frozenset({PlanState.COMPENSATING, PlanState.CANCELLED, PlanState.FAILED})
 _DONE = frozenset({TaskState.SUCCEEDED, TaskState.WAIVED_BY_AUTHORIZED_USER})
 """What was skipped has not been done: nothing is active by it."""
 
@@ -101,14 +102,17 @@ def progress_of(
     mandatory = [node for node in nodes if node.required]
     done = {node for node, state in states.items() if state in _DONE}
     closed = {node for node, state in states.items() if state in TASK_SUCCESSFUL}
-    items = sorted(agreed.planned)
+    # What is undone of an item that an amendment has left out is no part of this.
+    items = [item for item in sorted(agreed.planned) if item in names]
+    providing = [item for item in sorted(agreed.providing) if item in names]
     # A task for the whole order is behind all of its items: it says nothing about one of them,
     # unless the item has none of its own.
     own = {node.item for node in mandatory}
     serving: dict[int, list[int]] = {item: [] for item in items}
     for node in mandatory:
         for item in (one for one in node.items if node.item == one or one not in own):
-            serving[item].append(node.index)
+            if item in serving:
+                serving[item].append(node.index)
     commercial = {item for item in items if closed.issuperset(serving[item])}
     active = {item for node in done & set(agreed.activating) for item in agreed.activating[node]}
     if is_complete:
@@ -147,8 +151,8 @@ def progress_of(
             missing=tuple(name for name in promised if name not in reached),
         ),
         billing=of_items(billed, sorted(billed | unbilled)),
-        asset=of_items(active, sorted(agreed.providing)),
-        entitled=of_items(usable, sorted(agreed.providing)),
+        asset=of_items(active, providing),
+        entitled=of_items(usable, providing),
         entitlement={
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
         },
@@ -172,6 +176,7 @@ def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[in
     states: dict[int, dict[int, TaskState]] = {}
     tasks = Task.objects.filter(plan__in=[plan.pk for plan in plans.values()], element=0, round=0)
     gone = _not_taken(plans.values())
+    left = _left([order for order in orders if _is_given_up(plans.get(order.fulfillment_id))])
     for plan_id, node, state in tasks.values_list("plan_id", "node", "state"):
         states.setdefault(plan_id, {})[node] = TaskState(state)
     found = {}
@@ -179,6 +184,9 @@ def structured(*, orders: Sequence[Order], plans: Mapping[int, Plan]) -> dict[in
         plan = plans.get(order.fulfillment_id)
         if plan is None:
             found[order.pk] = NOTHING
+            continue
+        if order.pk in left:
+            found[order.pk] = _of_undoing(order, plan, states.get(plan.pk, {}), left[order.pk])
             continue
         found[order.pk] = progress_of(
             graph=graphs.by_id(plan.graph_id),
@@ -212,3 +220,77 @@ def _not_taken(plans: Iterable[Plan]) -> dict[int, set[int]]:
         exist = existence(graph=graphs.by_id(plan.graph_id), element=0, choices=choices[plan_id])
         found[plan_id] = {node for node, exists in exist.items() if exists is False}
     return found
+
+
+# --- what is given up -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Positions of the items of which something is still there."""
+
+    active: frozenset[int]
+    billed: frozenset[int]
+    unbilled: frozenset[int]
+    """Active and to be billed, and not billed."""
+
+
+def _is_given_up(plan: Plan | None) -> bool:
+    return plan is not None and plan.state in _GIVEN_UP
+
+
+def _left(orders: Sequence[Order]) -> dict[int, _Left]:
+    """By order; of the plan itself it can't be told, as it knows only what is undone."""
+    if not orders:
+        return {}
+    names = {
+        (order.client_id, assets.asset_id_of(item, order=order)): None
+        for order in orders
+        for item in order.items.all()
+    }
+    changed = {
+        (change["order"], change["position"])
+        for asset in Asset.objects.filter(
+            client__in={client for client, _ in names}, asset_id__in={name for _, name in names}
+        )
+        for change in asset.before
+    }
+    matches: dict[int, list[BillingMatch]] = {}
+    for match in BillingMatch.objects.filter(item__order__in=orders).select_related("item"):
+        matches.setdefault(match.item.order_id, []).append(match)
+    found = {}
+    for order in orders:
+        mine = matches.get(order.pk, [])
+        found[order.pk] = _Left(
+            active=frozenset(position for of, position in changed if of == order.pk),
+            billed=frozenset(m.item.position for m in mine if m.billed_at is not None),
+            unbilled=frozenset(
+                m.item.position for m in mine if m.service_at is not None and m.billed_at is None
+            ),
+        )
+    return found
+
+
+def _of_undoing(
+    order: Order, plan: Plan, states: Mapping[int, TaskState], left: _Left
+) -> Structured:
+    """Nothing is promised any more: what counts is what is undone, and what is still there."""
+    graph = graphs.by_id(plan.graph_id)
+    undos = [node for node in graph.nodes if node.undoes]
+    over = {node.index for node in undos if states.get(node.index) in TASK_SUCCESSFUL}
+    names = {item.position: item.item_id for item in order.items.all()}
+
+    def named(positions: Collection[int]) -> tuple[str, ...]:
+        return tuple(names[one] for one in sorted(positions) if one in names)
+
+    return Structured(
+        tasks=Tasks(mandatory=len(undos), done=len(over)),
+        operational=_part(
+            over, (node.index for node in undos), names={node.index: node.key for node in undos}
+        ),
+        commercial=Part(),
+        customer_visible=Part(there=tuple(one.name for one in order.milestones.all())),
+        billing=Part(there=named(left.billed), missing=named(left.unbilled)),
+        asset=Part(there=named(left.active)),
+        entitled=Part(there=named(left.active - left.unbilled)),
+    )

@@ -14,7 +14,9 @@ from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from fulfillment.why import hidden
-from oms.models import Order
+from oms.changes.standing import unsettled
+from oms.models import CancellationState, Order
+from oms.states import OrderState
 
 _IN_TIME = "It waits for people, who have time left."
 
@@ -69,14 +71,32 @@ def waits_as_a_whole(*, order: Order, plan: Plan | None) -> list[Whole]:
     found = []
     if order.waiting_reason:
         found.append(Whole(of=order, reason=order.waiting_reason, until=order.feasibility_due_at))
+    if order.state == OrderState.ASSESSING_CANCELLATION:
+        found.append(Whole(of=order, reason=_assessed_until(order)))
     if plan and plan.stuck_at and plan.state in PLAN_SELECTABLE:
         found.append(Whole(of=plan, reason=plan.stuck_reason))
-    elif plan and plan.state == PlanState.BLOCKED:
+    elif plan and (
+        plan.state == PlanState.BLOCKED
+        or (plan.state == PlanState.COMPENSATING and plan.blocked_reason)
+    ):
         until = waiting.decided_by(plan=plan)
         # The detector comes round every few seconds, and says the same of what needs help.
         how = "Nothing can move without help." if until is None else _IN_TIME
         found.append(Whole(of=plan, reason=f"{how} {plan.blocked_reason}".strip(), until=until))
     return found
+
+
+def _assessed_until(order: Order) -> str:
+    """What has to end before its cancellation can be decided."""
+    request = order.cancellations.filter(state=CancellationState.ASSESSING).first()
+    ahead = unsettled(order=order, request=request) if request is not None else ()
+    if not ahead:
+        return "It is to be cancelled; that is about to be decided."
+    are = "is" if len(ahead) == 1 else "are"
+    return (
+        f"It is to be cancelled. Whether {', '.join(ahead)} {are} done has to be known first; "
+        "nothing else is sent meanwhile."
+    )
 
 
 def waits_of_tasks(order: Order) -> list[waiting.Wait]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fulfillment.states import PLAN_SELECTABLE
+from fulfillment.models import Plan
+from fulfillment.states import PLAN_SELECTABLE, PlanState
 from fulfillment.why import NOTHING, Why, why
 from oms.models import Order
 from oms.queries import newest_plan, waits_as_a_whole
@@ -18,6 +19,8 @@ class Reason:
     sentence: str
     why: Why
     is_waiting: bool
+    preface: str = ""
+    """What the sentence begins with before it comes to the task."""
 
 
 def reason_of(order: Order) -> Reason:
@@ -26,12 +29,24 @@ def reason_of(order: Order) -> Reason:
     if plan is not None and plan.state in PLAN_SELECTABLE and not order.is_final:
         found = why(fulfillment_id=order.fulfillment_id)
         if found.chain:
-            return Reason(sentence=found.sentence, why=found, is_waiting=True)
+            preface = _preface(order, plan)
+            return Reason(
+                sentence=preface + found.sentence, why=found, is_waiting=True, preface=preface
+            )
     wholes = waits_as_a_whole(order=order, plan=plan)
     if wholes:
         sentence = " ".join(f"{order.reference}: {whole.reason}" for whole in wholes)
         return Reason(sentence=sentence, why=NOTHING, is_waiting=True)
     return Reason(sentence=_at_rest(order), why=NOTHING, is_waiting=not order.is_final)
+
+
+def _preface(order: Order, plan: Plan) -> str:
+    if order.state == OrderState.ASSESSING_CANCELLATION:
+        whole, *_ = waits_as_a_whole(order=order, plan=plan)
+        return f"{whole.reason} "
+    if plan.state == PlanState.COMPENSATING:
+        return "What was done of it is being undone. "
+    return ""
 
 
 def _at_rest(order: Order) -> str:

@@ -183,10 +183,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "look-for-jeopardy": _every(10, "fulfillment.tasks.look_for_jeopardy"),
     "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
+    "undo-at-rest": _every(5, "fulfillment.tasks.undo_at_rest"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),
     "find-leaks": _every(20, "oms.tasks.find_leaks"),
+    "settle-amendments": _every(5, "oms.tasks.settle_amendments"),
     "submit-scheduled": _every(15, "oms.tasks.submit_scheduled"),
 }
 if ENVIRONMENT.scanner:

@@ -7,6 +7,7 @@ from typing import Any
 from celery import shared_task
 
 from oms import delays, leakage, mailing, schedules
+from oms.changes import requesting, settling
 from oms.intake import feasibility
 
 
@@ -38,3 +39,9 @@ def submit_scheduled(**_: Any) -> int:
 def find_leaks(**_: Any) -> int:
     """Open cases for what is active and not billed, or billed and not active."""
     return leakage.find_leaks()
+
+
+@shared_task(name=requesting.TASK)
+def settle_amendments(**_: Any) -> int:
+    """Go on with amendments whose order has ended, or of which nothing is awaited any more."""
+    return settling.settle_due()

@@ -55,7 +55,7 @@ def write(
     customer has been told of is left out.
     """
     sayings = list({(one.order.pk, one.occasion): one for one in sayings}.values())
-    texts = {(one.order.pk, one.occasion): _composed(one) for one in sayings}
+    texts = {(one.order.pk, one.occasion): composed(one) for one in sayings}
     rows = [
         (
             one.order.pk,
@@ -99,7 +99,8 @@ def facts_of(order: Order) -> Mapping[str, str]:
     }
 
 
-def _composed(saying: Saying) -> tuple[str, str]:
+def composed(saying: Saying) -> tuple[str, str]:
+    """Subject and text."""
     facts = facts_of(saying.order)
     subject = _filled(saying.tell.subject, facts) if saying.tell.subject else saying.title
     # A line break in a name would be one in the headers of an e-mail.

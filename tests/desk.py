@@ -158,7 +158,10 @@ def step(*, after: Sequence[str] = (), **spec: Any) -> dict[str, Any]:
     return {"title": "A step", "depends_on": depends_on, **spec}
 
 
-SILENT = {name: {"message": "x", "channels": []} for name in ("accepted", "completed", "delayed")}
+SILENT = {
+    name: {"message": "x", "channels": []}
+    for name in ("accepted", "completed", "cancelled", "delayed")
+}
 """`messages` of a workflow whose customers are told nothing."""
 
 

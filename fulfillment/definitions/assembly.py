@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fulfillment.definitions.concern import ChangeKind
 from fulfillment.definitions.dependencies import (
     Expired,
     HumanDependency,
@@ -21,15 +22,15 @@ from fulfillment.definitions.dependencies import (
     TaskDependency,
 )
 from fulfillment.definitions.node_kinds import fields_of, milestones_of, outputs_of
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
     Edge,
     EdgeType,
     FanOut,
-    Node,
     NodeKind,
     Output,
     Precondition,
 )
+from fulfillment.definitions.nodes import Node
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
@@ -79,6 +80,8 @@ class _Place:
     """An element fails with it."""
     group: int | None = None
     enter: int | None = None
+    affected_by: tuple[str, ...] | None = None
+    """What concerns the task that uses the sub-process, and so those in it that don't say."""
     depth: int = 0
 
 
@@ -142,6 +145,7 @@ class Assembly:
                 Precondition(check=one.check, message=one.message) for one in task.preconditions
             ),
             "milestones": milestones_of(place.definition, name),
+            "affected_by": _affected_by(place, task),
             **special,
         }
         self.nodes.append(
@@ -242,6 +246,7 @@ class Assembly:
             needed=place.needed and (task.required or name.endswith("~element")),
             group=place.group,
             enter=enter,
+            affected_by=_affected_by(place, task),
             depth=place.depth + 1,
         )
         ends = self._body(inner)
@@ -315,6 +320,12 @@ class Assembly:
                             labels=(branch,),
                         )
                     )
+
+
+def _affected_by(place: _Place, task: AnyStep) -> tuple[str, ...] | None:
+    if task.affected_by is None:
+        return place.affected_by
+    return tuple(kind.value for kind in ChangeKind if kind in task.affected_by)
 
 
 def _unusable(code: str, task: str, message: str) -> DefinitionInvalid:

@@ -125,9 +125,12 @@ def _check_human(tasks: Mapping[str, AnyStep], report: Report) -> None:
                     known = ", ".join(upstream.manual.outcomes)
                     message = f"{one.human} has no outcome {outcome!r} (it has: {known})."
                     report("unknown_outcome", f"{path}.outcomes", message)
-                elif effect is Effect.REFUSE:
+                elif effect is not Effect.PROCEED:
+                    ends = (
+                        f"{one.human} fails" if effect is Effect.REFUSE else "the order is undone"
+                    )
                     message = (
-                        f"With {outcome!r} {one.human} fails, and nothing that waits for it runs. "
+                        f"With {outcome!r} {ends}, and nothing that waits for it runs. "
                         "Let the outcome `proceed` to go on behind it."
                     )
                     report("outcome_refuses", f"{path}.outcomes", message)

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fulfillment.definitions.amounts import amount_of
 from fulfillment.definitions.clocks import seconds_of
 from fulfillment.definitions.expressions import Expression, ExpressionFailed
 from fulfillment.definitions.reading import Readable, Report
@@ -53,6 +54,31 @@ def check_priority(readable: Readable, text: str, path: str, report: Report) -> 
         what="a whole number",
         alone=True,
     )
+
+
+def check_amount(readable: Readable, text: str, path: str, report: Report) -> None:
+    """A number that is no less than 0; nothing where there is nothing to pay."""
+    if "${" in text:
+        _check(
+            readable,
+            text,
+            path,
+            lambda message: report("amount", path, message),
+            types=("integer", "number", "string", "null"),
+            what="an amount of money",
+            of=_amount,
+            alone=True,
+        )
+        return
+    try:
+        amount_of(text)
+    except ValueError as error:
+        report("amount", path, f"{error}, or one ${{…}}.")
+
+
+def _amount(value: Any) -> None:
+    if value is not None:
+        amount_of(value)
 
 
 def check_rules(readable: Readable, rules: Sequence[str], path: str, report: Report) -> None:

@@ -77,6 +77,8 @@ class MessagesSpec(Closed):
 
     accepted: Tell | None = None
     completed: Tell | None = None
+    partly_completed: Tell | None = None
+    cancelled: Tell | None = None
     delayed: Tell | None = None
 
 

@@ -70,6 +70,8 @@ def _decomposed(
                 plain_seconds(definition.deadline.within) if definition.deadline else None
             ),
             priority=definition.priority or "",
+            on_failure=definition.on_failure.then.value,
+            failure_of=definition.on_failure.of.value,
         )
         for definition, served in positions.items()
     ]

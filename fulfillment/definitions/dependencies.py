@@ -43,6 +43,8 @@ class Overdue(enum.StrEnum):
     FAIL = "fail"
     CONTINUE = "continue"
     """As if it had come, with the `default` outputs."""
+    UNDO = "undo"
+    """The order is given up, and what was done of it is undone."""
 
 
 class Expired(enum.StrEnum):

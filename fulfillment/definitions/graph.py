@@ -13,17 +13,19 @@ from typing import Any, Self
 
 from fulfillment.definitions import topology
 from fulfillment.definitions.canonical import content_hash
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
     Compensation,
     Edge,
     EdgeType,
     Lock,
     Milestone,
-    Node,
     NodeKind,
     Output,
-    PlannedWorkflow,
     Retry,
+)
+from fulfillment.definitions.nodes import (
+    Node,
+    PlannedWorkflow,
     edge_from_document,
     node_document,
     node_from_document,
@@ -200,6 +202,42 @@ class Graph:
     def repeatable(self) -> frozenset[int]:
         """Nodes whose tasks may begin more than once, because a value expires meanwhile."""
         return frozenset(edge.target for edge in self.edges if edge.expired == "reobtain")
+
+    @cached_property
+    def guards(self) -> Mapping[int, tuple[int, ...]]:
+        """Node without a way back -> everything required before it, on whatever way: all of that
+        has to be done before it is sent (irreversible-guarded)."""
+        found = {}
+        for node in self.nodes:
+            if node.is_final:
+                before = topology.descendants(of=[node.index], successors=self.predecessors)
+                found[node.index] = tuple(
+                    one
+                    for one in sorted(before - {node.index})
+                    if self.nodes[one].required or self.nodes[one].needed
+                )
+        return found
+
+    @cached_property
+    def guarded(self) -> Mapping[int, tuple[int, ...]]:
+        """The other way round: node -> those without a way back that wait for it."""
+        found: dict[int, list[int]] = {}
+        for final, before in self.guards.items():
+            for one in before:
+                found.setdefault(one, []).append(final)
+        return {one: tuple(finals) for one, finals in found.items()}
+
+    @cached_property
+    def by_key(self) -> Mapping[str, int]:
+        """Key of a node -> its index."""
+        return {node.key: node.index for node in self.nodes}
+
+    @cached_property
+    def undoing(self) -> frozenset[int]:
+        """Nodes that undo something, and whatever only stands before one: nothing of these
+        fulfils the order."""
+        undos = [node.index for node in self.nodes if node.undoes]
+        return frozenset(topology.descendants(of=undos, successors=self.predecessors)) | {*undos}
 
     @cached_property
     def groups(self) -> Mapping[int, tuple[int, ...]]:

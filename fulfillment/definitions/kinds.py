@@ -27,6 +27,7 @@ from fulfillment.definitions.steps import (
     SubProcessSpec,
     WaitSpec,
 )
+from fulfillment.definitions.undo_specs import OnFailure
 
 Report = Callable[[str, str, str], None]
 Library = Mapping[Used, WorkflowDefinition]
@@ -73,6 +74,9 @@ def _check_interface(definition: WorkflowDefinition, report: Report) -> None:
     if definition.deadline is not None:
         message = "A sub-process has no plan of its own: the workflow that uses it has a deadline."
         report("deadline_of_subprocess", "deadline", message)
+    if definition.on_failure.then is not OnFailure.HOLD:
+        message = "A sub-process is no order: the workflow that uses it says `on_failure`."
+        report("on_failure_of_subprocess", "on_failure", message)
     if definition.billing_trigger is not None:
         report("billing_trigger", "billing_trigger", "A sub-process has no billing of its own.")
 

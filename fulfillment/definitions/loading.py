@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fulfillment.definitions import dependencies, schema, steps
+from fulfillment.definitions import dependencies, schema, steps, undo_specs
 from fulfillment.definitions.closed import Closed
 from fulfillment.definitions.graph import Targets
 from fulfillment.definitions.schema import WorkflowDefinition
@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=Closed)
 _KEYS = sorted(
     {
         name
-        for module in (schema, steps, dependencies)
+        for module in (schema, steps, dependencies, undo_specs)
         for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Closed)
         for name in model.model_fields

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fulfillment.definitions.computed import check_lock_key
-from fulfillment.definitions.nodes import Lock
+from fulfillment.definitions.node_parts import Lock
 from fulfillment.definitions.reading import Readable, Report
 from fulfillment.definitions.references import resolve
 from fulfillment.definitions.schema import WorkflowDefinition

@@ -30,8 +30,9 @@ def mermaid(
 
     Rectangles are required commands, rounded ones optional, hexagons irreversible; decisions,
     waits, manual tasks, fan-outs and sub-processes have outlines of their own. A labelled arrow
-    hands over outputs, or exists on a condition; a dotted one leads to a branch. `states`, by
-    node index, adds sign, word and colour.
+    hands over outputs, or exists on a condition; a dotted one leads to a branch. Where giving up
+    is refused, or costs something, is said in words. `states`, by node index, adds sign, word and
+    colour.
     """
     if isinstance(source, WorkflowDefinition):
         offering, action = source.selectors[0]
@@ -74,6 +75,9 @@ def _node(node: Node, states: Mapping[int, TaskState] | None) -> str:
     label = f"{_text(node.title)}<br/>{_text(call(node))}"
     for milestone in node.milestones:
         label += f"<br/>⚑ {_text(milestone.title)}"
+    if node.point_of_no_return is not None:
+        hard = node.point_of_no_return.kind == "hard"
+        label += "<br/>⛔ no way back" if hard else "<br/>⚠ costs something to give up"
     css = ""
     if states is not None and node.index in states:
         state = TaskState(states[node.index])

@@ -8,12 +8,13 @@ not know it, or that wants something else of it, is refused with the reason.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType, Node, NodeKind, node_document
+from fulfillment.definitions.node_parts import Edge, EdgeType, NodeKind
+from fulfillment.definitions.nodes import Node, node_document
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.states import TASK_SUCCESSFUL, TaskState
@@ -22,7 +23,8 @@ _ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUT
 _ENGINES_OWN = frozenset(
     {NodeKind.DECISION, NodeKind.SPREAD, NodeKind.GATHER, NodeKind.ENTER, NodeKind.LEAVE}
 )
-_COSMETIC = frozenset({"index", "title", "workflow_version"})
+_COSMETIC = frozenset({"index", "title", "workflow_version", "items"})
+"""What serves several items serves others of them: that alone makes no other task of it."""
 _REFERENCES = frozenset({"group", "enter"})
 _MEANING = ("kind", "target", "action", "input", "decision")
 """Of a task that has begun: with another one of these it would be another task."""
@@ -37,6 +39,8 @@ class Had:
     state: TaskState
     attempts: int = 0
     route: int = 0
+    sends: int = 0
+    """Of its newest command."""
     is_asked: bool = False
     """Somebody or something has been asked to end it: a person, or a report."""
     outputs: Mapping[str, Any] | None = None
@@ -75,23 +79,40 @@ class Comparison:
     """New nodes that exist, and have no task yet."""
     unneeded: frozenset[int]
     """New nodes that will never exist, as things have been decided."""
+    unsettled: Mapping[Place, str] = field(default_factory=dict)
+    """Of what is on the wire, the reasons in `unsafe` that may be none once it has ended."""
 
 
-def compare(*, before: Graph, after: Graph, tasks: Sequence[Had]) -> Comparison:
-    """What would become of every task of a plan with the graph `before`."""
-    return _Comparing(before, after, tasks).result()
+def compare(
+    *,
+    before: Graph,
+    after: Graph,
+    tasks: Sequence[Had],
+    given_up: Collection[Place] = (),
+    told: bool = True,
+) -> Comparison:
+    """What would become of every task of a plan with the graph `before`.
+
+    `given_up` are tasks that stay behind whatever they have done, as it is undone, or may stay.
+    `changes` are empty unless somebody is `told`: of long orders they take as long as the rest.
+    """
+    return _Comparing(before, after, tasks, given_up).result(told=told)
 
 
 class _Comparing:
-    def __init__(self, before: Graph, after: Graph, tasks: Sequence[Had]) -> None:
+    def __init__(
+        self, before: Graph, after: Graph, tasks: Sequence[Had], given_up: Collection[Place]
+    ) -> None:
         self.before, self.after = before, after
+        self.given_up = given_up
         self.tasks = {task.place: task for task in tasks}
         self.new = {node.key: node.index for node in after.nodes}
         self.unsafe: dict[str, None] = {}
+        self.unsettled: dict[Place, str] = {}
         self.moved: dict[Place, int] = {}
         self.left: set[Place] = set()
 
-    def result(self) -> Comparison:
+    def result(self, *, told: bool) -> Comparison:
         for task in self.tasks.values():
             self._place(task)
         exists = self._existence()
@@ -100,7 +121,7 @@ class _Comparing:
         self._check_outputs()
         there = {node for (_, element), node in self.moved.items() if not element}
         return Comparison(
-            changes=tuple(self._changes()),
+            changes=tuple(self._changes()) if told else (),
             unsafe=tuple(self.unsafe),
             moved=self.moved,
             left=frozenset(self.left),
@@ -110,6 +131,7 @@ class _Comparing:
                 if node.group is None and exists[node.index] is True and node.index not in there
             ),
             unneeded=frozenset(node for node, verdict in exists.items() if verdict is False),
+            unsettled=self.unsettled,
         )
 
     # --- one task -----------------------------------------------------------------------------
@@ -117,7 +139,9 @@ class _Comparing:
     def _place(self, task: Had) -> None:
         old = self.before.nodes[task.node]
         index = self.new.get(old.key)
-        if not _has_begun(task):
+        if task.place in self.given_up:
+            self._go(task, None)
+        elif not _has_begun(task):
             same = index is not None and (
                 task.state == TaskState.PENDING
                 or not _differing(self.before, old, self.after, self.after.nodes[index])
@@ -133,7 +157,10 @@ class _Comparing:
                 self._go(task, None if old.group is None else index)
             else:
                 if differs:
-                    self._refuse(old, f"is {task.state}, and would have other {_listed(differs)}")
+                    why = f"is {task.state}, and would have other {_listed(differs)}"
+                    self._refuse(old, why)
+                    if task.state in _ON_THE_WAY and not _lasting(old, self.after.nodes[index]):
+                        self.unsettled[task.place] = _reason(old, why)
                 self._go(task, index)
             if old.fan_out is not None and task.state == TaskState.SUCCEEDED:
                 self._check_fan_out(old, self.after.nodes[index])
@@ -145,7 +172,7 @@ class _Comparing:
             self.moved[task.place] = index
 
     def _refuse(self, node: Node, why: str) -> None:
-        self.unsafe[f"{node.key} {why}."] = None
+        self.unsafe[_reason(node, why)] = None
 
     def _differs(self, task: Had, old: Node, new: Node) -> list[str]:
         """What would make another task of one that has begun."""
@@ -293,6 +320,15 @@ class _Comparing:
         for key, node in old.items():
             if key not in self.new:
                 yield Change(key=node.key, fate=Fate.REMOVED)
+
+
+def _reason(node: Node, why: str) -> str:
+    return f"{node.key} {why}."
+
+
+def _lasting(old: Node, new: Node) -> bool:
+    """Whether it would be another task also once it has succeeded."""
+    return any(getattr(old, name) != getattr(new, name) for name in _MEANING)
 
 
 def _ways(node: Node, route: int) -> list[tuple[str, str, Any]]:

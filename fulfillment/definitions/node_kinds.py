@@ -10,35 +10,41 @@ from fulfillment.definitions.calendar_specs import window_document
 from fulfillment.definitions.clocks import Standing, TimeoutSpec
 from fulfillment.definitions.dependencies import DelayWait, InstantWait, MilestoneWait, SignalWait
 from fulfillment.definitions.durations import plain_seconds
-from fulfillment.definitions.nodes import (
+from fulfillment.definitions.node_parts import (
+    Approval,
     Clocks,
     Compensation,
     Decision,
     Fallback,
+    Impact,
     Lock,
     Manual,
     Milestone,
     NodeKind,
     Output,
+    PointOfNoReturn,
     Retry,
     Rule,
     Wait,
 )
+from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
     CommandSpec,
-    CompensationSpec,
     DecisionSpec,
     LockSpec,
     ManualSpec,
     NamedBranches,
-    NoCompensation,
     OutputSpec,
-    RetryPolicySpec,
     WaitSpec,
 )
 from fulfillment.definitions.steps import Rule as RuleSpec
+from fulfillment.definitions.undo_specs import (
+    CompensationSpec,
+    NoCompensation,
+    PointOfNoReturnSpec,
+)
 
 _CALL, _CALLBACK = 10, 300
 """Seconds, of those that are computed; what they come to goes before."""
@@ -91,11 +97,12 @@ def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any
                 action=one.action,
                 input=one.input,
                 unless=one.unless,
-                **_undo(one.compensation or task.compensation, by=one.target),
+                **_undo(definition, one.compensation or task.compensation, by=one.target),
             )
             for one in task.fallback
         ),
-        **_undo(task.compensation, by=task.target),
+        **_undo(definition, task.compensation, by=task.target),
+        "point_of_no_return": _point_of_no_return(task.point_of_no_return),
     }
 
 
@@ -120,12 +127,53 @@ def locks_of(declared: Sequence[LockSpec]) -> tuple[Lock, ...]:
     return tuple(Lock(resource=one.resource, key=one.key, units=one.units) for one in declared)
 
 
-def _undo(declared: CompensationSpec | NoCompensation, *, by: str) -> dict[str, Any]:
+def _undo(
+    definition: WorkflowDefinition, declared: CompensationSpec | NoCompensation, *, by: str
+) -> dict[str, Any]:
     """What is done by one target is undone there, unless another is named."""
+    impact = declared.impact
     if isinstance(declared, NoCompensation):
-        return {"compensation": None, "no_compensation": declared.none}
-    undo = Compensation(target=declared.target or by, action=declared.action, input=declared.input)
+        lasting = Impact(
+            customer=impact.customer or "",
+            financial=impact.financial or "",
+            legal=impact.legal or "",
+        )
+        return {
+            "compensation": None,
+            "no_compensation": declared.none,
+            "lasting_impact": None if lasting == Impact() else lasting,
+        }
+    asked = declared.approval
+    undo = Compensation(
+        target=declared.target or by,
+        action=declared.action,
+        input=declared.input,
+        within_seconds=None if declared.within is None else plain_seconds(declared.within),
+        approval=None
+        if asked is None
+        else Approval(
+            queue=asked.queue, role=asked.role, within_seconds=plain_seconds(asked.within)
+        ),
+        retry=_retry(definition.retry_policy(declared)),
+        call_timeout_seconds=plain_seconds(declared.timeouts.call),
+        callback_timeout_seconds=plain_seconds(declared.timeouts.callback),
+        refund=declared.refund or "",
+        customer_impact=impact.customer or "",
+        financial_impact=impact.financial or "",
+        legal_impact=impact.legal or "",
+    )
     return {"compensation": undo, "no_compensation": ""}
+
+
+def _point_of_no_return(declared: PointOfNoReturnSpec | None) -> PointOfNoReturn | None:
+    if declared is None:
+        return None
+    return PointOfNoReturn(
+        kind=declared.kind.value,
+        reason=declared.reason,
+        cost=declared.cost or "",
+        window_seconds=0 if declared.window is None else plain_seconds(declared.window),
+    )
 
 
 def _decision(task: DecisionSpec) -> Decision:

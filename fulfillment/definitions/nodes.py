@@ -1,191 +1,32 @@
-"""The parts of a task graph as plain values, and how a node becomes JSON and back."""
+"""The nodes of a task graph as plain values, and how one becomes JSON and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
 from typing import Any
 
-
-class NodeKind(StrEnum):
-    """What the engine does with a node when everything that it waits for is there."""
-
-    COMMAND = "COMMAND"
-    """A target system is asked."""
-    DECISION = "DECISION"
-    """Chooses which declared branches come to exist."""
-    WAIT = "WAIT"
-    MANUAL = "MANUAL"
-    """A person decides."""
-    SPREAD = "SPREAD"
-    """Makes one task, or one sub-process, per element of a list."""
-    GATHER = "GATHER"
-    """Ends when all elements have, with their outputs as lists."""
-    ENTER = "ENTER"
-    """The inputs of a sub-process."""
-    LEAVE = "LEAVE"
-    """The outputs of a sub-process."""
-
-
-class EdgeType(StrEnum):
-    """Dependency types (reference §8); COMPENSATION edges are derived, see `Graph.undo_edges`."""
-
-    SUCCESS = "SUCCESS"
-    OUTPUT = "OUTPUT"
-    MILESTONE = "MILESTONE"
-    TIME = "TIME"
-    HUMAN = "HUMAN"
-    CHOICE = "CHOICE"
-    """From a decision to a branch that it may create."""
-    ELEMENT = "ELEMENT"
-    """Into an element of a fan-out, and out of it."""
-    COMPENSATION = "COMPENSATION"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    source: int
-    target: int
-    type: EdgeType
-    output: str | None = None
-    """Name of the source's output, for OUTPUT edges."""
-    when: str = ""
-    """The edge exists only while this condition is true."""
-    labels: tuple[str, ...] = ()
-    """HUMAN: outcomes with which the target comes to exist; CHOICE: the branch's name."""
-    expired: str = ""
-    """OUTPUT: what happens when it has expired, `case` or `reobtain`; empty: it never does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    type: str
-    optional: bool = False
-    valid_until: str = ""
-    """The output of the same task that says from which instant on this one is of no use."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    initial_interval_seconds: float
-    backoff_coefficient: float
-    maximum_interval_seconds: float
-    maximum_attempts: int
-    retryable: tuple[str, ...] = ()
-    non_retryable: tuple[str, ...] = ()
-    reconcile_first: bool = False
-    escalate_after: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """What a command sets beside the deadlines of its call and of its report (§13)."""
-
-    start_to_close_seconds: float | None = None
-    schedule_to_start_seconds: float | None = None
-    schedule_to_close_seconds: float | None = None
-    heartbeat_seconds: float | None = None
-    when_sent: str = "resolve"
-    when_unsent: str = "escalate"
-    computed: tuple[tuple[str, str], ...] = ()
-    """(clock, mapping text) of those that are evaluated while the order runs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compensation:
-    target: str
-    action: str
-    input: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
-    target: str
-    action: str
-    input: Mapping[str, Any]
-    unless: tuple[str, ...] = ()
-    """Codes of the outcome before after which nothing else is tried."""
-    compensation: Compensation | None = None
-    no_compensation: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Milestone:
-    name: str
-    title: str
-    shared: bool = False
-    """Other orders may wait for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precondition:
-    check: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """`when` is empty for the last one, which always holds."""
-
-    when: str
-    create: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """Either rules, of which the first that holds decides, or names from upstream."""
-
-    rules: tuple[Rule, ...] = ()
-    names: str = ""
-    among: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """`kind` is milestone, signal, until or delay."""
-
-    kind: str
-    name: str = ""
-    key: str = ""
-    """Mapping text: the business key, the other order, or the instant."""
-    delay_seconds: float = 0
-    within_seconds: float = 0
-    otherwise: str = ""
-    default: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manual:
-    queue: str
-    """Like `role` a name, or mapping text that gives one."""
-    role: str
-    instructions: str
-    outcomes: Mapping[str, str]
-    """Outcome -> proceed or refuse."""
-    within_seconds: float
-    otherwise: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """What nobody else may use meanwhile (reference §9.1): `<resource>:<value of the key>`."""
-
-    resource: str
-    key: str
-    """Mapping text; without a value there is nothing to lock."""
-    units: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FanOut:
-    over: str
-    at_once: int
-    tolerate: float
-    gather: int
-    """Node that ends the fan-out."""
-    last: int
-    """Node whose success ends one element."""
+from fulfillment.definitions.node_parts import (
+    Approval,
+    Clocks,
+    Compensation,
+    Decision,
+    Edge,
+    EdgeType,
+    Fallback,
+    FanOut,
+    Impact,
+    Lock,
+    Manual,
+    Milestone,
+    NodeKind,
+    Output,
+    PointOfNoReturn,
+    Precondition,
+    Retry,
+    Rule,
+    Wait,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +60,8 @@ class Node:
     compensation: Compensation | None
     no_compensation: str = ""
     """The stated reason when `compensation` is None."""
+    lasting_impact: Impact | None = None
+    """What it means then; None where nothing was said."""
     milestones: tuple[Milestone, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     deferred: bool = False
@@ -242,6 +85,12 @@ class Node:
     """When it may be sent (definitions.calendars); None: at any time."""
     stops_clock: bool = False
     """While it waits, the plan's deadline stands still."""
+    point_of_no_return: PointOfNoReturn | None = None
+    affected_by: tuple[str, ...] | None = None
+    """Kinds of changes of the order that concern it (definitions.concern); None: whatever changes
+    what it asks for."""
+    undoes: str = ""
+    """Key of the task that it undoes, with its element; empty: it undoes nothing."""
 
     @property
     def is_command(self) -> bool:
@@ -259,7 +108,14 @@ class Node:
             input=other.input,
             compensation=other.compensation,
             no_compensation=other.no_compensation,
+            lasting_impact=other.lasting_impact,
         )
+
+    @property
+    def is_final(self) -> bool:
+        """Once it is done there is no way back for what it serves."""
+        final = self.point_of_no_return
+        return self.irreversible or (final is not None and final.kind == "hard")
 
     @property
     def compensations(self) -> tuple[Compensation, ...]:
@@ -283,6 +139,10 @@ class PlannedWorkflow:
     """Within which the whole plan shall be done."""
     priority: str = ""
     """Mapping text of a whole number; empty: as the order asks."""
+    on_failure: str = "hold"
+    """When a required task has failed for good: hold, compensate or continue."""
+    failure_of: str = "order"
+    """What is given up then: the order, or the item."""
 
 
 def workflow_from_document(document: Mapping[str, Any]) -> PlannedWorkflow:
@@ -330,7 +190,12 @@ def node_from_document(document: Mapping[str, Any]) -> Node:
             "outputs": {name: Output(**spec) for name, spec in document["outputs"].items()},
             "retry": _retry(document["retry"]) if document["retry"] is not None else None,
             "clocks": _clocks(document.get("clocks")),
-            "compensation": made("compensation", Compensation),
+            "compensation": _compensation(document["compensation"]),
+            "lasting_impact": made("lasting_impact", Impact),
+            "point_of_no_return": made("point_of_no_return", PointOfNoReturn),
+            "affected_by": None
+            if document.get("affected_by") is None
+            else tuple(document["affected_by"]),
             "milestones": tuple(Milestone(**entry) for entry in document["milestones"]),
             "fallbacks": tuple(
                 _fallback(entry, document) for entry in document.get("fallbacks", ())
@@ -364,12 +229,27 @@ def _fallback(entry: Mapping[str, Any], node: Mapping[str, Any]) -> Fallback:
         undo, reason = node["compensation"], node.get("no_compensation", "")
         if undo is not None and undo["target"] == node["target"]:
             undo = {**undo, "target": entry["target"]}
+    impact = entry.get("lasting_impact")
     return Fallback(
         **{
             **entry,
+            "lasting_impact": None if impact is None else Impact(**impact),
             "unless": tuple(entry.get("unless", ())),
-            "compensation": None if undo is None else Compensation(**undo),
+            "compensation": _compensation(undo),
             "no_compensation": reason,
+        }
+    )
+
+
+def _compensation(document: Mapping[str, Any] | None) -> Compensation | None:
+    if document is None:
+        return None
+    retry, approval = document.get("retry"), document.get("approval")
+    return Compensation(
+        **{
+            **document,
+            "retry": None if retry is None else _retry(retry),
+            "approval": None if approval is None else Approval(**approval),
         }
     )
 
@@ -387,3 +267,8 @@ def _decision(document: Mapping[str, Any]) -> Decision:
 def _retry(document: Mapping[str, Any]) -> Retry:
     codes = {name: tuple(document.get(name, ())) for name in ("retryable", "non_retryable")}
     return Retry(**{**document, **codes})
+
+
+def task_key(*, key: str, element: int) -> str:
+    """What a task is called: `enrich@1[3]` for the third element of `enrich@1`."""
+    return f"{key.replace('~element', '')}[{element}]" if element else key

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fulfillment.definitions.nodes import Output
+from fulfillment.definitions.node_parts import Output
 from fulfillment.errors import Fault
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType, NodeKind
+from fulfillment.definitions.node_parts import Edge, EdgeType, NodeKind
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 Place = tuple[int, int]
@@ -143,6 +143,20 @@ def runnable(
         elif not _is_met(graph, edge, element, states):
             return False
     return all(not holds(edge.when) or _is_met(graph, edge, element, states) for edge in later)
+
+
+def guarding(*, graph: Graph, place: Place) -> list[Place]:
+    """What has to be done before a task without a way back is sent, beside what it waits for.
+
+    Within a fan-out that is what stands in the same element, or outside of it.
+    """
+    node, element = place
+    mine = graph.nodes[node].group
+    return [
+        place_beside(graph=graph, node=one, element=element)
+        for one in graph.guards.get(node, ())
+        if graph.nodes[one].group in (None, mine)
+    ]
 
 
 def _is_met(graph: Graph, edge: Edge, element: int, states: Mapping[Place, TaskState]) -> bool:

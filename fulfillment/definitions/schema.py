@@ -19,16 +19,17 @@ from fulfillment.definitions.clocks import DeadlineSpec
 from fulfillment.definitions.closed import Closed, DashedName, Input, Name, Offering, Text
 from fulfillment.definitions.customer import BillingSpec, Entitlement, MessagesSpec, Provides, Tell
 from fulfillment.definitions.durations import Duration
+from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.steps import (
     CommandSpec,
     JsonType,
     Locks,
     Output,
-    RetryPolicySpec,
     Scope,
     SubProcessSpec,
     TaskSpec,
 )
+from fulfillment.definitions.undo_specs import CompensationSpec, Failure, FailureSpec, OnFailure
 
 
 class ItemAction(enum.StrEnum):
@@ -98,6 +99,8 @@ class WorkflowDefinition(Closed):
     fulfils: tuple[Selector, ...] = ()
     subprocess: Interface | None = None
     """In place of `fulfils`: it runs only as a part of other workflows."""
+    on_failure: Failure = FailureSpec(then=OnFailure.HOLD)
+    """When a required task has failed for good; a sub-process leaves it to its user."""
     stalls_after: Duration = timedelta(minutes=15)
     deadline: DeadlineSpec | None = None
     """From when an order is planned to its end; of several workflows the shortest counts."""
@@ -138,8 +141,9 @@ class WorkflowDefinition(Closed):
         used = (task for task in self.tasks.values() if isinstance(task, SubProcessSpec))
         return tuple(dict.fromkeys((task.use, task.version) for task in used))
 
-    def retry_policy(self, task: CommandSpec) -> RetryPolicySpec | None:
-        """The policy of a task: its own, or a named one; None leaves it to the target system.
+    def retry_policy(self, task: CommandSpec | CompensationSpec) -> RetryPolicySpec | None:
+        """The policy of a task or an undo: its own, or a named one; None leaves it to the target
+        system.
 
         Raises KeyError for a name that `validation.validate` refuses.
         """

@@ -29,10 +29,11 @@ def node_scope(
     """
     node = graph.nodes[index]
     scope: dict[str, Any] = {"order": order}
+    # Of an item that is not wanted any more there is nothing to read, and something to be undone.
     if node.item is not None:
-        scope["item"] = items[node.item]
+        scope["item"] = items.get(node.item, {})
     else:
-        scope["items"] = [items[position] for position in node.items]
+        scope["items"] = [items[position] for position in node.items if position in items]
     sources = graph.output_sources[index]
     if sources:
         scope["tasks"] = {
@@ -88,6 +89,21 @@ def node_names(
                 of_every_item=every,
             )
     return {**names, **more}
+
+
+def task_names(*, graph: Graph, index: int, element: bool) -> Mapping[str, str]:
+    """The same for a task at this place, `element` of a fan-out or not."""
+    enter = graph.nodes[index].enter
+    types = {} if enter is None else graph.nodes[enter].outputs
+    return node_names(
+        graph=graph,
+        index=index,
+        element=element,
+        inputs={
+            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
+            for name, output in types.items()
+        },
+    )
 
 
 def _may_be_skipped(graph: Graph, node: Node) -> bool:

@@ -8,7 +8,6 @@ workflow as a sub-process.
 from __future__ import annotations
 
 import enum
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, StrictBool, StrictInt, Tag
@@ -26,8 +25,11 @@ from fulfillment.definitions.closed import (
     NameOrMapping,
     Text,
 )
+from fulfillment.definitions.concern import ChangeKind
 from fulfillment.definitions.dependencies import Dependency, Wait, by_key, tagged
 from fulfillment.definitions.durations import Duration
+from fulfillment.definitions.retry_specs import Retry
+from fulfillment.definitions.undo_specs import Compensation, PointOfNoReturnSpec
 
 
 class Scope(enum.StrEnum):
@@ -39,22 +41,6 @@ class Join(enum.StrEnum):
     ALL = "all"
     DEFERRED = "deferred"
     """Waits for those of its dependencies that exist, whichever branches were taken."""
-
-
-class RetryPolicySpec(Closed):
-    """How often and how far apart one command is sent (reference §12)."""
-
-    initial_interval: Duration = timedelta(seconds=1)
-    backoff_coefficient: Annotated[float, Field(ge=1, le=100, strict=True)] = 2.0
-    maximum_interval: Duration = timedelta(minutes=1)
-    maximum_attempts: Annotated[StrictInt, Field(ge=1, le=1000)] = 5
-    retryable: tuple[ErrorCode, ...] = ()
-    """Codes of failures without effect that are tried again whatever the status says."""
-    non_retryable: tuple[ErrorCode, ...] = ()
-    reconcile_first: StrictBool = False
-    """Ask the target by key before every further send."""
-    escalate_after: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
-    """Sends without effect after which a person is told."""
 
 
 JsonType = Literal["string", "integer", "number", "boolean", "list", "object"]
@@ -74,49 +60,6 @@ def _spelled_out(value: Any) -> Any:
 Output = Annotated[
     OutputSpec,
     BeforeValidator(_spelled_out, json_schema_input_type=JsonType | OutputSpec),
-]
-
-
-class CompensationSpec(Closed):
-    """The operation that reverses the task's effect (reference §14)."""
-
-    action: Name
-    target: DashedName | None = None
-    """Default: the target of the task itself."""
-    input: Input = {}
-
-
-class NoCompensation(Closed):
-    none: Text
-    """Why nothing has to be, or can be, undone."""
-
-
-Compensation = Annotated[
-    Annotated[CompensationSpec, tagged("action")] | Annotated[NoCompensation, tagged("none")],
-    Discriminator(
-        by_key("action", "none"),
-        custom_error_type="compensation_kind",
-        custom_error_message=(
-            "write {action: <action>, input: ...} or, when there is nothing to undo, "
-            "{none: <the reason>}"
-        ),
-    ),
-]
-
-
-def _retry_kind(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "~name"
-    return "~inline" if isinstance(value, dict | RetryPolicySpec) else None
-
-
-Retry = Annotated[
-    Annotated[Name, Tag("~name")] | Annotated[RetryPolicySpec, Tag("~inline")],
-    Discriminator(
-        _retry_kind,
-        custom_error_type="retry_kind",
-        custom_error_message="name one of the retry_policies, or write a policy in place",
-    ),
 ]
 
 
@@ -150,6 +93,8 @@ class Step(Closed):
     only_if: Condition | None = None
     """Otherwise it is skipped."""
     preconditions: tuple[Precondition, ...] = ()
+    affected_by: tuple[ChangeKind, ...] | None = None
+    """Which changes of the order concern it; default: whatever changes what it asks for."""
 
 
 class Fallback(Closed):
@@ -193,6 +138,8 @@ class CommandSpec(Step):
     fallback: tuple[Fallback, ...] = ()
     for_each: ForEach | None = None
     compensation: Compensation
+    point_of_no_return: PointOfNoReturnSpec | None = None
+    """From here on giving up what it serves is refused, or costs something."""
 
 
 class Rule(Closed):
@@ -265,6 +212,8 @@ class Effect(enum.StrEnum):
 
     PROCEED = "proceed"
     REFUSE = "refuse"
+    UNDO = "undo"
+    """The order is given up, and what was done of it is undone."""
 
 
 class ManualWork(Closed):

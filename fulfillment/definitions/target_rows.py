@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, StrictBool, StrictFloat, StrictInt, TypeA
 from fulfillment.definitions.closed import Closed, DashedName, Name, Text
 from fulfillment.definitions.durations import Duration
 from fulfillment.definitions.loading import read_text, shaped
-from fulfillment.definitions.schema import RetryPolicySpec
+from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.source import read_source
 from fulfillment.errors import DefinitionInvalid
 

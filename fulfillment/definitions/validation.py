@@ -30,21 +30,22 @@ from fulfillment.definitions.kinds import check_kinds, check_library, steps_with
 from fulfillment.definitions.locking import check_locks
 from fulfillment.definitions.outputs import instant
 from fulfillment.definitions.reading import Readable, Report
+from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
     AnyStep,
     CommandSpec,
-    CompensationSpec,
     DecisionSpec,
     Fallback,
     ManualSpec,
     NamedBranches,
-    RetryPolicySpec,
     Rule,
     Scope,
     SubProcessSpec,
     WaitSpec,
 )
+from fulfillment.definitions.undo_checks import check_undo, undos_of
+from fulfillment.definitions.undo_specs import CompensationSpec
 from fulfillment.definitions.waits import written_out
 from fulfillment.errors import Fault
 
@@ -111,16 +112,19 @@ def _check_selectors(definition: WorkflowDefinition, report: Report) -> None:
 
 def _check_retry_policies(definition: WorkflowDefinition, report: Report) -> None:
     policies = {f"retry_policies.{name}": p for name, p in definition.retry_policies.items()}
+    named = {"standard", *definition.retry_policies}
     for name, task in definition.tasks.items():
         if not isinstance(task, CommandSpec):
             continue
-        path = f"tasks.{name}.retry"
-        if isinstance(task.retry, RetryPolicySpec):
-            policies[path] = task.retry
-        elif task.retry not in {"standard", *definition.retry_policies}:
-            known = ", ".join(sorted({"standard", *definition.retry_policies}))
-            message = f"There is no retry policy {task.retry!r} (known: {known})."
-            report("unknown_retry_policy", path, message)
+        commands: list[tuple[str, CommandSpec | CompensationSpec]] = [(f"tasks.{name}", task)]
+        for place, what in [*commands, *undos_of(name, task)]:
+            path = f"{place}.retry"
+            if isinstance(what.retry, RetryPolicySpec):
+                policies[path] = what.retry
+            elif what.retry not in named:
+                known = ", ".join(sorted(named))
+                message = f"There is no retry policy {what.retry!r} (known: {known})."
+                report("unknown_retry_policy", path, message)
     for path, policy in policies.items():
         if policy.maximum_interval < policy.initial_interval:
             message = "maximum_interval is shorter than initial_interval."
@@ -202,7 +206,7 @@ def _check_reading(
                 check_lock_key(inside, lock.key, f"{path}.locks[{position}].key", report)
             for position, other in enumerate(task.fallback):
                 inside.check_mapping(other.input, f"{path}.fallback[{position}].input")
-            _check_undo(definition, name, task, report)
+            check_undo(definition, name, task, report)
         case SubProcessSpec():
             inside.check_mapping(task.input, f"{path}.input")
         case DecisionSpec(decide=NamedBranches() as named):
@@ -226,30 +230,6 @@ def _check_until(readable: Readable, text: str, path: str, report: Report) -> No
     if "${" not in text and instant(text) is None:
         message = f"{text!r} is no instant with a time zone, such as 2026-07-05T08:00:00Z."
         report("no_instant", path, message)
-
-
-def _check_undo(
-    definition: WorkflowDefinition, name: str, task: CommandSpec, report: Report
-) -> None:
-    undone = {f"tasks.{name}.compensation": task.compensation} | {
-        f"tasks.{name}.fallback[{position}].compensation": other.compensation
-        for position, other in enumerate(task.fallback)
-    }
-    # Undo runs after the task itself, so what it returned is known by then.
-    undo = Readable.for_task(
-        definition=definition,
-        task=name,
-        report=report,
-        own_outputs=True,
-        element=task.for_each is not None,
-    )
-    for path, declared in undone.items():
-        if not isinstance(declared, CompensationSpec):
-            continue
-        undo.check_mapping(declared.input, f"{path}.input")
-        if task.irreversible:
-            message = "An irreversible task can't be undone: write {none: <the reason>}."
-            report("irreversible_with_compensation", path, message)
 
 
 def _check_results(definition: WorkflowDefinition, report: Report) -> None:

@@ -71,5 +71,6 @@ def _wait(task: AnyStep, one: Dependency, others: tuple[TaskDependency, ...]) ->
         required=task.required,
         join=task.join,
         depends_on=others,
+        affected_by=task.affected_by,
         wait=wait,
     )

@@ -6,7 +6,7 @@ from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.duration import MeasuredDuration
 from fulfillment.models.fan_out import FanOut
 from fulfillment.models.fulfillment import Fulfillment
-from fulfillment.models.hold import ClockPolicy, Hold, HoldScope
+from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
 from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
@@ -20,6 +20,7 @@ from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
+    "HELD_BY_HAND",
     "Attempt",
     "BusinessCalendar",
     "CaseCategory",

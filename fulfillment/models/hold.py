@@ -15,6 +15,13 @@ class HoldScope(enum.StrEnum):
     TARGET = "TARGET"
     ACTION = "ACTION"
     CUSTOMER = "CUSTOMER"
+    CHANGE = "CHANGE"
+    """A plan that is given up or changed: nothing new of it is sent until what is under way has
+    ended. The engine's own."""
+
+
+HELD_BY_HAND = tuple(scope for scope in HoldScope if scope is not HoldScope.CHANGE)
+"""What people may place a hold on."""
 
 
 class ClockPolicy(enum.StrEnum):

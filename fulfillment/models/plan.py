@@ -77,6 +77,18 @@ class Plan(StatefulModel):
         related_name="+",
         help_text="The hold that stops it; empty: a wait for the customer.",
     )
+    giving_up = models.TextField(
+        blank=True, default="", db_default="", help_text="Why all of it is undone, once it rests."
+    )
+    giving_up_what = models.JSONField(
+        null=True, blank=True, help_text="What of it, if not all; see engine.plans.withholding."
+    )
+    rest_due_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When it is next looked whether nothing of it is under way any more; empty: "
+        "nobody waits for that.",
+    )
     case_due_at = models.DateTimeField(
         db_default=Now(),
         help_text="When the detector next makes sure that what is stuck has a case.",
@@ -136,6 +148,13 @@ class Plan(StatefulModel):
                 & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
                 name="plan_deadline",
             ),
+            # What is to be given up or changed as soon as nothing of it is under way.
+            models.Index(
+                fields=["rest_due_at"],
+                condition=models.Q(rest_due_at__isnull=False)
+                & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_rest_due",
+            ),
             # A released hold: the deadlines that it has stopped.
             models.Index(
                 fields=["stopped_by"],
@@ -168,6 +187,26 @@ class Plan(StatefulModel):
     )
     def complete(self) -> None:
         """Every mandatory task is terminal successful and nothing is under way."""
+
+    @transition(field=state, source=PlanState.RUNNING, target=PlanState.COMPENSATING)
+    def compensate(self) -> None:
+        """It holds nothing but what has to be undone."""
+
+    @transition(
+        field=state,
+        source=[PlanState.RUNNING, PlanState.BLOCKED, PlanState.COMPENSATING],
+        target=PlanState.CANCELLED,
+    )
+    def cancel(self) -> None:
+        """Everything that had to be undone has been, because its order was cancelled."""
+
+    @transition(
+        field=state,
+        source=[PlanState.RUNNING, PlanState.BLOCKED, PlanState.COMPENSATING],
+        target=PlanState.FAILED,
+    )
+    def fail(self) -> None:
+        """Everything that had to be undone has been, because it could not be completed."""
 
     @transition(
         field=state,

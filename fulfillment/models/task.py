@@ -360,11 +360,18 @@ class Task(StatefulModel):
 
     @transition(
         field=state,
-        source=[TaskState.PENDING, TaskState.READY, TaskState.AWAITING_MANUAL],
+        source=[
+            TaskState.PENDING,
+            TaskState.READY,
+            TaskState.FAILED_RETRYABLE,
+            TaskState.ACCEPTED,
+            TaskState.AWAITING_MANUAL,
+        ],
         target=TaskState.CANCELLED,
     )
     def withdraw(self) -> None:
-        """Another plan has taken the place of its own before it had begun."""
+        """Another plan takes the place of its own, or its order is given up, and it has had no
+        effect. ACCEPTED is what only waited."""
 
     @transition(field=state, source=TaskState.PENDING, target=TaskState.FAILED_FINAL)
     def give_up(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import CaseUnknown
 from fulfillment.models import FalloutCase
 from fulfillment.operations.records import log, reason_of

@@ -7,7 +7,8 @@ from typing import Any
 
 from fulfillment.engine.plans import deciding, rerunning
 from fulfillment.engine.store.database import storable
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
     DecisionMade,
     DefinitionInvalid,

@@ -11,8 +11,15 @@ from fulfillment.engine.protection import holds
 from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import hints
-from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.errors import GateBusy, HoldUnknown, HoldWouldBeOver, NothingToHold
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import (
+    GateBusy,
+    HoldOfEngine,
+    HoldUnknown,
+    HoldWouldBeOver,
+    NothingToHold,
+)
 from fulfillment.models import ClockPolicy, Fulfillment, Hold, HoldScope, Plan, Purpose, Task
 from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
 from fulfillment.operations.records import known_target, log, now_of, reason_of
@@ -99,6 +106,8 @@ def wanted_hold(
 ) -> WantedHold:
     """Look whether such a hold can be placed. Raises ReasonMissing and NothingToHold."""
     reason = reason_of(reason)
+    if scope is HoldScope.CHANGE:
+        raise NothingToHold("Such a hold is the engine's own; hold the order, or its plan.")
     fulfillment_id = _fulfillment_of(scope, name)
     with cursor() as raw:
         (hold_id,) = allocate(raw, "fulfillment_hold", 1)
@@ -126,12 +135,17 @@ def await_in_flight(*, hold: Hold, patience: timedelta) -> int:
 def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
     """Let what the hold kept back go on. False when it had been released already.
 
-    Raises ReasonMissing, and HoldUnknown.
+    Raises ReasonMissing, HoldUnknown, and HoldOfEngine.
     """
     reason = reason_of(reason)
     hold = Hold.objects.filter(pk=hold_id).first()
     if hold is None:
         raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
+    if hold.scope == HoldScope.CHANGE:
+        raise HoldOfEngine(
+            f"Nobody releases hold {hold_id} by hand. {hold.reason} That is decided as soon as "
+            "what is under way has ended, and then it goes on by itself."
+        )
     fulfillment_id = fulfillment_of(hold=hold)
     stops = hold.clock_policy == ClockPolicy.STOP and hold.released_at is None
     if stops and fulfillment_id is None:
@@ -224,7 +238,7 @@ def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
                 fulfillment__order_reference=reference, context__items__has_key=position
             )
             found = plans.values_list("fulfillment_id", flat=True).first()
-        case HoldScope.PLAN:
+        case HoldScope.PLAN | HoldScope.CHANGE:
             found = Plan.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
         case HoldScope.TASK:
             found = Task.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()

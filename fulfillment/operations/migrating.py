@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from fulfillment.definitions.assembly import Used
-from fulfillment.definitions.decomposition import ItemSelection, decompose
+from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison
 from fulfillment.definitions.schema import WorkflowDefinition
@@ -17,18 +16,13 @@ from fulfillment.engine.plans.planning import graph_faults
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work.rows import plans_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
-from fulfillment.errors import (
-    DefinitionInvalid,
-    Fault,
-    FulfillmentError,
-    OrderUnknown,
-    WorkflowUnknown,
-)
-from fulfillment.models import Fulfillment, Plan, WorkflowVersion
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError, OrderUnknown
+from fulfillment.models import Fulfillment, Plan
 from fulfillment.operations.records import log, reason_of
-from fulfillment.published import definition_of, definitions_in, library_of
-from fulfillment.states import PLAN_SELECTABLE, PLAN_TERMINAL
+from fulfillment.pinning import graph_of, published, serving, versions_of
+from fulfillment.states import PLAN_GOING_ON, PLAN_TERMINAL
 
 logger = logging.getLogger(__name__)
 _BATCH = 50
@@ -75,7 +69,7 @@ def migrate_orders(
     WorkflowUnknown, and OrderUnknown, each before anything is changed.
     """
     reason = reason_of(reason)
-    wanted = _published(workflow, version)
+    wanted = published(workflow, version)
     rows = _chosen(wanted, orders)
 
     def batches() -> Iterator[Migration]:
@@ -83,19 +77,6 @@ def migrate_orders(
             yield from _move(rows[first : first + _BATCH], wanted, reason, actor, dry_run)
 
     return batches()
-
-
-def _published(name: str, version: int | None) -> WorkflowDefinition:
-    rows = WorkflowVersion.objects.filter(name=name)
-    if version is not None:
-        rows = rows.filter(version=version)
-    found = rows.order_by("-version").values_list("pk", flat=True).first()
-    if found is None:
-        which = name if version is None else f"{name} v{version}"
-        raise WorkflowUnknown(
-            f"{which} is not published; `manage.py workflows list` shows what there is."
-        )
-    return definition_of(found)
 
 
 def _chosen(wanted: WorkflowDefinition, orders: Collection[str] | None) -> list[Fulfillment]:
@@ -115,7 +96,7 @@ def _chosen(wanted: WorkflowDefinition, orders: Collection[str] | None) -> list[
     concerned = [
         graph_id
         for graph_id in active.values_list("graph_id", flat=True).distinct()
-        if _versions(graphs.by_id(graph_id)).get(wanted.name, wanted.version) != wanted.version
+        if versions_of(graphs.by_id(graph_id)).get(wanted.name, wanted.version) != wanted.version
     ]
     chosen = Fulfillment.objects.filter(plans__in=active.filter(graph__in=concerned))
     return list(chosen.order_by("pk"))
@@ -166,15 +147,21 @@ def _one(
     unit.adopt_plans(plans_by_id(unit.raw, [plan_id]))
     plan = unit.plans[plan_id]
     before = graphs.by_id(plan.graph_id)
-    versions = _versions(before)
+    versions = versions_of(before)
     if plan.state in PLAN_TERMINAL:
         return answer(Verdict.UNCONCERNED, f"Its plan is {plan.state}.")
     if wanted.name not in versions:
         return answer(Verdict.UNCONCERNED, f"It does not use {wanted.name}.")
     if versions[wanted.name] == wanted.version:
         return answer(Verdict.UNCONCERNED, f"It is at v{wanted.version} already.")
-    if plan.state not in PLAN_SELECTABLE:
+    if plan.state not in PLAN_GOING_ON:
         return answer(Verdict.UNSAFE, f"Its plan is {plan.state}: wait until that is over.")
+    if plan.rest_due_at is not None:
+        return answer(
+            Verdict.UNSAFE, "It is to be given up or changed: wait until that is decided."
+        )
+    if graphs.context_of(plan).get("given_up"):
+        return answer(Verdict.UNSAFE, "A part of it has failed and is given up: it stays as it is.")
     try:
         graph = _graph(plan, before, wanted)
     except FulfillmentError as error:
@@ -195,7 +182,7 @@ def _one(
         actor=unit.actor,
         reason=reason,
         before={"plan": plan.pk, "workflows": versions},
-        after={"plan": successor.pk, "workflows": _versions(graph)},
+        after={"plan": successor.pk, "workflows": versions_of(graph)},
         now=unit.now,
     )
     return Migration(
@@ -206,55 +193,31 @@ def _one(
     )
 
 
-def _versions(graph: Graph) -> dict[str, int]:
-    """Every workflow of the graph, sub-processes among them, with its version."""
-    found = {node.workflow: node.workflow_version for node in graph.nodes}
-    return {**found, **{workflow.name: workflow.version for workflow in graph.workflows}}
-
-
 def _graph(plan: Plan, before: Graph, wanted: WorkflowDefinition) -> Graph:
     """What the same items become with the wanted version. Raises DefinitionInvalid."""
-    versions = {**_versions(before), wanted.name: wanted.version}
+    versions = {**versions_of(before), wanted.name: wanted.version}
     definitions = {
-        workflow.name: _published(workflow.name, versions[workflow.name])
+        workflow.name: published(workflow.name, versions[workflow.name])
         for workflow in before.workflows
     }
-    graph = decompose(
+    served_by = serving(before)
+    graph = graph_of(
         items=[
             ItemSelection(
                 position=item["position"],
                 offering=item["offering"],
                 action=item["action"],
-                definition=definitions[_serving(before, item["position"])],
+                definition=definitions[served_by[item["position"]]],
             )
             for item in graphs.context_of(plan)["items"].values()
+            if item["position"] in served_by  # A nested line may come with the one around it.
         ],
-        library=_library(definitions.values(), versions),
+        versions=versions,
     )
     faults = graph_faults(graph=graph)
-    if _versions(graph).get(wanted.name) != wanted.version:
+    if versions_of(graph).get(wanted.name) != wanted.version:
         message = f"What uses {wanted.name} names the version of it; migrate that workflow."
         faults = [Fault(code="migration.pinned", message=message), *faults]
     if faults:
         raise DefinitionInvalid(faults)
     return graph
-
-
-def _serving(graph: Graph, position: int) -> str:
-    """The workflow that fulfils an item."""
-    names = {workflow.name for workflow in graph.workflows}
-    return next(
-        node.workflow for node in graph.nodes if node.workflow in names and position in node.items
-    )
-
-
-def _library(
-    definitions: Iterable[WorkflowDefinition], versions: Mapping[str, int]
-) -> dict[Used, WorkflowDefinition]:
-    """The sub-processes; those that the plan has had before are as they were."""
-    library = dict(definitions_in(library_of(definitions)))
-    for used in library:
-        name, version = used
-        if version is None and name in versions:
-            library[used] = _published(name, versions[name])
-    return library

@@ -27,6 +27,8 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
+from oms.admin.amendments import AmendmentInline, RevisionInline
+from oms.admin.cancellations import CancellationInline
 from oms.admin.customers import NotificationInline
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.models import Milestone, Order, OrderItem
@@ -36,9 +38,20 @@ register_signs(entity="order", signs=ORDER_SIGNS)
 
 class ItemInline(ReadOnlyInline):
     model = OrderItem
-    fields = ("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details")
+    fields = (
+        *("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details"),
+        "left_out_since",
+    )
     readonly_fields = fields
-    follow = ("parent",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
+        """Also those that an amendment has left out."""
+        return OrderItem.ever.order_by("position").select_related("parent")
+
+    @display(description="part of the order")
+    def left_out_since(self, item: OrderItem) -> str:
+        version = item.removed_in_version
+        return "yes" if version is None else f"left out since version {version}"
 
     @display(description="characteristics, prices, place, parties, relations")
     def details(self, item: OrderItem) -> str:
@@ -106,7 +119,10 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         "faults_text",
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (ItemInline, MilestoneInline, NotificationInline)
+    inlines = (
+        *(ItemInline, MilestoneInline, CancellationInline),
+        *(AmendmentInline, RevisionInline, NotificationInline),
+    )
     change_form_outer_before_template = "desk/order.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:

@@ -167,6 +167,8 @@ class Links(BaseModel):
     timeline: str
     graph: str
     holds: str
+    cancellations: str
+    amendments: str
 
 
 class OrderOut(OrderSummary):
@@ -271,7 +273,12 @@ def order_document(order: Order) -> OrderOut:
         cases=[_case(case) for case in open_cases(order)],
         holds=[hold_document(hold) for hold in active_holds(order=order, plan=plan)],
         links=Links(
-            self=href, timeline=f"{href}/timeline", graph=f"{href}/graph", holds=f"{href}/holds"
+            self=href,
+            timeline=f"{href}/timeline",
+            graph=f"{href}/graph",
+            holds=f"{href}/holds",
+            cancellations=f"{href}/cancellations",
+            amendments=f"{href}/amendments",
         ),
     )
 

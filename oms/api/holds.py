@@ -10,20 +10,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from adapters.strict_json import dumps
 from fulfillment import operations
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import HoldWouldBeOver
 from fulfillment.models import Hold, HoldScope, Task
 from oms.api import documents, schema
-from oms.api.authentication import client_of
-from oms.api.idempotency import idempotency_key, key_reused
-from oms.api.operating import Reason, actor_of
+from oms.api.operating import Reason, actor_of, answered_once
 from oms.api.orders import found_order, orders_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
 from oms.api.requests import Closed, Identifier, Instant
-from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.intake.replay import Answer, Replayed
 from oms.models import Order
 from oms.queries import active_holds, newest_plan
 
@@ -134,28 +131,13 @@ def _place(request: Request, order: Order, wanted: HoldIn, data: Any) -> Replaye
         actor=actor_of(request),
         until=wanted.until,
     )
-    key = idempotency_key(request)
 
     def answer(unit: Unit) -> Answer:
         hold = new.place(unit)
         return 201, documents.hold_document(hold).model_dump(mode="json")
 
-    def work(unit: Unit) -> Replayed:
-        if key is None:
-            return Replayed(answer=answer(unit), is_replay=False)
-        return answer_once(
-            unit,
-            client=client_of(request),
-            idempotency_key=key,
-            # The same words about another order are another request.
-            body=dumps({"path": request.path, "body": data}),
-            answer=lambda: answer(unit),
-        )
-
     try:
-        return run_unit(work, fulfillment_ids=new.fulfillment_ids, actor=actor_of(request))
-    except KeyReused:
-        raise key_reused() from None
+        return answered_once(request, data=data, fulfillment_ids=new.fulfillment_ids, answer=answer)
     except HoldWouldBeOver as error:
         raise Problem(
             status=400,
@@ -202,6 +184,14 @@ def _own_hold(request: Request, hold_id: int) -> Hold:
             code="hold.not_found",
             title="There is no such hold",
             detail=f"None of your orders has a hold {hold_id}. The order lists its holds.",
+        )
+    if hold.scope == HoldScope.CHANGE:
+        raise Problem(
+            status=403,
+            code="hold.of_engine",
+            title="Nobody releases this hold",
+            detail=f"{hold.reason} That is decided as soon as what is under way has ended, and "
+            "then it goes on by itself.",
         )
     if hold.placed_by != actor_of(request):
         raise Problem(

@@ -29,7 +29,7 @@ class ManualSummary(BaseModel):
         description="Until when; null when that has passed and somebody has been told."
     )
     otherwise: str = Field(description="The outcome without a decision in time, or `escalate`.")
-    outcomes: dict[str, Literal["proceed", "refuse"]]
+    outcomes: dict[str, Literal["proceed", "refuse", "undo"]]
     outcome: str | None = Field(description="What was decided.")
     decided_by: str | None
     decided_at: datetime | None

@@ -34,7 +34,7 @@ WEBHOOK = [
         ),
     )
 ]
-_ORDER = {
+_ORDER: dict[str, Any] = {
     "external_id": "WEB-1001",
     "customer": {"id": "C-1", "name": "Lakeside Clinic"},
     "billing_account": "BA-1",
@@ -57,6 +57,20 @@ SUBMISSIONS = [
         request_only=True,
     ),
 ]
+PREVIEW = OpenApiParameter(
+    "preview", OpenApiTypes.BOOL, description="Shows what it would mean, and changes nothing."
+)
+AMENDMENTS = [
+    OpenApiExample(
+        "One more",
+        {
+            "version": 2,
+            "reason": "The customer wants three.",
+            "order": {**_ORDER, "items": [{**_ORDER["items"][0], "quantity": 3}]},
+        },
+        request_only=True,
+    )
+]
 HOLDS = [
     OpenApiExample(
         "A whole order",
@@ -73,6 +87,12 @@ HOLDS = [
         },
         request_only=True,
     ),
+]
+PREVIEW = OpenApiParameter(
+    "preview", OpenApiTypes.BOOL, description="Tell what it would mean, and change nothing."
+)
+CANCELLATIONS = [
+    OpenApiExample("A customer's wish", {"reason": "Ordered by mistake."}, request_only=True)
 ]
 MILESTONES = [
     OpenApiExample(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from oms.api.amendments import Amend, OrderAmendment, OrderAmendments
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
+from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
@@ -27,10 +29,16 @@ urlpatterns = [
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
     re_path(rf"{_ORDER}/why$", OrderWhy.as_view()),
+    re_path(rf"{_ORDER}/amend$", Amend.as_view()),
+    re_path(rf"{_ORDER}/amendments$", OrderAmendments.as_view()),
+    re_path(rf"{_ORDER}/amendments/(?P<number>[0-9]{{1,9}})$", OrderAmendment.as_view()),
     re_path(r"^v1/commands/(?P<idempotency_key>[0-9a-f]{64})$", CommandDetail.as_view()),
     re_path(rf"{_ORDER}/holds$", OrderHolds.as_view()),
     re_path(r"^v1/holds/(?P<hold_id>[0-9]{1,18})/release$", HoldRelease.as_view()),
     re_path(rf"{_ORDER}/milestones$", OrderMilestones.as_view()),
+    re_path(rf"{_ORDER}/cancel$", OrderCancel.as_view()),
+    re_path(rf"{_ORDER}/cancellations$", OrderCancellations.as_view()),
+    re_path(rf"{_ORDER}/cancellations/(?P<number>[0-9]{{1,9}})$", CancellationDetail.as_view()),
     path("v1/signals", Signals.as_view()),
     re_path(rf"{_TASK}/retry$", TaskRetry.as_view()),
     path("v1/manual-tasks", ManualTasks.as_view()),

@@ -73,7 +73,8 @@ class OrderWhy(APIView):
             orders_of(request).filter(reference__in=names).values_list("reference", flat=True)
         )
         told = found.why.told_to(owner_of=mine)
-        return Response(_document(order, told, told.sentence or found.sentence, found.is_waiting))
+        sentence = found.preface + told.sentence if told.sentence else found.sentence
+        return Response(_document(order, told, sentence, found.is_waiting))
 
 
 def _document(order: Order, told: Why, sentence: str, waiting: bool) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from fulfillment.engine.store import failpoints, targets
 from fulfillment.engine.store.database import DATABASE_TROUBLE, clean, cursor
 from fulfillment.engine.store.retry import query_delay
 from fulfillment.engine.work import cases, hints
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import CaseCategory, TargetCondition
 from fulfillment.published import definition_of
@@ -34,9 +35,9 @@ from oms.environment import ORCHESTRATION_QUEUE
 from oms.intake import workflows
 from oms.intake.plans import Plannable, plan_request, snapshot
 from oms.intake.requests import ItemRequest, OrderFault, OrderRequest
-from oms.lifecycle import change
 from oms.models import Order
 from oms.states import ItemAction, OrderState
+from oms.transitions import change
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def checks_of(
     """What the order's workflows want asked: per item (with its position) or once (None)."""
     found: list[tuple[int | None, FeasibilityCheck]] = []
     once: set[int] = set()
-    for position, item in enumerate(request.items, 1):
+    for position, item in request.lines():
         workflow_id = selectors.get((item.offering, item.action))
         if workflow_id is None:
             continue
@@ -304,6 +305,14 @@ def _decide(unit: Unit, order_id: int, answer: _Answer) -> None:
         create_plans(unit, requests=[plan_request(order, request, selectors)])
 
 
+def forget(unit: Unit, *, order: Order) -> None:
+    """Nobody is asked about the order any more; an answer that is on its way finds it decided."""
+    order.feasibility_due_at, order.waiting_reason = None, ""
+    cases.resolve_cases(
+        unit, subjects=[_case_of(order)], resolution="Its order has been cancelled."
+    )
+
+
 def _file(order: Order, error: Exception) -> None:
     run_unit(
         lambda unit: cases.open_case(
@@ -371,6 +380,7 @@ def request_of(order: Order) -> OrderRequest:
                 parties=item.parties,
                 asset=item.asset,
                 relations=item.relations,
+                position=item.position,
             )
             for item in items
         ],

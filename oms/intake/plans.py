@@ -48,7 +48,7 @@ def graph_of(request: OrderRequest, selectors: Mapping[tuple[str, str], int]) ->
     return workflows.graph_for(
         tuple(
             (position, item.offering, item.action, selectors[item.offering, item.action])
-            for position, item in enumerate(request.items, 1)
+            for position, item in request.lines()
             if (item.offering, item.action) in selectors
         )
     )
@@ -69,24 +69,27 @@ def plan_request(
     )
 
 
-def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
-    """The order as input mappings see it; the names are those of docs/workflows.md."""
+def snapshot(order: Order, request: OrderRequest, *, version: int = 0) -> Mapping[str, Any]:
+    """The order as input mappings see it; the names are those of docs/workflows.md.
+
+    `version` is the one that `request` is about to make of the order; 0: the one that it has.
+    """
     return {
         "order": {
             "id": order.reference,
             "external_id": order.external_id,
-            "version": order.version,
+            "version": version or order.version,
             "customer": {
-                "id": order.customer_id,
-                "name": order.customer_name,
-                "tier": order.customer_tier,
+                "id": request.customer_id,
+                "name": request.customer_name,
+                "tier": request.customer_tier,
             },
-            "billing_account": order.billing_account,
-            "region": order.region,
-            "channel": order.channel,
-            "requested_at": order.requested_at and order.requested_at.isoformat(),
-            "promised_at": order.promised_at and order.promised_at.isoformat(),
-            "priority": order.priority,
+            "billing_account": request.billing_account,
+            "region": request.region,
+            "channel": request.channel,
+            "requested_at": request.requested_at and request.requested_at.isoformat(),
+            "promised_at": request.promised_at and request.promised_at.isoformat(),
+            "priority": request.priority,
             **_priced(request),
         },
         "items": {
@@ -107,7 +110,7 @@ def snapshot(order: Order, request: OrderRequest) -> Mapping[str, Any]:
                 "place": item.place,
                 "asset": item.asset or None,
             }
-            for position, item in enumerate(request.items, 1)
+            for position, item in request.lines()
             if item.action != ItemAction.NO_CHANGE
         },
     }

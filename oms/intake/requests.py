@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -26,6 +26,8 @@ class ItemRequest:
     parties: Sequence[Mapping[str, Any]] = ()
     asset: str = ""
     relations: Sequence[Mapping[str, Any]] = ()
+    position: int = 0
+    """0: as it stands among the items. A line of a revised order keeps the one that it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,11 @@ class OrderRequest:
     requested_at: datetime | None = None
     promised_at: datetime | None = None
     priority: int = 0
+
+    def lines(self) -> Iterator[tuple[int, ItemRequest]]:
+        """Every item with its position in the order, from 1."""
+        for place, item in enumerate(self.items, 1):
+            yield item.position or place, item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,15 +21,16 @@ from fulfillment.engine.plans.planning import (
     create_plans,
 )
 from fulfillment.engine.store.database import Table, allocate
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from oms import installed_base
 from oms.intake import feasibility, workflows
 from oms.intake.plans import Plannable, plan_request
 from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
-from oms.lifecycle import change
 from oms.models import ApiClient, Order
 from oms.states import OrderState
+from oms.transitions import change
 
 MAXIMUM_BATCH = 500
 """Orders in one call: what one short transaction can carry."""
@@ -299,7 +300,7 @@ def _write(unit: Unit, orders: Mapping[str, Order], requests: Sequence[OrderRequ
     for request in requests:
         order = orders[request.external_id]
         ids: dict[str, int] = {}
-        for position, item in enumerate(request.items, 1):
+        for position, item in request.lines():
             ids[item.item_id] = own_id = next(item_ids)
             rows.append(
                 (

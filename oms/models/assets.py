@@ -35,6 +35,12 @@ class Asset(models.Model):
         Order, models.PROTECT, related_name="assets", help_text="The order that changed it last."
     )
     changed_at = models.DateTimeField()
+    before = models.JSONField(
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="How it was before each change by an order that may still be undone.",
+    )
 
     class Meta:
         ordering = ["-id"]

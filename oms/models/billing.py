@@ -20,7 +20,8 @@ class Leak(enum.StrEnum):
 
 class BillingMatch(models.Model):
     """Service and billing of one item, from the first of the two on; a row stays when both are
-    there, so that hearing of one again opens nothing."""
+    there, so that hearing of one again opens nothing. It goes when both are undone, as soon as its
+    case is closed."""
 
     item = models.OneToOneField(
         OrderItem, models.PROTECT, primary_key=True, related_name="billing_match"
@@ -39,7 +40,9 @@ class BillingMatch(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(service_at__isnull=False) | models.Q(billed_at__isnull=False),
+                condition=models.Q(service_at__isnull=False)
+                | models.Q(billed_at__isnull=False)
+                | models.Q(filed=True),
                 name="one_of_both_is_there",
             ),
         ]
@@ -56,16 +59,17 @@ class BillingMatch(models.Model):
 
     @property
     def since(self) -> datetime:
-        """When the first of the two came."""
+        """When the first of the two came; one of them is there."""
         return min(at for at in (self.service_at, self.billed_at) if at is not None)
 
     @property
     def leak(self) -> Leak | None:
-        """None when both are there; what is to end and is still billed is billed without service.
+        """None when both are there, or neither is any more; what is to end and is still billed is
+        billed without service.
 
         Read it with its item.
         """
-        if self.service_at is not None and self.billed_at is not None:
+        if (self.service_at is None) == (self.billed_at is None):
             return None
         ends = self.item.action == ItemAction.DISCONNECT
         active = (self.service_at is not None) is not ends

@@ -15,7 +15,8 @@ class Order(StatefulModel):
     """What a customer asked for; its state is the one that the customer is told (reference §4).
 
     SUBMITTED → VALIDATING → READY_FOR_FULFILLMENT → IN_PROGRESS → COMPLETED, or REJECTED with
-    every fault that validation found. `reference` is the order's name everywhere outside.
+    every fault that validation found. Before it is over: → ASSESSING_CANCELLATION → CANCELLING →
+    CANCELLED, or back. `reference` is the order's name everywhere outside.
     """
 
     reference = models.CharField(max_length=40, unique=True)
@@ -115,9 +116,51 @@ class Order(StatefulModel):
     def complete(self) -> None:
         """Its plan completed: every mandatory task is terminal successful."""
 
+    @transition(field=state, source=OrderState.IN_PROGRESS, target=OrderState.PARTIALLY_COMPLETED)
+    def complete_partly(self) -> None:
+        """Its plan completed without items that failed for good, as their workflow allows."""
+
+    @transition(field=state, source=OrderState.IN_PROGRESS, target=OrderState.FAILED)
+    def fail(self) -> None:
+        """Its plan was given up: what had been done is undone."""
+
+    @transition(
+        field=state,
+        source=[
+            OrderState.SUBMITTED,
+            OrderState.VALIDATING,
+            OrderState.READY_FOR_FULFILLMENT,
+            OrderState.IN_PROGRESS,
+        ],
+        target=OrderState.ASSESSING_CANCELLATION,
+    )
+    def assess_cancellation(self) -> None:
+        """Somebody wants it cancelled; nothing more of it is sent until that is decided."""
+
+    @transition(
+        field=state, source=OrderState.ASSESSING_CANCELLATION, target=OrderState.IN_PROGRESS
+    )
+    def deny_cancellation(self) -> None:
+        """It goes on. Only what is in progress can have passed a point of no return."""
+
+    @transition(field=state, source=OrderState.ASSESSING_CANCELLATION, target=OrderState.CANCELLING)
+    def begin_cancelling(self) -> None:
+        """What was done is being undone."""
+
+    @transition(field=state, source=OrderState.CANCELLING, target=OrderState.CANCELLED)
+    def cancel(self) -> None:
+        """Everything that had to be undone is."""
+
+
+class CurrentItems(models.Manager["OrderItem"]):
+    """The lines that an order has now, without those that an amendment has left out."""
+
+    def get_queryset(self) -> models.QuerySet[OrderItem]:
+        return super().get_queryset().filter(removed_in_version=None)
+
 
 class OrderItem(models.Model):
-    """One line of an order."""
+    """One line of an order. What an amendment leaves out stays here, and is its part no more."""
 
     order = models.ForeignKey(Order, models.PROTECT, related_name="items", db_index=False)
     position = models.PositiveIntegerField(help_text="From 1, in the order they were sent.")
@@ -136,6 +179,12 @@ class OrderItem(models.Model):
     parties = models.JSONField(default=list, blank=True)
     asset = models.CharField(max_length=100, blank=True)
     relations = models.JSONField(default=list, blank=True)
+    removed_in_version = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The order version from which on it is left out."
+    )
+
+    objects = CurrentItems()
+    ever = models.Manager()
 
     class Meta:
         ordering = ["order_id", "position"]

@@ -4,8 +4,8 @@ r"""The judge of a run: reads what happened and lists every broken promise.
         [--people FILE …] [--during]
 
 A program of its own: plain SQL over the engine's database, the ledger of the target systems, and
-the logs of the client that submitted the orders and of the people who decided and reported. Exit
-code 1 when there is a violation.
+the logs of the client that submitted the orders and of the people who decided, reported, cancelled
+and amended. Exit code 1 when there is a violation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.chaos import rules_effects, rules_endings, rules_flow, rules_history, rules_limits
+from tests.chaos import (
+    rules_effects,
+    rules_endings,
+    rules_flow,
+    rules_history,
+    rules_limits,
+    rules_undo,
+)
 from tests.chaos.evidence import Evidence, Violation, collected
 
 Rule = Callable[[Evidence], Iterator[Violation]]
@@ -37,6 +44,11 @@ ALWAYS: Sequence[Rule] = (
     rules_flow.lists_are_worked_through_once,
     rules_flow.people_decide_once,
     rules_flow.reports_are_kept_and_told_once,
+    rules_undo.what_is_given_up_is_undone_once,
+    rules_undo.what_depends_is_undone_before,
+    rules_undo.nothing_happens_after_it_is_given_up,
+    rules_undo.orders_end_as_their_plans,
+    rules_undo.requests_stand,
 )
 """What holds at every moment, also while processes die."""
 AT_THE_END: Sequence[Rule] = (
@@ -47,16 +59,18 @@ AT_THE_END: Sequence[Rule] = (
     rules_endings.nothing_is_left_open,
     rules_endings.every_event_is_sent,
     rules_flow.no_report_is_left_untold,
+    rules_undo.nothing_is_left_over,
+    rules_undo.every_request_is_decided,
 )
 """What holds once everything has come to rest."""
 LOST = frozenset({"lost"})
 DUPLICATES = frozenset(
     {
         *("one-effect-per-key", "one-effect-per-place", "order-twice", "dispatched-twice"),
-        *("ended-twice", "decided-once"),
+        *("ended-twice", "decided-once", "undone-once"),
     }
 )
-STUCK = frozenset({"stuck", "no-case", "attempt-open"})
+STUCK = frozenset({"stuck", "no-case", "attempt-open", "undecided", "held-for-ever"})
 
 
 def check(evidence: Evidence, *, at_the_end: bool = True) -> list[Violation]:

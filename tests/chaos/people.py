@@ -16,7 +16,6 @@ from typing import Any
 import psycopg
 import urllib3
 
-_LOOK_SECONDS = 1.0
 _VALUES: Mapping[str, Any] = {
     "string": "as agreed",
     "integer": 1,
@@ -54,13 +53,15 @@ class NotAnswered(Exception):
 class Person:
     """Does its work once a second until it is stopped, whatever the weather."""
 
+    look_seconds = 1.0
+
     def __init__(self, *, url: str, key: str, seed: int, log: Path) -> None:
         self.wrong: list[str] = []
         """Answers that nobody must get."""
         self.done = 0
         self._url = f"{url}/api/v1"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(10))
+        self._http = urllib3.PoolManager(maxsize=2, retries=False, timeout=urllib3.Timeout(10))
         self._dice = random.Random(f"{type(self).__name__}/{seed}")
         self._log = log.open("a")
         self._stopped = threading.Event()
@@ -79,7 +80,7 @@ class Person:
         raise NotImplementedError
 
     def _live(self) -> None:
-        while not self._stopped.wait(_LOOK_SECONDS):
+        while not self._stopped.wait(self.look_seconds):
             try:
                 self.work()
             except (urllib3.exceptions.HTTPError, psycopg.Error, NotAnswered):
@@ -125,8 +126,11 @@ class Decider(Person):
 
     def _decision(self, task: Mapping[str, Any]) -> dict[str, Any]:
         values = {name: _VALUES[spec["type"]] for name, spec in task["fields"].items()}
+        outcomes = sorted(task["outcomes"])
+        if "undo_it" in outcomes and self._dice.random() < 0.9:
+            outcomes = ["undo_it"]  # What is left stays with a person: that is no end of an order.
         return {
-            "outcome": self._dice.choice(sorted(task["outcomes"])),
+            "outcome": self._dice.choice(outcomes),
             "values": values,
             "reason": "It was looked at.",
         }

@@ -177,12 +177,13 @@ def _feasibility_keys(evidence: Evidence) -> frozenset[str]:
     """Whether an order can be done is asked before it has commands; a question is no effect."""
     return frozenset(
         hashlib.sha256(
-            json.dumps([row["reference"], row["version"], "feasibility", number]).encode()
+            json.dumps([row["reference"], version, "feasibility", number]).encode()
         ).hexdigest()
         for row in evidence.rows(
             "SELECT o.reference, o.version, count(i.id) AS items FROM oms_order o "
             "JOIN oms_orderitem i ON i.order_id = o.id GROUP BY o.id"
         )
+        for version in range(1, row["version"] + 1)  # An amendment is not asked about again.
         for number in range(4 * row["items"])
     )
 

@@ -10,10 +10,15 @@ from tests.chaos.evidence import Evidence, Row, Violation
 from tests.chaos.graphs import SUCCESSFUL, Plan, choice, plans
 
 _SPREAD = "SELECT * FROM fulfillment_fanout"
+# What an amendment has done again is looked at by rules_undo.
 _DONE_AT = """
 SELECT c.target_id AS target, c.idempotency_key AS key, t.fulfillment_id, t.key AS name,
        t.element, t.id AS task
-FROM fulfillment_command c JOIN fulfillment_task t ON t.id = c.task_id WHERE t.round = 0
+FROM fulfillment_command c JOIN fulfillment_task t ON t.id = c.task_id
+JOIN fulfillment_plan p ON p.id = t.plan_id
+WHERE t.round = 0 AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_plan n
+    WHERE n.fulfillment_id = p.fulfillment_id AND n.order_version > p.order_version)
 """
 _SENT_THOUGH_SKIPPED = """
 SELECT t.id, t.key, t.state, a.started_at FROM fulfillment_task t

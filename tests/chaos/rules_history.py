@@ -18,6 +18,7 @@ _OPEN = {
     "OUTCOME_UNKNOWN",
     "AWAITING_MANUAL",
 }
+_CANCELLABLE = {"SUBMITTED", "VALIDATING", "READY_FOR_FULFILLMENT", "IN_PROGRESS"}
 _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
     "task": {
         "PENDING": {"READY", "FAILED_RETRYABLE", "FAILED_FINAL"},
@@ -28,7 +29,7 @@ _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
         "OUTCOME_UNKNOWN": {"DISPATCHED", "ACCEPTED", "AWAITING_MANUAL"},
         "FAILED_RETRYABLE": {"DISPATCHED", "ACCEPTED", "OUTCOME_UNKNOWN"},
         "FAILED_FINAL": _OPEN | {"PENDING"},
-        "CANCELLED": {"PENDING", "READY", "AWAITING_MANUAL"},
+        "CANCELLED": {"PENDING", "READY", "FAILED_RETRYABLE", "ACCEPTED", "AWAITING_MANUAL"},
         "AWAITING_MANUAL": _OPEN | {"PENDING"},
         "SKIPPED_BY_POLICY": {"PENDING"},
     },
@@ -38,6 +39,9 @@ _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
         "RUNNING": {"READY", "BLOCKED"},
         "BLOCKED": {"RUNNING"},
         "COMPLETED": {"RUNNING", "BLOCKED"},
+        "COMPENSATING": {"RUNNING"},
+        "CANCELLED": {"RUNNING", "BLOCKED", "COMPENSATING"},
+        "FAILED": {"RUNNING", "BLOCKED", "COMPENSATING"},
         "SUPERSEDED": {"CREATED", "READY", "RUNNING", "BLOCKED"},
     },
     "order": {
@@ -45,8 +49,27 @@ _LEGAL: Mapping[str, Mapping[str, set[str]]] = {
         "VALIDATING": {"SUBMITTED"},
         "READY_FOR_FULFILLMENT": {"VALIDATING"},
         "REJECTED": {"VALIDATING"},
-        "IN_PROGRESS": {"READY_FOR_FULFILLMENT"},
+        "IN_PROGRESS": {"READY_FOR_FULFILLMENT", "ASSESSING_CANCELLATION"},
         "COMPLETED": {"IN_PROGRESS"},
+        "PARTIALLY_COMPLETED": {"IN_PROGRESS"},
+        "FAILED": {"IN_PROGRESS"},
+        "ASSESSING_CANCELLATION": _CANCELLABLE,
+        "CANCELLING": {"ASSESSING_CANCELLATION"},
+        "CANCELLED": {"CANCELLING"},
+    },
+    "cancellation": {
+        "ASSESSING": {""},
+        "DENIED": {"ASSESSING"},
+        "UNDOING": {"ASSESSING"},
+        "DONE": {"UNDOING"},
+    },
+    "amendment": {
+        "ASSESSING": {""},
+        "APPLIED": {"ASSESSING"},
+        "WAITING_FOR_COMPLETION": {"ASSESSING"},
+        "CHANGE_ORDERED": {"WAITING_FOR_COMPLETION"},
+        "DENIED": {"ASSESSING", "WAITING_FOR_COMPLETION"},
+        "SUPERSEDED": {"ASSESSING", "WAITING_FOR_COMPLETION"},
     },
 }
 _BELONGS = (
@@ -73,6 +96,8 @@ WITH last AS (
     SELECT 'task' AS entity, id::text AS entity_id, state FROM fulfillment_task
     UNION ALL SELECT 'plan', id::text, state FROM fulfillment_plan
     UNION ALL SELECT 'order', reference, state FROM oms_order
+    UNION ALL SELECT 'cancellation', id::text, state FROM oms_cancellationrequest
+    UNION ALL SELECT 'amendment', id::text, state FROM oms_amendmentrequest
     UNION ALL SELECT 'case', id::text, state FROM fulfillment_falloutcase
         WHERE fulfillment_id IS NOT NULL
 )

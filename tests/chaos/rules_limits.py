@@ -51,6 +51,7 @@ WHERE t.to_state IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
 # By the place in the audit chain, which has no clock: the first dispatch of a task comes after
 # the success of everything that its graph says it needs, within its own element of a fan-out.
 # Whether a conditional dependency exists is the order's business; the property tests look at it.
+# What was sent under an earlier plan went by that one's graph.
 _EARLY = """
 WITH dispatched AS (
     SELECT fulfillment_id, entity_id, min(sequence) AS at FROM fulfillment_transition
@@ -60,6 +61,9 @@ WITH dispatched AS (
     WHERE entity = 'task' AND to_state IN
         ('SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER')
     GROUP BY fulfillment_id, entity_id
+), created AS (
+    SELECT fulfillment_id, entity_id, sequence AS at FROM fulfillment_transition
+    WHERE entity = 'plan' AND from_state = ''
 ), edges AS (
     SELECT g.id AS graph_id, (e->>'source')::int AS source, (e->>'target')::int AS target
     FROM fulfillment_plangraph g, jsonb_array_elements(g.document->'edges') e
@@ -72,8 +76,9 @@ JOIN edges ON edges.graph_id = p.graph_id AND edges.target = t.node
 JOIN fulfillment_task b ON b.plan_id = p.id AND b.node = edges.source
   AND b.element IN (0, t.element)
 JOIN dispatched d ON d.fulfillment_id = t.fulfillment_id AND d.entity_id = t.id::text
+JOIN created c ON c.fulfillment_id = t.fulfillment_id AND c.entity_id = p.id::text
 LEFT JOIN done x ON x.fulfillment_id = t.fulfillment_id AND x.entity_id = b.id::text
-WHERE x.at IS NULL OR x.at > d.at
+WHERE d.at > c.at AND (x.at IS NULL OR x.at > d.at)
 """
 _LIMITED = """
 SELECT name, concurrency_limit, rate_per_second, rate_burst, accepted_holds_slot

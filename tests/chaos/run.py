@@ -30,14 +30,23 @@ from rich.text import Text
 
 from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.stack import with_free_ports
-from tests.chaos import checker, misbehaviour
+from tests.chaos import checker, misbehaviour, rules_undo, shapes
+from tests.chaos.changers import Changer
 from tests.chaos.evidence import Violation, collected
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.people import Decider, Reporter
 from tests.chaos.proxy import Proxy
 from tests.chaos.recovery import percentile, recoveries
-from tests.chaos.shop import CALL_SECONDS, ChaosStack, Submitter, clear, furnish
-from tests.chaos.strikes import PROFILES, World
+from tests.chaos.shop import (
+    CALL_SECONDS,
+    LANGUAGE,
+    ChaosStack,
+    Submitter,
+    batch,
+    clear,
+    furnish,
+)
+from tests.chaos.strikes import PROFILES, UNDO, World
 from tests.chaos.subscriber import Subscriber
 from tests.waiting import until
 
@@ -46,14 +55,17 @@ _SHOW_SECONDS = 5.0
 _CHECK_SECONDS = 30.0
 RECOVERY_BOUND_SECONDS = (CALL_SECONDS + 10.0) + 2.0 + 60.0
 """The longest lease (call and margin), the sweep's interval, and slack for the next strike."""
+_CHANGERS = 3
+"""Clients who change their minds, in the undo profile."""
 _MOST_MOVING = 150
 """Orders under way at which the client holds back."""
-_COUNTS = """
+_OVER = "('COMPLETED', 'PARTIALLY_COMPLETED', 'CANCELLED', 'FAILED', 'REJECTED')"
+_COUNTS = f"""
 SELECT (SELECT count(*) FROM oms_order) AS orders,
-       (SELECT count(*) FROM oms_order WHERE state IN ('COMPLETED', 'REJECTED')) AS finished,
+       (SELECT count(*) FROM oms_order WHERE state IN {_OVER}) AS finished,
        (SELECT count(DISTINCT fulfillment_id) FROM fulfillment_falloutcase
         WHERE state = 'OPEN') AS in_hand,
-       (SELECT count(*) FROM oms_order o WHERE state NOT IN ('COMPLETED', 'REJECTED')
+       (SELECT count(*) FROM oms_order o WHERE state NOT IN {_OVER}
           AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k
                           WHERE k.fulfillment_id = o.fulfillment_id AND k.state = 'OPEN')
        ) AS moving,
@@ -100,7 +112,11 @@ class Run:
         )
         self._folder = self.stack.layout.home / "chaos"
         self._log = self._folder / "client.jsonl"
-        self._people_logs = [self._folder / name for name in ("decisions.jsonl", "reports.jsonl")]
+        self._undoes = options.profile == UNDO
+        changes = [f"changes-{n}.jsonl" for n in range(_CHANGERS if self._undoes else 0)]
+        self._people_logs = [
+            self._folder / name for name in ("decisions.jsonl", "reports.jsonl", *changes)
+        ]
         self._http = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(5))
         self._checking: subprocess.Popen[str] | None = None
         self._next_check = time.monotonic() + _CHECK_SECONDS
@@ -118,27 +134,37 @@ class Run:
         self._say(f"seed {options.seed}, profile {options.profile}: starting a stack …")
         try:
             self.stack.start_servers()
-            key = furnish(self.stack)
+            key = furnish(self.stack, for_undo=self._undoes)
             self._become_an_operator()
             self.stack.start(without=("flower",))
             self.stack.wait_ready()
-            self._script(misbehaviour.usual())
+            self._script(shapes.behaviours() if self._undoes else misbehaviour.usual())
             self._submitter = Submitter(
                 url=f"http://127.0.0.1:{self.stack.environment.web_port}",
                 key=key,
-                orders=options.orders,
+                bodies=self._bodies(),
                 seconds=options.seconds,
                 log=self._log,
-                everything=options.workflows == "all",
             )
             person = {
                 "url": f"http://127.0.0.1:{self.stack.environment.web_port}",
                 "key": key,
                 "seed": options.seed,
             }
+            self._changers = [
+                Changer(
+                    **{**person, "seed": f"{options.seed}/{number}"},
+                    log=log,
+                    orders=lambda: self._submitter.known,
+                    number=number,
+                    of=_CHANGERS,
+                )
+                for number, log in enumerate(self._people_logs[2:])
+            ]
             self._people = (
                 Decider(**person, log=self._people_logs[0]),
                 Reporter(**person, log=self._people_logs[1], rows=self.stack.rows),
+                *self._changers,
             )
             self._world = world = World(stack=self.stack, proxy=self._proxy, script=self._script)
             self._nemesis = Nemesis(
@@ -170,6 +196,12 @@ class Run:
             self._subscriber.close()
             (self._wire / ".s.PGSQL.5432").unlink(missing_ok=True)
             self._wire.rmdir()
+
+    def _bodies(self) -> list[dict[str, Any]]:
+        options = self._options
+        if self._undoes:
+            return shapes.bodies(count=options.orders)
+        return batch(orders=options.orders, more=LANGUAGE if options.workflows == "all" else ())
 
     def _become_an_operator(self) -> None:
         """This process places holds; it does so past the proxy."""
@@ -234,7 +266,12 @@ class Run:
         nothing = not any(
             counts[name] for name in ("moving", "tasks", "calls", "unsent", "undelivered")
         )
-        return nothing and self._submitter.done and not self._callbacks_waiting()
+        return (
+            nothing
+            and self._submitter.done
+            and all(one.is_idle for one in self._changers)
+            and not self._callbacks_waiting()
+        )
 
     def _callbacks_waiting(self) -> int:
         status = self._sandbox("GET", "/status")
@@ -319,7 +356,8 @@ class Run:
             f"lost={found['lost']} duplicates={found['duplicates']} stuck={found['stuck']} "
             f"recovery_p50={percentile(times, 50):.1f}s recovery_p99={percentile(times, 99):.1f}s "
             f"seed={self._options.seed}"
-            + (f" others={found['others']}" if found["others"] else ""),
+            + (f" others={found['others']}" if found["others"] else "")
+            + (f" orphans={rules_undo.orphans(violations)}" if self._undoes else ""),
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -348,6 +386,16 @@ class Run:
             "slowest recoveries: " + ", ".join(f"{s:.1f} s ({k.name})" for s, k in worst),
             "strikes: " + ", ".join(f"{name} {n}" for name, n in sorted(by_name.items())),
         ]
+        if self._undoes:
+            answers = sum((one.answers for one in self._changers), Counter[str]())
+            ends = self.stack.rows(
+                "SELECT state, count(*) AS n FROM oms_order GROUP BY 1 ORDER BY 1"
+            )
+            lines += [
+                "asked to cancel and to amend: "
+                + ", ".join(f"{name} {n}" for name, n in sorted(answers.items())),
+                "orders: " + ", ".join(f"{row['state']} {row['n']}" for row in ends),
+            ]
         for line in lines:
             self._say(line)
         (self._folder / "strikes.json").write_text(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from oms.embedded.layout import layout_of
 from oms.environment import CHECKOUT, Environment
 from oms.management.commands.stack import prepare
 from oms.supervisor.stack import Stack
+from tests.chaos import shapes
 from tests.chaos.proxy import Proxy
 
 CALL_SECONDS = 5
@@ -94,12 +95,18 @@ def clear(environment: Environment) -> None:
         file.unlink()
 
 
-def furnish(stack: ChaosStack) -> str:
+def furnish(stack: ChaosStack, *, for_undo: bool) -> str:
     """Schema, targets with limits, workflows with short timeouts. Returns an API key."""
     prepare(_Straight(stack), say=lambda _: None)
     folder = stack.layout.home / "chaos"
     folder.mkdir(exist_ok=True)
-    files = [str(in_a_hurry(path, folder)) for path in sorted(shipped())]
+    if for_undo:
+        files = [
+            str(in_a_hurry(path, folder, change=shapes.given_up_on_failure))
+            for path in shapes.files(folder)
+        ]
+    else:
+        files = [str(in_a_hurry(path, folder)) for path in sorted(shipped())]
     manage(stack, "workflows", "--verbosity", "0", "publish", *files)
     with stack.superuser() as connection:
         for statement in _LIMITS.strip().split(";\n"):
@@ -132,7 +139,13 @@ def shipped() -> list[Path]:
     return list((CHECKOUT / "templates" / "workflows").glob("*/v1.yaml"))
 
 
-def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
+def in_a_hurry(
+    path: Path,
+    folder: Path,
+    *,
+    version: int = 1000,
+    change: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
     """An edition of a shipped workflow that waits seconds where that one waits minutes.
 
     Its windows are open at any time: a run may be on a Sunday, and it lasts minutes. Odd versions
@@ -140,6 +153,8 @@ def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
     """
     document = yaml.safe_load(path.read_text())
     document["version"] = version
+    if change is not None:
+        change(document)
     tasks = document["tasks"].values()
     # Where there is another way, it shall be taken now and then.
     short = {task["retry"] for task in tasks if "fallback" in task and "retry" in task}
@@ -153,7 +168,8 @@ def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
         task.pop("window", None)
         if "target" not in task:
             continue  # A decision, a wait or a person makes no call.
-        task["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
+        for one in (task, *_undos(task)):
+            one["timeouts"] = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
     if version % 2 and "subprocess" not in document:
         timeouts = {"call": f"PT{CALL_SECONDS}S", "callback": f"PT{CALLBACK_SECONDS}S"}
         with_a_note(document, timeouts=timeouts)
@@ -161,6 +177,12 @@ def in_a_hurry(path: Path, folder: Path, *, version: int = 1000) -> Path:
     written.parent.mkdir(exist_ok=True)
     written.write_text(yaml.safe_dump(document, sort_keys=False))
     return written
+
+
+def _undos(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How a task is undone, by whichever way it was done."""
+    ways = (task, *task.get("fallback", ()))
+    return [way["compensation"] for way in ways if "action" in way.get("compensation", {})]
 
 
 def batch(*, orders: int, more: Sequence[str]) -> list[dict[str, Any]]:
@@ -215,20 +237,22 @@ class Submitter:
     """
 
     def __init__(
-        self, *, url: str, key: str, orders: int, seconds: float, log: Path, everything: bool
+        self, *, url: str, key: str, bodies: Sequence[dict[str, Any]], seconds: float, log: Path
     ) -> None:
         self._url = f"{url}/api/v1/orders"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._http = urllib3.PoolManager(
             maxsize=_SUBMITTERS, retries=False, timeout=urllib3.Timeout(10)
         )
-        self._bodies = batch(orders=orders, more=LANGUAGE if everything else ())
-        self._pause = seconds / max(orders, 1)
+        self._bodies = bodies
+        self._pause = seconds / max(len(bodies), 1)
         self._log = log.open("a")
         self._writing = threading.Lock()
         self._waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self.acknowledged = 0
+        self.known: list[tuple[str, Mapping[str, Any]]] = []
+        """References and bodies of what is acknowledged."""
         self.repeated = 0
         self.held_back = False
         """While it is set nothing new is submitted; what was is still seen through."""
@@ -308,3 +332,4 @@ class Submitter:
             self._log.flush()
             os.fsync(self._log.fileno())
             self.acknowledged += 1
+            self.known.append((order["id"], self._bodies[number]))

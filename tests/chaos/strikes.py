@@ -515,6 +515,13 @@ PROFILES: Mapping[str, Mapping[str, Strike]] = {
     "processes": {
         name: s for name, s in BOUNDARY.items() if name.startswith(("kill", "stop", "dep"))
     },
+    "undo": {
+        name: s
+        for name, s in BOUNDARY.items()
+        if name.startswith(("kill", "stop", "dep", "lose", "terminate", "hold", "all"))
+    },
     "calm": {},
 }
 """Which strikes a run draws from."""
+UNDO = "undo"
+"""The profile in which orders are cancelled and amended as well."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment import operations
-from fulfillment.definitions.nodes import FanOut as Declared
+from fulfillment.definitions.node_parts import FanOut as Declared
 from fulfillment.engine.outbound import outbox
 from fulfillment.engine.plans import signals
 from fulfillment.engine.structure import branching, fanning

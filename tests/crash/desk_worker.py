@@ -1,7 +1,8 @@
 """A process that does one part of the desk's work and may be told to die in the middle of it.
 
 python -m tests.crash.desk_worker submit [SAMPLE …] | work [TARGET …] | live CLOCK | hear
-                                | migrate WORKFLOW … | report JSON | publish | deliver | mail
+                                | migrate WORKFLOW … | cancel ORDER … | report JSON | rest
+                                | publish | deliver | mail
 python -m tests.crash.desk_worker serve
 
 With `serve` it performs one job after another, a JSON line each, in forks of itself: what a process
@@ -30,11 +31,12 @@ from adapters.strict_json import dumps  # noqa: E402
 from fulfillment import operations  # noqa: E402
 from fulfillment.engine.dispatch import callbacks, replies, sending, sweeping  # noqa: E402
 from fulfillment.engine.outbound import deliveries, outbox  # noqa: E402
-from fulfillment.engine.plans import scanning, signals  # noqa: E402
+from fulfillment.engine.plans import rest, scanning, signals  # noqa: E402
 from fulfillment.engine.store import failpoints  # noqa: E402
 from fulfillment.models import ManualTask, TargetSystem, Task  # noqa: E402
 from oms import mailing  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402
+from oms.changes import cancelling  # noqa: E402
 from oms.demo import samples  # noqa: E402
 from oms.intake import feasibility  # noqa: E402
 from oms.intake.replay import submit_once  # noqa: E402
@@ -66,6 +68,7 @@ def work(*targets: str) -> None:
     """One look at everything that can go on now; only at these target systems, if named."""
     feasibility.assess()
     sweeping.sweep()
+    rest.look()
     scanning.scan()
     for target in targets or TargetSystem.objects.values_list("pk", flat=True):
         sending.drain(target=target)
@@ -100,6 +103,7 @@ SELECT extract(epoch FROM min(due) - fulfillment_now())::float8 FROM (
     SELECT not_before AS due FROM fulfillment_task
     WHERE state IN ('READY', 'ACCEPTED', 'FAILED_RETRYABLE', 'OUTCOME_UNKNOWN')
     UNION ALL SELECT lease_expires_at FROM fulfillment_attempt WHERE finished_at IS NULL
+    UNION ALL SELECT rest_due_at FROM fulfillment_plan WHERE state IN ('RUNNING', 'BLOCKED')
 ) v WHERE due > fulfillment_now()
 """
 
@@ -176,7 +180,9 @@ def _preferred(outcome: str) -> tuple[bool, bool, str]:
     return outcome != "escalated", outcome in _REFUSALS, outcome
 
 
-_REFUSALS = frozenset({"rejected", "denied", "fraud", "refused", "objection", "unsolved", "stop"})
+_REFUSALS = frozenset(
+    {"rejected", "denied", "fraud", "refused", "objection", "unsolved", "stop", "leave_it"}
+)
 
 
 def migrate(*names: str) -> None:
@@ -186,6 +192,13 @@ def migrate(*names: str) -> None:
             workflow=name, version=None, orders=None, reason="a test", actor="ann"
         ):
             sys.stdout.write(f"{migration.order_reference} {migration.verdict}\n")
+
+
+def cancel(*references: str) -> None:
+    """Whoever asks again has the request of the first time."""
+    for order in Order.objects.filter(reference__in=references).order_by("pk"):
+        made = cancelling.cancel(order=order, requested_by="ann", reason="not wanted any more")
+        sys.stdout.write(f"{order.reference} {made.request.state} {made.is_new}\n")
 
 
 def report(document: str) -> None:
@@ -213,6 +226,8 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "live": live,
     "hear": hear,
     "migrate": migrate,
+    "cancel": cancel,
+    "rest": rest.look,
     "report": report,
     "publish": outbox.publish_events,
     "deliver": deliveries.deliver,

@@ -11,7 +11,7 @@ import random
 import re
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -262,14 +262,20 @@ def test_whoever_dies_while_orders_are_migrated_leaves_each_here_or_there(
     life.promises_are_kept()
 
 
+def _version(document: Mapping[str, Any]) -> int:
+    found: int = document["version"]
+    return found
+
+
 def _with_a_note(workflows: Sequence[str], folder: Path) -> list[str]:
     """Files of their next versions, which have one more task."""
     files = []
     for name in workflows:
-        document = yaml.safe_load((settings.OMS_WORKFLOWS / name / "v1.yaml").read_text())
-        document["version"] = 2
+        shipped = (settings.OMS_WORKFLOWS / name).glob("v*.yaml")
+        document = max((yaml.safe_load(one.read_text()) for one in shipped), key=_version)
+        document["version"] += 1
         with_a_note(document)
-        files.append(folder / name / "v2.yaml")
+        files.append(folder / name / f"v{document['version']}.yaml")
         files[-1].parent.mkdir()
         files[-1].write_text(yaml.safe_dump(document, sort_keys=False))
     return [str(file) for file in files]

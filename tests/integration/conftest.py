@@ -25,7 +25,7 @@ from fulfillment.models import (
     Subscription,
 )
 from oms.keys import create_key
-from oms.models import Order, PendingAsset, Scope
+from oms.models import AmendmentRequest, CancellationRequest, Order, PendingAsset, Scope
 from tests import desk
 from tests.desk import ScriptedSystems
 
@@ -103,6 +103,16 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         otherwise="escalate",
         opened_at=event.occurred_at,
     )
+    AmendmentRequest.objects.create(
+        order=order,
+        number=1,
+        version=2,
+        mode="auto",
+        document={"external_id": "SHOP-7", "items": [{"item_id": "<b>1</b>"}]},
+        requested_by="client a-client",
+        reason="One <b>more</b>.",
+        requested_at=event.occurred_at,
+    )
     Signal.objects.create(
         source="client:1",
         event_id="s-1",
@@ -110,6 +120,14 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         subject="order:1/SHOP-7",
         occurred_at=event.occurred_at,
         received_at=event.occurred_at,
+    )
+    CancellationRequest.objects.create(
+        order=order,
+        number=1,
+        requested_by="client a-client",
+        reason="Too <b>late</b>.",
+        order_state_before="IN_PROGRESS",
+        requested_at=event.occurred_at,
     )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
     return order

@@ -34,7 +34,16 @@ from fulfillment.models import (
     Transition,
     WorkflowVersion,
 )
-from oms.models import ApiClient, ApiKey, Asset, Notification, Order, PendingAsset
+from oms.models import (
+    AmendmentRequest,
+    ApiClient,
+    ApiKey,
+    Asset,
+    CancellationRequest,
+    Notification,
+    Order,
+    PendingAsset,
+)
 from tests import desk
 from tests.pages import address_of, desk_models, text_of
 
@@ -54,8 +63,10 @@ _LARGE = [
     ManualTask,
     Operation,
     Signal,
+    AmendmentRequest,
     Asset,
     PendingAsset,
+    CancellationRequest,
     Notification,
 ]
 
@@ -286,6 +297,14 @@ def many(halfway: Order, redis_url: str) -> None:
     event = InboundEvent.objects.get()
     hold, operation, asset = Hold.objects.get(), Operation.objects.get(), Asset.objects.get()
     signal, manual = Signal.objects.get(), ManualTask.objects.get()
+    amendment = AmendmentRequest.objects.get()
+    for order in Order.objects.exclude(pk=amendment.order_id):
+        amendment.pk, amendment.order = None, order
+        amendment.save(force_insert=True)
+    wish = CancellationRequest.objects.get()
+    for order in Order.objects.exclude(pk=wish.order_id):
+        wish.pk, wish.order = None, order
+        wish.save(force_insert=True)
     tasks = Task.objects.filter(manual=None).order_by("pk")[:55]
     for number, task in enumerate(tasks):
         event.pk, event.event_id = None, f"more-{number}"

@@ -9,7 +9,8 @@ from django.test import Client
 
 from fulfillment import stuck
 from fulfillment.models import Plan, Task
-from oms.models import Order
+from oms.changes import cancelling
+from oms.models import CancellationRequest, Order
 from tests import desk
 from tests.desk import ScriptedSystems
 from tests.pages import address_of, text_of
@@ -125,3 +126,22 @@ def test_a_large_order_is_listed_rather_than_drawn(boss: Client, systems: Script
     page = _page(boss, desk.order())
     assert "161 tasks are too many for a picture" in page
     assert "<svg role" not in page
+
+
+def test_it_says_who_wants_it_cancelled_and_what_that_waits_for(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
+    systems.sends["one"] = [desk.accepted()]
+    order = desk.order()
+    desk.drain()
+    cancelling.cancel(order=order, requested_by="anna", reason="Ordered <b>twice</b>.")
+    page = _page(boss, order)
+    assert "Whether one@1 is done has to be known first" in page
+    assert "Ordered &lt;b&gt;twice" in page
+    assert "↶</span> assessing cancellation" in page
+    request = order.cancellations.get()
+    detail = text_of(boss, address_of(CancellationRequest, "change", request.pk))
+    assert "waits_for" in detail
+    assert order.reference in detail

@@ -14,7 +14,8 @@ from adapters.contract import Command, Outcome
 from fulfillment import operations
 from fulfillment.engine.dispatch import sending
 from fulfillment.engine.protection import holds
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import GateBusy, TargetNamesTooAlike
 from fulfillment.models import Attempt, HoldScope, TargetSystem, Task
 from oms.models import Order

@@ -105,7 +105,7 @@ def test_published_versions_are_listed_shown_and_drawn() -> None:
     assert document["workflow"] == "ecommerce-order"
     drawn = run("workflows", "graph", "ecommerce-order")
     assert drawn.startswith("flowchart TD")
-    assert drawn == run("workflows", "graph", str(_SHOP))
+    assert drawn == run("workflows", "graph", str(_SHOP.with_name("v3.yaml")))
     with pytest.raises(CommandError, match="No published workflow is called nothing"):
         run("workflows", "show", "nothing")
 

@@ -14,6 +14,7 @@ from fulfillment.engine.plans import scanning
 from fulfillment.engine.tasks.outcomes import NOT_SENT
 from fulfillment.engine.timing import jeopardy, standing
 from fulfillment.models import (
+    HELD_BY_HAND,
     CaseCategory,
     ClockPolicy,
     FalloutCase,
@@ -114,7 +115,7 @@ def test_a_late_plan_is_still_looked_at_when_nothing_moves(clock: Clock) -> None
 # Holds
 
 
-@pytest.mark.parametrize("scope", list(HoldScope))
+@pytest.mark.parametrize("scope", HELD_BY_HAND)
 def test_a_hold_that_stops_the_clocks_gives_back_the_time(scope: HoldScope, clock: Clock) -> None:
     order = an_order({"one": desk.task(timeouts={"schedule_to_start": "PT8H"})})
     (task,) = desk.tasks_of(order).values()

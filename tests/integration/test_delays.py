@@ -9,6 +9,7 @@ import pytest
 from fulfillment import stuck
 from fulfillment.models import OutboxEvent
 from oms import delays
+from oms.changes import cancelling
 from oms.models import Notification, Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -117,3 +118,22 @@ def test_no_internal_error_ever_reaches_a_customer(systems: ScriptedSystems) -> 
     ]
     internal = {SECRET, *filter(None, reasons), "alpha", "beta", "BLOCKED", "AWAITING_MANUAL"}
     assert not [(text, word) for text in told for word in internal if word in text]
+
+
+def test_who_wants_an_order_cancelled_is_not_told_that_it_is_delayed(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "one": desk.task(compensation={"action": "undo_one", "input": {}}),
+            "two": desk.task(after=["one"]),
+        }
+    )
+    systems.sends["two"] = [desk.failed(retryable=False)]
+    order = desk.order(promised_at=desk.now() + timedelta(hours=1))
+    desk.finish()
+    cancelling.cancel(order=order, requested_by="a client", reason="Enough.")
+    desk.advance(3601)
+    assert delays.tell_delays() == 0
+    assert delayed(order) == []

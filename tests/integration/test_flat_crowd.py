@@ -18,7 +18,8 @@ from fulfillment.engine.store.database import cursor, pin_plans
 from fulfillment.engine.structure import priorities
 from fulfillment.engine.timing import durations, jeopardy
 from fulfillment.engine.work import locking
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import FalloutCase, Fulfillment, LockRelease, Plan, Task
 from oms.models import Order
 from oms.reasons import reason_of

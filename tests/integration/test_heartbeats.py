@@ -17,7 +17,7 @@ from fulfillment.engine.dispatch import callbacks, replies, sweeping
 from fulfillment.engine.dispatch.callbacks import Report
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans.rerunning import rerun
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.models import (
     Command,
     Disposition,

@@ -11,7 +11,7 @@ from fulfillment import operations
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.work import audit
 from fulfillment.errors import HoldUnknown, NothingToHold, ReasonMissing
-from fulfillment.models import Hold, HoldScope, Operation, Task, Transition
+from fulfillment.models import HELD_BY_HAND, Hold, HoldScope, Operation, Task, Transition
 from fulfillment.tasks import scan_runnable
 from oms.models import Order
 from tests import desk
@@ -66,7 +66,7 @@ def ready(a: Order, b: Order) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("scope", list(HoldScope))
+@pytest.mark.parametrize("scope", HELD_BY_HAND)
 def test_what_is_held_waits_and_everything_else_goes_on(
     systems: ScriptedSystems, scope: HoldScope
 ) -> None:

@@ -14,7 +14,8 @@ from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django_fsm import TransitionNotAllowed
 
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Command, FalloutCase, Fulfillment, Plan, Task, Transition
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL

@@ -12,11 +12,11 @@ from django.db import IntegrityError, transaction
 from fulfillment import stuck
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Edge, EdgeType
+from fulfillment.definitions.node_parts import Edge, EdgeType
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import scanning
 from fulfillment.engine.plans.planning import PlanRequest, create_plans
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid, PublishedVersionDiffers
 from fulfillment.models import (
     Attempt,

@@ -12,7 +12,7 @@ from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine.plans.rerunning import rerun
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.timing import durations, jeopardy
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
     ClockPolicy,

@@ -106,7 +106,7 @@ def nothing_is_left() -> None:
 
 @pytest.fixture
 def no_deadlocks(caplog: pytest.LogCaptureFixture) -> Callable[[], None]:
-    caplog.set_level(logging.WARNING, "fulfillment.engine.work.unit")
+    caplog.set_level(logging.WARNING, "fulfillment.engine.work.running")
 
     def check() -> None:
         reasons = [getattr(record, "reason", "") for record in caplog.records]

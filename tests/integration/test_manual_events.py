@@ -9,6 +9,7 @@ import pytest
 from fulfillment import operations
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import ManualTask, OutboxEvent, Subscription
+from oms.changes import cancelling
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -103,3 +104,16 @@ def test_what_no_target_system_does_has_no_target_in_its_events(systems: Scripte
     desk.finish()
     told = {said["task"]: said["target"] for _, said in heard()}
     assert told == {"approve@1": None, "ship@1": "alpha"}
+
+
+def test_a_manual_task_that_nobody_has_to_decide_any_more_is_told(
+    systems: ScriptedSystems,
+) -> None:
+    subscribe("ManualTaskWithdrawn")
+    order = asked()
+    manual = ManualTask.objects.get()
+    cancelling.cancel(order=order, requested_by="ann", reason="no more need")
+    manual.refresh_from_db()
+    assert manual.state == "WITHDRAWN"
+    ((kind, said),) = heard()
+    assert (kind, said["manual_task"]) == ("ManualTaskWithdrawn", manual.pk)

@@ -9,7 +9,8 @@ from typing import Any
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans.settlement import apply
 from fulfillment.engine.tasks.outcomes import Result
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from tests import desk
 from tests.desk import ScriptedSystems
 from tests.integration.test_boundary_races import somebody_waits_for_the_order

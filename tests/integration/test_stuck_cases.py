@@ -8,7 +8,7 @@ import pytest
 
 from fulfillment import operations, stuck
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.models import CaseCategory, FalloutCase, HoldScope
 from fulfillment.why import why
 from tests import desk

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fulfillment.engine.plans import settlement
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import OutboxEvent
 from oms.models import Notification, Order

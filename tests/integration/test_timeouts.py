@@ -12,7 +12,7 @@ from fulfillment import operations
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans.rerunning import rerun
 from fulfillment.engine.tasks.outcomes import NOT_SENT
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import (
     Attempt,

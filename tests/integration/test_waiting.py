@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fulfillment import operations, waiting
 from fulfillment.conditions import KeptBy, statuses
-from fulfillment.models import HoldScope, TargetSystem, Task
+from fulfillment.models import HELD_BY_HAND, HoldScope, TargetSystem, Task
 from fulfillment.waiting import Wait
 from oms.models import Order
 from tests import desk
@@ -49,7 +49,7 @@ def test_what_is_tried_again_says_which_attempt_and_when(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
     order = _order(retry_policies={"one": {"maximum_attempts": 3}})
-    systems.sends["one"] = [desk.failed(), desk.failed(), desk.failed()]
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(seconds=30)) for _ in range(3)]
     desk.drain()
     wait = _wait(order)
     assert "it is tried again, attempt 2 of 3." in wait.reason
@@ -78,7 +78,7 @@ def test_a_policy_of_the_workflow_goes_before_the_target_s(systems: ScriptedSyst
 
 
 @pytest.mark.parametrize("met", [False, True], ids=["not met", "met by a claim"])
-@pytest.mark.parametrize("scope", list(HoldScope))
+@pytest.mark.parametrize("scope", HELD_BY_HAND)
 def test_every_hold_is_named_before_and_after_a_claim_has_met_it(
     systems: ScriptedSystems, scope: HoldScope, met: bool
 ) -> None:

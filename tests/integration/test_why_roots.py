@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_lock_of_the_same_order_is_no_circle(systems: ScriptedSystems) -> None
     desk.workflow(
         {"one": desk.task("alpha", locks=[CUSTOMER]), "two": desk.task("beta", locks=[CUSTOMER])}
     )
-    systems.sends["one"] = [desk.failed()]
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(seconds=30))]
     order = desk.order()
     desk.drain(["alpha"])
     desk.claim("beta")

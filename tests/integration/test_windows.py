@@ -10,7 +10,7 @@ import pytest
 from fulfillment import stuck
 from fulfillment.engine.plans.rerunning import rerun
 from fulfillment.engine.store import calendars
-from fulfillment.engine.work.unit import run_unit
+from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
 from fulfillment.why import why

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from fulfillment import operations
-from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine.dispatch import callbacks, sweeping
 from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.engine.plans import scanning, signals
-from fulfillment.engine.store import calendars, graphs
+from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit
 from fulfillment.errors import DefinitionInvalid, NothingToRetry
 from fulfillment.models import (
-    BusinessCalendar,
     Fulfillment,
     ManualTask,
     Plan,
@@ -24,14 +22,11 @@ from fulfillment.models import (
     Signal,
     Task,
 )
-from fulfillment.publishing import publish
 from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, Cause
 from fulfillment.why import why
-from oms.intake import workflows
 from oms.models import Order
 from tests import desk
 from tests.properties import language_model as model
-from tests.properties.language_commands import ASKABLE
 from tests.properties.language_scenarios import (
     Again,
     Decide,
@@ -45,17 +40,23 @@ from tests.properties.language_scenarios import (
     Wait,
     Work,
 )
-from tests.properties.language_tree import Expansion
+from tests.properties.language_setup import (
+    HOUR,
+    TARGETS,
+    VALID_FOR,
+    key_of,
+    meant,
+    nodes_of,
+    picked,
+    publish_all,
+    returned,
+    submit_all,
+)
 from tests.properties.language_world import World, called
-from tests.properties.templates import KEYS, SHARED, SIGNAL, Template
+from tests.properties.templates import KEYS, SHARED, SIGNAL
 
-T = TypeVar("T")
-HOUR = 3600.0
 LOOKS = 3
 """How often a worker looks when what it has seen could not be sent after all."""
-TARGETS = ("alpha", "beta")
-VALID_FOR = (1.5, 6.5, 300.5)
-"""Hours, for what expires."""
 
 
 class Run:
@@ -71,43 +72,9 @@ class Run:
         self.fates = list(scenario.fates)
         self.retries = scenario.retries
         self.reports: dict[str, tuple[Plan, model.Place]] = {}
-        for name in TARGETS:
-            desk.target(
-                name,
-                status_query=name in ASKABLE,
-                query_slots=100,
-                sender_slots=100,
-            )
         self.start = desk.now()
-        for name, spec in scenario.template.calendars(start=self.start).items():
-            BusinessCalendar.objects.create(name=name, title=name, spec=spec)
-        calendars.forget()
-        self.documents = scenario.template.documents(start=self.start)
-        for document in self.documents:
-            publish(definition=WorkflowDefinition.model_validate(document), published_by="a test")
-        workflows.forget()
-        submitted = desk.submit_all(
-            *(
-                desk.request(
-                    *(
-                        desk.item(
-                            item_id=str(position),
-                            characteristics={
-                                "n": item.n,
-                                "list": item.as_list(),
-                                "soon": self.at(item.soon),
-                            },
-                        )
-                        for position, item in enumerate(items, 1)
-                    ),
-                    external_id=str(number),
-                    channel=str(1 - number),
-                    priority=priority,
-                )
-                for number, (priority, items) in enumerate(scenario.orders)
-            )
-        )
-        self.orders = [Order.objects.get(reference=one.reference) for one in submitted]
+        self.documents = publish_all(scenario.template, start=self.start)
+        self.orders = submit_all(scenario.orders, start=self.start)
         reported: list[tuple[str, str, Mapping[str, Any] | None]] = []
         self.plans = {
             order.fulfillment_id: model.Plan(
@@ -117,7 +84,7 @@ class Run:
                     "channel": str(1 - number),
                     "priority": priority,
                 },
-                items=[{"n": one.n, "list": one.as_list(), "soon": one.soon} for one in items],
+                items=[meant(one) for one in items],
                 meanings=scenario.template.meanings,
                 reported=reported,
                 fast_path=scenario.fast_path,
@@ -128,7 +95,7 @@ class Run:
             for number, (order, (priority, items)) in enumerate(
                 zip(self.orders, scenario.orders, strict=True)
             )
-            for nodes in [_expanded(scenario.template, len(items))]
+            for nodes in [nodes_of(scenario.template, positions=range(1, len(items) + 1))]
         }
         self.reported = reported
         for plan in self.plans.values():
@@ -154,22 +121,22 @@ class Run:
                 busy = [name for name in TARGETS if self.waiting_for(name)] or TARGETS
                 self.work(busy[target % len(busy)], limit, together=together)
             case Report(job, done, value):
-                for key in _picked(self.world.jobs, job):
+                for key in picked(self.world.jobs, job):
                     claim = self.world.jobs[key]
                     self.deliver(
                         self.world.report(key, done=done, outputs=self.outputs(claim, value))
                     )
             case Again(which, same):
-                for report in _picked(self.world.events, which) if same else ():
+                for report in picked(self.world.events, which) if same else ():
                     self.noted.add("a report twice")
                     self.deliver(report)
-                for key in () if same else _picked(self.world.known, which):
+                for key in () if same else picked(self.world.known, which):
                     self.noted.add("a report twice, as another event")
                     self.deliver(self.world.event(key))
             case Tell():
                 self.tell(step)
             case Decide(which, outcome, value):
-                for manual in _picked(self.open_manual(), which):
+                for manual in picked(self.open_manual(), which):
                     self.decide(manual, ("yes", "maybe", "no")[outcome], value)
             case Retry(which):
                 self.retry(which)
@@ -239,7 +206,7 @@ class Run:
         rows = Task.objects.filter(round=0).values_list("fulfillment_id", "key", "pk")
         ids = {(fulfillment_id, key): pk for fulfillment_id, key, pk in rows}
         questions = {
-            ids[fulfillment_id, _key(place)]
+            ids[fulfillment_id, key_of(place)]
             for fulfillment_id, plan in self.plans.items()
             for place in plan.questions(target)
         }
@@ -252,7 +219,7 @@ class Run:
                     -plan.order["priority"],
                     _share(number, plan, place),
                     plan.rank[place[0]][0],
-                    ids[fulfillment_id, _key(place)],
+                    ids[fulfillment_id, key_of(place)],
                     plan,
                     place,
                 )
@@ -267,21 +234,14 @@ class Run:
         assert sent == expected, f"{target} gets {sent}, and should get {expected}"
 
     def outputs(self, claim: Claim, value: int) -> dict[str, Any]:
-        """What the target returns: one number says it all."""
         plan, place = self.place(claim.fulfillment_id, claim.task_id)
-        found: dict[str, Any] = {}
-        for name in plan.nodes[place[0]].spec.get("outputs", {}):
-            if name == "n":
-                found[name] = value
-            elif name == "m":
-                found |= {name: value} if value % 2 else {}
-            elif name == "until":
-                found[name] = self.at(self.hours + VALID_FOR[value % 3])
-            elif name == "parts":
-                found[name] = list(range(value % 6))
-            else:
-                found[name] = _named(self.scenario.template, place[0], value)
-        return found
+        return returned(
+            self.scenario.template,
+            place=place,
+            spec=plan.nodes[place[0]].spec,
+            value=value,
+            until=self.at(self.hours + VALID_FOR[value % 3]),
+        )
 
     def deliver(self, report: callbacks.Report) -> None:
         command_task = Task.objects.get(commands__idempotency_key=report.idempotency_key)
@@ -346,13 +306,13 @@ class Run:
         failed = Task.objects.filter(
             state="FAILED_FINAL", plan__state__in=["RUNNING", "BLOCKED"]
         ).order_by("pk")
-        for task in _picked(list(failed), which):
+        for task in picked(list(failed), which):
             plan, place = self.place(task.fulfillment_id, task.pk)
             try:
                 again = operations.retry(task_id=task.pk, actor="ann", reason="mended")
             except NothingToRetry:
                 again = []
-            assert set(again) == {_key(one) for one in plan.retry(place)}
+            assert set(again) == {key_of(one) for one in plan.retry(place)}
             if again and plan.nodes[place[0]].kind == "gather":
                 self.noted.add("only failed elements run again")
             return bool(again)
@@ -392,7 +352,7 @@ class Run:
         plan = self.plans[fulfillment_id]
         if task_id not in self.keys:
             self.keys[task_id] = Task.objects.values_list("key", flat=True).get(pk=task_id)
-        return plan, next(place for place in plan.states if _key(place) == self.keys[task_id])
+        return plan, next(place for place in plan.states if key_of(place) == self.keys[task_id])
 
     def compare(self) -> None:
         self.reached()
@@ -411,7 +371,7 @@ class Run:
                 assert not plan.lags, f"{plan.lags} could begin, and nobody looks"
             _same(
                 {key: task["state"] for key, task in tasks.items()},
-                {_key(place): state for place, state in plan.states.items()},
+                {key_of(place): state for place, state in plan.states.items()},
             )
             counts = {
                 name: getattr(row, name) for name in ("tasks_open", "mandatory_open", "moving")
@@ -420,7 +380,7 @@ class Run:
             if row.selection_due_at is None:
                 _same({"plan": str(row.state)}, {"plan": plan.state})
             for place, state in plan.states.items():
-                task = tasks[_key(place)]
+                task = tasks[key_of(place)]
                 if state == "SUCCEEDED":
                     outputs = task["outputs"] or {}
                     _same({task["key"]: outputs}, {task["key"]: plan.outputs.get(place, {})})
@@ -430,7 +390,7 @@ class Run:
                 kind = plan.nodes[place[0]].kind
                 assert kind != "command" or state != "SUCCEEDED" or effects == 1
             asked = {key: "asked" for of, key in open_now if of == row.fulfillment_id}
-            _same(asked, {_key(place): "asked" for place in plan.asked})
+            _same(asked, {key_of(place): "asked" for place in plan.asked})
 
     def everybody_says_why(self) -> None:
         """No order that is open is silent, and what it names is what its task is about."""
@@ -443,7 +403,7 @@ class Run:
                 going = Task.objects.filter(plan=plan, state__in=["DISPATCHED", *TASK_SENDABLE])
                 assert plan.selection_due_at is not None or going.exists(), "it waits silently"
             assert bool(told.sentence) == bool(told.chain)
-            asked = {_key(place) for place in self.plans[plan.fulfillment_id].asked}
+            asked = {key_of(place) for place in self.plans[plan.fulfillment_id].asked}
             states = dict(Task.objects.filter(plan=plan, round=0).values_list("key", "state"))
             own = [link.wait for link in told.chain if link.order_reference == order.reference]
             for wait in (*own, *told.others):
@@ -504,11 +464,6 @@ def _same(engine: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     assert not differ, differ
 
 
-def _expanded(template: Template, items: int) -> dict[str, Any]:
-    expansion = Expansion("thing", items, template.parts)
-    return expansion.of(template.tasks)
-
-
 def depth_of(nodes: Mapping[str, Any], key: str, known: dict[str, int]) -> int:
     """How many tasks at most stand in front of it."""
     if key not in known:
@@ -528,26 +483,3 @@ def _ranks(order: Order, nodes: Mapping[str, Any]) -> dict[str, tuple[int, int]]
     graph = graphs.by_id(desk.plan_of(order).graph_id)
     depths: dict[str, int] = {}
     return {node.key: (depth_of(nodes, node.key, depths), node.index) for node in graph.nodes}
-
-
-def _key(place: model.Place) -> str:
-    """As operators see it."""
-    key, element = place
-    return f"{key.replace('~element', '')}[{element}]" if element else key
-
-
-def _named(template: Template, key: str, value: int) -> list[str]:
-    """Some of the branches that the decision behind it may create; now and then a wrong one."""
-    name = key.rpartition("@")[0].rpartition("/")[2] or key.rpartition("/")[2]
-    for spec in template.every_task():
-        decide = spec.get("decide")
-        if isinstance(decide, dict) and decide["names"] == f"${{tasks.{name}.names}}":
-            if value == 9:
-                return ["nobody"]
-            return [one for bit, one in enumerate(decide["among"]) if value >> bit & 1]
-    return []
-
-
-def _picked(among: Iterable[T], which: int) -> list[T]:
-    found = list(among)
-    return [found[which % len(found)]] if found else []

@@ -66,7 +66,8 @@ class Expansion:
     """The tasks of a plan: for each item, of each sub-process, once for all elements."""
 
     workflow: str
-    items: int
+    positions: tuple[int, ...]
+    """Of the items."""
     library: Mapping[str, Document]
     nodes: dict[str, Node] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ class Expansion:
         tasks = waits_written_out(tasks)
         ends: dict[str, dict[int | None, tuple[str, str, str]]] = {}
         for name, spec in tasks.items():
-            places: Iterable[int | None] = range(1, self.items + 1)
+            places: Iterable[int | None] = self.positions
             if stand.inside:
                 places = [stand.item]
             elif spec.get("scope") == "order":

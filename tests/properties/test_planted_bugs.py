@@ -19,7 +19,7 @@ from pytest_django import DjangoDbBlocker
 
 from adapters.contract import OutcomeKind
 from fulfillment.definitions.graph import Graph
-from fulfillment.definitions.nodes import Milestone, NodeKind
+from fulfillment.definitions.node_parts import Milestone, NodeKind
 from fulfillment.engine.dispatch import candidates
 from fulfillment.engine.plans import completion, progress, rerunning, selection, settlement, signals
 from fulfillment.engine.store import windows

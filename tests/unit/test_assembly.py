@@ -9,7 +9,7 @@ import pytest
 
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
-from fulfillment.definitions.nodes import EdgeType, NodeKind
+from fulfillment.definitions.node_parts import EdgeType, NodeKind
 from fulfillment.definitions.readiness import existence, following
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.validation import validate

@@ -11,7 +11,7 @@ from fulfillment.definitions import decomposition
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.loading import load_workflow, parse_workflow
-from fulfillment.definitions.nodes import Clocks
+from fulfillment.definitions.node_parts import Clocks
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid
 

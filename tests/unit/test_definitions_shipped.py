@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fulfillment.definitions.amounts import amount_of
 from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.graph import Graph, validate_graph
 from fulfillment.definitions.loading import load_workflow
+from fulfillment.definitions.references import resolve
 from fulfillment.definitions.schema import WorkflowDefinition
-from fulfillment.definitions.steps import CommandSpec, CompensationSpec, NoCompensation, Scope
+from fulfillment.definitions.scopes import node_names, node_scope
+from fulfillment.definitions.steps import CommandSpec, Scope
+from fulfillment.definitions.undo_specs import CompensationSpec, NoCompensation
 from tests.unit.payloads import node_input
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +153,43 @@ def test_every_input_of_a_sample_order_resolves(path: Path) -> None:
         )
         assert set(payload) == set(node.input)
         assert "${" not in json.dumps(payload)
+
+
+def amounts(sample: str, task: str) -> list[Decimal]:
+    """What the refunds and costs of a task of a sample order come to."""
+    order = json.loads((ROOT / "examples" / "orders" / f"{sample}.json").read_text())
+    graph = planned(order)
+    empty: dict[str, Any] = {"characteristics": {}, "price": {}, "place": {}, "asset": None}
+    items = {
+        position: {**empty, **item, "position": position}
+        for position, item in enumerate(order["items"], start=1)
+    }
+    found = []
+    for node in graph.nodes:
+        if node.task == task:
+            texts = [undo.refund for undo in node.compensations]
+            texts += [node.point_of_no_return.cost] if node.point_of_no_return else []
+            scope = node_scope(graph=graph, index=node.index, order=order, items=items, outputs={})
+            names = node_names(graph=graph, index=node.index, plan=False)
+            found += [amount_of(resolve(text, scope, names=names)) for text in texts if text]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sample", "task", "expected"),
+    [
+        ("webshop-single", "process_payment", ["258.00"]),
+        ("webshop-basket", "process_payment", ["3704.00"]),
+        ("contact-center-with-headsets", "process_payment", ["3728.00"]),
+        ("payment-pipeline/card", "capture", ["249.90"]),
+        ("broadband/with-router", "ship_router", ["9.90"]),
+        ("broadband/with-router", "install", ["79.00"]),
+    ],
+)
+def test_what_is_paid_back_and_what_giving_up_costs(
+    sample: str, task: str, expected: list[str]
+) -> None:
+    assert amounts(sample, task) == [Decimal(amount) for amount in expected]
 
 
 def test_the_sample_orders_cover_one_item_several_items_and_both_workflows() -> None:

@@ -8,7 +8,7 @@ from fulfillment.definitions.decomposition import ItemSelection, decompose
 from fulfillment.definitions.drawing import BOX_HEIGHT, BOX_WIDTH, draw
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.mermaid import mermaid
-from fulfillment.definitions.nodes import NodeKind
+from fulfillment.definitions.node_parts import NodeKind
 from fulfillment.definitions.outlines import MERMAID, outline
 from fulfillment.definitions.schema import WorkflowDefinition
 from tests import desk

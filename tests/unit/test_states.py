@@ -1,4 +1,4 @@
-"""The three state machines: every legal edge, and the refusal of every other one."""
+"""The state machines: every legal edge, and the refusal of every other one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from fulfillment.states import (
     PlanState,
     TaskState,
 )
-from oms.models import Order
+from oms.models import (
+    AmendmentRequest,
+    AmendmentState,
+    CancellationRequest,
+    CancellationState,
+    Order,
+)
 from oms.states import ORDER_TERMINAL, OrderState
 
 # transition: ({where it may begin}, where it ends), as docs/states.md and the domain have it.
@@ -28,6 +34,27 @@ ORDER = {
     "accept": ({"VALIDATING"}, "READY_FOR_FULFILLMENT"),
     "start": ({"READY_FOR_FULFILLMENT"}, "IN_PROGRESS"),
     "complete": ({"IN_PROGRESS"}, "COMPLETED"),
+    "complete_partly": ({"IN_PROGRESS"}, "PARTIALLY_COMPLETED"),
+    "fail": ({"IN_PROGRESS"}, "FAILED"),
+    "assess_cancellation": (
+        {"SUBMITTED", "VALIDATING", "READY_FOR_FULFILLMENT", "IN_PROGRESS"},
+        "ASSESSING_CANCELLATION",
+    ),
+    "deny_cancellation": ({"ASSESSING_CANCELLATION"}, "IN_PROGRESS"),
+    "begin_cancelling": ({"ASSESSING_CANCELLATION"}, "CANCELLING"),
+    "cancel": ({"CANCELLING"}, "CANCELLED"),
+}
+CANCELLATION = {
+    "deny": ({"ASSESSING"}, "DENIED"),
+    "begin_undoing": ({"ASSESSING"}, "UNDOING"),
+    "finish": ({"UNDOING"}, "DONE"),
+}
+AMENDMENT = {
+    "apply": ({"ASSESSING"}, "APPLIED"),
+    "await_completion": ({"ASSESSING"}, "WAITING_FOR_COMPLETION"),
+    "order_change": ({"WAITING_FOR_COMPLETION"}, "CHANGE_ORDERED"),
+    "deny": ({"ASSESSING", "WAITING_FOR_COMPLETION"}, "DENIED"),
+    "give_way": ({"ASSESSING", "WAITING_FOR_COMPLETION"}, "SUPERSEDED"),
 }
 PLAN = {
     "graph_validated": ({"CREATED"}, "READY"),
@@ -35,6 +62,9 @@ PLAN = {
     "block": ({"RUNNING"}, "BLOCKED"),
     "unblock": ({"BLOCKED"}, "RUNNING"),
     "complete": ({"RUNNING", "BLOCKED"}, "COMPLETED"),
+    "compensate": ({"RUNNING"}, "COMPENSATING"),
+    "cancel": ({"RUNNING", "BLOCKED", "COMPENSATING"}, "CANCELLED"),
+    "fail": ({"RUNNING", "BLOCKED", "COMPENSATING"}, "FAILED"),
     "supersede": ({"CREATED", "READY", "RUNNING", "BLOCKED"}, "SUPERSEDED"),
 }
 OPEN_AFTER_DISPATCH = {
@@ -63,13 +93,22 @@ TASK = {
     "conclude": ({"PENDING"}, "SUCCEEDED"),
     "begin_waiting": ({"PENDING"}, "ACCEPTED"),
     "send_back": ({"READY", "FAILED_RETRYABLE"}, "PENDING"),
-    "withdraw": ({"PENDING", "READY", "AWAITING_MANUAL"}, "CANCELLED"),
+    "withdraw": (
+        {"PENDING", "READY", "FAILED_RETRYABLE", "ACCEPTED", "AWAITING_MANUAL"},
+        "CANCELLED",
+    ),
     "give_up": ({"PENDING"}, "FAILED_FINAL"),
     "reopen": ({"FAILED_FINAL"}, "PENDING"),
     "try_again": ({"FAILED_FINAL"}, "READY"),
 }
 BY_HAND = ("try_again", "reopen")
-MACHINES = [(Order, OrderState, ORDER), (Plan, PlanState, PLAN), (Task, TaskState, TASK)]
+MACHINES = [
+    (Order, OrderState, ORDER),
+    (CancellationRequest, CancellationState, CANCELLATION),
+    (AmendmentRequest, AmendmentState, AMENDMENT),
+    (Plan, PlanState, PLAN),
+    (Task, TaskState, TASK),
+]
 PAIRS = [
     pytest.param(model, state, name, edges, id=f"{model.__name__}-{state}-{name}")
     for model, states, edges in MACHINES
@@ -101,7 +140,14 @@ def test_there_is_no_transition_beside_the_documented_ones(
 
 
 @pytest.mark.parametrize(
-    ("terminal", "edges"), [(ORDER_TERMINAL, ORDER), (PLAN_TERMINAL, PLAN), (TASK_TERMINAL, TASK)]
+    ("terminal", "edges"),
+    [
+        (ORDER_TERMINAL, ORDER),
+        (frozenset({"DENIED", "DONE"}), CANCELLATION),
+        (frozenset({"APPLIED", "DENIED", "SUPERSEDED", "CHANGE_ORDERED"}), AMENDMENT),
+        (PLAN_TERMINAL, PLAN),
+        (TASK_TERMINAL, TASK),
+    ],
 )
 def test_nothing_leads_out_of_a_final_state(
     terminal: frozenset[str], edges: dict[str, tuple[set[str], str]]
@@ -124,12 +170,18 @@ def test_a_state_can_not_be_written_directly(model: Any, states: Any, edges: Any
     assert row.state == before
 
 
-@pytest.mark.parametrize("model", [Order, Plan, Task])
-def test_a_new_row_begins_at_the_beginning(model: Any) -> None:
-    assert (
-        model().state
-        == {"Order": "SUBMITTED", "Plan": "CREATED", "Task": "PENDING"}[model.__name__]
-    )
+@pytest.mark.parametrize(
+    ("model", "beginning"),
+    [
+        (Order, "SUBMITTED"),
+        (CancellationRequest, "ASSESSING"),
+        (AmendmentRequest, "ASSESSING"),
+        (Plan, "CREATED"),
+        (Task, "PENDING"),
+    ],
+)
+def test_a_new_row_begins_at_the_beginning(model: Any, beginning: str) -> None:
+    assert model().state == beginning
 
 
 def test_the_sets_of_states_fit_together() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fulfillment.definitions import dependencies, schema, steps
+from fulfillment.definitions import dependencies, schema, steps, undo_specs
 from fulfillment.definitions.closed import Closed
 from fulfillment.definitions.loading import parse_workflow
 from oms.environment import CHECKOUT
@@ -68,7 +68,7 @@ def test_every_key_of_the_language_is_in_the_reference() -> None:
     _, _, reference = TEXT.partition("# Reference\n")
     keys = {
         field.alias or name
-        for module in (schema, steps, dependencies)
+        for module in (schema, steps, dependencies, undo_specs)
         for model in vars(module).values()
         if isinstance(model, type) and issubclass(model, Closed)
         for name, field in model.model_fields.items()

@@ -18,7 +18,8 @@ from fulfillment.engine.tasks.outcomes import NOT_SENT, Result
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ConcurrentChange, FulfillmentError
 from fulfillment.models import CaseCategory, Disposition, Purpose, Severity, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL

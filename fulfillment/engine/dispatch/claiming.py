@@ -25,7 +25,8 @@ from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work import cases, hints, locking
 from fulfillment.engine.work.rows import fresh
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Attempt, Purpose, TargetSystem, Task
 from fulfillment.states import (
     TASK_CLAIMABLE,
@@ -229,6 +230,7 @@ def take(
     if only_if_nothing_else_is_due and (entry.look.has_questions or entry.look.has_later_ones):
         return []
     wanted = sifting.without_expired(unit, sifting.without_shut(unit, wanted, entry.look.now))
+    wanted = sifting.without_unguarded(unit, wanted)
     wanted = sifting.without_suspects(sifting.without_held(unit, entry.look, wanted), alone)
     wanted = sifting.without_locked(smith, wanted)
     allowed = entry.allowance(wanted=min(len(wanted), room.calls))
@@ -246,6 +248,19 @@ def take(
         _claimed(unit, target, candidate, worker, slot, entry.look.now, began)
         for candidate, slot in zip(taken, slots, strict=True)
     ]
+
+
+def _close_cancellation(unit: Unit, task: Task) -> None:
+    """From this commit on what it serves can't be cancelled (reference §14.2)."""
+    unit.record(
+        fulfillment_id=task.fulfillment_id,
+        entity="task",
+        entity_id=str(task.id),
+        name="close_cancellation",
+        before=str(task.state),
+        after=str(task.state),
+        cause="everything required before it is done, and it can't be taken back",
+    )
 
 
 def _claimed(
@@ -271,6 +286,8 @@ def _claimed(
         purpose = Purpose.SEND
         task.sends += 1
         clocks.sent(unit, task=task, node=node, at=now)
+        if node.is_final and task.sends == 1:
+            _close_cancellation(unit, task)
         unit.change_task(task, Task.dispatch, cause="claimed by a worker", attempt=task.attempts)
     unit.new_attempts.append(
         fresh(

@@ -15,9 +15,11 @@ from fulfillment.engine.protection import holds, locksmith
 from fulfillment.engine.protection.admission import Look
 from fulfillment.engine.protection.limits import Allowance
 from fulfillment.engine.store import graphs, windows
+from fulfillment.engine.structure import places
 from fulfillment.engine.tasks import expiring
 from fulfillment.engine.work.rows import plans_by_id
 from fulfillment.engine.work.unit import Unit
+from fulfillment.models import Task
 from fulfillment.states import TASK_CLAIMABLE, Cause
 
 SUSPECT_AFTER = 2
@@ -76,6 +78,23 @@ def without_expired(unit: Unit, wanted: list[Candidate]) -> list[Candidate]:
         if found is not None:
             again.setdefault(plan.id, set()).update(found)
     settlement.go_on(unit, wanted=again)
+    return [candidate for candidate in wanted if candidate.task.state in TASK_CLAIMABLE]
+
+
+def without_unguarded(unit: Unit, wanted: list[Candidate]) -> list[Candidate]:
+    """What can't be taken back is sent only when everything required before it is done; from
+    then on its order can't be cancelled any more, and that is recorded (irreversible-guarded)."""
+    final = [one for one in wanted if not one.is_question and one.node.is_final]
+    if not final:
+        return wanted
+    unit.adopt_plans(plans_by_id(unit.raw, {one.task.plan_id for one in final}))
+    for candidate in final:
+        task = candidate.task
+        plan = unit.plans[task.plan_id]
+        if not places.is_guarded(unit, plan=plan, place=(task.node, task.element)):
+            unit.change_task(
+                task, Task.send_back, cause="not everything that is required before it is done"
+            )
     return [candidate for candidate in wanted if candidate.task.state in TASK_CLAIMABLE]
 
 

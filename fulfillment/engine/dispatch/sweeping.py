@@ -15,7 +15,8 @@ from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.tasks import timing_out
 from fulfillment.engine.tasks.outcomes import LEASE_LOST, Result
 from fulfillment.engine.timing.clocks import TIME_IS_UP
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Purpose
 
 logger = logging.getLogger(__name__)

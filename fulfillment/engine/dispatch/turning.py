@@ -19,7 +19,8 @@ from fulfillment.engine.plans import settlement
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.tasks.outcomes import Result
 from fulfillment.engine.work import locking
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import TargetSystem
 
 

@@ -9,7 +9,8 @@ import logging
 
 from fulfillment.engine.outbound.envelopes import Letter
 from fulfillment.engine.work.cases import Fallout, open_case
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Severity
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,8 @@ from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, cursor
 from fulfillment.engine.tasks.outcomes import TIME_IS_UP, Result
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import tasks_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.states import TaskState
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from fulfillment.definitions.readiness import Place, hopeless
+from fulfillment.engine.plans import withholding
+from fulfillment.engine.plans.withholding import What
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import milestones, places
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.tasks import timing_out
 from fulfillment.engine.timing import jeopardy
-from fulfillment.engine.work import patience
+from fulfillment.engine.work import cases, patience
 from fulfillment.engine.work.port import Notice, PlanChange
 from fulfillment.engine.work.rows import tasks_by_plan
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ValueUnavailable
 from fulfillment.models import Plan, Task
 from fulfillment.states import (
+    PLAN_GOING_ON,
     PLAN_SELECTABLE,
+    TASK_SUCCESSFUL,
     PlanState,
     TaskState,
 )
@@ -28,18 +32,80 @@ def update_plan(unit: Unit, *, plan: Plan) -> None:
     """Complete, block or unblock the plan after its tasks changed in this unit."""
     if plan.state not in PLAN_SELECTABLE:
         return
+    _give_up(unit, plan)
     if plan.moving > 0 or plan.selection_due_at is not None:
-        if plan.state == PlanState.BLOCKED:
-            plan.blocked_reason = ""
-            plan.patient_until = plan.last_progress_at + plan.stalls_after
-            unit.change_plan(plan, Plan.unblock, cause="a task moves again")
+        _unblock(unit, plan)
         return
     if plan.mandatory_open == 0 and plan.tasks_open > 0:
         _skip_unreachable(unit, plan)
     if plan.tasks_open == 0 and plan.mandatory_open == 0:
-        _complete(unit, plan)
+        if plan.state == PlanState.COMPENSATING:
+            end(
+                unit,
+                plan=plan,
+                ends_as=PlanState(graphs.context_of(plan)["undo"]["ends_as"]),
+                cause="everything that had to be undone has been",
+            )
+        elif plan.rest_due_at is None:
+            _complete(unit, plan)
+        # Else whoever wants it given up or changed has asked in time, and decides first.
     else:
         _block(unit, plan)
+
+
+def _unblock(unit: Unit, plan: Plan) -> None:
+    """What is being undone has no state for it: the reason alone says so."""
+    is_undone = plan.state == PlanState.COMPENSATING and bool(plan.blocked_reason)
+    if plan.state != PlanState.BLOCKED and not is_undone:
+        return
+    plan.blocked_reason = ""
+    plan.patient_until = plan.last_progress_at + plan.stalls_after
+    unit.touched_plans.add(plan.id)
+    if not is_undone:
+        unit.change_plan(plan, Plan.unblock, cause="a task moves again")
+
+
+def end(unit: Unit, *, plan: Plan, ends_as: PlanState, cause: str) -> None:
+    """It ends without having fulfilled its order: CANCELLED or FAILED."""
+    plan.finished_at = unit.now
+    plan.blocked_reason = ""
+    plan.selection_due_at = plan.look_at = None
+    plan.moving = 0
+    milestones.close(unit, plan=plan)
+    is_cancelled = ends_as == PlanState.CANCELLED
+    unit.change_plan(plan, Plan.cancel if is_cancelled else Plan.fail, cause=cause)
+    timing_out.done(unit, plan=plan)
+    jeopardy.over(unit, plan=plan)
+    cases.resolve_cases(
+        unit,
+        subjects=[cases.of_plan(plan.id), *map(cases.of_task, _with_cases(unit, plan))],
+        resolution=f"Its plan has ended as {ends_as}.",
+    )
+    unit.notices.append(
+        Notice(
+            fulfillment_id=plan.fulfillment_id,
+            plan_id=plan.id,
+            graph_id=plan.graph_id,
+            change=PlanChange.CANCELLED if is_cancelled else PlanChange.FAILED,
+        )
+    )
+
+
+def _with_cases(unit: Unit, plan: Plan) -> list[int]:
+    return [task.id for task in _tasks(unit, plan) if task.state not in TASK_SUCCESSFUL]
+
+
+def _give_up(unit: Unit, plan: Plan) -> None:
+    """Where its workflow says so: a task has failed for good, or somebody has decided it."""
+    reason, only = unit.given_up.pop(plan.id, ("", ()))
+    what = What(only=only)
+    for task in unit.failed.pop(plan.id, ()):
+        declared = withholding.what_follows(plan, task=task)
+        if declared is not None and not reason:
+            reason = f"{task.key} has failed for good: {task.blocked_reason}"
+            what = declared
+    if reason and plan.state in PLAN_GOING_ON:
+        withholding.give_up(unit, plan=plan, reason=reason, what=what)
 
 
 def _complete(unit: Unit, plan: Plan) -> None:
@@ -55,6 +121,7 @@ def _complete(unit: Unit, plan: Plan) -> None:
             plan_id=plan.id,
             graph_id=plan.graph_id,
             change=PlanChange.COMPLETED,
+            given_up=tuple(graphs.context_of(plan).get("given_up", ())),
         )
     )
 

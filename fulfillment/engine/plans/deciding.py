@@ -8,7 +8,7 @@ from typing import Any
 from fulfillment.definitions.readiness import Place
 from fulfillment.engine.plans.progress import after
 from fulfillment.engine.plans.settlement import go_on
-from fulfillment.engine.store import graphs
+from fulfillment.engine.store import failpoints, graphs
 from fulfillment.engine.tasks import manual
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
@@ -46,6 +46,7 @@ def decide(
         actor=actor,
         reason=reason,
     )
+    failpoints.reach("deciding.decided")
     go_on(unit, wanted={plan.id: _followed(unit, task)})
     return row
 

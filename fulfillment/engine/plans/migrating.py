@@ -7,8 +7,9 @@ decisions belong to the task, so results settle it wherever it is (docs/adr/0013
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from fulfillment.definitions.graph import Graph, NodeKind
@@ -18,11 +19,11 @@ from fulfillment.engine.plans.planning import start, stored_graph
 from fulfillment.engine.plans.progress import tell_success
 from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.protection import holds, locksmith
-from fulfillment.engine.store import graphs
+from fulfillment.engine.store import failpoints, graphs
 from fulfillment.engine.store.database import Update, allocate
 from fulfillment.engine.structure import lock_names, milestones, places
 from fulfillment.engine.structure.instantiation import new_tasks
-from fulfillment.engine.tasks import timing_out
+from fulfillment.engine.tasks import manual, timing_out
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import cases, locking
 from fulfillment.engine.work.port import registered
@@ -50,8 +51,13 @@ WHERE fulfillment_id = %s AND state = 'OPEN' AND task_id = ANY(%s::bigint[])
 
 
 def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
-    """What would become of an active plan under another graph; changes nothing."""
-    tasks = _tasks(unit, plan)
+    """What would become of an active plan under another graph; changes nothing.
+
+    What an earlier change has undone stays behind; what it still undoes must not be lost.
+    """
+    tasks = tasks_of(unit, plan=plan)
+    undoing = graphs.by_id(plan.graph_id).undoing
+    undone = {(task.node, task.element): task for task in tasks if task.node in undoing}
     unit.raw.execute(_ASKED, [[task.id for task in tasks]], prepare=True)
     asked = {task_id for (task_id,) in unit.raw.fetchall()}
     found = compare(
@@ -69,29 +75,57 @@ def examine(unit: Unit, *, plan: Plan, graph: Graph) -> Comparison:
             )
             for task in tasks
         ],
+        given_up=undone,
     )
     return replace(
         found,
         unsafe=(
             *found.unsafe,
-            *_lost_holds(unit, plan, tasks, found.left),
-            *_locks_in_use(unit, plan, graph),
+            *(
+                f"{task.key} is {task.state}: wait until that is over."
+                for task in undone.values()
+                if task.state not in TASK_SUCCESSFUL
+            ),
+            *lost_holds(unit, plan=plan, tasks=tasks, left=found.left),
+            *locks_in_use(unit, plan=plan, graph=graph),
         ),
     )
 
 
-def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, reason: str) -> Plan:
-    """Replace an active plan; `comparison` is what `examine` has just found, and is safe.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """What is new about a plan beside its graph."""
 
-    Raises DefinitionInvalid when no plan may run on the graph.
+    context: Mapping[str, Any]
+    order_version: int
+    is_undoing: bool
+    """It holds nothing but what is undone."""
+    due_at: datetime | None
+
+
+def take_over(
+    unit: Unit,
+    *,
+    plan: Plan,
+    graph: Graph,
+    comparison: Comparison,
+    reason: str,
+    following: Next | None = None,
+) -> Plan:
+    """Replace an active plan; `comparison` is what has just been found of it, and is safe.
+
+    Without `following` it goes on for the same order. Raises DefinitionInvalid when no plan may
+    run on the graph.
     """
     assert not comparison.unsafe
     graph_id = stored_graph(unit, graph=graph)
-    tasks = _tasks(unit, plan)
+    tasks = tasks_of(unit, plan=plan)
     standing.plan_holds_still(unit, plan=plan)  # Later on nobody could tell since when.
     (plan_id,) = allocate(unit.raw, "fulfillment_plan", 1)
     _close(unit, plan, tasks, comparison.left, successor=plan_id, reason=reason)
-    successor = _successor(unit, plan, graph, comparison, plan_id=plan_id, graph_id=graph_id)
+    failpoints.reach("migrating.superseded")
+    following = following or _as_before(plan)
+    successor = _successor(unit, plan, graph, following, plan_id=plan_id, graph_id=graph_id)
     moved = [task for task in tasks if (task.node, task.element) in comparison.moved]
     _move(unit, moved, plan, successor, graph, comparison)
     _take_over_locks(unit, plan, successor, graph)
@@ -112,6 +146,9 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
         kept=len(moved),
         new=len(comparison.born),
     )
+    if following.is_undoing:
+        unit.change_plan(successor, Plan.compensate, cause=reason)
+    milestones.close(unit, plan=plan, successor=successor)
     _catch_up(unit, plan, successor)
     waiting = {
         place
@@ -122,14 +159,15 @@ def take_over(unit: Unit, *, plan: Plan, graph: Graph, comparison: Comparison, r
     return successor
 
 
-def _tasks(unit: Unit, plan: Plan) -> list[Task]:
+def tasks_of(unit: Unit, *, plan: Plan) -> list[Task]:
+    """Every task of the plan that counts, in the order of its graph."""
     unit.adopt_tasks(tasks_by_plan(unit.raw, [plan.id]))
     mine = [task for task in unit.tasks.values() if task.plan_id == plan.id]
     return sorted(mine, key=lambda task: (task.node, task.element))
 
 
-def _lost_holds(
-    unit: Unit, plan: Plan, tasks: Collection[Task], left: Collection[Place]
+def lost_holds(
+    unit: Unit, *, plan: Plan, tasks: Collection[Task], left: Collection[Place]
 ) -> list[str]:
     """Holds on what would be there no longer: nobody may lose one by the way."""
     names = {holds.subject_of(scope=HoldScope.PLAN, name=str(plan.id)): f"plan {plan.id}"} | {
@@ -155,16 +193,9 @@ def _close(
 ) -> None:
     """SUPERSEDED, with a record of how it stood; what it has not begun ends with it."""
     record = how_it_stands(tasks)
-    over = []
-    withdrawn = []
-    for task in tasks:
-        if (task.node, task.element) in left:
-            over.append(cases.of_task(task.id))
-            if task.state not in TASK_TERMINAL:
-                task.blocked_reason = ""
-                unit.change_task(task, Task.withdraw, cause=f"plan {successor} has taken over")
-                withdrawn.append(task.id)
-    locking.leave_line(unit.raw, task_ids=withdrawn)
+    behind = [task for task in tasks if (task.node, task.element) in left]
+    over = [cases.of_task(task.id) for task in behind]
+    withdraw(unit, tasks=behind, cause=f"plan {successor} has taken over")
     plan.selection_due_at = plan.look_at = None
     plan.moving = 0
     plan.blocked_reason = ""
@@ -176,6 +207,16 @@ def _close(
         subjects=[cases.of_plan(plan.id), *over],
         resolution=f"Plan {successor} has taken over.",
     )
+
+
+def withdraw(unit: Unit, *, tasks: Collection[Task], cause: str) -> None:
+    """Those that are still open end here: they have had no effect."""
+    gone = [task for task in tasks if task.state not in TASK_TERMINAL]
+    manual.withdraw(unit, tasks=[task for task in gone if task.state == TaskState.AWAITING_MANUAL])
+    for task in gone:
+        task.blocked_reason = ""
+        unit.change_task(task, Task.withdraw, cause=cause)
+    locking.leave_line(unit.raw, task_ids=[task.id for task in gone])
 
 
 def how_it_stands(tasks: Collection[Task]) -> dict[str, Any]:
@@ -192,22 +233,31 @@ def how_it_stands(tasks: Collection[Task]) -> dict[str, Any]:
     return found
 
 
+def _as_before(plan: Plan) -> Next:
+    return Next(
+        context=graphs.context_of(plan),
+        order_version=plan.order_version,
+        is_undoing=False,
+        due_at=plan.due_at,
+    )
+
+
 def _successor(
-    unit: Unit, plan: Plan, graph: Graph, comparison: Comparison, *, plan_id: int, graph_id: int
+    unit: Unit, plan: Plan, graph: Graph, following: Next, *, plan_id: int, graph_id: int
 ) -> Plan:
     successor = Plan(
         id=plan_id,
         fulfillment_id=plan.fulfillment_id,
-        order_version=plan.order_version,
+        order_version=following.order_version,
         version=plan.version + 1,
         graph_id=graph_id,
-        context=dict(graphs.context_of(plan)),
+        context=dict(following.context),
         tasks_total=0,
         tasks_open=0,
         mandatory_total=0,
         mandatory_open=0,
-        due_at=plan.due_at,
-        look_at=None if plan.due_at is None else unit.now,
+        due_at=following.due_at,
+        look_at=None if following.due_at is None else unit.now,
         at_risk_since=plan.at_risk_since,
         estimated_at=plan.estimated_at,
         stalls_after=graph.stalls_after,
@@ -242,7 +292,7 @@ def _take_over_deadline(unit: Unit, plan: Plan, successor: Plan, graph: Graph) -
             timing_out.done(unit, plan=plan)
 
 
-def _locks_in_use(unit: Unit, plan: Plan, graph: Graph) -> list[str]:
+def locks_in_use(unit: Unit, *, plan: Plan, graph: Graph) -> list[str]:
     """Whoever keeps a lock waits for none: otherwise orders might wait for each other."""
     need = _besides(unit, plan, graph)
     name = need and locksmith.lacking(unit.raw, need=need, now=unit.now)

@@ -149,8 +149,11 @@ def create_plans(unit: Unit, *, requests: Sequence[PlanRequest]) -> None:
 
 def graph_faults(*, graph: Graph) -> list[Fault]:
     """Everything for which no plan of this graph may run; a stored graph has no faults."""
-    if graphs.known_id(graph=graph) is not None:
-        return []
+    return [] if graphs.known_id(graph=graph) is not None else faults_of_new(graph=graph)
+
+
+def faults_of_new(*, graph: Graph) -> list[Fault]:
+    """The same of one that is hardly stored already: to look for it takes longer."""
     return validate_graph(graph, dict.fromkeys(TargetSystem.objects.values_list("pk", flat=True)))
 
 

@@ -23,6 +23,11 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
         standing.go_on(unit, plan=plan)
     if task.state in TASK_SUCCESSFUL:
         found.update(following(graph=graph, place=(task.node, task.element)))
+        found.update(
+            place_beside(graph=graph, node=final, element=task.element)
+            for final in graph.guarded.get(task.node, ())
+            if graph.nodes[final].group is None or task.element
+        )
         if not task.element and task.node in registered().watched(graph_id=plan.graph_id):
             tell_success(unit, plan=plan, task=task)
         if node.milestones:

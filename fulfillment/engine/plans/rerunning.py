@@ -6,7 +6,6 @@ from fulfillment.definitions.graph import NodeKind
 from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs, windows
 from fulfillment.engine.structure import fanning, places
-from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.tasks import commanding
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work import cases
@@ -63,7 +62,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
 def _send_anew(unit: Unit, task: Task) -> None:
     plan = unit.plans[task.plan_id]
     node = graphs.routed(plan.graph_id, task.node, 0)
-    payload = scope_of(unit, plan=plan, task=task).value(node.input) if node.input else {}
+    payload = commanding.payload_of(unit, plan=plan, task=task, node=node)
     resumes = task.target_id == node.target  # Another one has told of another progress.
     task.route = 0
     commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))

@@ -18,7 +18,8 @@ from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import cases, hints, locking
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.states import TaskState
 
 logger = logging.getLogger(__name__)

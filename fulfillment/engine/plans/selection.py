@@ -13,6 +13,7 @@ from django.conf import settings
 
 from fulfillment.definitions.readiness import (
     Place,
+    guarding,
     in_selection_order,
     preceding,
     runnable,
@@ -71,7 +72,12 @@ def _load(unit: Unit, wave: Mapping[int, set[Place]]) -> None:
     for plan_id, found in wave.items():
         graph = graphs.by_id(unit.plans[plan_id].graph_id)
         needed[plan_id] = found | {
-            place for one in found for place in preceding(graph=graph, place=one)
+            place
+            for one in found
+            for place in (
+                *preceding(graph=graph, place=one),
+                *guarding(graph=graph, place=one),
+            )
         }
     places.load(unit, needed)
 
@@ -81,7 +87,7 @@ def _is_runnable(unit: Unit, plan: Plan, task: Task) -> bool:
     place = (task.node, task.element)
     node = graph.nodes[task.node]
     try:
-        return runnable(
+        return places.is_guarded(unit, plan=plan, place=place) and runnable(
             graph=graph,
             place=place,
             states=places.states(unit, plan=plan, places=preceding(graph=graph, place=place)),

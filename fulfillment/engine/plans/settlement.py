@@ -22,7 +22,8 @@ from fulfillment.engine.tasks.outcomes import NOT_ASKED, NOT_SENT, Result, settl
 from fulfillment.engine.tasks.reconciling import code_of
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import fresh, plans_by_id, tasks_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Attempt, TargetSystem
 from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, PlanState
 

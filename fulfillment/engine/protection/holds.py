@@ -14,6 +14,7 @@ from typing import Self
 import psycopg
 from django.db import transaction
 
+from fulfillment.engine.protection import doubt
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import Row, array, cursor
 from fulfillment.errors import GateBusy
@@ -35,7 +36,8 @@ FROM unnest(%s::bigint[], %s::bigint[]) AS v(id, hold_id) WHERE t.id = v.id
 """
 # Without the fulfillments' locks, so it must never wait for a row: that could be a deadlock.
 _HEADS = """
-SELECT t.id, t.plan_id, t.node, t.route, t.target_id, f.order_reference, f.customer, p.graph_id
+SELECT t.id, t.plan_id, t.node, t.route, t.target_id, f.order_reference, f.customer, p.graph_id,
+       t.sends
 FROM fulfillment_task t
 JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_id
 JOIN fulfillment_plan p ON p.id = t.plan_id
@@ -76,6 +78,7 @@ class Held:
     order_reference: str
     customer: str
     graph_id: int
+    sends: int = 0
 
     @classmethod
     def of(cls, task: Task, *, order_reference: str, customer: str, graph_id: int) -> Self:
@@ -89,6 +92,7 @@ class Held:
             order_reference=order_reference,
             customer=customer,
             graph_id=graph_id,
+            sends=task.sends,
         )
 
 
@@ -107,6 +111,8 @@ def subjects_of(held: Held) -> list[str]:
     node = graphs.routed(held.graph_id, held.node, held.route)
     # Spelled out: eight calls of `subject_of` would be a twentieth of what a task costs.
     return [
+        # First: where somebody holds it besides, that is what keeps it (see `holding`).
+        f"change:{held.plan_id}",
         f"order:{held.order_reference}",
         f"plan:{held.plan_id}",
         f"task:{held.task_id}",
@@ -145,11 +151,19 @@ def holding(raw: psycopg.Cursor[Row], *, tasks: Sequence[Held]) -> dict[int, int
         return {}
     subjects = {held.task_id: subjects_of(held) for held in tasks}
     found = active(raw, subjects=(subject for many in subjects.values() for subject in many))
-    return {
-        task_id: found[subject]
+    held = {
+        task_id: subject
         for task_id, many in subjects.items()
         for subject in many
         if subject in found and not subject.startswith("target:")
+    }
+    changing = {task_id for task_id, subject in held.items() if subject.startswith("change:")}
+    resent = [one.task_id for one in tasks if one.sends and one.task_id in changing]
+    # What may have happened already is found out: at a target that can't be asked, by sending the
+    # same key again. Nothing new begins with that.
+    finding_out = doubt.in_doubt(raw, task_ids=resent) if resent else frozenset()
+    return {
+        task_id: found[subject] for task_id, subject in held.items() if task_id not in finding_out
     }
 
 
@@ -177,8 +191,9 @@ def park_held(*, task_ids: Sequence[int]) -> int:
                 order_reference=reference,
                 customer=customer,
                 graph_id=graph_id,
+                sends=sends,
             )
-            for task_id, plan_id, node, route, target, reference, customer, graph_id in (
+            for task_id, plan_id, node, route, target, reference, customer, graph_id, sends in (
                 raw.fetchall()
             )
         ]

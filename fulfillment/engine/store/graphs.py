@@ -10,8 +10,7 @@ from typing import Any
 import psycopg
 
 from fulfillment.definitions.graph import Graph, Node
-from fulfillment.definitions.names import output_type
-from fulfillment.definitions.scopes import node_names
+from fulfillment.definitions.scopes import task_names
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.models import Plan, PlanGraph
 
@@ -41,18 +40,7 @@ def routed(graph_id: int, index: int, route: int) -> Node:
 @lru_cache(maxsize=8192)
 def names_at(graph_id: int, index: int, element: bool) -> Mapping[str, str]:
     """The types of the names that a task at this place can read, `element` of a fan-out or not."""
-    graph = by_id(graph_id)
-    enter = graph.nodes[index].enter
-    types = {} if enter is None else graph.nodes[enter].outputs
-    return node_names(
-        graph=graph,
-        index=index,
-        element=element,
-        inputs={
-            name: output_type(type_=output.type, optional=output.optional, of_every_item=False)
-            for name, output in types.items()
-        },
-    )
+    return task_names(graph=by_id(graph_id), index=index, element=element)
 
 
 def known_id(*, graph: Graph) -> int | None:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from adapters.callback_secrets import variable
 from adapters.contract import Adapter, Capabilities, ReplySource
 from adapters.registry import AdapterMisconfigured, build_adapter
-from fulfillment.definitions.nodes import Node, Retry
-from fulfillment.definitions.schema import RetryPolicySpec
+from fulfillment.definitions.node_parts import Retry
+from fulfillment.definitions.nodes import Node
+from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.target_rows import ANY_ACTION, RETRY_POLICIES
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.store.retry import RetryPolicy

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from fulfillment.definitions.nodes import FanOut as Declared
+from fulfillment.definitions.node_parts import FanOut as Declared
 from fulfillment.definitions.outputs import kind_of
 from fulfillment.definitions.readiness import Place, existence
 from fulfillment.engine.store import graphs

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.nodes import task_key
 from fulfillment.engine.protection import fairness
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate
@@ -48,7 +49,7 @@ def new_tasks(
                 fulfillment_id=plan.fulfillment_id,
                 node=index,
                 element=element,
-                key=_key(node.key, element),
+                key=task_key(key=node.key, element=element),
                 state=TaskState.PENDING,
                 target_id=node.target,
                 priority=fulfillment.priority,
@@ -82,8 +83,3 @@ def instantiate(unit: Unit, *, plan: Plan, nodes: Iterable[int], element: int = 
     plan.tasks_open += len(tasks)
     unit.touched_plans.add(plan.id)
     return tasks
-
-
-def _key(key: str, element: int) -> str:
-    """`enrich@1[3]` for the third element of `enrich`."""
-    return f"{key.replace('~element', '')}[{element}]" if element else key

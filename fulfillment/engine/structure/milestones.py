@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fulfillment.definitions.nodes import Milestone
+from fulfillment.definitions.node_parts import Milestone
 from fulfillment.definitions.readiness import Place, existence
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import places
@@ -45,10 +45,16 @@ def settle(unit: Unit, *, plan: Plan, nodes: Iterable[int]) -> None:
             _never(unit, plan, milestone)
 
 
-def close(unit: Unit, *, plan: Plan) -> None:
-    """What a completed plan has not reached will not come: its task has failed, say."""
+def close(unit: Unit, *, plan: Plan, successor: Plan | None = None) -> None:
+    """What a plan that is over has not reached will not come: its task has failed, say.
+
+    Unless another plan takes its place, and has it as well.
+    """
     graph = graphs.by_id(plan.graph_id)
+    kept = graphs.milestone_carriers(successor.graph_id) if successor is not None else {}
     for name, carriers in graphs.milestone_carriers(plan.graph_id).items():
+        if name in kept:
+            continue
         (shared, *_) = [
             one for node in carriers for one in graph.nodes[node].milestones if one.name == name
         ]

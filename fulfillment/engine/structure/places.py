@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fulfillment.definitions.readiness import Choices, Place, choosers_around, chosen_by
+from fulfillment.definitions.readiness import (
+    Choices,
+    Place,
+    choosers_around,
+    chosen_by,
+    existence,
+    guarding,
+)
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.rows import tasks_at
 from fulfillment.engine.work.unit import Unit
@@ -38,6 +45,33 @@ def states(unit: Unit, *, plan: Plan, places: Iterable[Place]) -> dict[Place, Ta
     """The states of those that exist among `places`."""
     found = {place: at(unit, plan=plan, place=place) for place in places}
     return {place: TaskState(task.state) for place, task in found.items() if task is not None}
+
+
+def is_guarded(unit: Unit, *, plan: Plan, place: Place) -> bool:
+    """Of a task without a way back: whether all that is required before it is done.
+
+    What nobody has decided to be there, or not, counts as open (irreversible-guarded).
+    """
+    graph = graphs.by_id(plan.graph_id)
+    before = guarding(graph=graph, place=place)
+    if not before:
+        return True
+    load(unit, {plan.id: before})
+    exist: Mapping[int, bool | None] = {}
+    for one in before:
+        task = at(unit, plan=plan, place=one)
+        if task is not None:
+            if task.state not in TASK_SUCCESSFUL:
+                return False
+            continue
+        exist = exist or existence(
+            graph=graph,
+            element=place[1],
+            choices=choices(unit, plan=plan, element=place[1]) if graph.choosers else {},
+        )
+        if exist[one[0]] is not False:
+            return False
+    return True
 
 
 def choices(unit: Unit, *, plan: Plan, element: int) -> Choices:

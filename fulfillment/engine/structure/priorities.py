@@ -53,8 +53,18 @@ def renew(unit: Unit, *, plan: Plan) -> None:
     """Evaluate it again; the tasks that are still to be done follow, in one statement."""
     if not any(workflow.priority for workflow in graphs.by_id(plan.graph_id).workflows):
         return
+    asked = unit.fulfillments[plan.fulfillment_id].priority
+    _follow(unit, plan, asked=asked, cause="its workflow's priority has another value now")
+
+
+def ask(unit: Unit, *, plan: Plan, priority: int) -> None:
+    """The order asks for another priority than before; its workflows decide, as when it came."""
+    _follow(unit, plan, asked=priority, cause="its order asks for another priority")
+
+
+def _follow(unit: Unit, plan: Plan, *, asked: int, cause: str) -> None:
     locked = unit.fulfillments[plan.fulfillment_id]
-    priority = priority_of(plan=plan, asked=locked.priority)
+    priority = priority_of(plan=plan, asked=asked)
     if priority == locked.priority:
         return
     unit.record(
@@ -64,7 +74,7 @@ def renew(unit: Unit, *, plan: Plan) -> None:
         name="change_priority",
         before=str(plan.state),
         after=str(plan.state),
-        cause="its workflow's priority has another value now",
+        cause=cause,
         details={"before": locked.priority, "after": priority},
     )
     locked.priority = priority

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import graphs, windows
 from fulfillment.engine.store.idempotency import idempotency_key
-from fulfillment.engine.structure import lock_names
+from fulfillment.engine.structure import lock_names, undo_payloads
 from fulfillment.engine.structure.scope import Scope, scope_of
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.rows import fresh
@@ -22,13 +22,13 @@ _LATEST = "SELECT max(revision) FROM fulfillment_command WHERE task_id = %s"
 def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> None:
     """Make a task READY with its command. Raises ValueUnavailable and NeverOpens."""
     scope = scope_of(unit, plan=plan, task=task) if node.input or node.locks else None
-    payload = scope.value(node.input) if scope is not None else {}
+    payload = payload_of(unit, plan=plan, task=task, node=node, scope=scope)
     _name_locks(unit, plan, task, node, scope)
     revision = 1
     if _may_have_had_one(plan, task):
         revision += latest_revision(unit, task=task)
     task.route = 0
-    begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+    begin_anew(task, target=node.target, at=windows.opening(node=node, at=_from(unit, node)))
     clocks.begin(unit, task=task, node=node)
     unit.change_task(task, Task.make_ready, cause=cause)
     write(
@@ -40,6 +40,25 @@ def command(unit: Unit, *, plan: Plan, task: Task, node: Node, cause: str) -> No
         payload=payload,
         revision=revision,
     )
+
+
+def _from(unit: Unit, node: Node) -> datetime:
+    """What can't be taken back waits for as long as its order may still be cancelled."""
+    final = node.point_of_no_return
+    return unit.now if final is None else unit.now + timedelta(seconds=final.window_seconds)
+
+
+def payload_of(
+    unit: Unit, *, plan: Plan, task: Task, node: Node, scope: Scope | None = None
+) -> Mapping[str, Any]:
+    """What the target is asked with. Raises ValueUnavailable."""
+    if node.undoes:
+        return undo_payloads.payload_of(plan, node=node)
+    if not node.input:
+        return {}
+    scope = scope or scope_of(unit, plan=plan, task=task)
+    payload: Mapping[str, Any] = scope.value(node.input)
+    return payload
 
 
 def _name_locks(unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None) -> None:

@@ -19,6 +19,10 @@ def fail_or_fall_back(unit: Unit, task: Task, node: Node, outcome: Outcome, caus
         return
     task.blocked_reason = describe(outcome)
     unit.change_task(task, Task.fail, cause=cause, code=code_of(outcome))
+    if outcome.compensate:
+        named = ", ".join(outcome.compensate)
+        reason = f"{task.key} has failed for good, and its target has {named} undone."
+        unit.give_up(task, reason=f"{reason} {describe(outcome)}", only=outcome.compensate)
     if task.required:
         open_for_task(
             unit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from fulfillment.engine.work import events
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
-from fulfillment.models import CaseCategory, ManualTask, Plan, Task
+from fulfillment.models import CaseCategory, ManualState, ManualTask, Plan, Task
 from fulfillment.states import Cause
 
 ESCALATE = "escalate"
@@ -105,6 +105,9 @@ def decide(
         return
     task.blocked_reason = f"{actor} decided: {outcome}. {reason}".strip()
     unit.change_task(task, Task.fail, cause=f"{actor} decided: {outcome}", code=outcome)
+    if effect == "undo":
+        unit.give_up(task, reason=f"{node.title}: {task.blocked_reason}")
+        return
     if task.required:
         open_for_task(
             unit,
@@ -114,6 +117,19 @@ def decide(
             reason_code=f"decided_{outcome}",
             explanation=f"{task.blocked_reason} The order can't go on behind it.",
         )
+
+
+def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
+    """Nobody has to decide these any more: their tasks are withdrawn."""
+    if not tasks:
+        return
+    by_id = {task.id: task for task in tasks}
+    rows = ManualTask.objects.filter(task__in=by_id, state=ManualState.OPEN).order_by("pk")
+    for row in rows:
+        row.withdraw()
+        row.decided_at = unit.now
+        unit.decided.append(row)
+        _tell(unit, events.MANUAL_WITHDRAWN, row, by_id[row.task_id])
 
 
 def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:

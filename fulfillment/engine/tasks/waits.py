@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fulfillment.definitions.graph import Node
-from fulfillment.definitions.nodes import Wait
+from fulfillment.definitions.node_parts import Wait
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.timing import standing
@@ -112,6 +112,10 @@ def _without_it(unit: Unit, task: Task, node: Node, late: str, code: str) -> Non
     if wait.otherwise == "continue":
         task.outputs = dict(wait.default or {})
         unit.change_task(task, Task.succeed, cause=f"{late} It goes on without.")
+    elif wait.otherwise == "undo":
+        task.blocked_reason = late
+        unit.change_task(task, Task.fail, cause=late)
+        unit.give_up(task, reason=late)
     elif wait.otherwise == "fail":
         task.blocked_reason = late
         unit.change_task(task, Task.fail, cause=late)

@@ -15,7 +15,8 @@ from typing import Any
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent, seconds_of
-from fulfillment.definitions.nodes import Clocks, Node
+from fulfillment.definitions.node_parts import Clocks
+from fulfillment.definitions.nodes import Node
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import storable
 from fulfillment.engine.structure.scope import scope_of

@@ -22,9 +22,10 @@ from fulfillment.engine.structure import places, priorities
 from fulfillment.engine.timing import clocks, durations, standing
 from fulfillment.engine.work import cases, events
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
-from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import PLAN_GOING_ON, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _look(unit: Unit, plan_ids: Sequence[int]) -> None:
 
 def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
     unit.touched_plans.add(plan.id)
-    if plan.state not in PLAN_SELECTABLE or plan.due_at is None:
+    if plan.state not in PLAN_GOING_ON or plan.due_at is None:
         plan.look_at = None
         return
     done = finish(

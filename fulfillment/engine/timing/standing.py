@@ -26,7 +26,8 @@ from fulfillment.engine.store.database import Row, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.rows import TASK_COLUMNS, plans_by_id, task_from_row, tasks_by_id
-from fulfillment.engine.work.unit import Unit, run_unit
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Hold, HoldScope, Plan, Task
 from fulfillment.states import (
     TASK_MOVING,

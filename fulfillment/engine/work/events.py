@@ -36,6 +36,7 @@ PLAN_EVENTS: Mapping[str, str] = {
 }
 MANUAL_OPENED = "ManualTaskOpened"
 MANUAL_DECIDED = "ManualTaskDecided"
+MANUAL_WITHDRAWN = "ManualTaskWithdrawn"
 IN_JEOPARDY = "FulfillmentPlanInJeopardy"
 OUT_OF_JEOPARDY = "FulfillmentPlanOutOfJeopardy"
 _ON_DEMAND = frozenset(
@@ -44,6 +45,7 @@ _ON_DEMAND = frozenset(
         *PLAN_EVENTS.values(),
         MANUAL_OPENED,
         MANUAL_DECIDED,
+        MANUAL_WITHDRAWN,
         IN_JEOPARDY,
         OUT_OF_JEOPARDY,
     }

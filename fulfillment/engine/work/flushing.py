@@ -184,6 +184,9 @@ _PLAN_CLOCKS = Update(
     late_since="timestamptz",
     stopped_at="timestamptz",
     stopped_by_id="bigint",
+    giving_up="text",
+    giving_up_what="jsonb",
+    rest_due_at="timestamptz",
 )
 # A finished attempt is never finished again: whoever comes second changes nothing. Said in this
 # way, because IS NULL would invite the indexes of open attempts, where the ids can't be looked up.

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 RUN_COMMANDS = "fulfillment.tasks.run_commands"
 PUBLISH_EVENTS = "fulfillment.tasks.publish_events"
+UNDO_AT_REST = "fulfillment.tasks.undo_at_rest"
 OUTSTANDING_PER_QUEUE = 2
 """Messages that wait in a queue; each stands for all the work of its target."""
 _PAUSE_AFTER_FAILURE_SECONDS = 3.0
@@ -49,6 +50,11 @@ def publish(*, targets: Mapping[str, int], wake_ups: Mapping[str, timedelta]) ->
 def announce_events() -> None:
     """Subscribers' events have been written: relay them now rather than at the next tick."""
     nudge(task=PUBLISH_EVENTS, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
+
+
+def announce_rest() -> None:
+    """What a plan waits for that is to be given up or changed has ended: look at it now."""
+    nudge(task=UNDO_AT_REST, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
 
 
 def _queue_of(target: str) -> str:

@@ -17,6 +17,12 @@ from typing import Any, Protocol
 class PlanChange(enum.StrEnum):
     STARTED = "STARTED"
     COMPLETED = "COMPLETED"
+    AMENDED = "AMENDED"
+    """Another version of the order has taken over; `plan_id` and `graph_id` are the new ones."""
+    UNDOING = "UNDOING"
+    """It is given up; what has been done is being undone."""
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
     MILESTONE_REACHED = "MILESTONE_REACHED"
     TASK_SUCCEEDED = "TASK_SUCCEEDED"
     """Told of the nodes that the order desk watches, and of no others; not when it was skipped,
@@ -34,6 +40,9 @@ class Notice:
     milestone: str = ""
     title: str = ""
     node: int | None = None
+    given_up: tuple[int, ...] = ()
+    """Of COMPLETED: positions of items that have not been fulfilled, because a task of them has
+    failed for good."""
     waived: bool = False
     """Of TASK_SUCCEEDED: somebody has decided that the target need not do it."""
 
@@ -50,6 +59,8 @@ class OrderTransition:
     cause: str
     event_type: str = ""
     event: dict[str, Any] = field(default_factory=dict)
+    entity: str = "order"
+    """Or a request about it that has states of its own; then `order_id` is that one's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +81,14 @@ class OrderPort(Protocol):
     def watched(self, *, graph_id: int) -> Collection[int]:
         """The nodes of this graph whose success is told as TASK_SUCCEEDED."""
 
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        """Nothing of these is under way that somebody has waited for: carry out what was asked, or
+        let it go on. Called outside of any unit; again, if it fails."""
+
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        """Whether `decide` has something to decide about it. Called inside a unit that has locked
+        it."""
+
 
 class _Unregistered:
     def notify(
@@ -79,6 +98,12 @@ class _Unregistered:
 
     def watched(self, *, graph_id: int) -> Collection[int]:
         return ()
+
+    def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
+        pass
+
+    def awaits_rest(self, *, fulfillment_id: int) -> bool:
+        return False
 
 
 _port: OrderPort = _Unregistered()

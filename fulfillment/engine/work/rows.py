@@ -25,7 +25,7 @@ PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _DOCUMENTS = tuple(
     TASK_COLUMNS.index(column) for column in ("limits", "locks", "outputs", "progress")
 )
-_PLAN_LOCKS = PLAN_COLUMNS.index("locks")
+_PLAN_DOCUMENTS = tuple(PLAN_COLUMNS.index(column) for column in ("locks", "giving_up_what"))
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "
 # The LIMIT keeps the planner from reading every task of round 0 while the table is small: that
 # plan would be kept when it has grown.
@@ -85,8 +85,9 @@ def plans_by_id(raw: psycopg.Cursor[Row], plan_ids: Iterable[int]) -> list[Plan]
 
 def _plan_from_row(row: Sequence[Any]) -> Plan:
     values = list(row)
-    if values[_PLAN_LOCKS] is not None:
-        values[_PLAN_LOCKS] = json.loads(values[_PLAN_LOCKS])
+    for index in _PLAN_DOCUMENTS:
+        if values[index] is not None:
+            values[index] = json.loads(values[index])
     return stored(Plan, PLAN_COLUMNS, values)
 
 

@@ -8,34 +8,25 @@ so the work it is given must keep its effects inside the unit.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
-from django.db import connection, transaction
 
 from fulfillment.definitions.readiness import Place
-from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import (
-    DATABASE_TROUBLE,
     Row,
-    array,
-    cursor,
-    ids,
-    pin_plans_until_commit,
 )
-from fulfillment.engine.work import chain, events, flushing, hints, locking
+from fulfillment.engine.work import chain, events, flushing, locking
 from fulfillment.engine.work.causes import cause_of
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, registered
-from fulfillment.errors import ConcurrentChange
 from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
 from fulfillment.states import (
     PLAN_TERMINAL,
+    TASK_AWAITED,
     TASK_MOVING,
     TASK_SENDABLE,
     TASK_SUCCESSFUL,
@@ -44,22 +35,10 @@ from fulfillment.states import (
     TaskState,
 )
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-# The time is asked row by row, each when it has been locked: the latest comes after every lock.
-_LOCK = """
-SELECT locked.*, fulfillment_now() FROM (
-    SELECT id, order_reference, correlation_id, priority, rank, customer, business_key,
-           audit_sequence, audit_head
-    FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
-) locked
-"""
 _BEFORE_IT_BEGINS = frozenset({TaskState.FAILED_FINAL, TaskState.PENDING})
 _TRYING = frozenset({TaskState.FAILED_RETRYABLE, TaskState.OUTCOME_UNKNOWN})
 # A superseded plan leaves its locks, and clocks that stand still, to its successor.
 _LETS_GO = PLAN_TERMINAL - {PlanState.SUPERSEDED}
-_RETRY_PAUSES_SECONDS = (0.01, 0.05, 0.25, 1.0, 2.0)
 
 
 @dataclass(slots=True)
@@ -95,6 +74,8 @@ class Unit:
     decided: list[ManualTask] = field(default_factory=list)
     fan_outs: dict[tuple[int, int], FanOut] = field(default_factory=dict)
     """By plan and SPREAD node."""
+    elements: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
+    """The lists of those, where all of them are looked at."""
     signals: list[Signal] = field(default_factory=list)
     """Milestones that other orders may wait for."""
     places: dict[int, dict[Place, Task | None]] = field(default_factory=dict)
@@ -122,6 +103,12 @@ class Unit:
     _freed_tasks: set[int] = field(default_factory=set)
     _freed_plans: set[int] = field(default_factory=set)
     _passed_on: bool = False
+    rests: bool = False
+    """Something has ended that a plan waits for which is to be given up or changed."""
+    given_up: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Plans that are to be undone, why, and the names of the tasks if not of all."""
+    failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    """By plan, the required tasks that have failed for good in this unit."""
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -184,6 +171,12 @@ class Unit:
             task.stopped_at = task.stopped_by_id = None  # What is over is not set going again.
             self.clocked_tasks.add(task.id)
         plan = self.plans[task.plan_id]
+        if task.required and after == TaskState.FAILED_FINAL:
+            self.failed[plan.id].append(task)
+        if plan.rest_due_at is not None and before in TASK_AWAITED and after not in TASK_AWAITED:
+            plan.rest_due_at = self.now
+            self.clocked_plans.add(plan.id)
+            self.rests = True
         plan.moving += (after in TASK_MOVING) - (before in TASK_MOVING)
         plan.tasks_open += (before in TASK_TERMINAL) - (after in TASK_TERMINAL)
         if task.required:
@@ -315,6 +308,11 @@ class Unit:
         delay = at - self.now
         self.wake_ups[target] = min(delay, self.wake_ups.get(target, delay))
 
+    def give_up(self, task: Task, *, reason: str, only: Sequence[str] = ()) -> None:
+        """Its order is undone now, all of it or only these tasks; whoever updates the plan sees
+        to it."""
+        self.given_up.setdefault(task.plan_id, (reason, tuple(only)))
+
     # --- the end -----------------------------------------------------------------------------
 
     def let_go(self) -> None:
@@ -353,7 +351,7 @@ class Unit:
         """Append an order's transition to its chain, and its event to the outbox."""
         self.record(
             fulfillment_id=change.fulfillment_id,
-            entity="order",
+            entity=change.entity,
             entity_id=change.order_id,
             name=change.name,
             before=change.from_state,
@@ -434,67 +432,3 @@ class Unit:
             signals=self.signals,
         )
         return changes
-
-
-def run_unit(
-    work: Callable[[Unit], T], *, fulfillment_ids: Iterable[int], actor: str, drained: str = ""
-) -> T:
-    """Lock, let `work` read and change, flush, commit; then publish the hints.
-
-    Runs again after a serialization failure, a deadlock, a lost connection or a row that
-    changed underneath. `drained` names the target whose drain is running here anyway and so
-    needs no hint. Errors of `work` roll everything back and are raised.
-    """
-    wanted = ids(fulfillment_ids)
-    for pause in (*_RETRY_PAUSES_SECONDS, None):
-        try:
-            return _run_once(work, wanted, actor, drained)
-        except (*DATABASE_TROUBLE, ConcurrentChange) as error:
-            if pause is None or connection.in_atomic_block:
-                raise
-            logger.warning("unit of work runs again", extra={"reason": type(error).__name__})
-            connection.close_if_unusable_or_obsolete()
-            time.sleep(pause)
-    raise AssertionError("unreachable")
-
-
-def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drained: str) -> T:
-    with transaction.atomic(), cursor() as raw:
-        pin_plans_until_commit(raw)
-        unit = _open(raw, wanted, actor)
-        result = work(unit)
-        unit.notify_orders()
-        unit.let_go()
-        failpoints.reach("unit.before_flush")
-        unit.flush()
-        failpoints.reach("unit.before_commit")
-        # First of what happens after the commit.
-        transaction.on_commit(lambda: failpoints.reach("unit.after_commit"))
-        unit.hinted.pop(drained, None)
-        if unit.heard:
-            transaction.on_commit(hints.announce_events, robust=True)
-        if unit.passed_on:
-            transaction.on_commit(_call_up, robust=True)
-        # What fails after the commit must not make the unit fail, or run again.
-        transaction.on_commit(
-            lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups), robust=True
-        )
-    return result
-
-
-def _call_up() -> None:
-    failpoints.reach("locking.released_not_called_up")
-    hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
-
-
-def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
-    rows: list[Row] = []
-    if wanted:
-        raw.execute(_LOCK, [array(wanted)], prepare=True)
-        rows = raw.fetchall()
-    now = max((row[-1] for row in rows), default=None)
-    if now is None:
-        raw.execute("SELECT fulfillment_now()", prepare=True)
-        ((now,),) = raw.fetchall()
-    locked = {row[0]: LockedFulfillment(*row[:-1]) for row in rows}
-    return Unit(raw=raw, actor=actor, now=now, fulfillments=locked)

@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import add_reason, whoever
-from fulfillment.models import Hold, HoldScope
+from fulfillment.models import HELD_BY_HAND, Hold, HoldScope
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         place = verbs.add_parser("place", help="let nothing in a scope be sent")
-        place.add_argument("scope", choices=[scope.lower() for scope in HoldScope])
+        place.add_argument("scope", choices=[scope.lower() for scope in HELD_BY_HAND])
         place.add_argument(
             "name",
             help="order: O-17; item: O-17/2; plan, task: its number; target: billing; "

@@ -1,0 +1,54 @@
+"""Tasks that may have had an effect although they wait to be sent, or for a person.
+
+A call whose outcome was lost is asked for, where the target system can be asked. Where it can't,
+the same key is sent again, so until that is answered nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import psycopg
+
+from fulfillment.engine.store.database import Row, array
+from fulfillment.states import TaskState
+
+# An order's history is gone through once, however many of its tasks wait. What has been asked for
+# since the last answer was lost is known, of the ones before as well.
+_LOST = """
+WITH waiting AS MATERIALIZED (
+    SELECT id, fulfillment_id, state FROM fulfillment_task
+    WHERE id = ANY(%s::bigint[]) AND sends > 0
+      AND state IN ('READY', 'FAILED_RETRYABLE', 'AWAITING_MANUAL')
+), lost AS MATERIALIZED (
+    SELECT entity_id, max(occurred_at) AS at FROM fulfillment_transition
+    WHERE fulfillment_id IN (SELECT fulfillment_id FROM waiting)
+      AND entity = 'task' AND name = 'lose_track'
+    GROUP BY entity_id
+)
+SELECT w.id, w.state, l.at IS NOT NULL AND l.at >= c.created_at AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_attempt a
+    WHERE a.command_id = c.id AND a.purpose = 'QUERY' AND a.started_at >= l.at
+      AND a.outcome IN ('NOT_FOUND', 'FAILED', 'REJECTED'))
+FROM waiting w
+LEFT JOIN lost l ON l.entity_id = w.id::text
+JOIN LATERAL (
+    SELECT id, created_at FROM fulfillment_command
+    WHERE task_id = w.id ORDER BY revision DESC LIMIT 1
+) c ON true
+"""
+
+
+def in_doubt(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozenset[int]:
+    """Those of these tasks of commands that may have had an effect.
+
+    What a person has in hand after it was sent counts as such until it is settled.
+    """
+    if not task_ids:
+        return frozenset()
+    raw.execute(_LOST, [array(sorted(task_ids))], prepare=True)
+    return frozenset(
+        task_id
+        for task_id, state, is_lost in raw.fetchall()
+        if is_lost or state == TaskState.AWAITING_MANUAL
+    )

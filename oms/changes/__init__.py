@@ -1,0 +1,1 @@
+"""Changing an order that runs: amending it, cancelling it."""
