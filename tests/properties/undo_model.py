@@ -182,7 +182,7 @@ class Judge:
         assert not differ, differ
         assert fresh.states.keys() <= engine.keys(), fresh.states.keys() - engine.keys()
 
-    def _plan(self, wish: Wish, now: float) -> model.Plan:
+    def _plan(self, wish: Wish, now: float) -> GuardedPlan:
         nodes = nodes_of(self.template, positions=sorted(wish.items))
         return GuardedPlan(
             nodes=nodes,
@@ -200,6 +200,17 @@ class Judge:
 @dataclass(kw_only=True)
 class GuardedPlan(model.Plan):
     """What there is no way back from comes after everything required before it, on whatever way."""
+
+    met: set[Place] = field(default_factory=set)
+    """They have met their preconditions when they began."""
+
+    def _begin(self, place: Place) -> None:
+        node = self.nodes[place[0]]
+        spec = node.spec
+        if place in self.met:
+            node.spec = {name: one for name, one in spec.items() if name != "preconditions"}
+        super()._begin(place)
+        node.spec = spec
 
     def _can_begin(self, place: Place) -> bool:
         return super()._can_begin(place) and (
@@ -277,7 +288,7 @@ class Ways:
 class Fresh:
     """A fresh order whose target systems, people and waits answer as they have."""
 
-    plan: model.Plan
+    plan: GuardedPlan
     effects: Mapping[str, Effect]
     engine: Engine
     asked: dict[str, tuple[str, str, Any]] = field(default_factory=dict)
@@ -303,14 +314,8 @@ class Fresh:
         }
 
     def play(self) -> None:
-        done = {
-            self._places[key][0]
-            for key, one in self.engine.items()
-            if one[0] == "SUCCEEDED" and key in self._places
-        }
-        for key in done & self.plan.nodes.keys():  # It has met them when it began.
-            node = self.plan.nodes[key]
-            node.spec = {name: one for name, one in node.spec.items() if name != "preconditions"}
+        done = {key for key, (state, _) in self.engine.items() if state == "SUCCEEDED"}
+        self.plan.met = {self._places[key] for key in done & self._places.keys()}
         while True:
             self.plan.go_on(select=True)
             begun = [
