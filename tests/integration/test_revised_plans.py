@@ -498,3 +498,21 @@ def test_what_waits_for_the_whole_order_does_not_keep_an_item_from_going(
     assert fates(found)["thing/bill"] is Becomes.KEPT
     desk.finish()
     assert systems.actions().count("tear_down") == 1
+
+
+def test_what_a_skipped_decision_might_have_chosen_is_not_waited_for(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "choose": desk.step(decide=[{"otherwise": ["extra"]}], only_if="item.quantity > 9"),
+            "extra": desk.task(),
+            "last": desk.task(input={"size": "${item.characteristics.size}"}),
+        }
+    )
+    order = desk.order(desk.item(characteristics={"size": 1}))
+    change(order, sizes(order, 2))
+    desk.finish()
+    assert systems.actions() == ["last"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED

@@ -161,7 +161,9 @@ class Judge:
         for one in self.ledger.live(order):
             known = effects.get(one.task)
             assert known is None or not self.is_undoable(known), f"{one.task} is there twice"
-            effects[one.task] = one
+            # What nothing undoes stays there, whatever has become of its task since.
+            if self.is_undoable(one) or engine.get(one.task, ("", {}))[0] == "SUCCEEDED":
+                effects[one.task] = one
         fresh = Fresh(plan=self._plan(wish, now), effects=effects, engine=engine)
         fresh.play()
         for key, (target, action, payload) in fresh.asked.items():
@@ -303,6 +305,9 @@ class Fresh:
         place = self._places.get(key)
         if place is None:
             return False
+        spread = self.plan.nodes[place[0]].spread
+        if spread and place[1] and place not in self.plan.states:
+            place = spread, 0
         return self.plan.states.get(place) == "PENDING" or self.plan.exists(*place) is None
 
     @cached_property
