@@ -90,8 +90,9 @@ class Judge:
     def _is_needless(self, sent: Sent, before: Effect) -> bool:
         """The same is asked for as before, and nothing on the way to it is new."""
         wish = self.wishes[sent.order]
-        if max(wish.changed_at, default=-1) < before.done_at:
-            return True
+        changes = sum(at > before.done_at for at in wish.changed_at)
+        if changes != 1:  # What is changed back has been undone meanwhile.
+            return not changes
         ways = self.ways(sent.order)
         node = ways.node(sent.task)
         ahead = {ways.node(one).kind for one in ways.before(sent.task)}
