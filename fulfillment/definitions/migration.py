@@ -222,8 +222,8 @@ class _Comparing:
         choices = {}
         for place, index in self.moved.items():
             task = self.tasks[place]
-            if task.element or task.state != TaskState.SUCCEEDED:
-                continue
+            if task.element or task.state not in TASK_SUCCESSFUL:
+                continue  # Skipped, it has chosen nothing.
             if index in self.after.choosers:
                 kind = self.after.nodes[index].kind
                 choices[index, 0] = chosen_by(kind=kind, outputs=task.outputs or {})

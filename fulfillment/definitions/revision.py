@@ -213,15 +213,24 @@ class _Revising:
         return found
 
     def _goes_with_its_beginning(self, node: Node, task: Had, lost: Collection[Place]) -> bool:
-        """Part of a sub-process that begins anew: it has used what that was given, or was left
-        out with all of it."""
+        """Part of a sub-process that begins anew: it has used what that was given, or it is not
+        known any more whether there is to be one."""
         if node.enter is None or not {(node.enter, task.element), (node.enter, 0)} & set(lost):
             return False
         return (
             node.kind is NodeKind.LEAVE
             or task.state == TaskState.SKIPPED_BY_POLICY
+            or self._may_be_left_out(node)
             or any("inputs." in text for _, text in texts_in(node_document(node)))
         )
+
+    def _may_be_left_out(self, node: Node) -> bool:
+        """With the sub-process that it is part of, or one around that."""
+        while node.enter is not None:
+            node = self.before.nodes[node.enter]
+            if node.only_if:
+                return True
+        return False
 
     def _decided_by(self, choosers: Collection[int]) -> frozenset[int]:
         """The nodes that exist by these decisions, directly or behind others that do."""

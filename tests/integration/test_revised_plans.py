@@ -498,3 +498,51 @@ def test_what_waits_for_the_whole_order_does_not_keep_an_item_from_going(
     assert fates(found)["thing/bill"] is Becomes.KEPT
     desk.finish()
     assert systems.actions().count("tear_down") == 1
+
+
+def test_what_a_skipped_decision_might_have_chosen_is_not_waited_for(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "choose": desk.step(decide=[{"otherwise": ["extra"]}], only_if="item.quantity > 9"),
+            "extra": desk.task(),
+            "last": desk.task(input={"size": "${item.characteristics.size}"}),
+        }
+    )
+    order = desk.order(desk.item(characteristics={"size": 1}))
+    change(order, sizes(order, 2))
+    desk.finish()
+    assert systems.actions() == ["last"]
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED
+
+
+def test_a_sub_process_that_is_left_out_now_is_undone_as_a_whole(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    part = {"workflow": "part", "version": 1, "title": "A part", "subprocess": {}}
+    undo = {"action": "tear_down", "input": {}}
+    tasks = {"inner": desk.task(action="inner", compensation=undo, affected_by=["quantity"])}
+    publish(
+        definition=WorkflowDefinition.model_validate({**part, "tasks": tasks}),
+        published_by="a test",
+    )
+    use = desk.step(use="part", only_if="item.characteristics.size > 1")
+    desk.workflow({"use": use, "last": desk.task(after=["use"])})
+    systems.sends["last"] = [desk.failed(retry_after=timedelta(seconds=30))]
+    order = desk.order(desk.item(characteristics={"size": 2}))
+    desk.drain()
+    change(order, sizes(order, 1))
+    more = revised(
+        order,
+        {1: {"characteristics": {"size": 1, "name": "a"}, "quantity": 2}},
+        changed={1: {ChangeKind.QUANTITY}},
+    )
+    change(order, more)
+    desk.advance(60)
+    desk.finish()
+    assert systems.actions().count("tear_down") == 1
+    assert systems.actions().count("inner") == 1
+    assert desk.newest_plan_of(order).state == PlanState.COMPLETED

@@ -90,8 +90,9 @@ class Judge:
     def _is_needless(self, sent: Sent, before: Effect) -> bool:
         """The same is asked for as before, and nothing on the way to it is new."""
         wish = self.wishes[sent.order]
-        if max(wish.changed_at, default=-1) < before.done_at:
-            return True
+        changes = sum(at > before.done_at for at in wish.changed_at)
+        if changes != 1:  # What is changed back has been undone meanwhile.
+            return not changes
         ways = self.ways(sent.order)
         node = ways.node(sent.task)
         ahead = {ways.node(one).kind for one in ways.before(sent.task)}
@@ -161,7 +162,9 @@ class Judge:
         for one in self.ledger.live(order):
             known = effects.get(one.task)
             assert known is None or not self.is_undoable(known), f"{one.task} is there twice"
-            effects[one.task] = one
+            # What nothing undoes stays there, whatever has become of its task since.
+            if self.is_undoable(one) or engine.get(one.task, ("", {}))[0] == "SUCCEEDED":
+                effects[one.task] = one
         fresh = Fresh(plan=self._plan(wish, now), effects=effects, engine=engine)
         fresh.play()
         for key, (target, action, payload) in fresh.asked.items():
@@ -182,7 +185,7 @@ class Judge:
         assert not differ, differ
         assert fresh.states.keys() <= engine.keys(), fresh.states.keys() - engine.keys()
 
-    def _plan(self, wish: Wish, now: float) -> model.Plan:
+    def _plan(self, wish: Wish, now: float) -> GuardedPlan:
         nodes = nodes_of(self.template, positions=sorted(wish.items))
         return GuardedPlan(
             nodes=nodes,
@@ -200,6 +203,17 @@ class Judge:
 @dataclass(kw_only=True)
 class GuardedPlan(model.Plan):
     """What there is no way back from comes after everything required before it, on whatever way."""
+
+    met: set[Place] = field(default_factory=set)
+    """They have met their preconditions when they began."""
+
+    def _begin(self, place: Place) -> None:
+        node = self.nodes[place[0]]
+        spec = node.spec
+        if place in self.met:
+            node.spec = {name: one for name, one in spec.items() if name != "preconditions"}
+        super()._begin(place)
+        node.spec = spec
 
     def _can_begin(self, place: Place) -> bool:
         return super()._can_begin(place) and (
@@ -277,7 +291,7 @@ class Ways:
 class Fresh:
     """A fresh order whose target systems, people and waits answer as they have."""
 
-    plan: model.Plan
+    plan: GuardedPlan
     effects: Mapping[str, Effect]
     engine: Engine
     asked: dict[str, tuple[str, str, Any]] = field(default_factory=dict)
@@ -292,6 +306,9 @@ class Fresh:
         place = self._places.get(key)
         if place is None:
             return False
+        spread = self.plan.nodes[place[0]].spread
+        if spread and place[1] and place not in self.plan.states:
+            place = spread, 0
         return self.plan.states.get(place) == "PENDING" or self.plan.exists(*place) is None
 
     @cached_property
@@ -303,14 +320,8 @@ class Fresh:
         }
 
     def play(self) -> None:
-        done = {
-            self._places[key][0]
-            for key, one in self.engine.items()
-            if one[0] == "SUCCEEDED" and key in self._places
-        }
-        for key in done & self.plan.nodes.keys():  # It has met them when it began.
-            node = self.plan.nodes[key]
-            node.spec = {name: one for name, one in node.spec.items() if name != "preconditions"}
+        done = {key for key, (state, _) in self.engine.items() if state == "SUCCEEDED"}
+        self.plan.met = {self._places[key] for key in done & self._places.keys()}
         while True:
             self.plan.go_on(select=True)
             begun = [

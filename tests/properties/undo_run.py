@@ -19,7 +19,15 @@ from fulfillment.engine.store import graphs
 from fulfillment.engine.work import audit, port
 from fulfillment.engine.work.port import PlanChange
 from fulfillment.errors import DecisionMade, DefinitionInvalid, NothingToRetry
-from fulfillment.models import CaseCategory, FalloutCase, ManualTask, Plan, Purpose, Task
+from fulfillment.models import (
+    CaseCategory,
+    FalloutCase,
+    ManualTask,
+    Plan,
+    Purpose,
+    Task,
+    Transition,
+)
 from oms.intake import workflows
 from tests import desk
 from tests.properties import language_scenarios as plain
@@ -97,8 +105,9 @@ class Run:
 
     def without_item(self, order: int, position: int) -> None:
         """The engine goes on without it, which it may only if something of it has failed."""
-        failed = Task.objects.filter(fulfillment_id=order, state="FAILED_FINAL", required=True)
-        assert any(task.key.endswith(f"@{position}") for task in failed)
+        failed = Transition.objects.filter(fulfillment_id=order, to_state="FAILED_FINAL")
+        names = [self.ledger.names[int(pk)] for pk in failed.values_list("entity_id", flat=True)]
+        assert any(name.endswith(f"@{position}") for name in names), names
         self.noted.add("an item given up")
         self.failed[order].add(position)
         wish = self.wishes[order]
@@ -176,11 +185,18 @@ class Run:
             return
         told = self.flying[-count:] if newest else self.flying[:count]
         self.flying = self.flying[:-count] if newest else self.flying[count:]
+        on_the_wire = self.on_the_wire()
         if told:
             desk.settle(*(desk.result(claim, outcome) for claim, outcome, _ in told))
         for claim, _, heard in told:
-            self.ledger.heard(claim, heard)
+            if (claim.task_id, claim.command.attempt) in on_the_wire:
+                self.ledger.heard(claim, heard)
         self.look_around()
+
+    def on_the_wire(self) -> set[tuple[int, int]]:
+        """Tasks and attempts whose answer is still awaited; any other comes too late."""
+        tasks = Task.objects.filter(state__in=["DISPATCHED", "OUTCOME_UNKNOWN"])
+        return set(tasks.values_list("pk", "attempts"))
 
     def outputs(self, claim: Claim, value: int) -> dict[str, Any]:
         if "effect" in claim.command.payload:

@@ -14,7 +14,7 @@ from fulfillment.definitions.concern import ChangeKind
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.node_parts import NodeKind
 from fulfillment.definitions.nodes import Node
-from fulfillment.definitions.readiness import Place
+from fulfillment.definitions.readiness import Place, place_beside
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure.scope import Scope, scope_of, scope_under
 from fulfillment.engine.work.unit import Unit
@@ -50,13 +50,26 @@ def concerned(unit: Unit, *, plan: Plan, tasks: Iterable[Task], wanted: Wanted) 
         "order": {**wanted.context["order"], "version": old["order"].get("version")},
     }
     found = set()
+    tasks = list(tasks)
+    states = {(task.node, task.element): task.state for task in tasks}
     for task in tasks:
+        if _is_left_out(before, task, states):
+            continue
         node = after.get(before.nodes[task.node].key)
         if node is None or task.state == TaskState.PENDING or before.nodes[task.node].undoes:
             continue
         if wanted.anew or _is_concerned(unit, plan, task, node, wanted, new):
             found.add((task.node, task.element))
     return found
+
+
+def _is_left_out(graph: Graph, task: Task, states: Mapping[Place, str]) -> bool:
+    """Skipped with the sub-process that it is part of, and begins anew only with that."""
+    enter = graph.nodes[task.node].enter
+    if task.state != TaskState.SKIPPED_BY_POLICY or enter is None:
+        return False
+    beginning = place_beside(graph=graph, node=enter, element=task.element)
+    return states.get(beginning) == TaskState.SKIPPED_BY_POLICY
 
 
 def _is_concerned(
