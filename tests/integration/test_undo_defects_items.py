@@ -15,7 +15,7 @@ from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import rest
 from fulfillment.engine.work.running import run_unit
 from fulfillment.models import FalloutCase, Hold, ManualTask, Task
-from fulfillment.states import PlanState
+from fulfillment.states import PlanState, TaskState
 from oms.changes import amending, cancelling
 from oms.changes.requesting import Wish
 from oms.intake.feasibility import request_of
@@ -190,10 +190,10 @@ def amend(order: Order, **changes: Any) -> AmendmentRequest:
     )
 
 
-def test_what_is_under_way_for_all_items_is_waited_for_when_one_is_given_up(
+def test_what_is_under_way_for_all_items_goes_on_when_one_is_given_up(
     systems: ScriptedSystems,
 ) -> None:
-    """It would be for other items afterwards, which is no reason to give nothing up."""
+    """It is for the others then, which is no reason to wait, and none to give nothing up."""
     desk.target("alpha")
     desk.target("beta")
     desk.workflow(
@@ -211,7 +211,10 @@ def test_what_is_under_way_for_all_items_is_waited_for_when_one_is_given_up(
     desk.drain(["alpha"])
     rest.look()
     assert not FalloutCase.objects.filter(reason_code="cannot_be_undone").exists()
-    assert desk.newest_plan_of(order).giving_up
+    plan = desk.newest_plan_of(order)
+    assert (plan.version, plan.context["given_up"]) == (2, [2])
+    (announce,) = Task.objects.filter(plan=plan, target_id="beta")
+    assert announce.state == TaskState.ACCEPTED
     systems.queries["announce"] = [desk.succeeded()]
     desk.advance(400)
     sweeping.sweep()

@@ -41,11 +41,12 @@ def test_every_one_of_those_that_wait_for_a_time_has_its_look(
     desk.target("alpha")
     retry = {"initial_interval": "PT10S", "maximum_interval": "PT10S", "maximum_attempts": 9}
     desk.workflow({"one": desk.task(retry=retry), "two": desk.task(retry=retry)})
-    systems.sends["one"], systems.sends["two"] = [desk.failed()], [desk.failed()]
+    systems.sends["one"] = [desk.failed(retry_after=timedelta(seconds=20))]
+    systems.sends["two"] = [desk.failed(retry_after=timedelta(seconds=60))]
     order = desk.order()
     desk.drain()
     first, second = sorted(Task.objects.values_list("not_before", flat=True))
-    assert first < second  # Their retries are spread out.
+    assert first < second
     desk.advance(min(alarms))
     alarms.clear()
     desk.drain()
