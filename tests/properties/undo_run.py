@@ -188,8 +188,12 @@ class Run:
         on_the_wire = self.on_the_wire()
         if told:
             desk.settle(*(desk.result(claim, outcome) for claim, outcome, _ in told))
+        flying = {claim.command.idempotency_key for claim, *_ in self.flying}
         for claim, _, heard in told:
-            if (claim.task_id, claim.command.attempt) in on_the_wire:
+            key = claim.command.idempotency_key
+            if (claim.task_id, claim.command.attempt) not in on_the_wire or key in flying:
+                self.ledger.lost[key] += 1  # Its answer came too late, or is still to come.
+            else:
                 self.ledger.heard(claim, heard)
         self.look_around()
 
