@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 
 from fulfillment import operations
-from fulfillment.engine.work import unit
+from fulfillment.engine.work import running
 from fulfillment.models import Hold, HoldScope
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -25,7 +25,7 @@ def test_a_hold_whose_commit_lost_its_reply_is_placed_once(
             lost.append(name)
             raise OperationalError("the connection was cut at COMMIT")
 
-    monkeypatch.setattr(unit.failpoints, "reach", reach)
+    monkeypatch.setattr(running.failpoints, "reach", reach)
     operations.place_hold(
         scope=HoldScope.CUSTOMER,
         name="C-1",
