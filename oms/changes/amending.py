@@ -42,7 +42,7 @@ from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
 from oms.models import AmendmentRequest, AmendmentState, Mode, Order, OrderItem
 from oms.queries import newest_plan
-from oms.states import OrderState
+from oms.states import ItemAction, OrderState
 
 logger = logging.getLogger(__name__)
 
@@ -393,7 +393,7 @@ def without_items(*, order: Order, item_ids: Collection[str]) -> OrderRequest:
             "their `item_id`.",
         )
     after = leaving_out(order=before, item_ids=item_ids)
-    if not after.items:
+    if all(item.action == ItemAction.NO_CHANGE for item in after.items):
         raise AmendmentError(
             "amendment.nothing_left", "Without these there is no item left: cancel the order."
         )

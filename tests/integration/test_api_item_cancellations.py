@@ -124,6 +124,14 @@ def test_what_is_nested_in_an_item_goes_with_it(api: Api, systems: ScriptedSyste
     assert done.json()["change"]["gone"] == ["2", "2.1"]
 
 
+def test_where_nothing_would_be_left_to_do_the_order_is_to_be_cancelled(
+    api: Api, systems: ScriptedSystems
+) -> None:
+    items = [line("1"), line("2", action="no_change", asset="A-1")]
+    reference = submitted(api, systems, "reserve", items=items)
+    refused(cancel(api, reference, "1"), "amendment.nothing_left")
+
+
 def test_no_item_may_be_left_over_and_none_be_unknown(api: Api, systems: ScriptedSystems) -> None:
     reference = submitted(api, systems, "reserve")
     refused(cancel(api, reference, "1", "2"), "amendment.nothing_left")
