@@ -29,7 +29,10 @@ class NodeKind(StrEnum):
 
 
 class EdgeType(StrEnum):
-    """Dependency types (reference §8); COMPENSATION edges are derived, see `Graph.undo_edges`."""
+    """Dependency types (reference §8).
+
+    COMPENSATION edges stand in plans that undo something; of others `Graph.undo_edges` tells them.
+    """
 
     SUCCESS = "SUCCESS"
     OUTPUT = "OUTPUT"

@@ -33,6 +33,7 @@ from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
 from oms.intake.feasibility import request_of
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
+from oms.queries import newest_plan
 from oms.states import OrderState
 from oms.transitions import change, change_request
 
@@ -232,16 +233,11 @@ def _assessed(unit: Unit, order: Order) -> tuple[Plan | None, Quote]:
 
 
 def _newest_plan(unit: Unit, order: Order) -> Plan | None:
-    newest = (
-        Plan.objects.filter(fulfillment=order.fulfillment_id)
-        .order_by("-order_version", "-version")
-        .values_list("pk", flat=True)
-        .first()
-    )
+    newest = newest_plan(order)
     if newest is None:
         return None
-    unit.adopt_plans(plans_by_id(unit.raw, [newest]))
-    return unit.plans[newest]
+    unit.adopt_plans(plans_by_id(unit.raw, [newest.pk]))
+    return unit.plans[newest.pk]
 
 
 def _may_be_given_up(plan: Plan) -> bool:
