@@ -187,11 +187,81 @@ class TaskUnknown(FulfillmentError):
     code = "task.unknown"
 
 
-class NothingToRetry(FulfillmentError):
-    code = "task.nothing_to_retry"
-
-
 class WorkflowUnknown(FulfillmentError):
     """No such version of a workflow is published."""
 
     code = "workflow.unknown"
+
+
+class Denied(FulfillmentError):
+    """Whoever asked for it may not do it; the answer says what is missing."""
+
+    code = "authority.denied"
+
+
+class SubjectUnknown(FulfillmentError):
+    """There is nothing of that name that something could be done to."""
+
+    code = "operation.subject_unknown"
+
+
+class NotPossible(FulfillmentError):
+    """As it stands now, this can't be done to it; the answer says what has changed, if it has."""
+
+    code = "operation.not_possible"
+
+
+class OutcomeInDoubt(NotPossible):
+    """It may have had an effect: that has to be settled first."""
+
+    code = "operation.outcome_in_doubt"
+
+
+class SubjectChanged(NotPossible):
+    """It is not as it was when whoever asks has looked at it."""
+
+    code = "operation.subject_changed"
+
+
+class ParametersInvalid(FulfillmentError):
+    """What was given with an operation does not fit; `faults` has everything that is wrong."""
+
+    code = "operation.parameters_invalid"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(" ".join(fault.message for fault in faults))
+
+
+class ActionUnknown(FulfillmentError):
+    """There is no such operation."""
+
+    code = "operation.unknown"
+
+
+class EvidenceMissing(FulfillmentError):
+    """What was done rests on what somebody has found out; say where that can be seen."""
+
+    code = "operation.evidence_missing"
+
+
+class ApprovalUnknown(FulfillmentError):
+    """There is no approval of that number."""
+
+    code = "approval.unknown"
+
+
+class ApprovalNotOpen(FulfillmentError):
+    """It was decided, has expired, or is about something that has changed since."""
+
+    code = "approval.not_open"
+
+
+class ApprovalNeeded(FulfillmentError):
+    """One person alone may not do it: it is asked for, and another approves."""
+
+    code = "approval.needed"
+
+
+class NothingToRetry(NotPossible):
+    code = "task.nothing_to_retry"

@@ -83,6 +83,18 @@ class Breaker(enum.StrEnum):
     """Probes go through, one at a time."""
 
 
+class Domain(enum.StrEnum):
+    """What kind of system a target is; what is at stake there."""
+
+    BILLING = "billing"
+    PAYMENT = "payment"
+    PROVISIONING = "provisioning"
+    LOGISTICS = "logistics"
+    INVENTORY = "inventory"
+    CUSTOMER = "customer"
+    OTHER = "other"
+
+
 PLAN_TERMINAL = frozenset(
     {PlanState.COMPLETED, PlanState.FAILED, PlanState.CANCELLED, PlanState.SUPERSEDED}
 )

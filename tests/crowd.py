@@ -29,6 +29,7 @@ from fulfillment.models import (
 )
 from oms.models import Order, OrderItem
 from tests import desk
+from tests.desk import by
 
 _LONG = "P90D"
 _CUSTOMER = {"resource": "customer", "key": "${order.customer.id}"}
@@ -110,9 +111,9 @@ def one_of_each() -> dict[str, Order]:
     systems.sends["accepted"] = [desk.accepted()]
     systems.sends["doubtful"] = [desk.unknown()]
     systems.sends["refused"] = [desk.rejected()]
-    operations.pause_target(target="gamma", reason="They move house.", actor="ann")
+    operations.pause_target(target="gamma", reason="They move house.", actor=by("ann"))
     operations.place_hold(
-        scope=HoldScope.CUSTOMER, name="HELD", reason="They did not pay.", actor="ann"
+        scope=HoldScope.CUSTOMER, name="HELD", reason="They did not pay.", actor=by("ann")
     )
     desk.order(desk.item("source"), external_id="REFRESH")
     desk.order(desk.item("lock"), customer_id="LOCKED")

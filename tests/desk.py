@@ -18,6 +18,7 @@ from django.db import connection
 
 from adapters.contract import Capabilities, Command, Outcome, OutcomeKind
 from adapters.registry import register_adapter
+from fulfillment.authority.actors import Actor, engine
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine.dispatch import claiming, sending, sweeping
 from fulfillment.engine.dispatch.claiming import Claim
@@ -201,6 +202,11 @@ def request(*items: ItemRequest, **fields: Any) -> OrderRequest:
         items=items or (item(),),
         **fields,
     )
+
+
+def by(name: str) -> Actor:
+    """Somebody who may do everyday things, and whom the logs know by this name."""
+    return engine(name)
 
 
 def client(name: str = "a-client") -> ApiClient:

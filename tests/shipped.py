@@ -28,6 +28,7 @@ from oms.intake import feasibility, workflows
 from oms.intake.submission import submit
 from oms.models import Order
 from tests import desk
+from tests.desk import by
 
 TEMPLATES = CHECKOUT / "templates" / "workflows"
 SAMPLES = CHECKOUT / "examples" / "orders"
@@ -124,7 +125,7 @@ def decide(order: Order, task: str, outcome: str, **values: Any) -> None:
     """What a person does in the admin or over the API."""
     manual = ManualTask.objects.get(task__key=task, fulfillment_id=order.fulfillment_id)
     operations.decide(
-        manual_id=manual.pk, outcome=outcome, actor="ann", reason="a test", values=values
+        manual_id=manual.pk, outcome=outcome, actor=by("ann"), reason="a test", values=values
     )
     desk.finish()
 

@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from fulfillment.authority.actors import Actor, person
 from fulfillment.errors import FulfillmentError
 from fulfillment.operations import BRIEFLY
 
@@ -75,9 +76,9 @@ def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any
     return row
 
 
-def actor_of(request: HttpRequest) -> str:
-    """As whom the logs know whoever is at the browser."""
-    return request.user.get_username()
+def actor_of(request: HttpRequest) -> Actor:
+    """Whoever is at the browser."""
+    return person(name=request.user.get_username(), user_id=request.user.pk or 0)
 
 
 def on_the_wire(calls: int) -> str:

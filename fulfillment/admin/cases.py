@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -19,6 +19,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.reading import (
@@ -191,18 +192,18 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         form = ResolutionForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             resolution = form.cleaned_data["resolution"]
-            closed = attempt(
+            done = attempt(
                 form,
-                lambda: operations.close_case(
-                    case_id=case.pk, resolution=resolution, actor=actor_of(request)
+                lambda: operations.perform(
+                    actor=actor_of(request),
+                    request=operations.Request(
+                        action=Action.CASE_CLOSE, subject=f"case:{case.pk}", reason=resolution
+                    ),
                 ),
                 fields={ReasonMissing: "resolution"},
             )
-            if closed:
-                self.message_user(request, "Closed.")
-            elif closed is not None:
-                self.message_user(request, "It was closed before.", messages.WARNING)
-            if closed is not None:
+            if done is not None:
+                self.message_user(request, done.told)
                 return redirect(page)
         return ask(
             self,

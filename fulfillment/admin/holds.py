@@ -36,6 +36,7 @@ from fulfillment.admin.reading import (
     register_signs,
     subject_link,
 )
+from fulfillment.authority.actors import Actor
 from fulfillment.conditions import quoted
 from fulfillment.definitions.signs import Sign
 from fulfillment.errors import HoldWouldBeOver, NothingToHold, ReasonMissing
@@ -234,7 +235,7 @@ class HoldAdmin(ReadOnlyAdmin):
         )
 
 
-def _placed(form: PlaceHoldForm, *, actor: str) -> operations.Placed | None:
+def _placed(form: PlaceHoldForm, *, actor: Actor) -> operations.Placed | None:
     """The hold; None, and the error beside its field, when it can't be placed."""
     asked = form.cleaned_data
     return attempt(

@@ -14,6 +14,7 @@ from fulfillment.definitions.loading import read_text, shaped
 from fulfillment.definitions.retry_specs import RetryPolicySpec
 from fulfillment.definitions.source import read_source
 from fulfillment.errors import DefinitionInvalid
+from fulfillment.states import Domain
 
 ANY_ACTION = "*"
 RetryPolicies = dict[Name | Literal["*"], RetryPolicySpec]
@@ -28,6 +29,7 @@ class TargetSpec(Closed):
     """One target system; the fields are those of its row (docs/adapters.md)."""
 
     title: Text
+    domain: Domain = Domain.OTHER
     queue: DashedName
     adapter: Name
     settings: dict[str, JsonValue] = {}

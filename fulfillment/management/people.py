@@ -5,13 +5,15 @@ from __future__ import annotations
 import getpass
 from argparse import ArgumentParser
 
+from fulfillment.authority.actors import Actor, console
 
-def whoever() -> str:
+
+def whoever() -> Actor:
     """The account that the command runs as."""
     try:
-        return f"{getpass.getuser()} (manage.py)"
+        return console(account=getpass.getuser())
     except (KeyError, OSError):  # An account without a name, as in some containers.
-        return "manage.py"
+        return console(account="somebody")
 
 
 def add_reason(parser: ArgumentParser) -> None:

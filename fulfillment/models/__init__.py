@@ -1,5 +1,6 @@
 """Tables of the orchestrator."""
 
+from fulfillment.models.authority import Approval, ApprovalState, AuthorityDecision, Grant
 from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
@@ -21,7 +22,10 @@ from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVer
 
 __all__ = [
     "HELD_BY_HAND",
+    "Approval",
+    "ApprovalState",
     "Attempt",
+    "AuthorityDecision",
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
@@ -33,6 +37,7 @@ __all__ = [
     "FalloutCase",
     "FanOut",
     "Fulfillment",
+    "Grant",
     "Hold",
     "HoldScope",
     "InboundEvent",

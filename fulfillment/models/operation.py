@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from django.db import models
 
+from fulfillment.actions import Action
+from fulfillment.models.authority import Approval
+
 
 class Operation(models.Model):
     """Who changed what by hand, when and why, and how it was before.
@@ -17,10 +20,27 @@ class Operation(models.Model):
     reason = models.TextField()
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
+    authority = models.TextField(
+        blank=True, default="", db_default="", help_text="By what it was allowed."
+    )
+    evidence = models.TextField(
+        blank=True, default="", db_default="", help_text="Where what it rests on is seen."
+    )
+    customer_impact = models.TextField(blank=True, default="", db_default="")
+    financial_impact = models.TextField(blank=True, default="", db_default="")
+    order_reference = models.CharField(max_length=40, blank=True, default="", db_default="")
+    approval = models.ForeignKey(
+        Approval, models.PROTECT, null=True, blank=True, related_name="operations"
+    )
     happened_at = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["subject", "-id"], name="operation_by_subject")]
+        indexes = [
+            models.Index(fields=["subject", "-id"], name="operation_by_subject"),
+            models.Index(fields=["order_reference", "-id"], name="operation_by_order"),
+        ]
+        # Every action is a permission, and roles are made of them (fulfillment/authority).
+        permissions = [(action.codename, action.words) for action in Action]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"

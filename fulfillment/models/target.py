@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db import models
 from django.db.models.functions import Now
 
-from fulfillment.states import Breaker
+from fulfillment.states import Breaker, Domain
 
 
 class TargetSystem(models.Model):
@@ -15,6 +15,13 @@ class TargetSystem(models.Model):
 
     name = models.SlugField(primary_key=True, max_length=60)
     title = models.CharField(max_length=200, blank=True)
+    domain = models.CharField(
+        max_length=20,
+        default=Domain.OTHER,
+        db_default=Domain.OTHER,
+        choices=[(one, one) for one in Domain],
+        help_text="What kind of system it is, and so who approves what is done by hand.",
+    )
     queue = models.SlugField(
         max_length=60, help_text="Celery queue that carries its work; must be declared."
     )

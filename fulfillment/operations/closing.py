@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.context import Context
 from fulfillment.engine.work import cases
-from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import CaseUnknown
+from fulfillment.errors import CaseUnknown, NotPossible
 from fulfillment.models import FalloutCase
-from fulfillment.operations.records import log, reason_of
+from fulfillment.operations.catalog import perform
+from fulfillment.operations.repair import Done, Found, Repair, Request, Why
+from fulfillment.operations.subjects import context_of, number_of
 
 
-def close_case(*, case_id: int, resolution: str, actor: str) -> bool:
-    """Close a fallout case by hand. False when it is closed already.
+class CloseCase(Repair):
+    """What it is about stays as it is: an order that goes on being stuck gets a new case."""
 
-    What it is about stays as it is: an order that goes on being stuck gets a new case. Raises
-    ReasonMissing without a resolution, and CaseUnknown.
-    """
-    resolution = reason_of(resolution)
-    case = FalloutCase.objects.filter(pk=case_id).first()
-    if case is None:
-        raise CaseUnknown(f"There is no case {case_id}; `manage.py cases list` shows those open.")
+    action = Action.CASE_CLOSE
+    kind = "close_case"
+    about = "case"
 
-    def work(unit: Unit) -> bool:
-        closed = cases.resolve_case(unit, case_id=case_id, resolution=resolution)
-        if closed:
-            log(
-                kind="close_case",
-                subject=f"case:{case_id}",
-                actor=actor,
-                reason=resolution,
-                before={"state": "OPEN", "title": case.title},
-                after={"state": "RESOLVED"},
-                now=unit.now,
+    def find(self, *, name: str) -> Found:
+        return case_found(name=name)
+
+    def version(self, unit: Unit, found: Found) -> str:
+        return str(FalloutCase.objects.values_list("state", flat=True).get(pk=found.pk))
+
+    def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
+        case = FalloutCase.objects.get(pk=found.pk)
+        if not cases.resolve_case(unit, case_id=case.pk, resolution=why.reason):
+            raise NotPossible(
+                f"Case {case.pk} is closed already, by {case.resolved_by}: {case.resolution}"
             )
-        return closed
+        return Done(
+            told=f"Case {case.pk} is closed; what it is about stays as it is.",
+            before={"state": str(case.state), "title": case.title},
+            after={"state": "RESOLVED"},
+        )
 
-    locked = [] if case.fulfillment_id is None else [case.fulfillment_id]
-    return run_unit(work, fulfillment_ids=locked, actor=actor)
+
+def case_found(*, name: str) -> Found:
+    """A fallout case by its number. Raises CaseUnknown."""
+    case = (
+        FalloutCase.objects.select_related("fulfillment", "plan", "task")
+        .filter(pk=number_of(name, about="case"))
+        .first()
+    )
+    if case is None:
+        raise CaseUnknown(f"There is no case {name}; `manage.py cases list` shows those open.")
+    subject = f"case:{case.pk}"
+    context = Context(subject=subject)
+    if case.fulfillment is not None:
+        targets = {case.task.target_id} - {""} if case.task else ()
+        context = context_of(
+            subject=subject, order=case.fulfillment, plan=case.plan, targets=targets
+        )
+    return Found(
+        subject=subject,
+        pk=case.pk,
+        context=context,
+        fulfillment_ids=() if case.fulfillment_id is None else (case.fulfillment_id,),
+    )
+
+
+def close_case(*, case_id: int, resolution: str, actor: Actor) -> None:
+    """Raises as `catalog.perform` does; NotPossible when it is closed already."""
+    perform(
+        actor=actor,
+        request=Request(action=Action.CASE_CLOSE, subject=f"case:{case_id}", reason=resolution),
+    )

@@ -1,11 +1,12 @@
-"""Deciding manual tasks, and trying again what failed."""
+"""Deciding manual tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fulfillment.engine.plans import deciding, rerunning
+from fulfillment.authority.actors import Actor
+from fulfillment.engine.plans import deciding
 from fulfillment.engine.store.database import storable
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
@@ -14,11 +15,9 @@ from fulfillment.errors import (
     DefinitionInvalid,
     Fault,
     ManualTaskUnknown,
-    NothingToRetry,
     OutcomeUnknown,
-    TaskUnknown,
 )
-from fulfillment.models import ManualState, ManualTask, Task
+from fulfillment.models import ManualState, ManualTask
 from fulfillment.operations.records import log, reason_of
 
 
@@ -26,7 +25,7 @@ def decide(
     *,
     manual_id: int,
     outcome: str,
-    actor: str,
+    actor: Actor,
     reason: str,
     values: Mapping[str, Any] | None = None,
 ) -> ManualTask:
@@ -57,7 +56,7 @@ def decide(
             manual_id=manual_id,
             outcome=outcome,
             values=values or {},
-            actor=actor,
+            actor=actor.name,
             reason=reason,
         )
         if row not in unit.decided:
@@ -68,7 +67,7 @@ def decide(
         log(
             kind="decide",
             subject=f"manual:{manual_id}",
-            actor=actor,
+            actor=actor.name,
             reason=reason,
             before={"state": ManualState.OPEN.value},
             after={"outcome": outcome, "values": dict(values or {})},
@@ -76,7 +75,7 @@ def decide(
         )
         return row
 
-    return run_unit(work, fulfillment_ids=[known.fulfillment_id], actor=actor)
+    return run_unit(work, fulfillment_ids=[known.fulfillment_id], actor=actor.name)
 
 
 def _faults(manual: ManualTask, values: Mapping[str, Any]) -> Iterator[Fault]:
@@ -92,35 +91,3 @@ def _faults(manual: ManualTask, values: Mapping[str, Any]) -> Iterator[Fault]:
         else:
             continue
         yield Fault(code=code, path=f"values.{name}", message=message)
-
-
-def retry(*, task_id: int, actor: str, reason: str) -> list[str]:
-    """Send a task that failed without effect anew; of a fan-out the elements that failed.
-
-    Returns the keys of what runs again. Raises TaskUnknown, NothingToRetry, ReasonMissing, and
-    ValueMissing when its input still can't be made.
-    """
-    reason = reason_of(reason)
-    task = Task.objects.filter(pk=task_id).first()
-    if task is None:
-        raise TaskUnknown(f"There is no task {task_id}.")
-
-    def work(unit: Unit) -> list[str]:
-        again = rerunning.rerun(unit, task_id=task_id)
-        if not again:
-            raise NothingToRetry(
-                f"{task.key} is {unit.tasks[task_id].state}: only what has failed for good, in a "
-                "plan that still runs, is tried again by hand."
-            )
-        log(
-            kind="retry",
-            subject=f"task:{task_id}",
-            actor=actor,
-            reason=reason,
-            before={"state": "FAILED_FINAL"},
-            after={"tasks": again[:100]},
-            now=unit.now,
-        )
-        return again
-
-    return run_unit(work, fulfillment_ids=[task.fulfillment_id], actor=actor)

@@ -6,13 +6,14 @@ from typing import Any
 
 from django.db import transaction
 
+from fulfillment.authority.actors import Actor
 from fulfillment.engine.store import calendars
 from fulfillment.engine.store.database import clean, cursor
 from fulfillment.models import BusinessCalendar
 from fulfillment.operations.records import log, now_of
 
 
-def edit_calendar(*, row: BusinessCalendar, actor: str, reason: str = "") -> dict[str, Any]:
+def edit_calendar(*, row: BusinessCalendar, actor: Actor, reason: str = "") -> dict[str, Any]:
     """Save a calendar's row, with a record of what has changed. Returns that: name -> new value.
 
     Works within a second. A save that changes nothing leaves no record. Raises CalendarInvalid.
@@ -30,7 +31,7 @@ def edit_calendar(*, row: BusinessCalendar, actor: str, reason: str = "") -> dic
         log(
             kind="edit_calendar" if known else "add_calendar",
             subject=f"calendar:{row.pk}",
-            actor=actor,
+            actor=actor.name,
             reason=clean(reason.strip(), 2000),
             before={name: before[name] for name in changed if name in before},
             after=changed,

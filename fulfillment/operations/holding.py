@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fulfillment.authority.actors import Actor, engine
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
 from fulfillment.engine.timing import standing
@@ -32,7 +33,7 @@ def place_hold(
     scope: HoldScope,
     name: str,
     reason: str,
-    actor: str,
+    actor: Actor,
     until: datetime | None = None,
     clock_policy: ClockPolicy = ClockPolicy.RUN,
     patience: timedelta = PATIENCE,
@@ -51,7 +52,7 @@ def place_hold(
         until=until,
         clock_policy=clock_policy,
     )
-    hold = run_unit(wanted.place, fulfillment_ids=wanted.fulfillment_ids, actor=actor)
+    hold = run_unit(wanted.place, fulfillment_ids=wanted.fulfillment_ids, actor=actor.name)
     return Placed(hold_id=hold.pk, in_flight=await_in_flight(hold=hold, patience=patience))
 
 
@@ -100,7 +101,7 @@ def wanted_hold(
     scope: HoldScope,
     name: str,
     reason: str,
-    actor: str,
+    actor: Actor,
     until: datetime | None = None,
     clock_policy: ClockPolicy = ClockPolicy.RUN,
 ) -> WantedHold:
@@ -118,7 +119,7 @@ def wanted_hold(
         reason=reason,
         clock_policy=clock_policy,
         until=until,
-        placed_by=actor[:150],
+        placed_by=actor.name,
     )
     return WantedHold(hold=hold, fulfillment_id=fulfillment_id)
 
@@ -132,7 +133,7 @@ def await_in_flight(*, hold: Hold, patience: timedelta) -> int:
     )
 
 
-def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
+def release_hold(*, hold_id: int, reason: str, actor: Actor) -> bool:
     """Let what the hold kept back go on. False when it had been released already.
 
     Raises ReasonMissing, HoldUnknown, and HoldOfEngine.
@@ -156,7 +157,7 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
             standing.note(unit, hold=hold)
         holds.close_gate(unit.raw)
         changed = Hold.objects.filter(pk=hold_id, released_at=None).update(
-            released_at=unit.now, released_by=actor[:150], release_reason=reason
+            released_at=unit.now, released_by=actor.name, release_reason=reason
         )
         if changed:
             _record(
@@ -171,7 +172,7 @@ def release_hold(*, hold_id: int, reason: str, actor: str) -> bool:
             )
         return bool(changed)
 
-    released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor)
+    released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor.name)
     if stops:
         standing.set_all_going()
     targets = holds.unpark()
@@ -196,7 +197,9 @@ def release_ended_holds() -> int:
     released = 0
     for hold_id in ended:
         try:
-            released += release_hold(hold_id=hold_id, reason="Its time is over.", actor="scanner")
+            released += release_hold(
+                hold_id=hold_id, reason="Its time is over.", actor=engine("scanner")
+            )
         except GateBusy:
             # The scan that comes after this must not wait for it; the next one tries again.
             logger.warning("a hold whose time is over is not released yet", extra={"hold": hold_id})

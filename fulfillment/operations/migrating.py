@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from fulfillment.authority.actors import Actor
 from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison
@@ -57,7 +58,7 @@ def migrate_orders(
     version: int | None,
     orders: Collection[str] | None,
     reason: str,
-    actor: str,
+    actor: Actor,
     dry_run: bool = False,
 ) -> Iterator[Migration]:
     """Move orders to a published version of a workflow (None: the newest), one batch after another.
@@ -106,7 +107,7 @@ def _move(
     batch: Sequence[Fulfillment],
     wanted: WorkflowDefinition,
     reason: str,
-    actor: str,
+    actor: Actor,
     dry_run: bool,
 ) -> list[Migration]:
     failed: list[Migration] = []
@@ -115,7 +116,7 @@ def _move(
         return run_unit(
             lambda unit: [_one(unit, row, wanted, reason, dry_run) for row in some],
             fulfillment_ids=[row.pk for row in some],
-            actor=actor,
+            actor=actor.name,
         )
 
     def alone(row: Fulfillment, error: Exception) -> None:

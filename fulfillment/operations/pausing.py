@@ -9,6 +9,7 @@ from typing import Any
 from django.core.serializers import serialize
 from django.db import transaction
 
+from fulfillment.authority.actors import Actor
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store import targets
 from fulfillment.engine.store.database import clean, cursor
@@ -28,7 +29,9 @@ WHERE target_id = %s AND paused_at IS NOT NULL RETURNING true
 """
 
 
-def pause_target(*, target: str, reason: str, actor: str, patience: timedelta = PATIENCE) -> Placed:
+def pause_target(
+    *, target: str, reason: str, actor: Actor, patience: timedelta = PATIENCE
+) -> Placed:
     """Send nothing to the target and ask it nothing, until it is resumed.
 
     Pausing a paused target changes nothing. Raises ReasonMissing and NothingToHold.
@@ -38,12 +41,12 @@ def pause_target(*, target: str, reason: str, actor: str, patience: timedelta = 
     with transaction.atomic(), cursor() as raw:
         holds.close_gate(raw)
         now = now_of(raw)
-        raw.execute(_PAUSE, [now, actor[:150], reason, target])
+        raw.execute(_PAUSE, [now, actor.name, reason, target])
         if raw.fetchone():
             log(
                 kind="pause_target",
                 subject=f"target:{target}",
-                actor=actor,
+                actor=actor.name,
                 reason=reason,
                 after={"paused": True},
                 now=now,
@@ -52,7 +55,7 @@ def pause_target(*, target: str, reason: str, actor: str, patience: timedelta = 
     return Placed(hold_id=None, in_flight=still)
 
 
-def resume_target(*, target: str, reason: str, actor: str) -> bool:
+def resume_target(*, target: str, reason: str, actor: Actor) -> bool:
     """Go on with the target, its limits growing over its ramp. False when it was not paused.
 
     Raises ReasonMissing and NothingToHold.
@@ -68,7 +71,7 @@ def resume_target(*, target: str, reason: str, actor: str) -> bool:
             log(
                 kind="resume_target",
                 subject=f"target:{target}",
-                actor=actor,
+                actor=actor.name,
                 reason=reason,
                 before={"paused": True},
                 now=now,
@@ -77,7 +80,7 @@ def resume_target(*, target: str, reason: str, actor: str) -> bool:
     return resumed
 
 
-def edit_target(*, row: TargetSystem, actor: str, reason: str = "") -> dict[str, Any]:
+def edit_target(*, row: TargetSystem, actor: Actor, reason: str = "") -> dict[str, Any]:
     """Save a target's row, with a record of what has changed. Returns that: name -> new value.
 
     The row has been checked (`targets.check`); only the name of a new one is looked at again, as
@@ -98,7 +101,7 @@ def edit_target(*, row: TargetSystem, actor: str, reason: str = "") -> dict[str,
         log(
             kind="edit_target" if known else "add_target",
             subject=f"target:{row.pk}",
-            actor=actor,
+            actor=actor.name,
             reason=clean(reason.strip(), 2000),
             before={name: before[name] for name in sorted(changed & before.keys())},
             after={name: after[name] for name in sorted(changed)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from fulfillment.authority.actors import Actor
 from fulfillment.definitions.locking import resources_of
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import cursor
@@ -17,7 +18,7 @@ from fulfillment.states import PLAN_TERMINAL
 MOST = 1_000_000
 
 
-def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> None:
+def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> None:
     """From the next claim on; what is in use beyond it is kept to its end.
 
     Raises ReasonMissing, ResourceUnknown for what no published workflow locks, and
@@ -50,7 +51,7 @@ def set_capacity(*, resource: str, capacity: int, actor: str, reason: str) -> No
         log(
             kind="set_capacity",
             subject=f"resource:{resource}",
-            actor=actor,
+            actor=actor.name,
             reason=reason,
             before={"capacity": before},
             after={"capacity": capacity},

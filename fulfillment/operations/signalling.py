@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from fulfillment.authority.actors import Actor
 from fulfillment.engine.plans import signals
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work import subjects
@@ -18,7 +19,7 @@ def send_signal(
     *,
     order_reference: str,
     name: str,
-    actor: str,
+    actor: Actor,
     reason: str,
     key: str | None = None,
     payload: Mapping[str, Any] | None = None,
@@ -49,7 +50,7 @@ def send_signal(
             log(
                 kind="send_signal",
                 subject=f"signal:{received.signal_id}",
-                actor=actor,
+                actor=actor.name,
                 reason=reason,
                 after={"name": name, "subject": subject},
                 now=now_of(raw),

@@ -144,7 +144,7 @@ def _preview(request: Request, order: Order, wish: Wish) -> dict[str, Any]:
         found = amending.preview(unit, order_id=order.pk, wish=wish)
         return preview_document(found, wish)
 
-    return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request))
+    return run_unit(work, fulfillment_ids=[order.fulfillment_id], actor=actor_of(request).name)
 
 
 def _amend(request: Request, order: Order, wish: Wish, data: Any) -> Response:

@@ -147,7 +147,7 @@ def _previewed(request: Request, order: Order, wanted: CancelIn) -> dict[str, An
             reason=wanted.reason,
         ),
         fulfillment_ids=[order.fulfillment_id],
-        actor=actor_of(request),
+        actor=actor_of(request).name,
     )
 
 
@@ -160,7 +160,7 @@ def _cancel(request: Request, order: Order, wanted: CancelIn, data: Any) -> Repl
                 )
             )
         done = cancelling.cancel_in(
-            unit, order_id=order.pk, requested_by=actor_of(request), reason=wanted.reason
+            unit, order_id=order.pk, requested_by=actor_of(request).name, reason=wanted.reason
         )
         return _answer(done)
 

@@ -193,7 +193,7 @@ def _own_hold(request: Request, hold_id: int) -> Hold:
             detail=f"{hold.reason} That is decided as soon as what is under way has ended, and "
             "then it goes on by itself.",
         )
-    if hold.placed_by != actor_of(request):
+    if hold.placed_by != actor_of(request).name:
         raise Problem(
             status=403,
             code="hold.placed_by_another",

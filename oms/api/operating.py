@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adapters.strict_json import dumps
+from fulfillment.authority.actors import Actor, client
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from oms.api.authentication import client_of
@@ -20,9 +21,10 @@ from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
 
 
-def actor_of(request: Request) -> str:
-    """As whom the logs know the client."""
-    return f"client {client_of(request).name}"
+def actor_of(request: Request) -> Actor:
+    """The client whose key it is."""
+    found = client_of(request)
+    return client(name=found.name, owner=found.owner)
 
 
 def answered_once(
@@ -52,7 +54,7 @@ def answered_once(
         )
 
     try:
-        return run_unit(work, fulfillment_ids=fulfillment_ids, actor=actor_of(request))
+        return run_unit(work, fulfillment_ids=fulfillment_ids, actor=actor_of(request).name)
     except KeyReused:
         raise key_reused() from None
 

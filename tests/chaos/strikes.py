@@ -31,6 +31,7 @@ from oms.supervisor.programs import programs
 from tests.chaos import misbehaviour
 from tests.chaos.proxy import Proxy
 from tests.chaos.shop import ChaosStack, in_a_hurry, shipped
+from tests.desk import by
 from tests.waiting import until
 
 Dice = random.Random
@@ -364,7 +365,7 @@ def hold_and_release(world: World, dice: Dice) -> Waiting:
     )
     try:
         yield from _elsewhere(
-            lambda: operations.place_hold(scope=scope, name=name, reason="chaos", actor="chaos")
+            lambda: operations.place_hold(scope=scope, name=name, reason="chaos", actor=by("chaos"))
         )
         yield dice.uniform(3, 10)
     finally:
@@ -382,11 +383,13 @@ def pause_and_resume(world: World, dice: Dice) -> Waiting:
     target = dice.choice(("inventory", "provisioning", "billing", "payment", "logistics", "crm"))
     try:
         yield from _elsewhere(
-            lambda: operations.pause_target(target=target, reason="chaos", actor="chaos")
+            lambda: operations.pause_target(target=target, reason="chaos", actor=by("chaos"))
         )
         yield dice.uniform(3, 10)
     finally:
-        _certainly(lambda: operations.resume_target(target=target, reason="chaos", actor="chaos"))
+        _certainly(
+            lambda: operations.resume_target(target=target, reason="chaos", actor=by("chaos"))
+        )
 
 
 def migrate(world: World, dice: Dice) -> Waiting:
@@ -407,7 +410,7 @@ def _migrate(world: World, path: Path) -> None:
     edition = in_a_hurry(path, folder, version=max(versions) + 1)
     publish(definition=load_workflow(path=edition), published_by="chaos")
     for migration in operations.migrate_orders(
-        workflow=name, version=None, orders=None, reason="chaos", actor="chaos"
+        workflow=name, version=None, orders=None, reason="chaos", actor=by("chaos")
     ):
         world.migrations[str(migration.verdict)] += 1
         broken = [why for why in migration.reasons if why.startswith("It failed")]

@@ -17,6 +17,7 @@ from fulfillment.models import FanOut, Fulfillment, ManualTask, Task
 from oms.models import Order
 from tests import desk
 from tests.chaos.books import Run
+from tests.desk import by
 
 TASKS: dict[str, Any] = {
     "goods": desk.step(
@@ -67,7 +68,7 @@ def received(order: Order, **payload: Any) -> None:
 
 def decided(run: Run, order: Order, outcome: str = "fine") -> None:
     asked = ManualTask.objects.get(fulfillment_id=order.fulfillment_id)
-    operations.decide(manual_id=asked.pk, outcome=outcome, actor="ann", reason="a test")
+    operations.decide(manual_id=asked.pk, outcome=outcome, actor=by("ann"), reason="a test")
     run.told(decided=asked.pk, outcome=outcome)
 
 

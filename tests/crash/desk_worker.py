@@ -44,6 +44,7 @@ from oms.intake.submission import Submitted  # noqa: E402
 from oms.models import ApiClient, Order  # noqa: E402
 from oms.states import ORDER_TERMINAL  # noqa: E402
 from tests import desk  # noqa: E402
+from tests.desk import by  # noqa: E402
 
 
 def submit(*names: str) -> None:
@@ -129,7 +130,7 @@ def _moment() -> None:
             manual_id=manual.pk,
             outcome=min(manual.outcomes, key=_preferred),
             values={name: "as agreed" for name, s in manual.fields.items() if not s["optional"]},
-            actor="ann",
+            actor=by("ann"),
             reason="It was looked at.",
         )
     for task in Task.objects.filter(state="ACCEPTED").exclude(awaits="").order_by("pk"):
@@ -189,7 +190,7 @@ def migrate(*names: str) -> None:
     """Everybody on the way moves to the newest version of these workflows."""
     for name in names:
         for migration in operations.migrate_orders(
-            workflow=name, version=None, orders=None, reason="a test", actor="ann"
+            workflow=name, version=None, orders=None, reason="a test", actor=by("ann")
         ):
             sys.stdout.write(f"{migration.order_reference} {migration.verdict}\n")
 

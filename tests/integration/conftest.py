@@ -27,7 +27,7 @@ from fulfillment.models import (
 from oms.keys import create_key
 from oms.models import AmendmentRequest, CancellationRequest, Order, PendingAsset, Scope
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         order_state_before="IN_PROGRESS",
         requested_at=event.occurred_at,
     )
-    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor="anna")
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor=by("anna"))
     return order
 
 

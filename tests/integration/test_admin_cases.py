@@ -15,6 +15,7 @@ from fulfillment.errors import CaseUnknown, ReasonMissing
 from fulfillment.models import CaseState, Command, FalloutCase, Operation, Task, Transition
 from oms.models import Order
 from tests import desk
+from tests.desk import by
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -56,14 +57,14 @@ def test_the_order_s_page_shows_its_open_cases(
     page = text_of(boss, address_of(Order, "change", halfway.pk))
     assert "Open cases" in page
     assert address_of(FalloutCase, "change", case.pk) in page
-    operations.close_case(case_id=case.pk, resolution="Sold out.", actor="anna")
+    operations.close_case(case_id=case.pk, resolution="Sold out.", actor=by("anna"))
     assert "Open cases" not in text_of(boss, address_of(Order, "change", halfway.pk))
 
 
 def test_open_cases_come_first_by_the_time_that_is_left(boss: Client, case: FalloutCase) -> None:
     late, later = _another(case, minutes=-5), _another(case, minutes=5)
     closed = _another(case, minutes=-60)
-    operations.close_case(case_id=closed.pk, resolution="Done.", actor="anna")
+    operations.close_case(case_id=closed.pk, resolution="Done.", actor=by("anna"))
     listed = boss.get(_LIST)
     shown = [one.pk for one in listed.context["cl"].result_list]
     assert shown == [late.pk, later.pk, case.pk, closed.pk]
@@ -115,7 +116,7 @@ def test_a_case_is_closed_with_a_resolution_and_stands_in_the_audit_trail(
 def test_closing_mends_nothing_so_an_order_that_is_stuck_gets_a_new_case(
     case: FalloutCase,
 ) -> None:
-    operations.close_case(case_id=case.pk, resolution="Not my business.", actor="anna")
+    operations.close_case(case_id=case.pk, resolution="Not my business.", actor=by("anna"))
     stuck.detect_stuck()
     fresh = FalloutCase.objects.get(state=CaseState.OPEN)
     assert fresh.pk != case.pk
@@ -123,7 +124,7 @@ def test_closing_mends_nothing_so_an_order_that_is_stuck_gets_a_new_case(
 
 
 def test_closing_one_leaves_a_newer_case_about_the_same_open(case: FalloutCase) -> None:
-    operations.close_case(case_id=case.pk, resolution="First.", actor="anna")
+    operations.close_case(case_id=case.pk, resolution="First.", actor=by("anna"))
     fresh = FalloutCase.objects.get(pk=case.pk)
     newer = FalloutCase(
         **{
@@ -133,7 +134,7 @@ def test_closing_one_leaves_a_newer_case_about_the_same_open(case: FalloutCase) 
         }
     )
     newer.save(force_insert=True)
-    assert not operations.close_case(case_id=case.pk, resolution="Again.", actor="anna")
+    assert not operations.close_case(case_id=case.pk, resolution="Again.", actor=by("anna"))
     newer.refresh_from_db()
     assert newer.state == CaseState.OPEN
 
@@ -151,6 +152,6 @@ def test_who_may_only_look_closes_nothing(client: Client, case: FalloutCase) -> 
 
 def test_closing_needs_a_case_and_a_resolution(case: FalloutCase) -> None:
     with pytest.raises(CaseUnknown, match="manage.py cases list"):
-        operations.close_case(case_id=999_999, resolution="x", actor="anna")
+        operations.close_case(case_id=999_999, resolution="x", actor=by("anna"))
     with pytest.raises(ReasonMissing):
-        operations.close_case(case_id=case.pk, resolution="  ", actor="anna")
+        operations.close_case(case_id=case.pk, resolution="  ", actor=by("anna"))

@@ -14,7 +14,7 @@ from fulfillment.engine.work import audit
 from fulfillment.models import ManualTask, Operation, Plan, Signal, Task
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -66,7 +66,7 @@ def test_open_ones_stand_first_and_are_found_by_queue_and_order(boss: Client, or
     operations.decide(
         manual_id=ManualTask.objects.get(fulfillment_id=order.fulfillment_id).pk,
         outcome="too_much",
-        actor="ann",
+        actor=by("ann"),
         reason="No.",
     )
     page = text_of(boss, _LIST)
@@ -154,7 +154,7 @@ def test_a_refusal_needs_no_values(boss: Client, order: Order) -> None:
 
 def test_who_comes_second_is_told_who_was_quicker(boss: Client, order: Order) -> None:
     manual = ManualTask.objects.get()
-    operations.decide(manual_id=manual.pk, outcome="too_much", actor="ann", reason="No.")
+    operations.decide(manual_id=manual.pk, outcome="too_much", actor=by("ann"), reason="No.")
     page = decide(boss, **{"value-limit": "1"}).content.decode()
     assert "It was decided by ann: too much." in page
     assert Operation.objects.count() == 1

@@ -19,7 +19,7 @@ from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation, Plan, TargetCondition, TargetSystem, Task
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -60,8 +60,8 @@ def test_the_list_says_how_each_target_is_doing(boss: Client, systems: ScriptedS
     systems.sends["two"] = [desk.accepted()]
     desk.drain()
     desk.order()
-    operations.place_hold(scope=HoldScope.TARGET, name="gamma", reason="Audit.", actor="anna")
-    operations.pause_target(target="beta", reason="They move house.", actor="anna")
+    operations.place_hold(scope=HoldScope.TARGET, name="gamma", reason="Audit.", actor=by("anna"))
+    operations.pause_target(target="beta", reason="They move house.", actor=by("anna"))
     page = text_of(boss, _LIST)
     alpha, beta, gamma = (_line(page, name) for name in ("alpha", "beta", "gamma"))
     assert "✗ breaker open" in alpha
@@ -83,7 +83,9 @@ def test_figures_lead_to_the_tasks_that_they_count(boss: Client, systems: Script
     desk.target("alpha", reconcile_after=timedelta(hours=1))
     systems.sends["one"] = [desk.unknown()]
     desk.drain(["alpha"])
-    operations.place_hold(scope=HoldScope.ITEM, name=f"{order.reference}/1", reason="x", actor="a")
+    operations.place_hold(
+        scope=HoldScope.ITEM, name=f"{order.reference}/1", reason="x", actor=by("a")
+    )
     desk.drain(["beta"])
     systems.sends["two"] = [desk.accepted()]
     desk.order()
@@ -97,8 +99,8 @@ def test_figures_lead_to_the_tasks_that_they_count(boss: Client, systems: Script
 
 def test_a_ramp_shows_how_far_it_is(boss: Client, systems: ScriptedSystems) -> None:
     desk.target("alpha", ramp=timedelta(seconds=100))
-    operations.pause_target(target="alpha", reason="x", actor="anna")
-    operations.resume_target(target="alpha", reason="y", actor="anna")
+    operations.pause_target(target="alpha", reason="x", actor=by("anna"))
+    operations.resume_target(target="alpha", reason="y", actor=by("anna"))
     desk.advance(40)
     assert "↗</span> ramping up, 40%" in text_of(boss, address_of(TargetSystem, "change", "alpha"))
     desk.advance(60)
@@ -256,9 +258,9 @@ def test_what_can_not_be_done_now_is_said_on_the_page_and_nothing_changes(
     boss: Client, systems: ScriptedSystems, gate_busy: Callable[[], None]
 ) -> None:
     order = _a_shop()
-    operations.pause_target(target="beta", reason="x", actor="boss")
+    operations.pause_target(target="beta", reason="x", actor=by("boss"))
     placed = operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="x", actor="boss"
+        scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("boss")
     )
     done = Operation.objects.count()
     gate_busy()
@@ -403,11 +405,11 @@ def test_holds_in_force_come_first(boss: Client, systems: ScriptedSystems) -> No
     order = _a_shop()
     ids = [
         operations.place_hold(
-            scope=HoldScope.ORDER, name=order.reference, reason="x", actor="anna"
+            scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("anna")
         ).hold_id
         for _ in range(3)
     ]
-    operations.release_hold(hold_id=ids[2] or 0, reason="y", actor="anna")
+    operations.release_hold(hold_id=ids[2] or 0, reason="y", actor=by("anna"))
     listed = boss.get(address_of(Hold, "changelist")).context["cl"].result_list
     assert [hold.pk for hold in listed] == [ids[1], ids[0], ids[2]]
     ordered = boss.get(address_of(Hold, "changelist"), {"released_at__isempty": "1"})
@@ -419,7 +421,7 @@ def test_who_may_only_look_at_holds_neither_places_nor_releases(
 ) -> None:
     order = _a_shop()
     placed = operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="x", actor="anna"
+        scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("anna")
     )
     clerk = _clerk(client, "view_hold", "view_order")
     assert clerk.get(_PLACE).status_code == 403
@@ -434,8 +436,8 @@ def test_who_may_only_look_at_holds_neither_places_nor_releases(
 
 def test_the_log_tells_what_operators_did(boss: Client, systems: ScriptedSystems) -> None:
     order = _a_shop()
-    operations.pause_target(target="alpha", reason="They <b>move</b>.", actor="anna")
-    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor="bert")
+    operations.pause_target(target="alpha", reason="They <b>move</b>.", actor=by("anna"))
+    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("bert"))
     page = text_of(boss, address_of(Operation, "changelist"))
     assert "pause target" in page
     assert "They &lt;b&gt;move" in page

@@ -41,7 +41,7 @@ from oms.models import (
     PendingAsset,
 )
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -685,7 +685,7 @@ def test_a_lost_hold_is_refused(systems: ScriptedSystems) -> None:
     order = an_order()
     step(systems)
     task = Task.objects.get(fulfillment_id=order.fulfillment_id, key="build@2")
-    operations.place_hold(scope=HoldScope.TASK, name=str(task.pk), reason="Wait.", actor="ann")
+    operations.place_hold(scope=HoldScope.TASK, name=str(task.pk), reason="Wait.", actor=by("ann"))
     request = amend(order, wish(order, line()))
     assert [one["code"] for one in request.refusals] == ["hold_lost"]
 

@@ -16,7 +16,7 @@ from fulfillment.models import Hold, HoldScope, Operation
 from oms.models import Order, Scope
 from tests import desk
 from tests.api import Api, a_workflow, problem
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -139,7 +139,7 @@ def test_orders_and_holds_of_others_are_not_there(order: Order) -> None:
     assert problem(_release(stranger, hold["id"]))["code"] == "hold.not_found"
     assert problem(_release(owner, 999_999))["code"] == "hold.not_found"
     target = operations.place_hold(
-        scope=HoldScope.TARGET, name="alpha", reason="Maintenance.", actor="anna"
+        scope=HoldScope.TARGET, name="alpha", reason="Maintenance.", actor=by("anna")
     )
     assert problem(_release(owner, target.hold_id or 0))["code"] == "hold.not_found"
     assert Hold.objects.filter(released_at=None).count() == 2
@@ -148,7 +148,7 @@ def test_orders_and_holds_of_others_are_not_there(order: Order) -> None:
 def test_what_an_operator_holds_a_client_does_not_release(order: Order) -> None:
     api = Api()
     placed = operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="It may be fraud.", actor="anna"
+        scope=HoldScope.ORDER, name=order.reference, reason="It may be fraud.", actor=by("anna")
     )
     assert [one["placed_by"] for one in _read(api, f"/orders/{order.reference}")["holds"]] == [
         "anna"

@@ -20,7 +20,7 @@ from fulfillment.errors import GateBusy, TargetNamesTooAlike
 from fulfillment.models import Attempt, HoldScope, TargetSystem, Task
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.together import closing, together
 from tests.waiting import until
 
@@ -51,10 +51,10 @@ def test_the_pause_waits_for_what_is_on_the_wire(
     orders(1)
     (claim,) = desk.claim()
     patience = timedelta(milliseconds=50)
-    still = operations.pause_target(target="alpha", reason="x", actor="a", patience=patience)
+    still = operations.pause_target(target="alpha", reason="x", actor=by("a"), patience=patience)
     assert still.in_flight == 1
     done = together(
-        lambda: operations.pause_target(target="alpha", reason="x", actor="a").in_flight,
+        lambda: operations.pause_target(target="alpha", reason="x", actor=by("a")).in_flight,
         lambda: desk.settle(desk.result(claim, desk.succeeded())) or 0,
     )
     assert done == [0, 0]
@@ -125,14 +125,14 @@ def test_when_placing_returns_nothing_more_is_sent(
     for _ in range(6):
         moved.clear()
         assert moved.wait(20), "nothing is sent at all"
-        placed = operations.place_hold(scope=scope, name=name, reason="x", actor="ann")
+        placed = operations.place_hold(scope=scope, name=name, reason="x", actor=by("ann"))
         before = len(concerned())
         assert placed.in_flight == 0
         assert placed.hold_id is not None
         others = [Task.objects.filter(state="SUCCEEDED").count() for _ in range(20)]
         assert len(concerned()) == before
         assert others
-        operations.release_hold(hold_id=placed.hold_id, reason="x", actor="ann")
+        operations.release_hold(hold_id=placed.hold_id, reason="x", actor=by("ann"))
         if before >= (100 if scope is HoldScope.CUSTOMER else 400):
             break
     sent = [command.idempotency_key for command in systems.sent]
@@ -145,13 +145,13 @@ def test_when_pausing_returns_nothing_more_is_sent(
     orders(300, sender_slots=4)
     busy.append(Workers(3))
     for _ in range(5):
-        operations.pause_target(target="alpha", reason="x", actor="ann")
+        operations.pause_target(target="alpha", reason="x", actor=by("ann"))
         before = len(systems.sent)
         assert not Attempt.objects.filter(finished_at=None).exists()
         looks = [Task.objects.filter(state="DISPATCHED").count() for _ in range(20)]
         assert set(looks) == {0}
         assert len(systems.sent) == before
-        operations.resume_target(target="alpha", reason="x", actor="ann")
+        operations.resume_target(target="alpha", reason="x", actor=by("ann"))
 
 
 def test_placing_waits_for_a_claim_that_has_looked_already(
@@ -178,7 +178,7 @@ def test_placing_waits_for_a_claim_that_has_looked_already(
             scope=HoldScope.ORDER,
             name=order.reference,
             reason="x",
-            actor="ann",
+            actor=by("ann"),
             patience=timedelta(0),
         )
         monitor.join()
@@ -215,7 +215,7 @@ def test_placing_waits_for_a_claim_of_another_order_at_the_gate(
     def place() -> int:
         assert looked.wait(20)
         placed = operations.place_hold(
-            scope=HoldScope.CUSTOMER, name="C-0", reason="x", actor="ann", patience=timedelta(0)
+            scope=HoldScope.CUSTOMER, name="C-0", reason="x", actor=by("ann"), patience=timedelta(0)
         )
         placed_first.set()
         return placed.in_flight
@@ -256,7 +256,7 @@ def test_a_claim_that_stands_still_keeps_nobody_waiting_for_long(
         assert looked.wait(20)
         try:
             with pytest.raises(GateBusy):
-                operations.pause_target(target="alpha", reason="x", actor="ann")
+                operations.pause_target(target="alpha", reason="x", actor=by("ann"))
             return len(desk.claim())
         finally:
             go_on.set()
@@ -264,7 +264,7 @@ def test_a_claim_that_stands_still_keeps_nobody_waiting_for_long(
     assert together(lambda: len(desk.claim()), place) == [1, 1]
     patience = timedelta(0)
     assert operations.pause_target(
-        target="alpha", reason="x", actor="ann", patience=patience
+        target="alpha", reason="x", actor=by("ann"), patience=patience
     ).in_flight
 
 
@@ -332,7 +332,7 @@ def test_of_two_alike_names_that_are_added_at_once_one_is_refused() -> None:
         try:
             with transaction.atomic():
                 operations.edit_target(
-                    row=TargetSystem(name=name, status_query=True, **row), actor="ann"
+                    row=TargetSystem(name=name, status_query=True, **row), actor=by("ann")
                 )
                 added.append(name)
                 if len(added) == 1:

@@ -21,6 +21,7 @@ from fulfillment.engine.store import calendars
 from fulfillment.errors import CalendarInvalid, CalendarUnknown
 from fulfillment.models import BusinessCalendar, Operation
 from oms.environment import CHECKOUT
+from tests.desk import by
 from tests.pages import address_of, text_of
 from tests.waiting import until
 
@@ -53,7 +54,7 @@ def spec(*days: str, holidays: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def calendar(name: str = "office", **values: Any) -> BusinessCalendar:
     row = BusinessCalendar(name=name, title="Office", **{"spec": spec(*WEEKDAYS), **values})
-    operations.edit_calendar(row=row, actor="anna")
+    operations.edit_calendar(row=row, actor=by("anna"))
     return row
 
 
@@ -68,7 +69,7 @@ def test_the_shipped_calendars_are_loaded_and_a_deployment_leaves_edits_alone() 
     assert said("load", str(SHIPPED)) == "office added\nalways added\n"
     edited = spec(*WEEKDAYS, holidays={"extra": ["2026-03-02"]})
     operations.edit_calendar(
-        row=BusinessCalendar(name="office", title="Office", spec=edited), actor="anna"
+        row=BusinessCalendar(name="office", title="Office", spec=edited), actor=by("anna")
     )
     assert said("load", str(SHIPPED), verbosity=2) == "Left as they are: always, office\n"
     assert not works_on_monday()

@@ -17,7 +17,7 @@ from fulfillment.engine.work import audit
 from fulfillment.models import CaseState, FalloutCase, HoldScope, Task, Transition
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -289,7 +289,7 @@ def test_who_is_held_by_a_person_needs_no_case_beside(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
     order = an_order()
-    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("ann"))
     desk.drain()
     clock(3600)
     assert stuck.detect_stuck() == 1
@@ -303,9 +303,9 @@ def test_what_is_not_sent_says_whose_fault_it_is(
 ) -> None:
     an_order()
     if cause == "target_paused":
-        operations.pause_target(target="alpha", reason="x", actor="ann")
+        operations.pause_target(target="alpha", reason="x", actor=by("ann"))
     if cause == "target_held":
-        operations.place_hold(scope=HoldScope.TARGET, name="alpha", reason="x", actor="ann")
+        operations.place_hold(scope=HoldScope.TARGET, name="alpha", reason="x", actor=by("ann"))
     clock(3600)
     scanning.scan()
     stuck.detect_stuck()
@@ -317,7 +317,7 @@ def test_a_hold_on_one_branch_excuses_no_other(systems: ScriptedSystems, clock: 
     desk.target("beta")
     desk.workflow({"one": desk.task("alpha"), "two": desk.task("beta")})
     desk.order()
-    operations.place_hold(scope=HoldScope.ACTION, name="alpha/one", reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.ACTION, name="alpha/one", reason="x", actor=by("ann"))
     assert desk.drain(["alpha"]) == 0
     clock(3600)
     stuck.detect_stuck()

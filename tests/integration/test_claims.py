@@ -14,7 +14,7 @@ from fulfillment.engine.plans import scanning
 from fulfillment.models import FalloutCase, ManualTask
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 MIXES = Path(__file__).parent / "mixes"
@@ -38,7 +38,7 @@ def claim(systems: ScriptedSystems, *values: Any) -> Order:
 def decide(order: Order, task: str, outcome: str, **values: Any) -> None:
     asked = ManualTask.objects.get(task__key=task, fulfillment_id=order.fulfillment_id)
     operations.decide(
-        manual_id=asked.pk, outcome=outcome, actor="ann", reason="a test", values=values
+        manual_id=asked.pk, outcome=outcome, actor=by("ann"), reason="a test", values=values
     )
     desk.finish()
 
@@ -89,7 +89,7 @@ def test_too_many_failures_stop_the_claim_and_are_tried_again_alone(
     assert title.endswith("Assess each damage: it has failed for good")
     systems.sends["table"] = [desk.succeeded(amount=11), desk.succeeded(amount=12)]
     end = desk.tasks_of(order)["assess@1"]
-    operations.retry(task_id=end.pk, actor="ann", reason="Mended.")
+    operations.retry(task_id=end.pk, actor=by("ann"), reason="Mended.")
     desk.finish()
     assert len(sent(systems, "table")) == 5
     decide(order, "verify@1", "pay")

@@ -27,7 +27,7 @@ from oms.environment import CHECKOUT
 from oms.keys import find_key
 from oms.models import ApiKey
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 _CALENDARS = "templates/calendars.yaml"
@@ -196,7 +196,7 @@ def test_a_name_whose_secret_would_be_another_ones_file_is_refused(name: str) ->
         targets.check(row)
     assert refused.value.code == "fulfillment.target_name_reserved"
     with pytest.raises(TargetNameReserved):
-        operations.edit_target(row=row, actor="ann")
+        operations.edit_target(row=row, actor=by("ann"))
 
 
 def test_a_name_that_only_contains_file_is_none_of_it() -> None:
@@ -307,7 +307,7 @@ def test_open_cases_are_listed_and_closed_ones_on_request(systems: ScriptedSyste
     assert case.title in listed
     FalloutCase.objects.update(sla_due_at=case.opened_at - timedelta(hours=1))
     assert "OVERDUE" in run("cases", "list")
-    operations.close_case(case_id=case.pk, resolution="x", actor="anna")
+    operations.close_case(case_id=case.pk, resolution="x", actor=by("anna"))
     assert run("cases", "list") == ""
     assert "closed" in run("cases", "list", "--all")
 

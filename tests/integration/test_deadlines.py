@@ -26,7 +26,7 @@ from fulfillment.models import (
 )
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -51,7 +51,7 @@ def place(scope: HoldScope, name: str, policy: ClockPolicy = ClockPolicy.STOP, *
         scope=scope,
         name=name,
         reason="x",
-        actor="ann",
+        actor=by("ann"),
         clock_policy=policy,
         patience=timedelta(0),
         **more,
@@ -61,7 +61,7 @@ def place(scope: HoldScope, name: str, policy: ClockPolicy = ClockPolicy.STOP, *
 
 
 def release(hold: int) -> None:
-    operations.release_hold(hold_id=hold, reason="x", actor="ann")
+    operations.release_hold(hold_id=hold, reason="x", actor=by("ann"))
 
 
 def late() -> list[FalloutCase]:
@@ -292,7 +292,7 @@ def test_what_a_crash_has_left_standing_is_set_going_by_the_scanner(
 
 def tell(order: Order, name: str = "papers_sent") -> None:
     operations.send_signal(
-        order_reference=order.reference, name=name, actor="ann", reason="They are here."
+        order_reference=order.reference, name=name, actor=by("ann"), reason="They are here."
     )
 
 
@@ -339,7 +339,7 @@ def test_a_person_may_be_the_customer(clock: Clock) -> None:
     sweeping.sweep()
     assert late() == []
     operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome="yes", values={}, actor="ann", reason="x"
+        manual_id=ManualTask.objects.get().pk, outcome="yes", values={}, actor=by("ann"), reason="x"
     )
     assert left(order) == timedelta(hours=10)
 
@@ -366,7 +366,7 @@ def moved(order: Order, **workflow: Any) -> Plan:
     tasks = {"rest": desk.step(wait={"delay": "P9D"}), "one": desk.task(after=["rest"])}
     desk.workflow(tasks, version=2, **workflow)
     (done,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], actor="ann", reason="x"
+        workflow="thing", version=2, orders=[order.reference], actor=by("ann"), reason="x"
     )
     assert done.verdict is operations.Verdict.MOVED, done.reasons
     return desk.newest_plan_of(order)
@@ -453,7 +453,7 @@ def test_the_clocks_of_a_task_move_with_it(clock: Clock, systems: ScriptedSystem
     before = Task.objects.values("close_by", "report_by", "progress", "not_before").get()
     desk.workflow({"one": one, "two": desk.task(after=["one"])}, version=2)
     operations_done = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], actor="ann", reason="x"
+        workflow="thing", version=2, orders=[order.reference], actor=by("ann"), reason="x"
     )
     assert [done.verdict for done in operations_done] == [operations.Verdict.MOVED]
     moved_row = Task.objects.filter(key="one@1")

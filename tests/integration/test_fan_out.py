@@ -14,7 +14,7 @@ from fulfillment.models import Command, FalloutCase, FanOut, Task
 from fulfillment.publishing import publish
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -166,7 +166,7 @@ def test_a_rerun_redoes_only_the_elements_that_failed(systems: ScriptedSystems) 
     assert gather.state == "FAILED_FINAL"
     before = len(sent(systems, "enrich"))
     systems.sends["enrich"] = [desk.succeeded(rows=number) for number in (2, 4)]
-    again = operations.retry(task_id=gather.pk, actor="ann", reason="the file was mended")
+    again = operations.retry(task_id=gather.pk, actor=by("ann"), reason="the file was mended")
     assert again == ["enrich@1[2]"]
     desk.finish()
     order.refresh_from_db()
@@ -180,7 +180,7 @@ def test_a_rerun_redoes_only_the_elements_that_failed(systems: ScriptedSystems) 
     assert len(set(keys)) == 2
     assert not FalloutCase.objects.filter(state="OPEN").exists()
     with pytest.raises(NothingToRetry):
-        operations.retry(task_id=gather.pk, actor="ann", reason="again")
+        operations.retry(task_id=gather.pk, actor=by("ann"), reason="again")
 
 
 def test_an_optional_fan_out_that_fails_does_not_keep_the_order(systems: ScriptedSystems) -> None:
@@ -207,7 +207,7 @@ def test_elements_that_were_not_begun_follow_as_soon_as_the_failed_ones_are_trie
     systems.sends["enrich"] = [desk.rejected(), desk.succeeded(rows=2)]
     desk.finish()
     failed = desk.tasks_of(order)["enrich@1[1]"]
-    operations.retry(task_id=failed.pk, actor="ann", reason="the file was mended")
+    operations.retry(task_id=failed.pk, actor=by("ann"), reason="the file was mended")
     assert desk.states_of(order)["enrich@1[3]"] == "READY"
     assert "enrich@1[4]" not in desk.states_of(order)
 
@@ -238,7 +238,7 @@ def test_an_element_has_failed_until_all_that_it_needs_is_tried_again(
     assert desk.states_of(order)["each@1"] == "FAILED_FINAL"
     for name in ("left", "right"):
         task = desk.tasks_of(order)[f"each/{name}@1[1]"]
-        operations.retry(task_id=task.pk, actor="ann", reason="mended")
+        operations.retry(task_id=task.pk, actor=by("ann"), reason="mended")
         desk.finish()
         assert desk.states_of(order)["each@1"] == (
             "FAILED_FINAL" if name == "left" else "SUCCEEDED"

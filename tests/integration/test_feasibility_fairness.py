@@ -9,7 +9,7 @@ import pytest
 from fulfillment import operations
 from oms.intake import feasibility
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -39,12 +39,12 @@ def test_a_paused_target_is_asked_nothing(systems: ScriptedSystems, clock: Clock
     desk.target("alpha")
     desk.workflow({"one": desk.task()}, feasibility=[CHECK])
     order = desk.order()
-    operations.pause_target(target="alpha", reason="a test", actor="a test")
+    operations.pause_target(target="alpha", reason="a test", actor=by("a test"))
     feasibility.assess()
     assert systems.sent == []
     order.refresh_from_db()
     assert (order.state, "paused" in order.waiting_reason) == ("VALIDATING", True)
-    operations.resume_target(target="alpha", reason="a test", actor="a test")
+    operations.resume_target(target="alpha", reason="a test", actor=by("a test"))
     clock(600)
     feasibility.assess()
     order.refresh_from_db()

@@ -29,7 +29,7 @@ from fulfillment.models import (
 )
 from tests import desk
 from tests.conftest import OWNER_URL, _with_database
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 COPIES = 5000
 APPROVAL = {
@@ -92,7 +92,7 @@ def many_with_clocks(committed_db: str, systems: ScriptedSystems) -> None:
         scope=HoldScope.CUSTOMER,
         name="C-9",
         reason="x",
-        actor="ann",
+        actor=by("ann"),
         clock_policy=ClockPolicy.STOP,
         patience=timedelta(0),
     )
@@ -202,7 +202,7 @@ def test_letting_go_reads_nothing_of_what_is_still_held(
 ) -> None:
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
-    hold = operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="x", actor="ann")
+    hold = operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="x", actor=by("ann"))
     desk.order(customer_id="C-1")
     assert desk.claim() == []
     assert Task.objects.get().held_by_id == hold.hold_id
@@ -213,7 +213,7 @@ def test_letting_go_reads_nothing_of_what_is_still_held(
             pin_plans()
         found = list(nodes(explained(holds._UNPARK, [1000])))
         assert sum(n["Actual Rows"] + n.get("Rows Removed by Filter", 0) for n in found) < 20
-    operations.release_hold(hold_id=hold.hold_id, reason="y", actor="ann")
+    operations.release_hold(hold_id=hold.hold_id, reason="y", actor=by("ann"))
     holds.unpark()
     assert not Task.objects.filter(held_by__isnull=False).exists()
 

@@ -21,7 +21,7 @@ from oms.models import Order
 from tests import crowd, desk
 from tests.api import Api
 from tests.conftest import OWNER_URL, _with_database
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.pages import address_of
 
 COPIES = 2000
@@ -75,11 +75,11 @@ def _done(systems: ScriptedSystems) -> Order:
     order = desk.order(desk.item("done"), customer_name="Dora Done")
     desk.finish()
     refused = desk.tasks_of(order)["refused@1"]
-    operations.retry(task_id=refused.pk, actor="ann", reason="They have mended it.")
+    operations.retry(task_id=refused.pk, actor=by("ann"), reason="They have mended it.")
     desk.finish()
     manual = ManualTask.objects.get(fulfillment_id=order.fulfillment_id)
     operations.decide(
-        manual_id=manual.pk, outcome="approved", values={}, actor="ann", reason="Fine."
+        manual_id=manual.pk, outcome="approved", values={}, actor=by("ann"), reason="Fine."
     )
     desk.finish()
     Order.objects.filter(pk=order.pk).update(client=desk.client("a-shop"), customer_id="C-DONE")

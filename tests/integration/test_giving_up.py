@@ -30,7 +30,7 @@ from fulfillment.models import (
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -242,7 +242,7 @@ def test_an_undo_that_needs_approval_waits_for_it(systems: ScriptedSystems) -> N
     asked = ManualTask.objects.get(state="OPEN")
     assert (asked.queue, asked.role) == ("finance", "clerk")
     operations.decide(
-        manual_id=asked.pk, outcome="undo_it", values={}, reason="agreed", actor="a clerk"
+        manual_id=asked.pk, outcome="undo_it", values={}, reason="agreed", actor=by("a clerk")
     )
     desk.finish()
     assert systems.actions()[-1] == "refund"
@@ -489,6 +489,6 @@ def test_nobody_places_the_hold_of_a_change_by_hand(systems: ScriptedSystems) ->
     plan = desk.newest_plan_of(order)
     with pytest.raises(NothingToHold):
         operations.place_hold(
-            scope=HoldScope.CHANGE, name=str(plan.pk), reason="to try it", actor="an operator"
+            scope=HoldScope.CHANGE, name=str(plan.pk), reason="to try it", actor=by("an operator")
         )
     assert not Hold.objects.exists()

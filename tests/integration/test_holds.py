@@ -15,7 +15,7 @@ from fulfillment.models import HELD_BY_HAND, Hold, HoldScope, Operation, Task, T
 from fulfillment.tasks import scan_runnable
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -72,12 +72,12 @@ def test_what_is_held_waits_and_everything_else_goes_on(
 ) -> None:
     a, b = a_shop()
     placed = operations.place_hold(
-        scope=scope, name=name_of(scope, a), reason="Fraud check", actor="ann"
+        scope=scope, name=name_of(scope, a), reason="Fraud check", actor=by("ann")
     )
     desk.drain()
     assert ready(a, b) == HELD[scope]
     assert placed.hold_id is not None
-    assert operations.release_hold(hold_id=placed.hold_id, reason="All well", actor="bob")
+    assert operations.release_hold(hold_id=placed.hold_id, reason="All well", actor=by("bob"))
     desk.drain()
     assert ready(a, b) == set()
     for order in (a, b):
@@ -92,7 +92,7 @@ def test_many_held_commands_hide_nobody_behind_them(systems: ScriptedSystems) ->
     desk.submit_all(*[desk.request(priority=9, customer_id="C-held") for _ in range(300)])
     desk.submit_all(*[desk.request(priority=9, customer_id="C-held") for _ in range(300)])
     free = desk.order()
-    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-held", reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-held", reason="x", actor=by("ann"))
     assert desk.drain() == 1
     free.refresh_from_db()
     assert free.state == "COMPLETED"
@@ -101,16 +101,18 @@ def test_many_held_commands_hide_nobody_behind_them(systems: ScriptedSystems) ->
 def test_two_holds_on_the_same_order_have_to_go_both(systems: ScriptedSystems) -> None:
     order, _ = a_shop()
     first = operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="One", actor="ann"
+        scope=HoldScope.ORDER, name=order.reference, reason="One", actor=by("ann")
     )
-    second = operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="Two", actor="ann")
+    second = operations.place_hold(
+        scope=HoldScope.CUSTOMER, name="C-1", reason="Two", actor=by("ann")
+    )
     assert first.hold_id
     assert second.hold_id
     desk.drain()
-    operations.release_hold(hold_id=first.hold_id, reason="x", actor="ann")
+    operations.release_hold(hold_id=first.hold_id, reason="x", actor=by("ann"))
     desk.drain()
     assert set(desk.states_of(order).values()) == {"READY"}
-    operations.release_hold(hold_id=second.hold_id, reason="x", actor="ann")
+    operations.release_hold(hold_id=second.hold_id, reason="x", actor=by("ann"))
     desk.drain()
     assert set(desk.states_of(order).values()) == {"SUCCEEDED"}
 
@@ -128,7 +130,7 @@ def test_a_hold_keeps_nobody_from_asking_what_became_of_a_command(
         (HoldScope.TARGET, "alpha"),
         (HoldScope.ACTION, "alpha/one"),
     ):
-        operations.place_hold(scope=scope, name=name, reason="x", actor="ann")
+        operations.place_hold(scope=scope, name=name, reason="x", actor=by("ann"))
     clock(10)
     desk.drain()
     assert len(systems.queried) == 1
@@ -140,7 +142,7 @@ def test_a_hold_that_is_placed_before_the_order_has_tasks_holds_them_too(
 ) -> None:
     desk.target("alpha")
     desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
-    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-1", reason="x", actor=by("ann"))
     order = desk.order()
     assert desk.drain() == 0
     assert systems.sent == []
@@ -155,7 +157,7 @@ def test_a_hold_ends_by_itself_when_its_time_is_over(
         scope=HoldScope.ORDER,
         name=order.reference,
         reason="x",
-        actor="ann",
+        actor=by("ann"),
         until=desk.now() + timedelta(hours=1),
     )
     desk.drain()
@@ -175,7 +177,7 @@ def test_tasks_of_a_hold_whose_release_was_cut_short_are_let_go_by_the_scanner(
     systems: ScriptedSystems,
 ) -> None:
     order, _ = a_shop()
-    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("ann"))
     desk.drain()
     assert Task.objects.exclude(held_by=None).count() == 4
     Hold.objects.update(released_at=desk.now())
@@ -186,11 +188,11 @@ def test_tasks_of_a_hold_whose_release_was_cut_short_are_let_go_by_the_scanner(
 def test_who_held_what_and_why_is_on_record(systems: ScriptedSystems) -> None:
     order, _ = a_shop()
     placed = operations.place_hold(
-        scope=HoldScope.ITEM, name=f"{order.reference}/1", reason="Site survey", actor="ann"
+        scope=HoldScope.ITEM, name=f"{order.reference}/1", reason="Site survey", actor=by("ann")
     )
     assert placed.hold_id
-    operations.release_hold(hold_id=placed.hold_id, reason="Survey done", actor="bob")
-    assert not operations.release_hold(hold_id=placed.hold_id, reason="again", actor="eve")
+    operations.release_hold(hold_id=placed.hold_id, reason="Survey done", actor=by("bob"))
+    assert not operations.release_hold(hold_id=placed.hold_id, reason="again", actor=by("eve"))
     trail = Transition.objects.filter(fulfillment_id=order.fulfillment_id, entity="hold")
     assert [(row.name, row.from_state, row.to_state, row.actor, row.cause) for row in trail] == [
         ("place_hold", "", "PLACED", "ann", "Site survey"),
@@ -222,16 +224,18 @@ def test_who_held_what_and_why_is_on_record(systems: ScriptedSystems) -> None:
 def test_what_does_not_exist_can_not_be_held(scope: HoldScope, name: str) -> None:
     desk.target("alpha")
     with pytest.raises(NothingToHold):
-        operations.place_hold(scope=scope, name=name, reason="x", actor="ann")
+        operations.place_hold(scope=scope, name=name, reason="x", actor=by("ann"))
     assert not Hold.objects.exists()
 
 
 def test_nobody_holds_anything_without_saying_why(systems: ScriptedSystems) -> None:
     order, _ = a_shop()
     with pytest.raises(ReasonMissing):
-        operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="  ", actor="ann")
+        operations.place_hold(
+            scope=HoldScope.ORDER, name=order.reference, reason="  ", actor=by("ann")
+        )
     with pytest.raises(HoldUnknown):
-        operations.release_hold(hold_id=0, reason="x", actor="ann")
+        operations.release_hold(hold_id=0, reason="x", actor=by("ann"))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +251,7 @@ def test_a_hold_on_an_action_holds_the_fallback_that_would_ask_for_it(
     order = desk.order()
     (claim,) = desk.claim()
     desk.settle(desk.result(claim, desk.rejected()))
-    operations.place_hold(scope=HoldScope.ACTION, name=name, reason="Not now.", actor="anna")
+    operations.place_hold(scope=HoldScope.ACTION, name=name, reason="Not now.", actor=by("anna"))
     assert (desk.claim("beta") == []) is is_held
     (task,) = desk.tasks_of(order).values()
     assert (task.held_by_id is not None) is is_held
@@ -263,7 +267,7 @@ def a_parked_task(systems: ScriptedSystems, clock: Clock) -> tuple[Order, Claim,
     (sent,) = desk.claim()
     desk.settle(desk.result(sent, desk.failed()))
     placed = operations.place_hold(
-        scope=HoldScope.ACTION, name="alpha/one", reason="Fraud check", actor="ann"
+        scope=HoldScope.ACTION, name="alpha/one", reason="Fraud check", actor=by("ann")
     )
     clock(60)
     assert desk.claim() == []
@@ -287,6 +291,6 @@ def test_what_has_ended_under_a_hold_waits_for_nothing_after_its_release(
 ) -> None:
     order, sent, hold = a_parked_task(systems, clock)
     desk.settle(desk.result(sent, desk.succeeded(), attempt_id=None))
-    operations.release_hold(hold_id=hold, reason="All well", actor="bob")
+    operations.release_hold(hold_id=hold, reason="All well", actor=by("bob"))
     task = desk.tasks_of(order)["one@1"]
     assert (task.state, task.waits_for, task.held_by_id) == ("SUCCEEDED", "", None)

@@ -11,6 +11,7 @@ from fulfillment import operations
 from fulfillment.errors import NothingToHold
 from fulfillment.models import HoldScope
 from tests import desk
+from tests.desk import by
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +28,7 @@ def test_a_hold_on_an_item_that_does_not_exist_is_refused() -> None:
                 scope=HoldScope.ITEM,
                 name=f"{order.reference}/{position}",
                 reason="x",
-                actor="x",
+                actor=by("x"),
                 patience=timedelta(0),
             )
 
@@ -38,4 +39,4 @@ def test_a_hold_names_plans_and_tasks_as_the_claim_does() -> None:
     order = desk.order()
     plan = desk.plan_of(order)
     with pytest.raises(NothingToHold):
-        operations.place_hold(scope=HoldScope.PLAN, name=f"0{plan.pk}", reason="x", actor="x")
+        operations.place_hold(scope=HoldScope.PLAN, name=f"0{plan.pk}", reason="x", actor=by("x"))

@@ -27,7 +27,7 @@ from fulfillment.models import (
 )
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -157,7 +157,7 @@ def test_a_version_that_takes_over_is_late_as_the_one_before(systems: ScriptedSy
         version=2,
         orders=[order.reference],
         reason="shorter",
-        actor="ann",
+        actor=by("ann"),
     )
     assert moved.verdict == "moved"
     after = Plan.objects.get(pk=moved.plan_id)
@@ -249,7 +249,7 @@ def test_a_plan_that_takes_over_is_in_jeopardy_until_it_is_in_time(
         priority="${plan.in_jeopardy ? 50 : order.priority}",
     )
     (moved,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], actor="ann", reason="x"
+        workflow="thing", version=2, orders=[order.reference], actor=by("ann"), reason="x"
     )
     assert moved.verdict is operations.Verdict.MOVED, moved.reasons
     assert desk.newest_plan_of(order).at_risk_since is not None
@@ -266,7 +266,7 @@ def turned_down(order: Order, action: str) -> None:
 
 
 def again(order: Order, key: str) -> None:
-    operations.retry(task_id=desk.tasks_of(order)[key].pk, actor="ann", reason="x")
+    operations.retry(task_id=desk.tasks_of(order)[key].pk, actor=by("ann"), reason="x")
 
 
 def test_what_has_failed_for_good_is_still_to_be_done(systems: ScriptedSystems) -> None:
@@ -307,7 +307,7 @@ def test_under_a_hold_that_stops_the_clock_nobody_is_late_already(
         scope=HoldScope.ORDER,
         name=order.reference,
         reason="x",
-        actor="ann",
+        actor=by("ann"),
         clock_policy=ClockPolicy.STOP,
         patience=timedelta(0),
     )

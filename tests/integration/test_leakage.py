@@ -22,7 +22,7 @@ from oms.lifecycle import OrderLifecycle
 from oms.models import Asset, BillingMatch, Leak, Order
 from tests import desk, shipped
 from tests.api import Api
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +78,7 @@ def look_after(hours: float) -> int:
 def retried(order: Order, task: str) -> Order:
     """Tried again by hand, and worked off."""
     failed = desk.tasks_of(order)[task]
-    operations.retry(task_id=failed.pk, reason="again", actor="an operator")
+    operations.retry(task_id=failed.pk, reason="again", actor=by("an operator"))
     desk.finish()
     order.refresh_from_db()
     return order
@@ -260,7 +260,7 @@ def test_a_leak_has_one_case_also_when_a_person_has_closed_it(systems: ScriptedS
     assert look_after(5) == 1
     assert look_after(30) == 0  # looked at again, and left to its case
     case = FalloutCase.objects.get(category="LEAKAGE")
-    operations.close_case(case_id=case.pk, resolution="a present", actor="an operator")
+    operations.close_case(case_id=case.pk, resolution="a present", actor=by("an operator"))
     assert look_after(30) == 0
     assert FalloutCase.objects.filter(category="LEAKAGE").count() == 1
     assert gaps() == [("1", ACTIVE)]
@@ -351,7 +351,7 @@ def test_a_fan_out_activates_with_its_end(systems: ScriptedSystems) -> None:
 
 def migrated(order: Order) -> None:
     (done,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], reason="a contract", actor="me"
+        workflow="thing", version=2, orders=[order.reference], reason="a contract", actor=by("me")
     )
     assert done.verdict is operations.Verdict.MOVED
 
@@ -473,7 +473,7 @@ def test_leaks_are_listed_with_what_they_are_worth(systems: ScriptedSystems) -> 
     assert "BILLED_WITHOUT_SERVICE" in rows[2]
     assert "no price" in rows[2]
     assert rows[3] == "Active and not billed, together: 196.00 EUR recurring"
-    operations.close_case(case_id=case.pk, resolution="a present", actor="an operator")
+    operations.close_case(case_id=case.pk, resolution="a present", actor=by("an operator"))
     assert "case closed" in listed()[0]
 
 

@@ -31,7 +31,7 @@ from fulfillment.models import (
 from fulfillment.operations import Verdict
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.integration.test_races import somebody_waits_for_me
 from tests.together import closing, together
 from tests.waiting import until
@@ -172,11 +172,11 @@ def test_holds_that_come_and_go_meanwhile(
         dice = random.Random(9)
         for reference in dice.sample(references, 12):
             placed = operations.place_hold(
-                scope=HoldScope.ORDER, name=reference, reason="x", actor="ann", patience=NOW
+                scope=HoldScope.ORDER, name=reference, reason="x", actor=by("ann"), patience=NOW
             )
             scanning.scan()
             assert placed.hold_id is not None
-            operations.release_hold(hold_id=placed.hold_id, reason="x", actor="ann")
+            operations.release_hold(hold_id=placed.hold_id, reason="x", actor=by("ann"))
             scanning.scan()
 
     together(*(Worker(number, floor) for number in range(3)), hold_and_release)
@@ -199,7 +199,7 @@ def test_orders_that_keep_a_lock_are_migrated_meanwhile(systems: ScriptedSystems
             tasks["last"] = desk.task(after=["one", *more], retry=QUICKLY)
             desk.workflow({**tasks, **more}, locks=[CUSTOMER], version=version)
             done = operations.migrate_orders(
-                workflow="thing", version=version, orders=None, actor="ann", reason="x"
+                workflow="thing", version=version, orders=None, actor=by("ann"), reason="x"
             )
             moved.extend(one.verdict for one in done)
 
@@ -318,7 +318,7 @@ def test_nobody_lines_up_behind_who_is_not_sent_after_all(systems: ScriptedSyste
     assert in_line() == 0
     TargetCondition.objects.update(paused_at=None)
     operations.place_hold(
-        scope=HoldScope.ORDER, name=first.reference, reason="x", actor="ann", patience=NOW
+        scope=HoldScope.ORDER, name=first.reference, reason="x", actor=by("ann"), patience=NOW
     )
     (claim,) = desk.claim(limit=2)
     assert claim.fulfillment_id == second.fulfillment_id

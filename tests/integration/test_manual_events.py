@@ -12,7 +12,7 @@ from fulfillment.models import ManualTask, OutboxEvent, Subscription
 from oms.changes import cancelling
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -73,7 +73,7 @@ def test_a_manual_task_is_told_when_it_is_opened_and_when_it_is_decided(
         "decided_by": None,
         "reason": None,
     }
-    operations.decide(manual_id=manual.pk, outcome="approved", actor="ann", reason="Fine.")
+    operations.decide(manual_id=manual.pk, outcome="approved", actor=by("ann"), reason="Fine.")
     kind, said = heard()[-1]
     assert kind == "ManualTaskDecided"
     assert (said["outcome"], said["decided_by"], said["reason"]) == ("approved", "ann", "Fine.")
@@ -99,7 +99,7 @@ def test_what_no_target_system_does_has_no_target_in_its_events(systems: Scripte
     subscribe("FulfillmentTaskSucceeded")
     asked()
     operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome="approved", actor="ann", reason="Fine."
+        manual_id=ManualTask.objects.get().pk, outcome="approved", actor=by("ann"), reason="Fine."
     )
     desk.finish()
     told = {said["task"]: said["target"] for _, said in heard()}

@@ -14,7 +14,7 @@ from fulfillment.errors import DecisionMade, DefinitionInvalid, ManualTaskUnknow
 from fulfillment.models import FalloutCase, ManualTask, Operation, Transition
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -55,7 +55,7 @@ def asked(**more: Any) -> Order:
 
 def decide(outcome: str = "approved", **more: Any) -> ManualTask:
     return operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome=outcome, actor="ann", reason="ok", **more
+        manual_id=ManualTask.objects.get().pk, outcome=outcome, actor=by("ann"), reason="ok", **more
     )
 
 
@@ -109,7 +109,7 @@ def test_bad_decisions_are_refused_and_change_nothing(systems: ScriptedSystems) 
     with pytest.raises(DefinitionInvalid, match="should be integer"):
         decide(values={"limit": "five"})
     with pytest.raises(ManualTaskUnknown):
-        operations.decide(manual_id=0, outcome="approved", actor="ann", reason="ok")
+        operations.decide(manual_id=0, outcome="approved", actor=by("ann"), reason="ok")
     assert desk.states_of(order)["review@1"] == "AWAITING_MANUAL"
     assert ManualTask.objects.get().state == "OPEN"
 

@@ -30,7 +30,7 @@ from fulfillment.operations import Migration, Verdict
 from fulfillment.publishing import publish as publish_definition
 from oms.models import Milestone, Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -313,7 +313,7 @@ def test_a_person_decides_after_the_migration(systems: ScriptedSystems) -> None:
     publish(2, {"ask": desk.step(manual=ask), "other": desk.task(after=["ask"])})
     moved(order)
     operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome="yes", actor="a manager", reason="fine"
+        manual_id=ManualTask.objects.get().pk, outcome="yes", actor=by("a manager"), reason="fine"
     )
     desk.drain()
     assert systems.actions() == ["other"]
@@ -419,13 +419,13 @@ def test_holds_are_not_lost_by_the_way(systems: ScriptedSystems) -> None:
     publish(2, chain("one", "two", "three"))
 
     def hold(scope: HoldScope, name: str) -> int:
-        placed = operations.place_hold(scope=scope, name=name, reason="x", actor="x")
+        placed = operations.place_hold(scope=scope, name=name, reason="x", actor=by("x"))
         assert placed.hold_id is not None
         return placed.hold_id
 
     on_plan = hold(HoldScope.PLAN, str(desk.plan_of(order).pk))
     assert f"Hold {on_plan} is on plan" in refused(order)
-    operations.release_hold(hold_id=on_plan, reason="x", actor="x")
+    operations.release_hold(hold_id=on_plan, reason="x", actor=by("x"))
     hold(HoldScope.ORDER, order.reference)
     moved(order)
     assert desk.claim(limit=5) == []

@@ -11,7 +11,7 @@ from fulfillment import operations
 from fulfillment.engine.work import running
 from fulfillment.models import Hold, HoldScope
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 
 def test_a_hold_whose_commit_lost_its_reply_is_placed_once(
@@ -30,7 +30,7 @@ def test_a_hold_whose_commit_lost_its_reply_is_placed_once(
         scope=HoldScope.CUSTOMER,
         name="C-1",
         reason="x",
-        actor="x",
+        actor=by("x"),
         patience=timedelta(0),
     )
     assert lost

@@ -15,7 +15,7 @@ from fulfillment.engine.dispatch.claiming import Claim
 from fulfillment.models import Attempt, Command, Disposition, FalloutCase, Task, Transition
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -247,7 +247,7 @@ def test_after_a_retry_by_hand_a_late_answer_does_not_settle_the_new_command(
     (claim,) = desk.claim("alpha")
     report(desk.rejected(), event="no")
     assert desk.states_of(order) == {"charge@1": "FAILED_FINAL"}
-    operations.retry(task_id=Task.objects.get().pk, actor="a person", reason="mended")
+    operations.retry(task_id=Task.objects.get().pk, actor=by("a person"), reason="mended")
     desk.settle(desk.result(claim, answer))
     if answer.kind == "REJECTED":
         assert desk.states_of(order) == {"charge@1": "READY"}
@@ -406,7 +406,7 @@ def test_what_never_arrived_is_tried_by_hand_as_often_as_at_first(
         clock(600)
     assert desk.states_of(order) == {"one@1": "FAILED_FINAL"}
     sends = len(systems.sent)
-    operations.retry(task_id=Task.objects.get().pk, actor="a person", reason="mended")
+    operations.retry(task_id=Task.objects.get().pk, actor=by("a person"), reason="mended")
     for _ in range(8):
         desk.drain()
         clock(600)
@@ -424,7 +424,11 @@ def test_what_began_anew_under_another_plan_is_not_done_a_second_time(
     report(desk.rejected(), event="no")
     desk.workflow({"one": desk.task(input={"amount": 2})}, version=2)
     (moved,) = operations.migrate_orders(
-        workflow="thing", version=None, orders=[order.reference], reason="mended", actor="a person"
+        workflow="thing",
+        version=None,
+        orders=[order.reference],
+        reason="mended",
+        actor=by("a person"),
     )
     assert moved.verdict is operations.Verdict.MOVED
     if door == "call":
@@ -456,7 +460,11 @@ def test_what_was_sent_back_and_became_another_task_is_not_settled_by_it(
     ship = desk.step(decide=[{"otherwise": []}], depends_on=[{"output": "reserve.slot"}])
     desk.workflow({"reserve": reserve, "ship": ship}, version=2)
     (moved,) = operations.migrate_orders(
-        workflow="thing", version=None, orders=[order.reference], reason="other", actor="a person"
+        workflow="thing",
+        version=None,
+        orders=[order.reference],
+        reason="other",
+        actor=by("a person"),
     )
     assert (moved.verdict, moved.reasons) == (operations.Verdict.MOVED, ())
     desk.settle(desk.result(claim, desk.succeeded()))

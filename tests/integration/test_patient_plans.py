@@ -15,7 +15,7 @@ from fulfillment.models import FalloutCase, Hold, HoldScope, ManualTask, Plan
 from oms.models import Order
 from oms.queries import waits_as_a_whole
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -95,7 +95,7 @@ def test_a_decision_in_time_leaves_no_trace_of_alarm(
     clock(4 * HOUR)
     assert flagged() == []
     operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome="approved", actor="ann", reason="Fine."
+        manual_id=ManualTask.objects.get().pk, outcome="approved", actor=by("ann"), reason="Fine."
     )
     assert flagged() == []
     order.refresh_from_db()
@@ -212,7 +212,7 @@ LONG = {**APPROVAL, "within": "P4D"}
 
 def decide(outcome: str) -> None:
     (manual,) = ManualTask.objects.filter(state="OPEN")
-    operations.decide(manual_id=manual.pk, outcome=outcome, actor="ann", reason="So it is.")
+    operations.decide(manual_id=manual.pk, outcome=outcome, actor=by("ann"), reason="So it is.")
 
 
 def looked_at(clock: Clock) -> None:
@@ -235,7 +235,10 @@ def test_a_refusal_in_a_blocked_plan(systems: ScriptedSystems, clock: Clock) -> 
     run(approve=desk.step(manual=LONG), survey=desk.step(manual=LONG))
     looked_at(clock)
     operations.decide(
-        manual_id=ManualTask.objects.earliest("pk").pk, outcome="rejected", actor="a", reason="x"
+        manual_id=ManualTask.objects.earliest("pk").pk,
+        outcome="rejected",
+        actor=by("a"),
+        reason="x",
     )
     assert len(flagged()) == 1
 
@@ -276,12 +279,14 @@ def test_a_target_that_falls_silent_behind_a_wait(systems: ScriptedSystems, cloc
 def test_a_command_that_is_held(systems: ScriptedSystems, clock: Clock) -> None:
     order = run(approve=desk.step(manual=LONG))
     looked_at(clock)
-    operations.place_hold(scope=HoldScope.ORDER, name=order.reference, reason="Wait.", actor="ann")
+    operations.place_hold(
+        scope=HoldScope.ORDER, name=order.reference, reason="Wait.", actor=by("ann")
+    )
     decide("approved")
     clock(16 * 60)
     assert len(flagged()) == 1
     assert not FalloutCase.objects.exists()  # who holds it has said why
-    operations.release_hold(hold_id=Hold.objects.get().pk, reason="Go on.", actor="ann")
+    operations.release_hold(hold_id=Hold.objects.get().pk, reason="Go on.", actor=by("ann"))
     desk.finish()
     assert flagged() == []
 
@@ -293,7 +298,7 @@ def test_a_failure_that_is_tried_again(systems: ScriptedSystems, clock: Clock) -
     )
     clock(HOUR)
     assert len(flagged()) == 1
-    operations.retry(task_id=desk.tasks_of(order)["other@1"].pk, actor="ann", reason="Mended.")
+    operations.retry(task_id=desk.tasks_of(order)["other@1"].pk, actor=by("ann"), reason="Mended.")
     desk.finish()
     assert flagged() == []
     clock(16 * 60)
@@ -314,7 +319,7 @@ def test_a_plan_that_takes_over(systems: ScriptedSystems, clock: Clock) -> None:
         stalls_after="PT15M",
     )
     (done,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], reason="New.", actor="ann"
+        workflow="thing", version=2, orders=[order.reference], reason="New.", actor=by("ann")
     )
     assert done.verdict == operations.Verdict.MOVED
     desk.finish()

@@ -11,7 +11,7 @@ from fulfillment import operations
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.models import HoldScope
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.together import together
 
 _SMALL = {"targetsystem", "targetcondition", "subscription", "plangraph"}
@@ -54,7 +54,7 @@ def test_a_worker_plans_each_statement_once_and_by_index(
     )
     systems.sends["two"] = [desk.unknown()]
     desk.submit_all(*[desk.request(customer_id=f"C-{n}") for n in range(5)])
-    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-0", reason="x", actor="ann")
+    operations.place_hold(scope=HoldScope.CUSTOMER, name="C-0", reason="x", actor=by("ann"))
     (found,) = together(statements_of_a_worker)
     assert len(found) > 15
     assert {statement for statement, custom in found.items() if custom} == set()

@@ -16,7 +16,7 @@ from fulfillment.models import Attempt, Operation, TargetCondition, TargetSystem
 from fulfillment.states import Breaker
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -178,11 +178,11 @@ def test_a_paused_target_is_neither_sent_anything_nor_asked(
     (claim,) = desk.claim()
     desk.settle(desk.result(claim, desk.unknown()))
     clock(1)
-    placed = operations.pause_target(target="alpha", reason="Maintenance", actor="ann")
+    placed = operations.pause_target(target="alpha", reason="Maintenance", actor=by("ann"))
     assert (placed.hold_id, placed.in_flight) == (None, 0)
     assert desk.claim(limit=5) == []
     assert condition().paused_by == "ann"
-    assert operations.resume_target(target="alpha", reason="Done", actor="bob")
+    assert operations.resume_target(target="alpha", reason="Done", actor=by("bob"))
     assert len(desk.claim(limit=5)) == 3
     kinds = Operation.objects.filter(subject="target:alpha").order_by("id")
     assert [(row.kind, row.actor, row.reason) for row in kinds] == [
@@ -193,11 +193,11 @@ def test_a_paused_target_is_neither_sent_anything_nor_asked(
 
 def test_pausing_twice_and_resuming_twice_changes_nothing(systems: ScriptedSystems) -> None:
     orders(1)
-    operations.pause_target(target="alpha", reason="One", actor="ann")
-    operations.pause_target(target="alpha", reason="Two", actor="bob")
+    operations.pause_target(target="alpha", reason="One", actor=by("ann"))
+    operations.pause_target(target="alpha", reason="Two", actor=by("bob"))
     assert (condition().paused_by, condition().pause_reason) == ("ann", "One")
-    assert operations.resume_target(target="alpha", reason="x", actor="ann")
-    assert not operations.resume_target(target="alpha", reason="x", actor="ann")
+    assert operations.resume_target(target="alpha", reason="x", actor=by("ann"))
+    assert not operations.resume_target(target="alpha", reason="x", actor=by("ann"))
     assert Operation.objects.count() == 2
 
 
@@ -205,8 +205,8 @@ def test_an_outage_of_many_orders_drains_along_its_ramp(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
     orders(100, concurrency_limit=50, ramp=timedelta(seconds=100))
-    operations.pause_target(target="alpha", reason="Maintenance", actor="ann")
-    operations.resume_target(target="alpha", reason="Done", actor="ann")
+    operations.pause_target(target="alpha", reason="Maintenance", actor=by("ann"))
+    operations.resume_target(target="alpha", reason="Done", actor=by("ann"))
     under_way = []
     for _ in range(5):
         desk.claim(limit=100)

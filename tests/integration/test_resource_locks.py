@@ -18,7 +18,7 @@ from fulfillment.models import LockRelease, Operation, Resource, ResourceLock, T
 from oms.intake.requests import ItemRequest
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -124,7 +124,7 @@ def test_what_failed_for_good_lets_go_and_takes_the_lock_anew_when_it_is_tried_a
     desk.drain()
     assert (state(order), kept()) == ("FAILED_FINAL", set())
     operations.retry(
-        task_id=desk.tasks_of(order)["change@1"].pk, actor="anna", reason="it is mended"
+        task_id=desk.tasks_of(order)["change@1"].pk, actor=by("anna"), reason="it is mended"
     )
     (taken,) = claim()
     assert kept() == {"asset:A-1"}
@@ -271,7 +271,7 @@ def test_more_room_lets_those_in_who_wait(systems: ScriptedSystems) -> None:
     a_shop({"resource": "numbers", "key": "${order.region}"})
     orders = [changing(region="AT") for _ in range(3)]
     assert len(claim()) == 1
-    operations.set_capacity(resource="numbers", capacity=3, actor="anna", reason="Bought some.")
+    operations.set_capacity(resource="numbers", capacity=3, actor=by("anna"), reason="Bought some.")
     assert len(claim()) == 2
     assert {state(order) for order in orders} == {"DISPATCHED"}
     assert Operation.objects.get().after == {"capacity": 3}
@@ -292,7 +292,9 @@ def test_nobody_asks_for_more_than_there_is(systems: ScriptedSystems) -> None:
     assert (fault.code, fault.path) == ("definition.locks_beyond_capacity", "tasks")
     assert "manage.py resources capacity numbers 3" in fault.message
     with pytest.raises(CapacityUnusable):
-        operations.set_capacity(resource="numbers", capacity=1, actor="anna", reason="Sold one.")
+        operations.set_capacity(
+            resource="numbers", capacity=1, actor=by("anna"), reason="Sold one."
+        )
     assert Resource.objects.get().capacity == 2
     assert Operation.objects.count() == 0
 
@@ -302,10 +304,12 @@ def test_orders_under_way_get_what_they_ask_for(systems: ScriptedSystems) -> Non
     order = changing(region="AT")
     desk.workflow({"change": desk.task()}, version=2)
     with pytest.raises(CapacityUnusable):
-        operations.set_capacity(resource="numbers", capacity=2, actor="anna", reason="Sold one.")
+        operations.set_capacity(
+            resource="numbers", capacity=2, actor=by("anna"), reason="Sold one."
+        )
     desk.drain()
     assert state(order) == "SUCCEEDED"
-    operations.set_capacity(resource="numbers", capacity=2, actor="anna", reason="Sold one.")
+    operations.set_capacity(resource="numbers", capacity=2, actor=by("anna"), reason="Sold one.")
     assert Resource.objects.get().capacity == 2
 
 
@@ -323,7 +327,11 @@ def test_a_new_version_takes_over_what_its_order_keeps(systems: ScriptedSystems)
         version=2,
     )
     moved = operations.migrate_orders(
-        workflow="thing", version=2, orders=[order.reference], actor="anna", reason="The new one."
+        workflow="thing",
+        version=2,
+        orders=[order.reference],
+        actor=by("anna"),
+        reason="The new one.",
     )
     assert [str(one.verdict) for one in moved] == ["moved"]
     assert kept() == {"customer:C-1"}

@@ -26,7 +26,7 @@ from fulfillment.states import PlanState
 from oms.intake import workflows
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -380,7 +380,7 @@ def test_what_is_undone_of_an_item_that_has_gone_may_need_somebody_to_agree(
     wanted = replace(revised(order, {1: {}}, changed={0: {ChangeKind.ITEMS}}), graph=of_one_item())
     assert not change(order, wanted).refusals
     (manual,) = ManualTask.objects.filter(state="OPEN")
-    operations.decide(manual_id=manual.pk, outcome="undo_it", actor="ann", reason="Agreed.")
+    operations.decide(manual_id=manual.pk, outcome="undo_it", actor=by("ann"), reason="Agreed.")
     desk.advance(60)
     desk.finish()
     assert systems.actions().count("release") == 1

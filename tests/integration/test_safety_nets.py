@@ -16,7 +16,7 @@ from fulfillment.engine.tasks import outcomes
 from fulfillment.errors import GateBusy
 from fulfillment.models import Attempt, FalloutCase, HoldScope, Task
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +31,7 @@ def test_a_hold_that_can_not_be_released_does_not_stop_the_scan(
         scope=HoldScope.CUSTOMER,
         name="C-1",
         reason="a test",
-        actor="a test",
+        actor=by("a test"),
         until=desk.now() + timedelta(seconds=5),
     )
     clock(10)

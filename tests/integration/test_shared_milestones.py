@@ -12,7 +12,7 @@ from fulfillment.engine.work import audit
 from fulfillment.models import FalloutCase, Signal
 from oms.models import Milestone, Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -109,7 +109,7 @@ def test_a_person_is_told_at_once_and_a_report_by_hand_still_ends_it(
     assert wait_of(order).state == "AWAITING_MANUAL"
     assert "A report still ends it" in FalloutCase.objects.get().explanation
     operations.send_signal(
-        order_reference=other.reference, name="refreshed", actor="ann", reason="It was me."
+        order_reference=other.reference, name="refreshed", actor=by("ann"), reason="It was me."
     )
     assert wait_of(order).state == "SUCCEEDED"
     assert wait_of(waiting()).state == "SUCCEEDED"

@@ -7,7 +7,7 @@ import pytest
 from fulfillment import operations
 from fulfillment.models import FalloutCase, Task
 from tests import desk, shipped
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -60,7 +60,7 @@ def test_two_of_ten_are_too_many_and_what_was_done_is_not_done_again(
     before = len(shipped.sent("enrich_partition"))
     assert before < 10
     operations.retry(
-        task_id=desk.tasks_of(order)["enrich@1"].pk, actor="ann", reason="the files were mended"
+        task_id=desk.tasks_of(order)["enrich@1"].pk, actor=by("ann"), reason="the files were mended"
     )
     assert shipped.completed(order)
     again = shipped.sent("enrich_partition")[before:]

@@ -12,7 +12,7 @@ from fulfillment.engine.work.running import run_unit
 from fulfillment.models import CaseCategory, FalloutCase, HoldScope
 from fulfillment.why import why
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ def test_a_dead_letter_does_not_hide_a_stuck_order(systems: ScriptedSystems, clo
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
     order = desk.order()
-    operations.pause_target(target="alpha", reason="a test", actor="a test")
+    operations.pause_target(target="alpha", reason="a test", actor=by("a test"))
     run_unit(
         lambda unit: cases.open_case(
             unit,
@@ -55,7 +55,7 @@ def test_a_promise_in_jeopardy_does_not_hide_a_stuck_order(
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
     order = desk.order()
-    operations.pause_target(target="alpha", reason="a test", actor="a test")
+    operations.pause_target(target="alpha", reason="a test", actor=by("a test"))
     run_unit(
         lambda unit: cases.open_case(
             unit,
@@ -88,16 +88,16 @@ def test_the_case_follows_when_something_else_keeps_the_order(
     stuck.detect_stuck()
     (before,) = FalloutCase.objects.all()
     assert before.reason_code == "not_sent"
-    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    operations.pause_target(target="alpha", reason="They move house.", actor=by("anna"))
     clock(stuck.LOOK_FOR_CASE.total_seconds() + 1)
     stuck.detect_stuck()
     (after,) = FalloutCase.objects.all()
     assert (after.pk, after.reason_code) == (before.pk, "target_paused")
     assert after.explanation.startswith(why(fulfillment_id=order.fulfillment_id).sentence)
     assert after.facts["cause"] == "PAUSED"
-    operations.resume_target(target="alpha", reason="They are back.", actor="anna")
+    operations.resume_target(target="alpha", reason="They are back.", actor=by("anna"))
     operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor="anna"
+        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor=by("anna")
     )
     assert desk.claim() == []
     clock(stuck.LOOK_FOR_CASE.total_seconds() + 1)
@@ -117,13 +117,15 @@ def test_a_hold_on_what_has_succeeded_does_not_hide_a_stuck_order(
     (claim,) = desk.claim()
     desk.settle(desk.result(claim, desk.failed()))
     task = desk.tasks_of(order)["one@1"]
-    operations.place_hold(scope=HoldScope.TASK, name=str(task.pk), reason="a test", actor="a test")
+    operations.place_hold(
+        scope=HoldScope.TASK, name=str(task.pk), reason="a test", actor=by("a test")
+    )
     clock(60)
     desk.claim()
     task.refresh_from_db()
     assert task.held_by_id is not None
     desk.settle(desk.result(claim, desk.succeeded(), attempt_id=None, attempt_number=None))
-    operations.pause_target(target="beta", reason="a test", actor="a test")
+    operations.pause_target(target="beta", reason="a test", actor=by("a test"))
     clock(24 * 3600)
     stuck.detect_stuck()
     assert FalloutCase.objects.filter(category=CaseCategory.STUCK).count() == 1

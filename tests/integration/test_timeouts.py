@@ -25,7 +25,7 @@ from fulfillment.models import (
 )
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -52,7 +52,7 @@ def kept_back(order: Order) -> int:
         scope=HoldScope.ORDER,
         name=order.reference,
         reason="x",
-        actor="ann",
+        actor=by("ann"),
         patience=timedelta(0),
     )
     assert placed.hold_id is not None
@@ -79,7 +79,7 @@ def test_what_is_not_sent_in_time_goes_on_being_tried_and_a_person_is_told(clock
     assert "should have been sent by" in case.explanation
     assert (one(order).state, one(order).start_by) == ("READY", None)
     assert sweeping.sweep() == 0  # once
-    operations.release_hold(hold_id=hold, reason="x", actor="ann")
+    operations.release_hold(hold_id=hold, reason="x", actor=by("ann"))
     desk.drain()
     order.refresh_from_db()
     assert order.state == "COMPLETED"
@@ -97,7 +97,7 @@ def test_what_is_not_sent_in_time_is_given_up(clock: Clock, systems: ScriptedSys
     assert "It is given up" in task.blocked_reason
     assert Transition.objects.get(name="fail").details["code"] == "timed_out"
     assert FalloutCase.objects.get().category == CaseCategory.REFUSED
-    operations.release_hold(hold_id=hold, reason="x", actor="ann")
+    operations.release_hold(hold_id=hold, reason="x", actor=by("ann"))
     desk.drain()
     assert systems.sent == []
 
@@ -112,7 +112,7 @@ def test_what_is_given_up_unsent_takes_its_fallback_with_fresh_clocks(
         fallback=[{"target": "beta", "action": "instead"}],
     )
     before = one(order)
-    operations.pause_target(target="alpha", reason="x", actor="ann", patience=timedelta(0))
+    operations.pause_target(target="alpha", reason="x", actor=by("ann"), patience=timedelta(0))
     clock(601)
     sweeping.sweep()
     task = one(order)

@@ -10,7 +10,7 @@ from fulfillment import operations
 from fulfillment.engine.dispatch import candidates
 from fulfillment.models import Attempt, HoldScope, ResourceLock, Task, Transition
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.turns import also_turning
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +78,7 @@ def test_a_hold_keeps_what_comes_next(systems: ScriptedSystems) -> None:
     desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
     order = desk.order()
     two = str(desk.tasks_of(order)["two@1"].pk)
-    operations.place_hold(scope=HoldScope.TASK, name=two, reason="Wait.", actor="ann")
+    operations.place_hold(scope=HoldScope.TASK, name=two, reason="Wait.", actor=by("ann"))
     desk.drain()
     assert systems.actions() == ["one"]
     assert desk.states_of(order) == {"one@1": "SUCCEEDED", "two@1": "READY"}

@@ -13,7 +13,7 @@ from fulfillment.engine.work import locking
 from fulfillment.models import HoldScope, LockRelease, Resource, ResourceLock, Task
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -26,7 +26,7 @@ def moved(*orders: Order) -> None:
         workflow="thing",
         version=2,
         orders=[order.reference for order in orders],
-        actor="anna",
+        actor=by("anna"),
         reason="The new one.",
     )
     assert {str(one.verdict) for one in done} == {"moved"}
@@ -112,7 +112,7 @@ def test_orders_that_move_to_versions_with_more_locks_do_not_wait_for_each_other
     for offering in ("thing", "other"):
         desk.workflow(tasks, offering=offering, locks=[CUSTOMER, REGION], version=2)
         (done,) = operations.migrate_orders(
-            workflow=offering, version=2, orders=None, actor="anna", reason="x"
+            workflow=offering, version=2, orders=None, actor=by("anna"), reason="x"
         )
         assert str(done.verdict) == "unsafe"
         assert "which is in use" in done.reasons[0]
@@ -159,7 +159,7 @@ def test_room_in_a_pool_does_not_lie_idle_because_those_called_up_are_held(
         operations.place_hold(
             scope=HoldScope.ORDER,
             name=order.reference,
-            actor="anna",
+            actor=by("anna"),
             reason="Wait.",
             patience=timedelta(0),
         )

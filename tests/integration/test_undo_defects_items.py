@@ -21,7 +21,7 @@ from oms.changes.requesting import Wish
 from oms.intake.feasibility import request_of
 from oms.models import AmendmentRequest, AmendmentState, CancellationState, Mode, Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -245,7 +245,7 @@ def test_an_approval_that_is_refused_gives_nothing_else_up(systems: ScriptedSyst
     assert amend(order, quantity=4).state == AmendmentState.APPLIED
     asked = ManualTask.objects.get(state="OPEN")
     operations.decide(
-        manual_id=asked.pk, outcome="leave_it", values={}, reason="too late", actor="a clerk"
+        manual_id=asked.pk, outcome="leave_it", values={}, reason="too late", actor=by("a clerk")
     )
     plan = desk.newest_plan_of(order)
     assert (plan.state, plan.giving_up) == (PlanState.BLOCKED, "")

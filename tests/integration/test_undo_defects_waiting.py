@@ -24,7 +24,7 @@ from oms.models import Order
 from oms.queries import active_holds, waits_as_a_whole
 from oms.reasons import reason_of
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +80,7 @@ def test_a_failed_undo_is_shown_until_it_is_tried_again(systems: ScriptedSystems
     stuck.detect_stuck()
     assert desk.newest_plan_of(order).stuck_at is not None
     undo = desk.tasks_of(order)["undo.v2/reserve@1"]
-    operations.retry(task_id=undo.pk, reason="it is well again", actor="ann")
+    operations.retry(task_id=undo.pk, reason="it is well again", actor=by("ann"))
     plan = desk.newest_plan_of(order)
     assert (plan.blocked_reason, plan.stuck_at) == ("", None)
     desk.finish()
@@ -110,7 +110,7 @@ def test_nobody_releases_by_hand_what_is_kept_back_until_it_is_decided(
     await_rest(order)
     hold = Hold.objects.get(scope=HoldScope.CHANGE)
     with pytest.raises(HoldOfEngine):
-        operations.release_hold(hold_id=hold.pk, reason="why not", actor="ann")
+        operations.release_hold(hold_id=hold.pk, reason="why not", actor=by("ann"))
     hold.refresh_from_db()
     assert hold.released_at is None
 
@@ -126,7 +126,7 @@ def test_a_hold_of_a_person_keeps_also_what_would_only_be_found_out(
     sweeping.sweep()
     await_rest(order)
     operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="a person says so", actor="ann"
+        scope=HoldScope.ORDER, name=order.reference, reason="a person says so", actor=by("ann")
     )
     desk.advance(600)
     desk.finish()
@@ -163,7 +163,7 @@ def test_an_order_that_is_being_changed_is_not_migrated(systems: ScriptedSystems
     await_rest(order)
     two_steps(version=2, title="Another title")
     (found,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=None, reason="new", actor="ann"
+        workflow="thing", version=2, orders=None, reason="new", actor=by("ann")
     )
     assert found.verdict == operations.Verdict.UNSAFE
     assert desk.newest_plan_of(order).version == 1
@@ -190,7 +190,7 @@ def test_undos_that_have_not_begun_are_not_lost_by_a_migration(systems: Scripted
     assert desk.states_of(order)["undo.v2/reserve@1"] == TaskState.READY
     two_steps(version=2, title="Another title")
     (found,) = operations.migrate_orders(
-        workflow="thing", version=2, orders=None, reason="new", actor="ann"
+        workflow="thing", version=2, orders=None, reason="new", actor=by("ann")
     )
     assert found.verdict == operations.Verdict.UNSAFE
     desk.finish()

@@ -15,7 +15,7 @@ from oms.intake.requests import ItemRequest
 from oms.models import Asset, BillingMatch, Order, PendingAsset
 from tests import desk
 from tests.api import Api
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.integration.test_cancellation import undone_by
 from tests.integration.test_leakage import gaps, leaks, look_after
 
@@ -229,7 +229,7 @@ def test_the_case_closes_when_the_undo_has_followed(systems: ScriptedSystems) ->
     cancel(order, up_to="CANCELLING")
     assert look_after(4.1) == 1
     failed = desk.tasks_of(order)["undo.v2/activate@1"]
-    operations.retry(task_id=failed.pk, reason="again", actor="an operator")
+    operations.retry(task_id=failed.pk, reason="again", actor=by("an operator"))
     desk.finish()
     order.refresh_from_db()
     assert str(order.state) == "CANCELLED"

@@ -18,7 +18,7 @@ from fulfillment.models import Attempt, HoldScope, TargetCondition, Task
 from oms.models import Asset, Order, PendingAsset
 from tests import desk
 from tests.conftest import CHECKOUT, OWNER_URL, _use, _with_database
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 
 def migrate(database: str, *what: str) -> None:
@@ -60,12 +60,12 @@ def test_orders_in_flight_survive_the_migration(
     assert set(Attempt.objects.values_list("target_id", flat=True)) == {"alpha"}
     assert TargetCondition.objects.get(target_id="alpha").breaker == "CLOSED"
     hold = operations.place_hold(
-        scope=HoldScope.CUSTOMER, name="C-9", reason="x", actor="x", patience=timedelta(0)
+        scope=HoldScope.CUSTOMER, name="C-9", reason="x", actor=by("x"), patience=timedelta(0)
     )
     assert hold.in_flight == 1
     assert all(claim.purpose == "QUERY" for claim in desk.claim(limit=10))
     assert hold.hold_id is not None
-    operations.release_hold(hold_id=hold.hold_id, reason="x", actor="x")
+    operations.release_hold(hold_id=hold.hold_id, reason="x", actor=by("x"))
     desk.settle(desk.result(claims[1], desk.succeeded(), attempt_id=None, attempt_number=None))
     with connection.cursor() as raw:
         raw.execute("SELECT set_config('fulfillment.clock_offset', '100000', false)")

@@ -15,7 +15,7 @@ from fulfillment.models import HELD_BY_HAND, HoldScope, TargetSystem, Task
 from fulfillment.waiting import Wait
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -34,7 +34,9 @@ def _wait(order: Order) -> Wait:
 
 
 def _hold(scope: HoldScope, name: str, **more: object) -> int:
-    placed = operations.place_hold(scope=scope, name=name, reason="Why not.", actor="anna", **more)
+    placed = operations.place_hold(
+        scope=scope, name=name, reason="Why not.", actor=by("anna"), **more
+    )
     assert placed.hold_id is not None
     return placed.hold_id
 
@@ -100,7 +102,7 @@ def test_every_hold_is_named_before_and_after_a_claim_has_met_it(
     assert wait.reason.startswith(f"Held ({scope.lower()}:{names[scope]}) by anna since ")
     assert wait.reason.endswith("“Why not.”")
     assert wait.until is None
-    operations.release_hold(hold_id=hold, reason="x", actor="anna")
+    operations.release_hold(hold_id=hold, reason="x", actor=by("anna"))
     assert _wait(order).kept_by is None
 
 
@@ -140,14 +142,14 @@ def test_a_paused_target_keeps_what_is_to_be_sent_and_what_is_to_be_asked(
     systems.sends["one"] = [desk.unknown()]
     desk.drain()
     ready = desk.order()
-    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    operations.pause_target(target="alpha", reason="They move house.", actor=by("anna"))
     for order in (doubtful, ready):
         wait = _wait(order)
         assert wait.kept_by is KeptBy.PAUSE
         assert "alpha is paused by anna since " in wait.reason
         assert "“They move house.”" in wait.reason
         assert wait.until is None
-    operations.resume_target(target="alpha", reason="x", actor="anna")
+    operations.resume_target(target="alpha", reason="x", actor=by("anna"))
     assert [_wait(order).kept_by for order in (doubtful, ready)] == [None, None]
 
 

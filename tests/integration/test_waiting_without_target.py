@@ -17,7 +17,7 @@ from fulfillment.waiting import Wait
 from oms.models import Order
 from tests import desk
 from tests.api import Api
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
@@ -123,7 +123,10 @@ def test_an_outcome_that_is_taken_without_a_decision_is_named(systems: ScriptedS
 def test_what_a_person_refused_says_who_and_why(systems: ScriptedSystems) -> None:
     order = order_with(approve=desk.step(manual=approval()))
     operations.decide(
-        manual_id=ManualTask.objects.get().pk, outcome="rejected", actor="ann", reason="Too much."
+        manual_id=ManualTask.objects.get().pk,
+        outcome="rejected",
+        actor=by("ann"),
+        reason="Too much.",
     )
     assert the_wait(order).reason == (
         "It is over, and not begun again by itself. ann decided: rejected. Too much."

@@ -24,7 +24,7 @@ from oms.models import Order, Scope
 from oms.reasons import reason_of
 from tests import desk
 from tests.api import Api, an_order
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 CUSTOMER = {"resource": "customer", "key": "${order.customer.id}"}
@@ -56,7 +56,7 @@ def held() -> Order:
     a_shop()
     order = desk.order()
     operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor="anna"
+        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor=by("anna")
     )
     return order
 
@@ -69,7 +69,7 @@ def held_and_met() -> Order:
 
 def paused() -> Order:
     a_shop()
-    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    operations.pause_target(target="alpha", reason="They move house.", actor=by("anna"))
     return desk.order()
 
 
@@ -138,7 +138,7 @@ def locked_for_the_order() -> Order:
 
 def unknown_and_paused() -> Order:
     order = after(desk.unknown(), reconcile_after=timedelta(hours=1))()
-    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    operations.pause_target(target="alpha", reason="They move house.", actor=by("anna"))
     return order
 
 
@@ -156,7 +156,7 @@ def no_longer_held() -> Order:
         scope=HoldScope.ORDER,
         name=order.reference,
         reason="The customer called.",
-        actor="anna",
+        actor=by("anna"),
         until=desk.now() + timedelta(hours=1),
     )
     assert desk.claim() == []
@@ -315,7 +315,7 @@ def test_the_cause_is_stored_by_whoever_decides_it(systems: ScriptedSystems) -> 
 def held_and_met_again() -> Order:
     order = desk.order(customer_id="C-9")
     operations.place_hold(
-        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor="anna"
+        scope=HoldScope.ORDER, name=order.reference, reason="The customer called.", actor=by("anna")
     )
     assert desk.claim() == []
     return order
@@ -362,7 +362,7 @@ def test_a_milestone_of_another_order_leads_to_that_order(systems: ScriptedSyste
     desk.workflow({"wait": desk.step(wait=wait), "go": desk.task(after=["wait"])})
     first = desk.order(desk.item("first"), external_id="FIRST")
     second = desk.order()
-    operations.pause_target(target="alpha", reason="They move house.", actor="anna")
+    operations.pause_target(target="alpha", reason="They move house.", actor=by("anna"))
     found = why_of(second)
     assert [(link.order_reference, str(link.wait.cause)) for link in found.chain] == [
         (second.reference, "OTHER_ORDER"),

@@ -13,7 +13,7 @@ from fulfillment.waiting import Wait
 from fulfillment.why import LINKS, Why, hidden, why
 from oms.models import Order
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 
 pytestmark = pytest.mark.django_db
 CUSTOMER = {"resource": "customer", "key": "${order.customer.id}"}
@@ -82,7 +82,7 @@ def test_a_lock_of_the_same_order_is_no_circle(systems: ScriptedSystems) -> None
     desk.drain(["alpha"])
     desk.claim("beta")
     operations.place_hold(
-        scope=HoldScope.TARGET, name="alpha", reason="They move house.", actor="anna"
+        scope=HoldScope.TARGET, name="alpha", reason="They move house.", actor=by("anna")
     )
     found, chain = told(order)
     assert chain == [(order.reference, "two@1", "LOCK"), (order.reference, "one@1", "HOLD")]

@@ -15,6 +15,7 @@ from typing import Any
 
 import celery
 
+from tests.desk import by
 from tests.load import figures
 from tests.load.parts import BenchFailed, Run
 from tests.load.real_http import ledger
@@ -51,9 +52,9 @@ def measure(*, sizes: Sizes, run: Run) -> dict[str, Any]:
         shop = Shop(stack)
         slow = {"kind": "latency", "latency_ms": sizes.service_ms}
         shop.script([{"match": {}, "behaviour": slow}])
-        operations.pause_target(target=_TARGET, reason="The outage", actor="bench")
+        operations.pause_target(target=_TARGET, reason="The outage", actor=by("bench"))
         shop.multiplied(sizes.waiting, offering="parcel", customer="C-1")
-        operations.resume_target(target=_TARGET, reason="It is well again", actor="bench")
+        operations.resume_target(target=_TARGET, reason="It is well again", actor=by("bench"))
         resumed = desk.now()
         seen = _watched(sizes, run)
         begun = _begun(since=resumed)

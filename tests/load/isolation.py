@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from tests.desk import by
 from tests.load import figures
 from tests.load.parts import Run
 from tests.load.shop import Shop
@@ -144,9 +145,9 @@ def _flood(shop: Shop, sizes: Sizes) -> Iterator[None]:
     """One customer's orders, as if all had come at this moment, for the same target."""
     from fulfillment import operations
 
-    operations.pause_target(target=_TARGET, reason="until all are there", actor="bench")
+    operations.pause_target(target=_TARGET, reason="until all are there", actor=by("bench"))
     shop.multiplied(sizes.flood, offering="single", customer="FLOOD")
-    operations.resume_target(target=_TARGET, reason="All are there.", actor="bench")
+    operations.resume_target(target=_TARGET, reason="All are there.", actor=by("bench"))
     until(lambda: _open(_TARGET, customer="FLOOD").count() < sizes.flood - 100, seconds=120)
     yield
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import urllib3
 
+from tests.desk import by
 from tests.load import engine_side, figures, handlers
 from tests.load.parts import BenchFailed, Run
 from tests.load.sides import wait_until_none
@@ -154,10 +155,10 @@ def _paused() -> Iterator[None]:
 
     names = list(TargetSystem.objects.values_list("pk", flat=True))
     for name in names:
-        operations.pause_target(target=name, reason="Orders are taken in.", actor="bench")
+        operations.pause_target(target=name, reason="Orders are taken in.", actor=by("bench"))
     yield
     for name in names:
-        operations.resume_target(target=name, reason="They are there.", actor="bench")
+        operations.resume_target(target=name, reason="They are there.", actor=by("bench"))
 
 
 def _body(number: int) -> dict[str, Any]:

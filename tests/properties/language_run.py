@@ -26,6 +26,7 @@ from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, Cause
 from fulfillment.why import why
 from oms.models import Order
 from tests import desk
+from tests.desk import by
 from tests.properties import language_model as model
 from tests.properties.language_scenarios import (
     Again,
@@ -294,7 +295,7 @@ class Run:
         values = {"n": value} if value is not None and manual.fields else {}
         try:
             operations.decide(
-                manual_id=manual.pk, outcome=outcome, values=values, actor="ann", reason="so"
+                manual_id=manual.pk, outcome=outcome, values=values, actor=by("ann"), reason="so"
             )
         except DefinitionInvalid:
             assert not plan.decide(place, outcome, values)
@@ -309,7 +310,7 @@ class Run:
         for task in picked(list(failed), which):
             plan, place = self.place(task.fulfillment_id, task.pk)
             try:
-                again = operations.retry(task_id=task.pk, actor="ann", reason="mended")
+                again = operations.retry(task_id=task.pk, actor=by("ann"), reason="mended")
             except NothingToRetry:
                 again = []
             assert set(again) == {key_of(one) for one in plan.retry(place)}

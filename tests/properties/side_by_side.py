@@ -31,6 +31,7 @@ from fulfillment.models import (
 from oms.intake.requests import ItemRequest
 from oms.models import Order
 from tests import desk
+from tests.desk import by
 from tests.properties import model
 from tests.properties.model import Heard, Told
 from tests.properties.model_locks import WHOLE, Place, Shop
@@ -235,13 +236,13 @@ class Run:
         plan = self.plans[order.fulfillment_id]
         if plan.held:
             hold_id = self.holds.pop(order.fulfillment_id)
-            operations.release_hold(hold_id=hold_id, reason="x", actor="a test")
+            operations.release_hold(hold_id=hold_id, reason="x", actor=by("a test"))
         else:
             placed = operations.place_hold(
                 scope=HoldScope.ORDER,
                 name=order.reference,
                 reason="x",
-                actor="a test",
+                actor=by("a test"),
                 clock_policy=policy,
                 patience=NOW,
             )
@@ -252,9 +253,9 @@ class Run:
 
     def pause_or_resume(self, target: str) -> None:
         if target in self.paused:
-            operations.resume_target(target=target, reason="x", actor="a test")
+            operations.resume_target(target=target, reason="x", actor=by("a test"))
         else:
-            operations.pause_target(target=target, reason="x", actor="a test", patience=NOW)
+            operations.pause_target(target=target, reason="x", actor=by("a test"), patience=NOW)
         self.paused ^= {target}
 
     def under_way(self, **where: Any) -> int:

@@ -22,6 +22,7 @@ from fulfillment.models import (
 )
 from oms.models import Order
 from tests import desk
+from tests.desk import by
 from tests.properties import model_clocks
 from tests.properties.model import MOVING
 from tests.properties.model_locks import Place
@@ -180,7 +181,7 @@ class TimedRun(Run):
 
     def rerun(self, place: Place) -> None:
         (task_id,) = (pk for pk, one in self.places.items() if one == place)
-        operations.retry(task_id=task_id, actor="a test", reason="x")
+        operations.retry(task_id=task_id, actor=by("a test"), reason="x")
         self.plans[place[0]].rerun(place[1])
 
     def failed(self) -> list[Place]:

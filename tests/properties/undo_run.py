@@ -30,6 +30,7 @@ from fulfillment.models import (
 )
 from oms.intake import workflows
 from tests import desk
+from tests.desk import by
 from tests.properties import language_scenarios as plain
 from tests.properties.language_scenarios import Item
 from tests.properties.language_setup import (
@@ -245,7 +246,7 @@ class Run:
         values = {"n": value} if value is not None and manual.fields else {}
         try:
             operations.decide(
-                manual_id=manual.pk, outcome=outcome, values=values, actor="ann", reason="so"
+                manual_id=manual.pk, outcome=outcome, values=values, actor=by("ann"), reason="so"
             )
         except (DefinitionInvalid, DecisionMade):
             return
@@ -256,7 +257,7 @@ class Run:
         mine = failed.filter(plan__state__in=["RUNNING", "BLOCKED", "COMPENSATING"])
         for task in picked(list(mine), which):
             try:
-                return bool(operations.retry(task_id=task.pk, actor="ann", reason="mended"))
+                return bool(operations.retry(task_id=task.pk, actor=by("ann"), reason="mended"))
             except NothingToRetry:
                 return False
         return False

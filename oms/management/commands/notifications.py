@@ -49,7 +49,7 @@ class Command(BaseCommand):
             )
 
     def _resend(self, ids: list[int], reason: str) -> None:
-        again = mailing.queue_again(notification_ids=ids, actor=whoever(), reason=reason)
+        again = mailing.queue_again(notification_ids=ids, actor=whoever().name, reason=reason)
         self.stdout.write(f"{again} of {len(set(ids))} are queued again.")
         if again < len(set(ids)):
             self.stdout.write("The others are not failed, or do not exist.")

@@ -1,0 +1,1 @@
+"""Who may do what: one default-deny answer, asked by the command layer alone (reference §30)."""

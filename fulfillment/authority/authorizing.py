@@ -1,0 +1,182 @@
+"""The one answer to "may they?": no, unless a permission and a grant say yes (reference §30)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.models import Permission, User
+from django.db.models import Q
+
+from fulfillment.actions import HIGH_RISK, Action
+from fulfillment.authority.actors import Actor, ActorKind
+from fulfillment.authority.context import MONEY, Context
+from fulfillment.engine.store.database import cursor
+from fulfillment.errors import Denied
+from fulfillment.models import AuthorityDecision, Grant
+
+_OF_CLIENTS = frozenset(
+    {
+        Action.TASK_RETRY,
+        Action.MANUAL_DECIDE,
+        Action.HOLD_PLACE,
+        Action.HOLD_RELEASE,
+        Action.ORDER_CANCEL,
+        Action.ORDER_CHANGE,
+        Action.SIGNAL_SEND,
+    }
+)
+"""What programs may do to their own orders, where no money moves by it."""
+_OF_THE_ENGINE = frozenset(Action) - HIGH_RISK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """That it is allowed, and by what: it stands in the record of what was done."""
+
+    decision_id: int
+    authority: str
+
+
+def authorize(*, actor: Actor, action: Action, context: Context) -> Permit:
+    """Whether somebody may do this, here and now; every answer is kept.
+
+    Call it outside of any unit of work: an answer must not be rolled back with what it was about.
+    Raises Denied.
+    """
+    now = _now()
+    is_allowed, why = answer(actor=actor, action=action, context=context, now=now)
+    decision = AuthorityDecision.objects.create(
+        actor=actor.name,
+        actor_kind=actor.kind,
+        user_id=actor.user_id,
+        action=action,
+        subject=context.subject[:300],
+        context=context.document(),
+        is_allowed=is_allowed,
+        why=why,
+        decided_at=now,
+    )
+    if not is_allowed:
+        raise Denied(f"{actor.name} may not do this ({action}): {why}")
+    return Permit(decision_id=decision.pk, authority=why)
+
+
+def answer(*, actor: Actor, action: Action, context: Context, now: datetime) -> tuple[bool, str]:
+    """Whether, and why or why not. Keeps nothing: for what is shown rather than done."""
+    match actor.kind:
+        case ActorKind.ENGINE:
+            return action in _OF_THE_ENGINE, "the engine itself"
+        case ActorKind.CONSOLE:
+            if action in HIGH_RISK:
+                return False, (
+                    "it is high-risk, and whoever has a shell on the server may not do that "
+                    "namelessly. Say who you are with --as."
+                )
+            return True, "a shell on the server"
+        case ActorKind.CLIENT:
+            return _of_a_client(actor, action, context)
+        case ActorKind.PERSON:
+            return _of_a_person(actor, action, context, now)
+
+
+def holds(*, actor: Actor, action: Action) -> bool:
+    """Whether somebody may do this anywhere at all: what else is not even shown."""
+    if actor.kind is not ActorKind.PERSON:
+        return answer(
+            actor=actor, action=action, context=Context(subject="", owner=actor.owner), now=_now()
+        )[0]
+    user = _user(actor)
+    if user is None:
+        return False
+    if user.is_superuser and action not in HIGH_RISK:
+        return True
+    return _has_permission(user, action) and any(_grants(user, action, _now()))
+
+
+def _of_a_client(actor: Actor, action: Action, context: Context) -> tuple[bool, str]:
+    if action not in _OF_CLIENTS:
+        return False, "programs may not; a person with the permission for it may."
+    if not context.owner or context.owner != actor.owner:
+        return False, "it is not about an order of this client."
+    if action is Action.TASK_RETRY and not MONEY.isdisjoint(context.domains):
+        return False, "it may charge somebody; a person has to ask for it, and another to approve."
+    return True, "an order of its own"
+
+
+def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) -> tuple[bool, str]:
+    user = _user(actor)
+    if user is None:
+        return False, "there is no such active user."
+    if user.is_superuser and action not in HIGH_RISK:
+        return True, "superuser"
+    if not _has_permission(user, action):
+        return False, f"the permission {action} is missing; whoever looks after roles can give it."
+    lacking = []
+    for grant in _grants(user, action, now):
+        missing = uncovered(grant=grant, context=context)
+        if not missing:
+            return True, f"grant {grant.pk} of {grant.group or grant.user}"
+        lacking.append(f"grant {grant.pk} does not cover {', '.join(missing)}")
+    if not lacking:
+        return False, "no grant that is valid now says where it may be done."
+    return False, "; ".join(lacking) + "."
+
+
+def uncovered(*, grant: Grant, context: Context) -> list[str]:
+    """What of a context a grant's scopes leave out; empty when it covers all of it."""
+    found = []
+    for name, scope, actual in (
+        ("target", grant.targets, context.targets),
+        ("kind of target", grant.domains, context.domains),
+        ("region", grant.regions, {context.region} - {""}),
+        ("product", grant.products, context.products),
+    ):
+        if scope and (not actual or not set(actual) <= set(scope)):
+            found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
+    if grant.maximum_amount is not None:
+        for currency, amount in context.amounts.items():
+            if amount and (currency != grant.currency or amount > grant.maximum_amount):
+                found.append(f"{amount} {currency}")
+    return found
+
+
+def _user(actor: Actor) -> User | None:
+    if actor.user_id is None:
+        return None
+    return User.objects.filter(pk=actor.user_id, is_active=True).first()
+
+
+def _has_permission(user: User, action: Action) -> bool:
+    """Given to them or to a role of theirs: being a superuser is not looked at here."""
+    return (
+        Permission.objects.filter(codename=action.codename, content_type__app_label="fulfillment")
+        .filter(Q(user=user) | Q(group__user=user))
+        .exists()
+    )
+
+
+def _grants(user: User, action: Action, now: datetime) -> Iterator[Grant]:
+    rows = (
+        Grant.objects.filter(Q(user=user) | Q(group__user=user))
+        .filter(Q(valid_from=None) | Q(valid_from__lte=now))
+        .filter(Q(valid_until=None) | Q(valid_until__gt=now))
+        .select_related("user", "group")
+        .order_by("pk")
+        .distinct()
+    )
+    return (grant for grant in rows if names(grant.actions, action))
+
+
+def names(actions: Collection[str], action: Action) -> bool:
+    """Whether an action is among these, by its name or by all of its kind."""
+    return action.value in actions or f"{action.value.partition('.')[0]}.*" in actions
+
+
+def _now() -> datetime:
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()")
+        ((moment,),) = raw.fetchall()
+    now: datetime = moment
+    return now

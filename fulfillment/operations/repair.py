@@ -1,0 +1,315 @@
+"""What every operation is: found, allowed, previewed and carried out by one and the same function.
+
+A repair names its action, what it is about and what it has to be told; the rest is here: whoever
+may not is refused before anything is looked up under a lock, what needs a second person becomes a
+request for approval, and what is done leaves a record of who, when, why, before and after, by
+what authority, on what evidence, and what it means for customer and revenue (reference §29).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import Permit, authorize
+from fulfillment.authority.context import Context
+from fulfillment.authority.controls import approval_for
+from fulfillment.engine.store.database import clean
+from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import (
+    EvidenceMissing,
+    Fault,
+    ParametersInvalid,
+    SubjectChanged,
+)
+from fulfillment.models import Approval, Operation
+from fulfillment.operations.records import reason_of
+
+
+class Parameters(BaseModel):
+    """What an operation is told beside what it is about; nothing that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an operation is about."""
+
+    subject: str
+    """Such as `task:12`."""
+    pk: int
+    """Of its row; 0 for what is known by its name."""
+    context: Context
+    fulfillment_ids: tuple[int, ...] = ()
+    """What has to be locked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """With what somebody asks for an operation."""
+
+    actor: Actor
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What an operation has changed, or would."""
+
+    told: str
+    """One sentence, for whoever has asked for it."""
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    customer_impact: str = "None."
+    financial_impact: str = "None."
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """What its caller goes on with, such as the number of a hold that was placed."""
+
+
+class Repair(ABC):
+    """One thing that may be done by hand. Instances hold no state."""
+
+    action: ClassVar[Action]
+    kind: ClassVar[str]
+    """As the record of operations names it."""
+    about: ClassVar[str]
+    """What its subjects are: `task`, `order`, `plan`, `case`, `target`, …"""
+    parameters: ClassVar[type[Parameters]] = Parameters
+    needs_evidence: ClassVar[bool] = False
+
+    @abstractmethod
+    def find(self, *, name: str) -> Found:
+        """What `<about>:<name>` means. Raises SubjectUnknown. Changes and locks nothing."""
+
+    @abstractmethod
+    def version(self, unit: Unit, found: Found) -> str:
+        """As what it was looked at: another text after any change that matters to this. Under
+        the locks."""
+
+    @abstractmethod
+    def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
+        """Look again under the locks, and do it. Raises NotPossible; then nothing was done.
+
+        May be rolled back (a preview), or run again: it has no effect outside of the unit.
+        """
+
+    def is_offered(self, found: Found) -> bool:
+        """Whether it makes sense to show it, as far as that can be told without a lock."""
+        return True
+
+    def afterwards(self, done: Done) -> Done:
+        """Once it is committed: wait for what has to be waited for."""
+        return done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What somebody wants done."""
+
+    action: Action
+    subject: str
+    reason: str
+    evidence: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    expected_version: str = ""
+    """Of the preview that it was decided by; empty: as it is when it is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an operation would do now."""
+
+    version: str
+    done: Done
+    transitions: Sequence[Mapping[str, str]]
+    commands: Sequence[Mapping[str, Any]]
+    needs: Action | None
+    """Who else has to approve it."""
+
+
+class _Enough(Exception):
+    """A preview is not committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An operation that is known, complete and allowed, and not done yet."""
+
+    repair: Repair
+    request: Request
+    found: Found
+    values: Parameters
+    why: Why
+    permit: Permit
+    needs: Action | None
+
+    def preview(self) -> Preview:
+        """By the function that does it, rolled back. Raises NotPossible."""
+        seen: list[Preview] = []
+
+        def work(unit: Unit) -> None:
+            version = self.repair.version(unit, self.found)
+            done = self.repair.carry_out(unit, self.found, self.values, self.why)
+            unit.notify_orders()
+            seen[:] = [
+                Preview(
+                    version=version,
+                    done=done,
+                    transitions=_transitions(unit),
+                    commands=_commands(unit),
+                    needs=self.needs,
+                )
+            ]
+            raise _Enough
+
+        with suppress(_Enough):
+            run_unit(work, fulfillment_ids=self.found.fulfillment_ids, actor=self.why.actor.name)
+        return seen[0]
+
+    def carry_out(self, unit: Unit, *, approval: Approval | None = None) -> Done:
+        """Do it inside a unit that has locked `found.fulfillment_ids`, and record it.
+
+        Raises NotPossible, SubjectChanged.
+        """
+        expected = approval.version if approval is not None else self.request.expected_version
+        if expected and expected != self.repair.version(unit, self.found):
+            raise SubjectChanged(
+                f"{self.found.subject} has changed since you looked at it. "
+                f"{last_change(unit, self.found)} Look again; nothing was done."
+            )
+        done = self.repair.carry_out(unit, self.found, self.values, self.why)
+        Operation.objects.create(
+            kind=self.repair.kind,
+            subject=self.found.subject[:300],
+            actor=self.why.actor.name,
+            reason=self.why.reason,
+            before=dict(done.before),
+            after=dict(done.after),
+            authority=self.permit.authority,
+            evidence=self.why.evidence,
+            customer_impact=done.customer_impact,
+            financial_impact=done.financial_impact,
+            order_reference=self.found.context.order_reference,
+            approval=approval,
+            happened_at=unit.now,
+        )
+        return done
+
+    def perform(self) -> Done:
+        """Do it now; only what needs nobody else. Raises NotPossible, SubjectChanged."""
+        assert self.needs is None, "what needs approval is asked for (operations.approving)"
+        done = run_unit(
+            lambda unit: self.carry_out(unit),
+            fulfillment_ids=self.found.fulfillment_ids,
+            actor=self.why.actor.name,
+        )
+        return self.repair.afterwards(done)
+
+
+def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
+    """Find what it is about, whether all is said, and whether it is allowed; locks nothing.
+
+    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied. Call it
+    outside of any transaction: the answer about authority stays, whatever becomes of the rest.
+    """
+    about, _, name = request.subject.partition(":")
+    found = repair.find(name=name if about == repair.about else "")
+    permit = authorize(actor=actor, action=repair.action, context=found.context)
+    why = Why(
+        actor=actor,
+        reason=reason_of(request.reason),
+        evidence=clean(request.evidence.strip(), 4000),
+    )
+    if repair.needs_evidence and not why.evidence:
+        raise EvidenceMissing(
+            "Say what you have found out and where it can be seen: a ticket, a screen of the "
+            "target system, a name."
+        )
+    return Prepared(
+        repair=repair,
+        request=request,
+        found=found,
+        values=_values(repair, request.parameters),
+        why=why,
+        permit=permit,
+        needs=approval_for(action=repair.action, context=found.context),
+    )
+
+
+def last_change(unit: Unit, found: Found) -> str:
+    """Who has changed it last, as its order's audit trail says."""
+    entity, _, name = found.subject.partition(":")
+    if not found.fulfillment_ids:
+        return ""
+    unit.raw.execute(
+        "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
+        "ORDER BY sequence DESC LIMIT 1",
+        [
+            found.fulfillment_ids[0],
+            entity,
+            str(found.pk) if entity != "order" else name,
+            entity == "order",
+        ],
+    )
+    row = unit.raw.fetchone()
+    if row is None:
+        return ""
+    _, state, actor, cause, at = row
+    return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
+
+
+def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+    try:
+        # Through JSON, so that a time may be given as text everywhere.
+        return repair.parameters.model_validate_json(json.dumps(dict(parameters)))
+    except ValidationError as error:
+        raise ParametersInvalid(
+            [
+                Fault(
+                    code=f"parameters.{one['type']}",
+                    path=".".join(map(str, one["loc"])),
+                    message=f"{'.'.join(map(str, one['loc'])) or 'parameters'}: {one['msg']}.",
+                )
+                for one in error.errors()
+            ]
+        ) from None
+
+
+def _transitions(unit: Unit) -> list[Mapping[str, str]]:
+    names = {str(task.id): task.key for task in unit.tasks.values()}
+    return [
+        {
+            "entity": entity,
+            "id": entity_id,
+            "name": names.get(str(entity_id), "") if entity == "task" else "",
+            "transition": name,
+            "from": before,
+            "to": after,
+        }
+        for _, _, entity, entity_id, name, before, after, *_ in unit.transitions
+        if before != after
+    ]
+
+
+def _commands(unit: Unit) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "task": unit.tasks[one.task_id].key if one.task_id in unit.tasks else "",
+            "target": one.target_id,
+            "action": one.action,
+            "payload": one.payload,
+        }
+        for one in unit.new_commands
+    ]

@@ -1,0 +1,148 @@
+"""What operations are about: found by their names, with all that authority looks at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from fulfillment.authority.context import Context
+from fulfillment.engine.store import graphs
+from fulfillment.engine.work.rows import tasks_by_id
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import SubjectUnknown
+from fulfillment.models import Fulfillment, Plan, TargetSystem, Task
+from fulfillment.operations.repair import Found
+
+_MOST_DIGITS = 18
+
+
+def number_of(name: str, *, about: str) -> int:
+    """Raises SubjectUnknown for what is no number of a row."""
+    if not (name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS):
+        raise SubjectUnknown(f"{name[:100]!r} is no number of a {about}; write it as {about}:12.")
+    return int(name)
+
+
+def task_found(*, name: str) -> Found:
+    """A task by its number, or by its order and its key: `12`, or `O-17/core/reserve`.
+
+    Raises SubjectUnknown.
+    """
+    reference, slash, key = name.partition("/")
+    rows = Task.objects.select_related("plan", "fulfillment")
+    if slash:
+        found = (
+            rows.filter(fulfillment__order_reference=reference, key=key, round=0)
+            .order_by("-plan__order_version", "-plan__version", "-pk")
+            .first()
+        )
+    else:
+        found = rows.filter(pk=number_of(name, about="task")).first()
+    if found is None:
+        raise SubjectUnknown(
+            f"There is no task {name[:200]}. Name it by its number, or as O-17/its-key."
+        )
+    node = graphs.routed(found.plan.graph_id, found.node, found.route)
+    return Found(
+        subject=f"task:{found.pk}",
+        pk=found.pk,
+        fulfillment_ids=(found.fulfillment_id,),
+        context=context_of(
+            subject=f"task:{found.pk}",
+            order=found.fulfillment,
+            plan=found.plan,
+            targets={found.target_id or node.target} - {""},
+            positions=node.items,
+        ),
+    )
+
+
+def task_version(unit: Unit, found: Found) -> str:
+    """Another text whenever its state, its attempts, its way or its plan are others."""
+    unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
+    task = unit.tasks[found.pk]
+    told = f"{task.plan_id} {task.state} {task.route} {task.attempts} {task.changed_at.isoformat()}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def order_found(*, name: str) -> Found:
+    """An order by its reference. Raises SubjectUnknown."""
+    order = Fulfillment.objects.filter(order_reference=name).first()
+    if order is None:
+        raise SubjectUnknown(f"There is no order {name[:100]}; write it as order:O-17.")
+    plan = newest_plan(order.pk)
+    return Found(
+        subject=f"order:{order.order_reference}",
+        pk=order.pk,
+        fulfillment_ids=(order.pk,),
+        context=context_of(
+            subject=f"order:{order.order_reference}",
+            order=order,
+            plan=plan,
+            targets={node.target for node in graphs.by_id(plan.graph_id).nodes if node.target}
+            if plan is not None
+            else (),
+        ),
+    )
+
+
+def newest_plan(fulfillment_id: int) -> Plan | None:
+    """The plan that an order goes by, or went by last."""
+    plans = Plan.objects.filter(fulfillment=fulfillment_id)
+    return plans.order_by("-order_version", "-version").first()
+
+
+def context_of(
+    *,
+    subject: str,
+    order: Fulfillment,
+    plan: Plan | None,
+    targets: Iterable[str] = (),
+    positions: Collection[int] | None = None,
+) -> Context:
+    """Where in an order something is done; `positions` are the items that it is for, None: all."""
+    known = graphs.context_of(plan) if plan is not None else {"order": {}, "items": {}}
+    items = [
+        item
+        for position, item in known["items"].items()
+        if positions is None or int(position) in positions
+    ]
+    names = frozenset(targets)
+    return Context(
+        subject=subject,
+        order_reference=order.order_reference,
+        owner=order.business_key.partition("/")[0],
+        region=known["order"].get("region") or "",
+        targets=names,
+        domains=domains_of(names),
+        products=frozenset(item["offering"] for item in items),
+        amounts=_sold_for(items),
+    )
+
+
+def target_context(*, subject: str, target: str) -> Context:
+    """What concerns a target system and no single order."""
+    return Context(subject=subject, targets=frozenset({target}), domains=domains_of({target}))
+
+
+def domains_of(targets: Collection[str]) -> frozenset[str]:
+    """What kinds of systems these are."""
+    rows = TargetSystem.objects.filter(pk__in=targets).values_list("domain", flat=True)
+    return frozenset(rows)
+
+
+def _sold_for(items: Iterable[dict[str, Any]]) -> dict[str, Decimal]:
+    sums: dict[str, Decimal] = defaultdict(Decimal)
+    for item in items:
+        price = item.get("price") or {}
+        for kind in ("one_off", "recurring"):
+            try:
+                amount = Decimal(price.get(kind) or 0) * int(item.get("quantity") or 1)
+            except (InvalidOperation, TypeError, ValueError):
+                continue
+            if amount:
+                sums[price.get("currency") or ""] += amount
+    return dict(sums)
