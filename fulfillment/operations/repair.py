@@ -104,6 +104,11 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def implies(self, parameters: Any) -> tuple[Action, ...]:
+        """What it comes down to with these parameters, beside its own action: deciding that a task
+        is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
+        return ()
+
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
@@ -226,6 +231,10 @@ def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
     about, _, name = request.subject.partition(":")
     found = repair.find(name=name if about == repair.about else "")
     permit = authorize(actor=actor, action=repair.action, context=found.context)
+    values = _values(repair, request.parameters)
+    actions = (repair.action, *repair.implies(values))
+    for implied in actions[1:]:
+        authorize(actor=actor, action=implied, context=found.context)
     why = Why(
         actor=actor,
         reason=reason_of(request.reason),
@@ -240,10 +249,10 @@ def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
         repair=repair,
         request=request,
         found=found,
-        values=_values(repair, request.parameters),
+        values=values,
         why=why,
         permit=permit,
-        needs=approval_for(action=repair.action, context=found.context),
+        needs=next(filter(None, (_approval(one, found) for one in actions)), None),
     )
 
 
@@ -268,6 +277,10 @@ def last_change(unit: Unit, found: Found) -> str:
         return ""
     _, state, actor, cause, at = row
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
+
+
+def _approval(action: Action, found: Found) -> Action | None:
+    return approval_for(action=action, context=found.context)
 
 
 def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
