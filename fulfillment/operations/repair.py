@@ -104,6 +104,15 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def aim(self, found: Found, parameters: Any) -> Found:
+        """The same with what it reaches by these parameters: more may have to be allowed, and
+        locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
+        return found
+
+    def confirm(self, done: Done, parameters: Any) -> None:
+        """What only the doing asks for, and not a preview: that whoever asks has seen this
+        result. Raises NotPossible; then nothing was done."""
+
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         """What it comes down to with these parameters, beside its own action: deciding that a task
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
@@ -194,6 +203,7 @@ class Prepared:
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
         done = self.repair.carry_out(unit, self.found, self.values, self.why)
+        self.repair.confirm(done, self.values)
         Operation.objects.create(
             kind=self.repair.kind,
             subject=self.found.subject[:300],
@@ -225,13 +235,18 @@ class Prepared:
 def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
     """Find what it is about, whether all is said, and whether it is allowed; locks nothing.
 
-    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied. Call it
+    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied, and
+    NotPossible where that can be told without a lock. Call it
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     about, _, name = request.subject.partition(":")
     found = repair.find(name=name if about == repair.about else "")
     permit = authorize(actor=actor, action=repair.action, context=found.context)
     values = _values(repair, request.parameters)
+    aimed = repair.aim(found, values)
+    if aimed.context != found.context:
+        permit = authorize(actor=actor, action=repair.action, context=aimed.context)
+    found = aimed
     actions = (repair.action, *repair.implies(values))
     for implied in actions[1:]:
         authorize(actor=actor, action=implied, context=found.context)
