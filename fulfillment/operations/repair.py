@@ -138,7 +138,7 @@ class Repair(ABC):
         locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
         return found
 
-    def confirm(self, done: Done, parameters: Any) -> None:
+    def confirm(self, done: Done, parameters: Any) -> None:  # noqa: B027
         """What only the doing asks for, and not a preview: that whoever asks has seen this
         result. Raises NotPossible; then nothing was done."""
 
