@@ -11,7 +11,10 @@ class OmsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from fulfillment.audit import entities
         from fulfillment.engine.work import port
+        from oms.audited import ENTITIES
         from oms.lifecycle import OrderLifecycle
 
         port.register(OrderLifecycle())
+        entities.register(*ENTITIES)

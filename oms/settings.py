@@ -27,6 +27,7 @@ OMS_WORKFLOWS = CHECKOUT / "templates" / "workflows"
 OMS_SCHEDULES = ENVIRONMENT.schedules
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
+OMS_AUDIT_KEYS = ENVIRONMENT.audit_keys
 OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
 
 # --- e-mail to customers ----------------------------------------------------------------------
@@ -183,6 +184,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "look-for-jeopardy": _every(10, "fulfillment.tasks.look_for_jeopardy"),
     "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
+    "seal-audit": _every(60, "fulfillment.tasks.seal_audit"),
     "undo-at-rest": _every(5, "fulfillment.tasks.undo_at_rest"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),

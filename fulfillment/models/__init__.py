@@ -13,6 +13,7 @@ from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
+from fulfillment.models.seal import AuditSeal, SealedRow
 from fulfillment.models.signal import Signal
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
 from fulfillment.models.target import TargetCondition, TargetSystem
@@ -25,6 +26,7 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "Attempt",
+    "AuditSeal",
     "AuthorityDecision",
     "BusinessCalendar",
     "CaseCategory",
@@ -53,6 +55,7 @@ __all__ = [
     "Purpose",
     "Resource",
     "ResourceLock",
+    "SealedRow",
     "Severity",
     "Signal",
     "Subscription",
