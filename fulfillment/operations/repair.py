@@ -109,9 +109,10 @@ class Repair(ABC):
         locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
         return found
 
-    def confirm(self, done: Done, parameters: Any) -> None:
+    def confirm(self, done: Done, parameters: Any) -> Done:
         """What only the doing asks for, and not a preview: that whoever asks has seen this
         result. Raises NotPossible; then nothing was done."""
+        return done
 
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         """What it comes down to with these parameters, beside its own action: deciding that a task
@@ -202,8 +203,9 @@ class Prepared:
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
-        done = self.repair.carry_out(unit, self.found, self.values, self.why)
-        self.repair.confirm(done, self.values)
+        done = self.repair.confirm(
+            self.repair.carry_out(unit, self.found, self.values, self.why), self.values
+        )
         Operation.objects.create(
             kind=self.repair.kind,
             subject=self.found.subject[:300],
