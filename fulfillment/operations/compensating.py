@@ -203,7 +203,7 @@ def _done(
         told=told,
         before={"plan": plan.pk, **before},
         after={"plan": successor.pk, "tasks": plans.fates_document(fates)},
-        customer_impact=plans.customer_impact([one for one in fates if one.undo]),
+        customer_impact=plans.customer_impact(plans.undone(fates)),
         financial_impact=plans.financial_impact(assessment),
         result={"plan": successor.pk},
     )

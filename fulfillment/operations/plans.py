@@ -107,6 +107,12 @@ def becoming(fates: Iterable[Fate], *what: Becomes) -> list[str]:
     return [fate.key for fate in fates if fate.becomes in what]
 
 
+def undone(fates: Iterable[Fate]) -> list[Fate]:
+    """Those of which something is taken back, whether or not it is done again."""
+    taken_back = (Becomes.UNDONE, Becomes.REDONE)
+    return [one for one in fates if one.is_done and one.undo and one.becomes in taken_back]
+
+
 def fates_document(fates: Iterable[Fate]) -> dict[str, str]:
     """Task -> what becomes of it, of those that do not just go on."""
     changed = [one for one in fates if one.becomes is not Becomes.KEPT]

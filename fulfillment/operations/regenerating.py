@@ -83,7 +83,7 @@ class RegeneratePlan(Repair):
             reason=f"planned anew by hand: {why.reason}",
         )
         fates = assessment.fates
-        again = plans.becoming([one for one in fates if one.undo], Becomes.REDONE)
+        again = [one.key for one in fates if one.is_done and one.becomes is Becomes.REDONE]
         return Done(
             told=_told(assessment, again),
             before={"plan": plan.pk, "workflows": versions_of(before)},
@@ -92,7 +92,7 @@ class RegeneratePlan(Repair):
                 "workflows": versions_of(graph),
                 "tasks": plans.fates_document(fates),
             },
-            customer_impact=plans.customer_impact([one for one in fates if one.undo]),
+            customer_impact=plans.customer_impact(plans.undone(fates)),
             financial_impact=plans.financial_impact(assessment),
             result={"plan": successor.pk},
         )
