@@ -12,8 +12,10 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
+from fulfillment.operations.breaking import BreakLock
 from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
 from fulfillment.operations.closing import CloseCase, close_case
+from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.deciding import decide
 from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import (
@@ -26,14 +28,19 @@ from fulfillment.operations.holding import (
     wanted_hold,
 )
 from fulfillment.operations.in_flight import BRIEFLY, Placed
+from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
+from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import send_signal
+from fulfillment.operations.terminating import TerminatePlan
 
 register(RetryTask(), CloseCase())
+register(CompensateTask(), RegeneratePlan(), TerminatePlan())
+register(MatchEvent(), ReplayEvent(), BreakLock())
 
 __all__ = [
     "BRIEFLY",
