@@ -17,7 +17,7 @@ from fulfillment.operations.catalog import perform, prepared, register, repair_o
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.deciding import decide
-from fulfillment.operations.editing import edit_calendar
+from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -30,7 +30,12 @@ from fulfillment.operations.holding import (
 from fulfillment.operations.in_flight import BRIEFLY, Placed
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
-from fulfillment.operations.pausing import edit_target, pause_target, resume_target
+from fulfillment.operations.pausing import (
+    edit_target,
+    edit_targets,
+    pause_target,
+    resume_target,
+)
 from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import set_capacity
@@ -59,7 +64,9 @@ __all__ = [
     "close_case",
     "decide",
     "edit_calendar",
+    "edit_calendars",
     "edit_target",
+    "edit_targets",
     "expire_approvals",
     "fulfillment_of",
     "migrate_orders",
