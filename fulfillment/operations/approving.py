@@ -124,8 +124,7 @@ def refuse(*, approval_id: int, actor: Actor, reason: str) -> Approval:
     reason = reason_of(reason)
     approval = _known(approval_id)
     _check_is_another(approval, actor)
-    _, _, name = approval.subject.partition(":")
-    found = repair_of(approval.action).find(name=name)
+    found = repair_of(approval.action).found(subject=approval.subject)
     authorize(actor=actor, action=Action(approval.needs), context=found.context)
     return _decide(approval, Approval.refuse, actor, reason)
 
