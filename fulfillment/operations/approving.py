@@ -48,6 +48,7 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     asker, needs = actor.user_id, prepared.needs
     assert needs is not None
     preview = prepared.preview()
+    prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
 
     def work(unit: Unit) -> Approval:
@@ -95,7 +96,8 @@ def approve(*, approval_id: int, actor: Actor, reason: str) -> tuple[Approval, D
     approval = _known(approval_id)
     prepared = _prepared_again(approval)
     _check_is_another(approval, actor)
-    authorize(actor=actor, action=Action(approval.needs), context=prepared.found.context)
+    for context in prepared.found.contexts:
+        authorize(actor=actor, action=Action(approval.needs), context=context)
 
     def work(unit: Unit) -> tuple[Approval, Done]:
         row = _open(unit, approval_id)
@@ -125,7 +127,8 @@ def refuse(*, approval_id: int, actor: Actor, reason: str) -> Approval:
     approval = _known(approval_id)
     _check_is_another(approval, actor)
     found = repair_of(approval.action).found(subject=approval.subject)
-    authorize(actor=actor, action=Action(approval.needs), context=found.context)
+    for context in found.contexts:
+        authorize(actor=actor, action=Action(approval.needs), context=context)
     return _decide(approval, Approval.refuse, actor, reason)
 
 
@@ -195,6 +198,7 @@ def _prepared_again(approval: Approval) -> Prepared:
             reason=payload["reason"],
             evidence=payload["evidence"],
             parameters=payload["parameters"],
+            expected_version=approval.version,
         ),
     )
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +21,7 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Permit, authorize
 from fulfillment.authority.context import Context
-from fulfillment.authority.controls import approval_for
+from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
@@ -55,6 +55,15 @@ class Found:
     logged_as: str = ""
     """How the record of operations names it, where that is not the subject: the release of a hold
     is told of what was held."""
+    parts: tuple[Context, ...] = ()
+    """Where it is about many: the places of all of them, each of which has to be allowed."""
+    implies: tuple[Action, ...] = ()
+    """What is done to them by it, beside its own action."""
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """All places that authority is asked about."""
+        return self.parts or (self.context,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +87,23 @@ class Done:
     financial_impact: str = "None."
     result: Mapping[str, Any] = field(default_factory=dict)
     """What its caller goes on with, such as the number of a hold that was placed."""
+    record: int = 0
+    """The number of its `Operation`, once it was carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameAbout:
+    """Whether what an operation was for has really happened, as far as can be told now."""
+
+    is_so: bool | None
+    """None: still under way."""
+    told: str
+
+
+class Authority(Protocol):
+    """As `authorize`: allows, or raises Denied."""
+
+    def __call__(self, *, actor: Actor, action: Action, context: Context) -> Permit: ...
 
 
 class Repair(ABC):
@@ -92,6 +118,9 @@ class Repair(ABC):
     """Other kinds of subjects that it may have; it overrides `found` then."""
     parameters: ClassVar[type[Parameters]] = Parameters
     needs_evidence: ClassVar[bool] = False
+    from_states: ClassVar[frozenset[str]] = frozenset()
+    """The only states of its subject in which it can be possible; empty: that is not told by
+    the state."""
 
     @abstractmethod
     def find(self, *, name: str) -> Found:
@@ -114,6 +143,15 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def aim(self, found: Found, parameters: Any) -> Found:
+        """The same with what it reaches by these parameters: more may have to be allowed, and
+        locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
+        return found
+
+    def confirm(self, done: Done, parameters: Any) -> None:  # noqa: B027
+        """What only the doing asks for, and not a preview: that whoever asks has seen this
+        result. Raises NotPossible; then nothing was done."""
+
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         """What it comes down to with these parameters, beside its own action: deciding that a task
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
@@ -122,6 +160,14 @@ class Repair(ABC):
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        """Of these subjects, once it is committed: whether what it was for has happened.
+
+        What is done by the transaction itself has; what only begins there says so later.
+        """
+        so = CameAbout(is_so=True, told="It was so when it was committed.")
+        return dict.fromkeys(pks, so)
 
     def beforehand(self, found: Found) -> None:  # noqa: B027  Most have nothing to note.
         """Before its unit begins: note what has to be known by then. It may be repeated, and
@@ -172,8 +218,8 @@ class Prepared:
     why: Why
     permit: Permit
     needs: Action | None
-    _written: list[tuple[int, Done]] = field(default_factory=list, repr=False, compare=False)
-    """The number of the record, and what was done, as the unit wrote it that ran last."""
+    _written: list[Done] = field(default_factory=list, repr=False, compare=False)
+    """What was done, with the number of its record, as the unit wrote it that ran last."""
 
     def preview(self) -> Preview:
         """By the function that does it, rolled back. Raises NotPossible."""
@@ -204,17 +250,18 @@ class Prepared:
         Raises NotPossible, SubjectChanged. Once it was done it is not done again: a unit runs again
         when the reply to its commit was lost.
         """
-        for number, done in self._written:
-            if Operation.objects.filter(pk=number).exists():
+        for done in self._written:
+            if Operation.objects.filter(pk=done.record).exists():
                 return done
-        expected = approval.version if approval is not None else self.request.expected_version
+        expected = self.request.expected_version
         if expected and expected != self.repair.version(unit, self.found):
             raise SubjectChanged(
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
         done = self.repair.carry_out(unit, self.found, self.values, self.why)
-        record = Operation.objects.create(
+        self.repair.confirm(done, self.values)
+        operation = Operation.objects.create(
             kind=self.repair.kind,
             subject=(self.found.logged_as or self.found.subject)[:300],
             actor=self.why.actor.name,
@@ -229,14 +276,9 @@ class Prepared:
             approval=approval,
             happened_at=unit.now,
         )
-        self._written[:] = [(record.pk, done)]
+        done = replace(done, record=operation.pk)
+        self._written[:] = [done]
         return done
-
-    @property
-    def record_id(self) -> int:
-        """Of the record of operations, once it is carried out."""
-        ((number, _),) = self._written
-        return number
 
     def commit(self) -> Done:
         """Do it now, in a unit of its own, and wait for nothing; only what needs nobody else.
@@ -256,18 +298,31 @@ class Prepared:
         return self.repair.afterwards(self.commit())
 
 
-def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
+def prepare(
+    *, repair: Repair, actor: Actor, request: Request, authority: Authority = authorize
+) -> Prepared:
     """Find what it is about, whether all is said, and whether it is allowed; locks nothing.
 
-    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied. Call it
+    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied, and
+    NotPossible where that can be told without a lock. Call it
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     found = repair.found(subject=request.subject)
-    permit = authorize(actor=actor, action=repair.action, context=found.context)
+    permits = [
+        authority(actor=actor, action=repair.action, context=context) for context in found.contexts
+    ]
     values = _values(repair, request.parameters)
-    actions = (repair.action, *repair.implies(values))
+    aimed = repair.aim(found, values)
+    if aimed.contexts != found.contexts:
+        permits = [
+            authority(actor=actor, action=repair.action, context=context)
+            for context in aimed.contexts
+        ]
+    found = aimed
+    actions = (repair.action, *repair.implies(values), *found.implies)
     for implied in actions[1:]:
-        authorize(actor=actor, action=implied, context=found.context)
+        for context in found.contexts:
+            authority(actor=actor, action=implied, context=context)
     why = Why(
         actor=actor,
         reason=reason_of(request.reason),
@@ -284,8 +339,12 @@ def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
         found=found,
         values=values,
         why=why,
-        permit=permit,
-        needs=next(filter(None, (_approval(one, found) for one in actions)), None),
+        permit=permits[0],
+        needs=strictest(
+            approval_for(action=one, context=context)
+            for one in actions
+            for context in found.contexts
+        ),
     )
 
 
@@ -319,10 +378,6 @@ def _last_operation(found: Found) -> str:
         return ""
     what = done.kind.replace("_", " ")
     return f"{what.capitalize()} at {done.happened_at:%H:%M:%S} UTC, by {done.actor}: {done.reason}"
-
-
-def _approval(action: Action, found: Found) -> Action | None:
-    return approval_for(action=action, context=found.context)
 
 
 def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
