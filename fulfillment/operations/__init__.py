@@ -26,6 +26,7 @@ from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
+from fulfillment.operations.offering import Offer, looked_at, offers, possible
 from fulfillment.operations.pausing import (
     PauseTarget,
     ResumeTarget,
@@ -60,6 +61,7 @@ __all__ = [
     "BRIEFLY",
     "Done",
     "Migration",
+    "Offer",
     "Placed",
     "Prepared",
     "Preview",
@@ -77,11 +79,14 @@ __all__ = [
     "expire_approvals",
     "fulfillment_of",
     "hold_request",
+    "looked_at",
     "migrate_orders",
+    "offers",
     "on_the_wire",
     "pause_target",
     "perform",
     "place_hold",
+    "possible",
     "prepared",
     "refuse",
     "release_ended_holds",
