@@ -14,6 +14,7 @@ from fulfillment.operations.approving import (
 )
 from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
 from fulfillment.operations.closing import CloseCase, close_case
+from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import decide
 from fulfillment.operations.editing import edit_calendar
 from fulfillment.operations.holding import (
@@ -28,12 +29,16 @@ from fulfillment.operations.holding import (
 from fulfillment.operations.in_flight import BRIEFLY, Placed
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
+from fulfillment.operations.reconciling import ReconcileTask
+from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import send_signal
+from fulfillment.operations.waiving import SkipTask, WaiveTask
 
 register(RetryTask(), CloseCase())
+register(CorrectTask(), EnterReference(), ReconcileTask(), WaiveTask(), SkipTask())
 
 __all__ = [
     "BRIEFLY",
