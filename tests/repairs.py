@@ -1,4 +1,4 @@
-"""What the tests of repairs share: people who may, what is looked at afterwards, and by how many."""
+"""What the tests of repairs share: who asks and approves, and what is looked at afterwards."""
 
 from __future__ import annotations
 
