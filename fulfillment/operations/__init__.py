@@ -18,6 +18,7 @@ from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.deciding import decide
 from fulfillment.operations.editing import edit_calendar
+from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -39,7 +40,7 @@ from fulfillment.operations.signalling import send_signal
 from fulfillment.operations.terminating import TerminatePlan
 
 register(RetryTask(), CloseCase())
-register(CompensateTask(), RegeneratePlan(), TerminatePlan())
+register(RegeneratePlan(), CompensateTask(), TerminatePlan(), ForceComplete())
 register(MatchEvent(), ReplayEvent(), BreakLock())
 
 __all__ = [
