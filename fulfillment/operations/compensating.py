@@ -18,7 +18,7 @@ from fulfillment.errors import NotPossible
 from fulfillment.models import Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import task_found, task_version
+from fulfillment.operations.subjects import newest_plan, task_found, task_version
 from fulfillment.states import TaskState
 
 
@@ -53,7 +53,8 @@ class CompensateTask(Repair):
         return task_found(name=name)
 
     def version(self, unit: Unit, found: Found) -> str:
-        return task_version(unit, found)
+        newest = newest_plan(found.fulfillment_ids[0])  # The one that it would be undone in.
+        return f"{task_version(unit, found)} {newest.pk if newest else 0}"
 
     def carry_out(self, unit: Unit, found: Found, parameters: Compensation, why: Why) -> Done:
         unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
