@@ -23,6 +23,7 @@ from fulfillment.operations.catalog import (
 )
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
+from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.force_completing import ForceComplete
@@ -39,6 +40,8 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.reconciling import ReconcileTask
+from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.releasing import (
     ReleaseHold,
@@ -51,9 +54,15 @@ from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
+from fulfillment.operations.waiving import SkipTask, WaiveTask
 
 register(
     RetryTask(),
+    CorrectTask(),
+    EnterReference(),
+    ReconcileTask(),
+    WaiveTask(),
+    SkipTask(),
     DecideManualTask(),
     PlaceHold(),
     ReleaseHold(),

@@ -74,6 +74,8 @@ class Why:
     actor: Actor
     reason: str
     evidence: str
+    authority: str = ""
+    """By what it is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +352,7 @@ def prepare(
         actor=actor,
         reason=reason_of(request.reason),
         evidence=clean(request.evidence.strip(), 4000),
+        authority=permits[0].authority,
     )
     if repair.needs_evidence and not why.evidence:
         raise EvidenceMissing(

@@ -91,8 +91,8 @@ def open_for_task(
             fulfillment_id=task.fulfillment_id,
             plan_id=task.plan_id,
             task_id=task.id,
-            customer_impact=_customer_impact(node),
-            revenue_impact=_revenue_impact(plan, node),
+            customer_impact=customer_impact(node),
+            revenue_impact=revenue_impact(plan, node),
         ),
     )
 
@@ -144,7 +144,8 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     return found
 
 
-def _customer_impact(node: Node) -> str:
+def customer_impact(node: Node) -> str:
+    """What it means to the customer that this task is not done."""
     if not node.required:
         return "None for the customer: the order completes without it."
     if node.milestones:
@@ -153,7 +154,7 @@ def _customer_impact(node: Node) -> str:
     return "The order can't complete without it."
 
 
-def _revenue_impact(plan: Plan, node: Node) -> str:
+def revenue_impact(plan: Plan, node: Node) -> str:
     """What the items that it serves are sold for: money that waits."""
     if not node.required:
         return ""
