@@ -26,6 +26,7 @@ from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
+from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
@@ -73,6 +74,7 @@ register(
     CompensateTask(),
     RegeneratePlan(),
     TerminatePlan(),
+    ForceComplete(),
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
