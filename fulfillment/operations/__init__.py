@@ -8,7 +8,7 @@ passed the end of its lease.
 from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
-    expire_approvals,
+    look_after_approvals,
     refuse,
     withdraw,
 )
@@ -60,8 +60,8 @@ __all__ = [
     "edit_calendars",
     "edit_target",
     "edit_targets",
-    "expire_approvals",
     "fulfillment_of",
+    "look_after_approvals",
     "migrate_orders",
     "pause_target",
     "perform",
