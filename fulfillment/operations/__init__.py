@@ -22,7 +22,7 @@ from fulfillment.operations.catalog import (
 )
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.deciding import DecideManualTask, decide
-from fulfillment.operations.editing import edit_calendar
+from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
@@ -31,6 +31,7 @@ from fulfillment.operations.pausing import (
     PauseTarget,
     ResumeTarget,
     edit_target,
+    edit_targets,
     pause_target,
     resume_target,
 )
@@ -74,7 +75,9 @@ __all__ = [
     "close_case",
     "decide",
     "edit_calendar",
+    "edit_calendars",
     "edit_target",
+    "edit_targets",
     "every_repair",
     "expire_approvals",
     "fulfillment_of",

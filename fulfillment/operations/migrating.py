@@ -7,7 +7,10 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison
@@ -67,10 +70,16 @@ def migrate_orders(
     that others use as a sub-process may be named as well. Only the named workflow changes:
     everything else keeps the version that its plan was made with. What is unsafe is refused and
     stays as it is. Running again goes on where it was interrupted. Raises ReasonMissing,
-    WorkflowUnknown, and OrderUnknown, each before anything is changed.
+    WorkflowUnknown, Denied and OrderUnknown, each before anything is changed.
     """
     reason = reason_of(reason)
     wanted = published(workflow, version)
+    # Of the workflow, and of no single order: a grant for one region does not cover it.
+    context = Context(
+        subject=f"workflow:{wanted.name}",
+        products=frozenset(offering for offering, _ in wanted.selectors),
+    )
+    authorize(actor=actor, action=Action.PLAN_MIGRATE, context=context)
     rows = _chosen(wanted, orders)
 
     def batches() -> Iterator[Migration]:
