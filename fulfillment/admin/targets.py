@@ -21,7 +21,6 @@ from fulfillment.admin.asking import (
     ask,
     attempt,
     found_or_404,
-    on_the_wire,
 )
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
@@ -191,7 +190,7 @@ class TargetSystemAdmin(Guarded, Holdable, DeskAdmin):
                 ),
             )
             if placed is not None:
-                self.message_user(request, f"Paused. {on_the_wire(placed.in_flight)}")
+                self.message_user(request, f"Paused. {operations.on_the_wire(placed.in_flight)}")
                 return redirect(page)
         return ask(
             self,

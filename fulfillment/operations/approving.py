@@ -250,9 +250,8 @@ def _authorize_decision(approval: Approval, actor: Actor) -> Sequence[Context]:
 
     Where that is can't be told any more of what is gone: then no scope covers it. Raises Denied.
     """
-    _, _, name = approval.subject.partition(":")
     try:
-        contexts = repair_of(approval.action).find(name=name).contexts
+        contexts = repair_of(approval.action).found(subject=approval.subject).contexts
     except SubjectUnknown:
         contexts = (Context(subject=approval.subject),)
     own = actor.user_id == approval.requested_by_id
