@@ -158,7 +158,7 @@ def uncovered(*, grant: Grant, context: Context) -> list[str]:
             found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
     if grant.maximum_amount is not None:
         for currency, amount in context.amounts.items():
-            if amount and (currency != grant.currency or amount > grant.maximum_amount):
+            if amount and (currency != grant.currency or abs(amount) > grant.maximum_amount):
                 found.append(f"{amount} {currency}")
     return found
 
