@@ -251,13 +251,13 @@ class EvidenceMissing(FulfillmentError):
     code = "operation.evidence_missing"
 
 
-class ApprovalUnknown(FulfillmentError):
+class ApprovalUnknown(SubjectUnknown):
     """There is no approval of that number."""
 
     code = "approval.unknown"
 
 
-class ApprovalNotOpen(FulfillmentError):
+class ApprovalNotOpen(NotPossible):
     """It was decided, has expired, or is about something that has changed since."""
 
     code = "approval.not_open"

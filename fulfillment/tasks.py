@@ -77,6 +77,12 @@ def measure_durations(**_: Any) -> int:
     return durations.measure()
 
 
+@shared_task(name="fulfillment.tasks.look_after_approvals")
+def look_after_approvals(**_: Any) -> int:
+    """End approvals that nobody has given in time, or that are about what has changed since."""
+    return operations.look_after_approvals()
+
+
 @shared_task(name="fulfillment.tasks.undo_at_rest")
 def undo_at_rest(**_: Any) -> int:
     """Give up, or change, the plans of which nothing is under way any more."""

@@ -183,6 +183,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "look-for-jeopardy": _every(10, "fulfillment.tasks.look_for_jeopardy"),
     "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
+    "look-after-approvals": _every(30, "fulfillment.tasks.look_after_approvals"),
     "undo-at-rest": _every(5, "fulfillment.tasks.undo_at_rest"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),

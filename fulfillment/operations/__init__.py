@@ -8,7 +8,7 @@ passed the end of its lease.
 from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
-    expire_approvals,
+    look_after_approvals,
     refuse,
     withdraw,
 )
@@ -101,9 +101,9 @@ __all__ = [
     "edit_target",
     "edit_targets",
     "every_repair",
-    "expire_approvals",
     "fulfillment_of",
     "hold_request",
+    "look_after_approvals",
     "looked_at",
     "migrate_orders",
     "offers",

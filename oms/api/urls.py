@@ -6,6 +6,13 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from oms.api.amendments import Amend, OrderAmendment, OrderAmendments
+from oms.api.approvals import (
+    ApprovalApprove,
+    ApprovalDetail,
+    ApprovalRefuse,
+    Approvals,
+    ApprovalWithdraw,
+)
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
@@ -20,6 +27,7 @@ from oms.api.tasks import TaskRetry
 from oms.api.why import OrderWhy
 
 _ORDER = r"^v1/orders/(?P<reference>O-[0-9]{1,18})"
+_APPROVAL = r"^v1/approvals/(?P<approval_id>[0-9]{1,18})"
 _MANUAL = r"^v1/manual-tasks/(?P<manual_id>[0-9]{1,18})"
 # Keys of tasks have slashes and brackets in them: `main/enrich@2[7]`.
 _TASK = rf"{_ORDER}/tasks/(?P<task>.{{1,200}})"
@@ -48,6 +56,11 @@ urlpatterns = [
     path("v1/operations", Operations.as_view()),
     path("v1/operations/offered", OfferedOperations.as_view()),
     path("v1/operations/preview", OperationPreviews.as_view()),
+    path("v1/approvals", Approvals.as_view()),
+    re_path(rf"{_APPROVAL}$", ApprovalDetail.as_view()),
+    re_path(rf"{_APPROVAL}/approve$", ApprovalApprove.as_view()),
+    re_path(rf"{_APPROVAL}/refuse$", ApprovalRefuse.as_view()),
+    re_path(rf"{_APPROVAL}/withdraw$", ApprovalWithdraw.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
