@@ -32,7 +32,7 @@ REASON = "The carrier has opened the street for us."
 @pytest.fixture
 def failed(systems: ScriptedSystems) -> Task:
     """A task of a carrier that has failed for good, without effect."""
-    desk.target("alpha", domain="LOGISTICS")
+    desk.target("alpha", domain="logistics")
     desk.workflow({"one": desk.task()})
     systems.sends["one"] = [desk.rejected()]
     order = desk.order(region="ID")
@@ -189,7 +189,7 @@ def test_the_same_key_does_it_once_and_repeats_the_answer(failed: Task) -> None:
 def test_what_needs_another_person_is_asked_for_and_done_when_they_approve(
     systems: ScriptedSystems,
 ) -> None:
-    desk.target("billing", domain="BILLING")
+    desk.target("billing", domain="billing")
     desk.workflow({"bill": desk.task("billing")})
     systems.sends["bill"] = [desk.rejected()]
     task = desk.tasks_of(desk.order())
@@ -209,7 +209,7 @@ def test_what_needs_another_person_is_asked_for_and_done_when_they_approve(
 def test_a_client_s_retry_of_what_charges_is_refused_in_words_that_help(
     systems: ScriptedSystems,
 ) -> None:
-    desk.target("payment", domain="PAYMENT")
+    desk.target("payment", domain="payment")
     desk.workflow({"charge": desk.task("payment")})
     systems.sends["charge"] = [desk.rejected()]
     order = desk.order()
