@@ -20,8 +20,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404
+from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -69,7 +70,8 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(ReadOnlyAdmin):
+class FalloutCaseAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "case"
     list_display = (
         "id",
         "state_badge",
@@ -178,7 +180,7 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
     # --- closing ---------------------------------------------------------------------------------
 
     def has_close_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_falloutcase"))
+        return holds_here(request, Action.CASE_CLOSE)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         case = self.get_object(request, object_id)
