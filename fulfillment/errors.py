@@ -163,6 +163,18 @@ class CaseUnknown(FulfillmentError):
     code = "fulfillment.case_unknown"
 
 
+class IncidentUnknown(FulfillmentError):
+    """There is no incident of this number."""
+
+    code = "fulfillment.incident_unknown"
+
+
+class RuleInvalid(FulfillmentError):
+    """A rule about who gets which cases can't be used."""
+
+    code = "fulfillment.rule_invalid"
+
+
 class OrderUnknown(FulfillmentError):
     """No order has this reference."""
 

@@ -12,10 +12,12 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
+from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.deciding import decide
 from fulfillment.operations.editing import edit_calendar
+from fulfillment.operations.escalating import escalate_due
 from fulfillment.operations.holding import (
     WantedHold,
     await_in_flight,
@@ -26,14 +28,17 @@ from fulfillment.operations.holding import (
     wanted_hold,
 )
 from fulfillment.operations.in_flight import BRIEFLY, Placed
+from fulfillment.operations.incidents import CloseIncident, group_cases
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.pausing import edit_target, pause_target, resume_target
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
+from fulfillment.operations.routing import EditRouting
 from fulfillment.operations.signalling import send_signal
 
 register(RetryTask(), CloseCase())
+register(AssignCase(), AwaitCustomer(), EscalateCase(), CloseIncident(), EditRouting())
 
 __all__ = [
     "BRIEFLY",
@@ -53,8 +58,10 @@ __all__ = [
     "decide",
     "edit_calendar",
     "edit_target",
+    "escalate_due",
     "expire_approvals",
     "fulfillment_of",
+    "group_cases",
     "migrate_orders",
     "pause_target",
     "perform",
