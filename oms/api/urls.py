@@ -9,6 +9,7 @@ from oms.api.amendments import Amend, OrderAmendment, OrderAmendments
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
+from oms.api.cases import CaseDetail, Cases, IncidentDetail, Incidents
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
@@ -44,6 +45,10 @@ urlpatterns = [
     path("v1/manual-tasks", ManualTasks.as_view()),
     re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
     re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
+    path("v1/cases", Cases.as_view()),
+    re_path(r"^v1/cases/(?P<case_id>[0-9]{1,18})$", CaseDetail.as_view()),
+    path("v1/incidents", Incidents.as_view()),
+    re_path(r"^v1/incidents/(?P<incident_id>[0-9]{1,18})$", IncidentDetail.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
