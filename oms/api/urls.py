@@ -14,6 +14,7 @@ from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
 from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
+from oms.api.operations import OfferedOperations, OperationPreviews, Operations
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 from oms.api.signals import OrderMilestones, Signals
 from oms.api.tasks import TaskRetry
@@ -45,6 +46,9 @@ urlpatterns = [
     path("v1/manual-tasks", ManualTasks.as_view()),
     re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
     re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
+    path("v1/operations", Operations.as_view()),
+    path("v1/operations/offered", OfferedOperations.as_view()),
+    path("v1/operations/preview", OperationPreviews.as_view()),
     path("v1/cases", Cases.as_view()),
     re_path(r"^v1/cases/(?P<case_id>[0-9]{1,18})$", CaseDetail.as_view()),
     path("v1/incidents", Incidents.as_view()),
