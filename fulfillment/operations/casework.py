@@ -38,14 +38,18 @@ class _Casework(Repair):
 class Assignment(Parameters):
     """What `case.assign` is told; without anything whoever asks takes it."""
 
-    to: str = Field(default="", max_length=150)
-    """A user name; empty: whoever asks."""
-    instead_of: str = Field(default="", max_length=150)
-    """Who has it now: taking it from somebody has to be meant."""
-    release: bool = False
-    """Give it back: nobody has it then."""
-    queue: str = Field(default="", max_length=60)
-    """Other people are to see to it; empty: the same ones."""
+    to: str = Field(default="", max_length=150, description="A user name; empty: whoever asks.")
+    instead_of: str = Field(
+        default="",
+        max_length=150,
+        description="Who has it now: taking it from somebody has to be meant.",
+    )
+    release: bool = Field(False, description="Give it back: nobody has it then.")
+    queue: str = Field(
+        default="",
+        max_length=60,
+        description="Other people are to see to it; empty: the same ones.",
+    )
 
 
 class AssignCase(_Casework):
@@ -94,10 +98,10 @@ class AssignCase(_Casework):
 class CustomerWait(Parameters):
     """What `case.await_customer` is told."""
 
-    asked: str = Field(default="", max_length=2000)
-    """What the customer was asked, and how."""
-    ended: bool = False
-    """The customer has answered, or is awaited no more."""
+    asked: str = Field(
+        default="", max_length=2000, description="What the customer was asked, and how."
+    )
+    ended: bool = Field(False, description="The customer has answered, or is awaited no more.")
 
 
 class AwaitCustomer(_Casework):

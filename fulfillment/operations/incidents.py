@@ -99,10 +99,8 @@ def resolve(unit: Unit, *, incident: Incident, cause: str) -> None:
 class Closing(Parameters):
     """What `incident.close` is told."""
 
-    cause: str = Field(default="", max_length=2000)
-    """What was found."""
-    fix: str = Field(default="", max_length=2000)
-    """What was done about it."""
+    cause: str = Field(default="", max_length=2000, description="What was found.")
+    fix: str = Field(default="", max_length=2000, description="What was done about it.")
 
 
 class CloseIncident(Repair):

@@ -26,20 +26,28 @@ _PATTERN = re.compile(r"[*?\[]")
 class Rule(Parameters):
     """A whole rule, as it is to be; see `RoutingRule`."""
 
-    position: int = Field(default=100, ge=0, le=1_000_000)
-    category: str = Field(default="", max_length=20)
-    target: str = Field(default="", max_length=100)
-    action: str = Field(default="", max_length=100)
-    reason_code: str = Field(default="", max_length=100)
-    owner_queue: str = Field(default="", max_length=60)
-    role: str = Field(default="", max_length=100)
-    severity: Severity | None = None
-    sla: timedelta | None = None
-    """Such as PT4H: working time of the calendar."""
-    calendar: str = Field(default="", max_length=63)
-    escalation_queue: str = Field(default="", max_length=60)
-    remove: bool = False
-    """There is to be no such rule any more."""
+    position: int = Field(
+        default=100, ge=0, le=1_000_000, description="The lowest is looked at first."
+    )
+    category: str = Field(
+        default="", max_length=20, description="Of which cases; this and the next: a pattern."
+    )
+    target: str = Field(default="", max_length=100, description="Of which target system.")
+    action: str = Field(default="", max_length=100, description="Of which action of it.")
+    reason_code: str = Field(default="", max_length=100, description="With which reason.")
+    owner_queue: str = Field(default="", max_length=60, description="Who sees to them.")
+    role: str = Field(default="", max_length=100, description="Who of those.")
+    severity: Severity | None = Field(
+        default=None, description="How bad they are; empty: as the engine has found it."
+    )
+    sla: timedelta | None = Field(None, description="Such as PT4H: working time of the calendar.")
+    calendar: str = Field(
+        default="", max_length=63, description="A business calendar; empty: day and night."
+    )
+    escalation_queue: str = Field(
+        default="", max_length=60, description="Who sees to them when that time is over."
+    )
+    remove: bool = Field(False, description="There is to be no such rule any more.")
 
 
 class EditRouting(Repair):
