@@ -297,10 +297,10 @@ def extents(found: Collection[Incident]) -> dict[int, Extent]:
         FalloutCase.objects.filter(incident__in=found)
         .values_list("incident")
         .annotate(
-            Count("pk"),
-            Count("pk", filter=IS_UNRESOLVED),
-            Count("fulfillment", distinct=True),
-            Max("opened_at"),
+            cases=Count("pk"),
+            open_cases=Count("pk", filter=IS_UNRESOLVED),
+            orders=Count("fulfillment", distinct=True),
+            latest_at=Max("opened_at"),
         )
     )
     counted = {
