@@ -181,6 +181,18 @@ class CaseUnknown(SubjectUnknown):
     code = "fulfillment.case_unknown"
 
 
+class IncidentUnknown(SubjectUnknown):
+    """There is no incident of this number."""
+
+    code = "fulfillment.incident_unknown"
+
+
+class RuleInvalid(FulfillmentError):
+    """A rule about who gets which cases can't be used."""
+
+    code = "fulfillment.rule_invalid"
+
+
 class OrderUnknown(SubjectUnknown):
     """No order has this reference."""
 

@@ -89,6 +89,18 @@ def undo_at_rest(**_: Any) -> int:
     return rest.look()
 
 
+@shared_task(name="fulfillment.tasks.group_cases")
+def group_cases(**_: Any) -> int:
+    """Bring cases that have one cause together, and close incidents that have none left."""
+    return operations.group_cases()
+
+
+@shared_task(name="fulfillment.tasks.escalate_cases")
+def escalate_cases(**_: Any) -> int:
+    """Let others know of cases whose time is over."""
+    return operations.escalate_due()
+
+
 @shared_task(name="fulfillment.tasks.publish_events")
 def publish_events(**_: Any) -> int:
     """Relay the outbox, and deliver what is due to subscribers."""

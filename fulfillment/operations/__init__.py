@@ -13,6 +13,7 @@ from fulfillment.operations.approving import (
     withdraw,
 )
 from fulfillment.operations.breaking import BreakLock
+from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import (
     every_repair,
     perform,
@@ -26,9 +27,11 @@ from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
+from fulfillment.operations.escalating import escalate_due
 from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.incidents import CloseIncident, group_cases
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
@@ -52,6 +55,7 @@ from fulfillment.operations.releasing import (
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
+from fulfillment.operations.routing import EditRouting
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
 from fulfillment.operations.waiving import SkipTask, WaiveTask
@@ -78,6 +82,11 @@ register(
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
+    AssignCase(),
+    EscalateCase(),
+    AwaitCustomer(),
+    CloseIncident(),
+    EditRouting(),
 )
 
 __all__ = [
@@ -100,8 +109,10 @@ __all__ = [
     "edit_calendars",
     "edit_target",
     "edit_targets",
+    "escalate_due",
     "every_repair",
     "fulfillment_of",
+    "group_cases",
     "hold_request",
     "look_after_approvals",
     "looked_at",

@@ -16,6 +16,7 @@ from oms.api.approvals import (
 from oms.api.assets import AssetDetail, Assets
 from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
+from oms.api.cases import CaseDetail, Cases, IncidentDetail, Incidents
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
@@ -61,6 +62,10 @@ urlpatterns = [
     re_path(rf"{_APPROVAL}/approve$", ApprovalApprove.as_view()),
     re_path(rf"{_APPROVAL}/refuse$", ApprovalRefuse.as_view()),
     re_path(rf"{_APPROVAL}/withdraw$", ApprovalWithdraw.as_view()),
+    path("v1/cases", Cases.as_view()),
+    re_path(r"^v1/cases/(?P<case_id>[0-9]{1,18})$", CaseDetail.as_view()),
+    path("v1/incidents", Incidents.as_view()),
+    re_path(r"^v1/incidents/(?P<incident_id>[0-9]{1,18})$", IncidentDetail.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
