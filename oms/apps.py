@@ -12,6 +12,9 @@ class OmsConfig(AppConfig):
 
     def ready(self) -> None:
         from fulfillment.engine.work import port
+        from fulfillment.operations import bulk
         from oms.lifecycle import OrderLifecycle
+        from oms.selecting import ORDERS
 
         port.register(OrderLifecycle())
+        bulk.register_listing(ORDERS)

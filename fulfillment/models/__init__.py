@@ -1,6 +1,16 @@
 """Tables of the orchestrator."""
 
 from fulfillment.models.authority import Approval, ApprovalState, AuthorityDecision, Grant
+from fulfillment.models.bulk import (
+    BULK_RUNNING,
+    BULK_TERMINAL,
+    BulkJob,
+    BulkPlace,
+    BulkRow,
+    BulkState,
+    Foreseen,
+    RowState,
+)
 from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
 from fulfillment.models.command import Attempt, Command, Purpose
@@ -21,11 +31,17 @@ from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
+    "BULK_RUNNING",
+    "BULK_TERMINAL",
     "HELD_BY_HAND",
     "Approval",
     "ApprovalState",
     "Attempt",
     "AuthorityDecision",
+    "BulkJob",
+    "BulkPlace",
+    "BulkRow",
+    "BulkState",
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
@@ -36,6 +52,7 @@ __all__ = [
     "Disposition",
     "FalloutCase",
     "FanOut",
+    "Foreseen",
     "Fulfillment",
     "Grant",
     "Hold",
@@ -53,6 +70,7 @@ __all__ = [
     "Purpose",
     "Resource",
     "ResourceLock",
+    "RowState",
     "Severity",
     "Signal",
     "Subscription",

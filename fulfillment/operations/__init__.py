@@ -12,6 +12,7 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
+from fulfillment.operations.bulk import ControlBulkJob, StartBulkJob
 from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.deciding import decide
@@ -34,6 +35,7 @@ from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import send_signal
 
 register(RetryTask(), CloseCase())
+register(StartBulkJob(), ControlBulkJob())
 
 __all__ = [
     "BRIEFLY",

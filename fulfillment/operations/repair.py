@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -39,6 +39,9 @@ class Parameters(BaseModel):
     """What an operation is told beside what it is about; nothing that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,8 @@ class Why:
     actor: Actor
     reason: str
     evidence: str
+    approval: Approval | None = None
+    """By which another person has approved it; a preview has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +235,8 @@ class Prepared:
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
-        done = self.repair.carry_out(unit, self.found, self.values, self.why)
+        why = replace(self.why, approval=approval)
+        done = self.repair.carry_out(unit, self.found, self.values, why)
         operation = Operation.objects.create(
             kind=self.repair.kind,
             subject=self.found.subject[:300],
@@ -272,7 +278,7 @@ def prepare(
     permits = [
         authority(actor=actor, action=repair.action, context=context) for context in found.contexts
     ]
-    values = _values(repair, request.parameters)
+    values = values_of(repair=repair, parameters=request.parameters)
     actions = (repair.action, *repair.implies(values), *found.implies)
     for implied in actions[1:]:
         for context in found.contexts:
@@ -303,10 +309,16 @@ def prepare(
 
 
 def last_change(unit: Unit, found: Found) -> str:
-    """Who has changed it last, as its order's audit trail says."""
+    """Who has changed it last, as its order's audit trail says, or the log of operations."""
     entity, _, name = found.subject.partition(":")
     if not found.fulfillment_ids:
-        return ""
+        operation = Operation.objects.filter(subject=found.subject).order_by("-pk").first()
+        if operation is None:
+            return ""
+        return (
+            f"{operation.actor} has done this at {operation.happened_at:%H:%M:%S} UTC: "
+            f"{operation.kind}, because: {operation.reason}"
+        )
     unit.raw.execute(
         "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
         "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
@@ -325,10 +337,16 @@ def last_change(unit: Unit, found: Found) -> str:
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
-def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+def values_of(*, repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+    """What an operation is told, complete. Raises ParametersInvalid."""
+    return checked(model=repair.parameters, values=parameters)
+
+
+def checked(*, model: type[P], values: Mapping[str, Any]) -> P:
+    """The same for any closed model."""
     try:
         # Through JSON, so that a time may be given as text everywhere.
-        return repair.parameters.model_validate_json(json.dumps(dict(parameters)))
+        return model.model_validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         raise ParametersInvalid(
             [
