@@ -48,6 +48,7 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     asker, needs = actor.user_id, prepared.needs
     assert needs is not None
     preview = prepared.preview()
+    prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
 
     def work(unit: Unit) -> Approval:

@@ -138,6 +138,15 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def aim(self, found: Found, parameters: Any) -> Found:
+        """The same with what it reaches by these parameters: more may have to be allowed, and
+        locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
+        return found
+
+    def confirm(self, done: Done, parameters: Any) -> None:  # noqa: B027
+        """What only the doing asks for, and not a preview: that whoever asks has seen this
+        result. Raises NotPossible; then nothing was done."""
+
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         """What it comes down to with these parameters, beside its own action: deciding that a task
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
@@ -237,6 +246,7 @@ class Prepared:
             )
         why = replace(self.why, approval=approval)
         done = self.repair.carry_out(unit, self.found, self.values, why)
+        self.repair.confirm(done, self.values)
         operation = Operation.objects.create(
             kind=self.repair.kind,
             subject=self.found.subject[:300],
@@ -270,7 +280,8 @@ def prepare(
 ) -> Prepared:
     """Find what it is about, whether all is said, and whether it is allowed; locks nothing.
 
-    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied. Call it
+    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied, and
+    NotPossible where that can be told without a lock. Call it
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     about, _, name = request.subject.partition(":")
@@ -279,6 +290,13 @@ def prepare(
         authority(actor=actor, action=repair.action, context=context) for context in found.contexts
     ]
     values = values_of(repair=repair, parameters=request.parameters)
+    aimed = repair.aim(found, values)
+    if aimed.contexts != found.contexts:
+        permits = [
+            authority(actor=actor, action=repair.action, context=context)
+            for context in aimed.contexts
+        ]
+    found = aimed
     actions = (repair.action, *repair.implies(values), *found.implies)
     for implied in actions[1:]:
         for context in found.contexts:

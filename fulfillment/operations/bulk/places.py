@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -57,6 +57,27 @@ def subject_of(job_id: int) -> str:
 def somewhere(context: Context, *, subject: str) -> Context:
     """The same place without the order that it was found with."""
     return replace(context, subject=subject, order_reference="", owner="")
+
+
+def merged(contexts: Sequence[Context]) -> Context:
+    """One context that is covered only by what covers each of these."""
+    first = contexts[0]
+    if len(contexts) == 1:
+        return first
+    regions = {one.region for one in contexts}
+    amounts: dict[str, Decimal] = {}
+    for one in contexts:
+        for currency, amount in one.amounts.items():
+            amounts[currency] = max(amount, amounts.get(currency, amount))
+    return replace(
+        first,
+        region=regions.pop() if len(regions) == 1 else "",
+        targets=frozenset().union(*(one.targets for one in contexts)),
+        domains=frozenset().union(*(one.domains for one in contexts)),
+        products=frozenset().union(*(one.products for one in contexts)),
+        amounts=amounts,
+        is_activated=any(one.is_activated for one in contexts),
+    )
 
 
 def key_of(context: Context) -> str:
