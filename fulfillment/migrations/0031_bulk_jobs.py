@@ -119,6 +119,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "incident",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="jobs",
+                        to="fulfillment.incident",
+                    ),
+                ),
+                (
                     "requested_by",
                     models.ForeignKey(
                         blank=True,
@@ -284,6 +295,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="bulkjob",
             index=models.Index(fields=["state", "-id"], name="bulk_job_as_listed"),
+        ),
+        migrations.AddIndex(
+            model_name="bulkjob",
+            index=models.Index(
+                condition=models.Q(("incident__isnull", False)),
+                fields=["incident", "-id"],
+                name="bulk_job_by_incident",
+            ),
         ),
         migrations.AddConstraint(
             model_name="bulkjob",

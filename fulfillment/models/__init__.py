@@ -12,12 +12,21 @@ from fulfillment.models.bulk import (
     RowState,
 )
 from fulfillment.models.calendar import BusinessCalendar
-from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
+from fulfillment.models.case import (
+    HIGHEST_LEVEL,
+    IS_UNRESOLVED,
+    UNRESOLVED,
+    CaseCategory,
+    CaseState,
+    CaseTask,
+    FalloutCase,
+)
 from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.duration import MeasuredDuration
 from fulfillment.models.fan_out import FanOut
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
+from fulfillment.models.incident import Incident, IncidentState, RoutingRule, Severity
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
 from fulfillment.models.manual import ManualState, ManualTask
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
@@ -34,6 +43,9 @@ __all__ = [
     "BULK_RUNNING",
     "BULK_TERMINAL",
     "HELD_BY_HAND",
+    "HIGHEST_LEVEL",
+    "IS_UNRESOLVED",
+    "UNRESOLVED",
     "Approval",
     "ApprovalState",
     "Attempt",
@@ -45,6 +57,7 @@ __all__ = [
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
+    "CaseTask",
     "ClockPolicy",
     "Command",
     "Delivery",
@@ -58,6 +71,8 @@ __all__ = [
     "Hold",
     "HoldScope",
     "InboundEvent",
+    "Incident",
+    "IncidentState",
     "KeptBy",
     "LockRelease",
     "ManualState",
@@ -70,6 +85,7 @@ __all__ = [
     "Purpose",
     "Resource",
     "ResourceLock",
+    "RoutingRule",
     "RowState",
     "Severity",
     "Signal",

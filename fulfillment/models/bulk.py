@@ -11,6 +11,7 @@ from django_fsm import transition
 
 from fulfillment.models.authority import Approval
 from fulfillment.models.base import StateField, StatefulModel, states_constraint
+from fulfillment.models.incident import Incident
 from fulfillment.models.operation import Operation
 
 
@@ -71,6 +72,9 @@ class BulkJob(StatefulModel):
     approval = models.ForeignKey(
         Approval, models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
+    incident = models.ForeignKey(
+        Incident, models.PROTECT, null=True, blank=True, related_name="jobs", db_index=False
+    )
     actor = models.CharField(max_length=150)
     actor_kind = models.CharField(max_length=10)
     requested_by = models.ForeignKey(
@@ -103,6 +107,11 @@ class BulkJob(StatefulModel):
                 name="bulk_job_to_work_on",
             ),
             models.Index(fields=["state", "-id"], name="bulk_job_as_listed"),
+            models.Index(
+                fields=["incident", "-id"],
+                condition=models.Q(incident__isnull=False),
+                name="bulk_job_by_incident",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
-from fulfillment.operations.bulk import ControlBulkJob, StartBulkJob
+from fulfillment.operations.bulk import ControlBulkJob, ReleaseIncident, StartBulkJob
 from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.deciding import decide
@@ -35,7 +35,7 @@ from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import send_signal
 
 register(RetryTask(), CloseCase())
-register(StartBulkJob(), ControlBulkJob())
+register(StartBulkJob(), ControlBulkJob(), ReleaseIncident())
 
 __all__ = [
     "BRIEFLY",

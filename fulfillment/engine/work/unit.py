@@ -105,6 +105,8 @@ class Unit:
     _passed_on: bool = False
     rests: bool = False
     """Something has ended that a plan waits for which is to be given up or changed."""
+    fell_out: bool = False
+    """A case was opened that may have its cause in common with others."""
     given_up: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """Plans that are to be undone, why, and the names of the tasks if not of all."""
     failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))

@@ -14,6 +14,7 @@ from fulfillment.operations.bulk.controlling import (
 )
 from fulfillment.operations.bulk.drafting import Offer, Terms, draft, offers
 from fulfillment.operations.bulk.reading import COLUMNS, exported, open_approval, rows_of
+from fulfillment.operations.bulk.releasing import ReleaseIncident, release
 from fulfillment.operations.bulk.selecting import (
     MOST,
     Listing,
@@ -32,6 +33,7 @@ __all__ = [
     "Counts",
     "Listing",
     "Offer",
+    "ReleaseIncident",
     "Selection",
     "StartBulkJob",
     "Terms",
@@ -45,6 +47,7 @@ __all__ = [
     "open_approval",
     "register_listing",
     "register_way",
+    "release",
     "rows_of",
     "start",
     "work",

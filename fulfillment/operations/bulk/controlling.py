@@ -24,7 +24,7 @@ from fulfillment.models import (
     RowState,
 )
 from fulfillment.operations.approving import ask_for_approval
-from fulfillment.operations.bulk import foreseeing, places, stages
+from fulfillment.operations.bulk import foreseeing, incidents, places, stages
 from fulfillment.operations.bulk.places import subject_of
 from fulfillment.operations.catalog import perform, prepared, repair_of
 from fulfillment.operations.repair import (
@@ -137,6 +137,7 @@ class StartBulkJob(Repair):
         job.state_reason = why.reason
         job.started_at = job.changed_at = unit.now
         job.save()
+        incidents.follow(unit, job=job)
         transaction.on_commit(hints.announce_bulk, robust=True)
         return Done(
             told=f"{job.action} begins with {job.ends[0]} of {now.total}.",
@@ -192,6 +193,7 @@ class ControlBulkJob(Repair):
         job.state_reason = f"{why.actor.name}: {why.reason}"
         job.changed_at = unit.now
         job.save()
+        incidents.follow(unit, job=job)
         transaction.on_commit(hints.announce_bulk, robust=True)
         return Done(told=told, before=before, after={"state": str(job.state), "stage": job.stage})
 

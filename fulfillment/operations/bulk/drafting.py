@@ -132,39 +132,73 @@ def draft(
     if repair.needs_evidence and not evidence:
         raise EvidenceMissing("Say what this rests on, for all of them: a ticket, a report.")
     subjects = select(selection=selection, about=repair.about)
-
-    def work(unit: Unit) -> BulkJob:
-        job = BulkJob.objects.create(
+    return run_unit(
+        lambda unit: write(
+            unit,
+            actor=actor,
             action=repair.action,
             parameters=values.model_dump(mode="json"),
+            selection=selection,
+            subjects=subjects,
             reason=reason,
             evidence=evidence,
-            selection=selection.document(),
-            canary=terms.canary,
-            stages=list(terms.stages),
-            goes_on=terms.goes_on,
-            most_failures=terms.most_failures,
-            most_failures_percent=terms.most_failures_percent,
-            known_within=terms.known_within,
-            actor=actor.name,
-            actor_kind=actor.kind,
-            requested_by_id=actor.user_id,
-            drafted_at=unit.now,
-            changed_at=unit.now,
-        )
-        _freeze(unit, job, subjects)
-        log(
-            kind="draft_bulk_job",
-            subject=f"bulk:{job.pk}",
-            actor=actor.name,
-            reason=reason,
-            after={"action": job.action, "rows": len(subjects), "selection": job.selection},
-            now=unit.now,
-        )
-        transaction.on_commit(hints.announce_bulk, robust=True)
-        return job
+            terms=terms,
+        ),
+        fulfillment_ids=(),
+        actor=actor.name,
+    )
 
-    return run_unit(work, fulfillment_ids=(), actor=actor.name)
+
+def write(
+    unit: Unit,
+    *,
+    actor: Actor,
+    action: Action,
+    parameters: Mapping[str, Any],
+    selection: Selection,
+    subjects: Sequence[str],
+    reason: str,
+    evidence: str,
+    terms: Terms,
+    incident_id: int | None = None,
+) -> BulkJob:
+    """The draft and its rows; what is given was checked."""
+    job = BulkJob.objects.create(
+        action=action,
+        parameters=dict(parameters),
+        reason=reason,
+        evidence=evidence,
+        selection=selection.document(),
+        canary=terms.canary,
+        stages=list(terms.stages),
+        goes_on=terms.goes_on,
+        most_failures=terms.most_failures,
+        most_failures_percent=terms.most_failures_percent,
+        known_within=terms.known_within,
+        incident_id=incident_id,
+        actor=actor.name,
+        actor_kind=actor.kind,
+        requested_by_id=actor.user_id,
+        drafted_at=unit.now,
+        changed_at=unit.now,
+    )
+    _ROWS.insert(
+        unit.raw,
+        [
+            (job.pk, position, subject, 0, RowState.PENDING, "", "", "", "", "", 0)
+            for position, subject in enumerate(subjects, 1)
+        ],
+    )
+    log(
+        kind="draft_bulk_job",
+        subject=f"bulk:{job.pk}",
+        actor=actor.name,
+        reason=reason,
+        after={"action": job.action, "rows": len(subjects), "selection": job.selection},
+        now=unit.now,
+    )
+    transaction.on_commit(hints.announce_bulk, robust=True)
+    return job
 
 
 def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[Offer]:
@@ -189,16 +223,6 @@ def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[Offer]:
         )
         for repair in allowed
     ]
-
-
-def _freeze(unit: Unit, job: BulkJob, subjects: Sequence[str]) -> None:
-    _ROWS.insert(
-        unit.raw,
-        [
-            (job.pk, position, subject, 0, RowState.PENDING, "", "", "", "", "", 0)
-            for position, subject in enumerate(subjects, 1)
-        ],
-    )
 
 
 def _states(about: str, names: Collection[str]) -> Mapping[str, int]:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from pydantic import Field
 
 from fulfillment.errors import SelectionInvalid
 from fulfillment.models import (
+    IS_UNRESOLVED,
     CaseState,
+    CaseTask,
     FalloutCase,
     Hold,
     ManualState,
@@ -62,7 +64,7 @@ class TaskFilter(Parameters):
 
 
 class CaseFilter(Parameters):
-    state: CaseState = Field(default=CaseState.OPEN, description="Of the cases.")
+    state: CaseState | None = Field(default=None, description="Without: those not resolved.")
     category: str = Field(default="", description="Such as REFUSED.")
     severity: str = Field(default="", description="Such as HIGH.")
     reason_code: str = ""
@@ -167,20 +169,22 @@ def _tasks(wanted: TaskFilter) -> QuerySet[Task]:
 
 
 def _cases(wanted: CaseFilter) -> QuerySet[FalloutCase]:
+    state = IS_UNRESOLVED if wanted.state is None else Q(state=wanted.state)
     return FalloutCase.objects.filter(
-        state=wanted.state,
+        state,
         **_given(
             category=wanted.category,
             severity=wanted.severity,
             reason_code=wanted.reason_code,
             owner_queue=wanted.owner_queue,
-            task__target_id=wanted.target,
+            target=wanted.target,
+            incident_id=wanted.incident,
         ),
     )
 
 
 def _tasks_of(cases: QuerySet[FalloutCase]) -> QuerySet[Any, Any]:
-    return cases.exclude(task=None).values("task_id")
+    return CaseTask.objects.filter(case__in=cases, left_at=None).values("task_id")
 
 
 def _manual(wanted: ManualFilter) -> QuerySet[ManualTask]:

@@ -10,7 +10,7 @@ from fulfillment.engine.store.database import Row, array, cursor
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import BULK_RUNNING, BulkJob, BulkState, RowState
-from fulfillment.operations.bulk import foreseeing
+from fulfillment.operations.bulk import foreseeing, incidents
 from fulfillment.operations.bulk.places import subject_of
 from fulfillment.operations.records import log
 
@@ -130,6 +130,7 @@ def move(unit: Unit, job: BulkJob, transition: Callable[[BulkJob], None], *, rea
         after={"state": str(job.state), "stage": job.stage},
         now=unit.now,
     )
+    incidents.follow(unit, job=job)
 
 
 def _stop(unit: Unit, job: BulkJob) -> bool:
