@@ -38,7 +38,9 @@ def an_incident(systems: ScriptedSystems, number: int) -> Incident:
 
 
 def released(incident: Incident, **steps: Any) -> BulkJob:
-    pk = bulk.release(incident_id=incident.pk, actor=ANN, reason="They mended it.", parameters=steps)
+    pk = bulk.release(
+        incident_id=incident.pk, actor=ANN, reason="They mended it.", parameters=steps
+    )
     bulk.work()
     return BulkJob.objects.get(pk=pk)
 

@@ -12,7 +12,7 @@ from fulfillment.operations.bulk.controlling import (
     job_of,
     start,
 )
-from fulfillment.operations.bulk.drafting import Offer, Terms, draft, offers
+from fulfillment.operations.bulk.drafting import ForMany, Terms, draft, offers
 from fulfillment.operations.bulk.reading import COLUMNS, exported, open_approval, rows_of
 from fulfillment.operations.bulk.releasing import ReleaseIncident, release
 from fulfillment.operations.bulk.selecting import (
@@ -31,8 +31,8 @@ __all__ = [
     "MOST",
     "ControlBulkJob",
     "Counts",
+    "ForMany",
     "Listing",
-    "Offer",
     "ReleaseIncident",
     "Selection",
     "StartBulkJob",

@@ -62,6 +62,7 @@ def _one(job: BulkJob, repair: Repair, row: Leased, authority: Remembering) -> b
         given = Action(job.approval.needs) if job.approval is not None else None
         if not suffices(given=given, needed=prepared.needs):
             raise Denied(f"By now it needs {prepared.needs}, which nobody has given for it.")
+        repair.beforehand(prepared.found)
         return run_unit(
             lambda unit: _do(unit, job, prepared, row),
             fulfillment_ids=prepared.found.fulfillment_ids,

@@ -87,7 +87,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class ForMany:
     """An action, and for how many of a selection it can be possible as they are now."""
 
     action: Action
@@ -131,7 +131,7 @@ def draft(
     evidence = clean(evidence.strip(), 4000)
     if repair.needs_evidence and not evidence:
         raise EvidenceMissing("Say what this rests on, for all of them: a ticket, a report.")
-    subjects = select(selection=selection, about=repair.about)
+    subjects = select(selection=selection, about=(repair.about, *repair.also_about))
     return run_unit(
         lambda unit: write(
             unit,
@@ -201,7 +201,7 @@ def write(
     return job
 
 
-def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[Offer]:
+def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[ForMany]:
     """What this actor may do to things of this kind, and to how many of these it can be done.
 
     By their states alone, in one statement; the dry run looks at each.
@@ -213,7 +213,7 @@ def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[Offer]:
     ]
     counted = _states(about, names) if any(one.from_states for one in allowed) else {}
     return [
-        Offer(
+        ForMany(
             action=repair.action,
             words=repair.action.words,
             possible=sum(counted.get(state, 0) for state in repair.from_states)

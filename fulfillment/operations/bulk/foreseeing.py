@@ -96,7 +96,7 @@ def _look(job: BulkJob, repair: Repair, row: Leased, authority: Remembering) -> 
         return _Seen(foreseen=Foreseen.IMPOSSIBLE, told="Looking at it takes workers down.")
     context, pk = None, 0
     try:
-        found = repair.find(name=row.subject.partition(":")[2])
+        found = repair.found(subject=row.subject)
         context, pk = found.context, found.pk
         if found.subject != row.subject:
             told = f"It is called {found.subject}; name it so, and once."

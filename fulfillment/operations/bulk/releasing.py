@@ -81,7 +81,7 @@ class ReleaseIncident(Repair):
         terms.check()
         selection = Selection(of="case", filter={"incident": incident.pk})
         try:
-            subjects = select(selection=selection, about="task")
+            subjects = select(selection=selection, about=("task",))
         except SelectionInvalid as error:
             raise BulkNotPossible(
                 f"None of its open cases is about a failed task. {error}"

@@ -107,8 +107,9 @@ def listings() -> Mapping[str, Listing]:
     return _listings
 
 
-def select(*, selection: Selection, about: str) -> list[str]:
-    """The subjects, each once, of the kind that an operation is about.
+def select(*, selection: Selection, about: Sequence[str]) -> list[str]:
+    """The subjects, each once, of a kind that an operation is about: the first where they have to
+    be found from others.
 
     Raises SelectionInvalid (none, too many, or no way from this list to that kind) and
     ParametersInvalid for a filter that does not fit.
@@ -118,12 +119,14 @@ def select(*, selection: Selection, about: str) -> list[str]:
     else:
         names = _filtered(selection)
     _check_number(names)
-    if selection.of != about:
-        names = _led(names, of=selection.of, to=about)
+    kind = selection.of
+    if kind not in about:
+        kind = about[0]
+        names = _led(names, of=selection.of, to=kind)
         _check_number(names)
     if not names:
         raise SelectionInvalid("Nothing is selected: the list is empty with this filter.")
-    return [f"{about}:{name}" for name in names]
+    return [f"{kind}:{name}" for name in names]
 
 
 def _filtered(selection: Selection) -> list[str]:
