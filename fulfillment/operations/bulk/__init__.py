@@ -9,10 +9,12 @@ from fulfillment.operations.bulk.controlling import (
     ControlBulkJob,
     StartBulkJob,
     control,
+    control_request,
     job_of,
     start,
+    start_request,
 )
-from fulfillment.operations.bulk.drafting import ForMany, Terms, draft, offers
+from fulfillment.operations.bulk.drafting import ForMany, Terms, Wanted, draft, offers, wanted
 from fulfillment.operations.bulk.reading import COLUMNS, exported, open_approval, rows_of
 from fulfillment.operations.bulk.releasing import ReleaseIncident, release
 from fulfillment.operations.bulk.selecting import (
@@ -37,7 +39,9 @@ __all__ = [
     "Selection",
     "StartBulkJob",
     "Terms",
+    "Wanted",
     "control",
+    "control_request",
     "counts",
     "draft",
     "exported",
@@ -50,5 +54,7 @@ __all__ = [
     "release",
     "rows_of",
     "start",
+    "start_request",
+    "wanted",
     "work",
 ]

@@ -206,35 +206,46 @@ def job_of(name: str) -> BulkJob:
     return job
 
 
+def start_request(*, job: BulkJob, reason: str) -> Request:
+    """What starts a job as it is looked at now."""
+    return Request(
+        action=Action.BULK_START,
+        subject=subject_of(job.pk),
+        reason=reason,
+        evidence=job.evidence,
+        parameters={"selection": job.digest},
+    )
+
+
 def start(*, job_id: int, actor: Actor, reason: str) -> tuple[Done | None, Approval | None]:
     """Start it as it was looked at; or, where another person has to approve, ask for that.
 
     Raises as `catalog.perform` does.
     """
-    job = job_of(str(job_id))
-    request = Request(
-        action=Action.BULK_START,
-        subject=subject_of(job_id),
-        reason=reason,
-        evidence=job.evidence,
-        parameters={"selection": job.digest},
-    )
+    request = start_request(job=job_of(str(job_id)), reason=reason)
     found = prepared(actor=actor, request=request)
     if found.needs is None:
         return found.perform(), None
     return None, ask_for_approval(prepared=found)
 
 
-def control(
-    *, job_id: int, what: str, actor: Actor, reason: str, subjects: tuple[str, ...] = ()
-) -> Done:
-    """Pause, resume, cancel, leave_out or look_again. Raises as `catalog.perform` does."""
-    request = Request(
+def control_request(
+    *, job_id: int, what: str, reason: str, subjects: tuple[str, ...] = ()
+) -> Request:
+    """What pauses a job, resumes or cancels it, leaves rows out or looks again."""
+    return Request(
         action=Action.BULK_CONTROL,
         subject=subject_of(job_id),
         reason=reason,
         parameters={"what": what, **({"subjects": list(subjects)} if subjects else {})},
     )
+
+
+def control(
+    *, job_id: int, what: str, actor: Actor, reason: str, subjects: tuple[str, ...] = ()
+) -> Done:
+    """Pause, resume, cancel, leave_out or look_again. Raises as `catalog.perform` does."""
+    request = control_request(job_id=job_id, what=what, reason=reason, subjects=subjects)
     return perform(actor=actor, request=request)
 
 

@@ -100,7 +100,65 @@ class ForMany:
         return self.possible == self.of
 
 
-def draft(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A job that may be drafted: all of it was checked, and its rows are chosen."""
+
+    actor: Actor
+    action: Action
+    parameters: Mapping[str, Any]
+    selection: Selection
+    subjects: Sequence[str]
+    reason: str
+    evidence: str
+    terms: Terms
+    incident_id: int | None = None
+
+    def write(self, unit: Unit) -> BulkJob:
+        """The draft and its rows; then each is looked at."""
+        job = BulkJob.objects.create(
+            action=self.action,
+            parameters=dict(self.parameters),
+            reason=self.reason,
+            evidence=self.evidence,
+            selection=self.selection.document(),
+            canary=self.terms.canary,
+            stages=list(self.terms.stages),
+            goes_on=self.terms.goes_on,
+            most_failures=self.terms.most_failures,
+            most_failures_percent=self.terms.most_failures_percent,
+            known_within=self.terms.known_within,
+            incident_id=self.incident_id,
+            actor=self.actor.name,
+            actor_kind=self.actor.kind,
+            requested_by_id=self.actor.user_id,
+            drafted_at=unit.now,
+            changed_at=unit.now,
+        )
+        _ROWS.insert(
+            unit.raw,
+            [
+                (job.pk, position, subject, 0, RowState.PENDING, "", "", "", "", "", 0)
+                for position, subject in enumerate(self.subjects, 1)
+            ],
+        )
+        log(
+            kind="draft_bulk_job",
+            subject=f"bulk:{job.pk}",
+            actor=self.actor.name,
+            reason=self.reason,
+            after={
+                "action": job.action,
+                "rows": len(self.subjects),
+                "selection": job.selection,
+            },
+            now=unit.now,
+        )
+        transaction.on_commit(hints.announce_bulk, robust=True)
+        return job
+
+
+def wanted(
     *,
     actor: Actor,
     action: str,
@@ -109,12 +167,11 @@ def draft(
     evidence: str = "",
     parameters: Mapping[str, Any] | None = None,
     terms: Terms | None = None,
-) -> BulkJob:
-    """Freeze what the selection finds now, for one action with these parameters.
+) -> Wanted:
+    """What the selection finds now, for one action with these parameters; nothing is written.
 
-    Nothing is done to any of it yet: each row is looked at, and then somebody starts the job.
-    Raises ActionUnknown, Denied, ReasonMissing, EvidenceMissing, ParametersInvalid and
-    SelectionInvalid.
+    Call it outside of any transaction: an answer about authority stays. Raises ActionUnknown,
+    Denied, ReasonMissing, EvidenceMissing, ParametersInvalid and SelectionInvalid.
     """
     repair = repair_of(action)
     if repair.action in _NEVER:
@@ -131,74 +188,40 @@ def draft(
     evidence = clean(evidence.strip(), 4000)
     if repair.needs_evidence and not evidence:
         raise EvidenceMissing("Say what this rests on, for all of them: a ticket, a report.")
-    subjects = select(selection=selection, about=(repair.about, *repair.also_about))
-    return run_unit(
-        lambda unit: write(
-            unit,
-            actor=actor,
-            action=repair.action,
-            parameters=values.model_dump(mode="json"),
-            selection=selection,
-            subjects=subjects,
-            reason=reason,
-            evidence=evidence,
-            terms=terms,
-        ),
-        fulfillment_ids=(),
-        actor=actor.name,
-    )
-
-
-def write(
-    unit: Unit,
-    *,
-    actor: Actor,
-    action: Action,
-    parameters: Mapping[str, Any],
-    selection: Selection,
-    subjects: Sequence[str],
-    reason: str,
-    evidence: str,
-    terms: Terms,
-    incident_id: int | None = None,
-) -> BulkJob:
-    """The draft and its rows; what is given was checked."""
-    job = BulkJob.objects.create(
-        action=action,
-        parameters=dict(parameters),
+    return Wanted(
+        actor=actor,
+        action=repair.action,
+        parameters=values.model_dump(mode="json"),
+        selection=selection,
+        subjects=select(selection=selection, about=(repair.about, *repair.also_about)),
         reason=reason,
         evidence=evidence,
-        selection=selection.document(),
-        canary=terms.canary,
-        stages=list(terms.stages),
-        goes_on=terms.goes_on,
-        most_failures=terms.most_failures,
-        most_failures_percent=terms.most_failures_percent,
-        known_within=terms.known_within,
-        incident_id=incident_id,
-        actor=actor.name,
-        actor_kind=actor.kind,
-        requested_by_id=actor.user_id,
-        drafted_at=unit.now,
-        changed_at=unit.now,
+        terms=terms,
     )
-    _ROWS.insert(
-        unit.raw,
-        [
-            (job.pk, position, subject, 0, RowState.PENDING, "", "", "", "", "", 0)
-            for position, subject in enumerate(subjects, 1)
-        ],
-    )
-    log(
-        kind="draft_bulk_job",
-        subject=f"bulk:{job.pk}",
-        actor=actor.name,
+
+
+def draft(
+    *,
+    actor: Actor,
+    action: str,
+    selection: Selection,
+    reason: str,
+    evidence: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    terms: Terms | None = None,
+) -> BulkJob:
+    """Freeze what the selection finds now. Nothing is done to any of it yet: each row is looked
+    at, and then somebody starts the job. Raises as `wanted` does."""
+    job = wanted(
+        actor=actor,
+        action=action,
+        selection=selection,
         reason=reason,
-        after={"action": job.action, "rows": len(subjects), "selection": job.selection},
-        now=unit.now,
+        evidence=evidence,
+        parameters=parameters,
+        terms=terms,
     )
-    transaction.on_commit(hints.announce_bulk, robust=True)
-    return job
+    return run_unit(job.write, fulfillment_ids=(), actor=actor.name)
 
 
 def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[ForMany]:

@@ -12,7 +12,7 @@ from fulfillment.authority.actors import Actor
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import BulkNotPossible, SelectionInvalid, SubjectUnknown
 from fulfillment.models import Hold, Incident, IncidentState, TargetCondition
-from fulfillment.operations.bulk.drafting import Terms, write
+from fulfillment.operations.bulk.drafting import Terms, Wanted
 from fulfillment.operations.bulk.selecting import Selection, select
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
@@ -86,8 +86,7 @@ class ReleaseIncident(Repair):
             raise BulkNotPossible(
                 f"None of its open cases is about a failed task. {error}"
             ) from None
-        job = write(
-            unit,
+        job = Wanted(
             actor=why.actor,
             action=Action.TASK_RETRY,
             parameters={},
@@ -97,7 +96,7 @@ class ReleaseIncident(Repair):
             evidence=why.evidence,
             terms=terms,
             incident_id=incident.pk,
-        )
+        ).write(unit)
         kept = _kept_back(incident)
         return Done(
             told=f"Bulk job {job.pk} is drafted: {len(subjects)} failed tasks, the first "
