@@ -283,3 +283,21 @@ class ApprovalNeeded(FulfillmentError):
 
 class NothingToRetry(NotPossible):
     code = "task.nothing_to_retry"
+
+
+class BulkJobUnknown(SubjectUnknown):
+    """There is no bulk job of that number."""
+
+    code = "bulk.unknown"
+
+
+class SelectionInvalid(FulfillmentError):
+    """What a bulk job is to be about can't be found this way; the message says how."""
+
+    code = "bulk.selection_invalid"
+
+
+class BulkNotPossible(NotPossible):
+    """As the job or its rows stand, this can't be done; the message says what comes first."""
+
+    code = "bulk.not_possible"

@@ -17,6 +17,7 @@ from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
 from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.operations import bulk
 
 
 @task_prerun.connect
@@ -107,3 +108,9 @@ def publish_events(**_: Any) -> int:
     published = outbox.publish_events()
     deliveries.deliver()
     return published
+
+
+@shared_task(name="fulfillment.tasks.run_bulk_jobs")
+def run_bulk_jobs(**_: Any) -> int:
+    """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
+    return bulk.work()

@@ -188,6 +188,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "undo-at-rest": _every(5, "fulfillment.tasks.undo_at_rest"),
     "group-cases": _every(15, "fulfillment.tasks.group_cases"),
     "escalate-cases": _every(20, "fulfillment.tasks.escalate_cases"),
+    "run-bulk-jobs": _every(3, "fulfillment.tasks.run_bulk_jobs"),
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),

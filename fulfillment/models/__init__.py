@@ -1,6 +1,16 @@
 """Tables of the orchestrator."""
 
 from fulfillment.models.authority import Approval, ApprovalState, AuthorityDecision, Grant
+from fulfillment.models.bulk import (
+    BULK_RUNNING,
+    BULK_TERMINAL,
+    BulkJob,
+    BulkPlace,
+    BulkRow,
+    BulkState,
+    Foreseen,
+    RowState,
+)
 from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import (
     HIGHEST_LEVEL,
@@ -30,6 +40,8 @@ from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
+    "BULK_RUNNING",
+    "BULK_TERMINAL",
     "HELD_BY_HAND",
     "HIGHEST_LEVEL",
     "IS_UNRESOLVED",
@@ -38,6 +50,10 @@ __all__ = [
     "ApprovalState",
     "Attempt",
     "AuthorityDecision",
+    "BulkJob",
+    "BulkPlace",
+    "BulkRow",
+    "BulkState",
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
@@ -49,6 +65,7 @@ __all__ = [
     "Disposition",
     "FalloutCase",
     "FanOut",
+    "Foreseen",
     "Fulfillment",
     "Grant",
     "Hold",
@@ -69,6 +86,7 @@ __all__ = [
     "Resource",
     "ResourceLock",
     "RoutingRule",
+    "RowState",
     "Severity",
     "Signal",
     "Subscription",

@@ -13,6 +13,7 @@ from fulfillment.operations.approving import (
     withdraw,
 )
 from fulfillment.operations.breaking import BreakLock
+from fulfillment.operations.bulk import ControlBulkJob, ReleaseIncident, StartBulkJob
 from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import (
     every_repair,
@@ -87,6 +88,9 @@ register(
     AwaitCustomer(),
     CloseIncident(),
     EditRouting(),
+    StartBulkJob(),
+    ControlBulkJob(),
+    ReleaseIncident(),
 )
 
 __all__ = [
