@@ -9,7 +9,14 @@ from fulfillment.models.fan_out import FanOut
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
-from fulfillment.models.manual import ManualState, ManualTask
+from fulfillment.models.manual import (
+    MANUAL_OPEN,
+    MANUAL_TIMED,
+    ManualOrigin,
+    ManualState,
+    ManualTask,
+    Trouble,
+)
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
@@ -22,6 +29,8 @@ from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVer
 
 __all__ = [
     "HELD_BY_HAND",
+    "MANUAL_OPEN",
+    "MANUAL_TIMED",
     "Approval",
     "ApprovalState",
     "Attempt",
@@ -43,6 +52,7 @@ __all__ = [
     "InboundEvent",
     "KeptBy",
     "LockRelease",
+    "ManualOrigin",
     "ManualState",
     "ManualTask",
     "MeasuredDuration",
@@ -60,6 +70,7 @@ __all__ = [
     "TargetSystem",
     "Task",
     "Transition",
+    "Trouble",
     "WorkflowSelector",
     "WorkflowVersion",
 ]

@@ -75,9 +75,14 @@ class Fallout:
     revenue_impact: str = ""
 
 
+def desk_of(category: CaseCategory) -> tuple[str, timedelta]:
+    """The queue that has to do with it, and within what time."""
+    return _QUEUES[category]
+
+
 def open_case(unit: Unit, *, fallout: Fallout) -> int:
     """Open a case, or bring the open one about the same subject up to date. Returns its id."""
-    queue, within = _QUEUES[fallout.category]
+    queue, within = desk_of(fallout.category)
     unit.raw.execute(
         _OPEN,
         [

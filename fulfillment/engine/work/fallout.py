@@ -9,9 +9,10 @@ from typing import Any
 
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import graphs
-from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit
+from fulfillment.engine.work import asking, cases
+from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
+from fulfillment.states import TaskState
 
 _EVIDENCE = """
 SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
@@ -63,6 +64,15 @@ def open_for_task(
     """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
+    if task.state == TaskState.AWAITING_MANUAL:
+        queue, within = cases.desk_of(category)
+        unit.troubles[task.id] = InTrouble(
+            trouble=asking.trouble_of(node=node, category=category, reason_code=reason_code),
+            title=title or _title(node, category),
+            explanation=explanation,
+            queue=queue,
+            due_at=unit.now + within,
+        )
     subject = cases.of_task(task.id)
     if stays:
         subject = f"conflict:{subject}"
