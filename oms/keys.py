@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection
 from datetime import timedelta
 
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from oms.models import ApiClient, ApiKey, Scope
@@ -21,12 +22,18 @@ _SHAPE = re.compile(r"oms_(?P<prefix>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})
 
 
 def create_key(
-    *, client: ApiClient, scopes: Collection[Scope], valid_for: timedelta | None = None
+    *,
+    scopes: Collection[Scope],
+    client: ApiClient | None = None,
+    user: User | None = None,
+    valid_for: timedelta | None = None,
 ) -> str:
-    """A new key, as it will never be seen again; `valid_for` None means until it is revoked."""
+    """A new key of a client, or of a person, as it will never be seen again; `valid_for` None
+    means until it is revoked."""
     prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     ApiKey.objects.create(
         client=client,
+        user=user,
         prefix=prefix,
         secret_hash=_hashed(secret),
         scopes=sorted(scopes),
@@ -40,7 +47,7 @@ def find_key(text: str, /) -> ApiKey | None:
     match = _SHAPE.fullmatch(text)
     if match is None:
         return None
-    key = ApiKey.objects.select_related("client").filter(prefix=match["prefix"]).first()
+    key = ApiKey.objects.select_related("client", "user").filter(prefix=match["prefix"]).first()
     if key is None or not hmac.compare_digest(key.secret_hash, _hashed(match["secret"])):
         return None
     return key

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
@@ -14,11 +15,21 @@ from tests import desk
 
 
 class Api:
-    """A client of the API with a key of its own."""
+    """A client of the API, or a person, with a key of their own."""
 
-    def __init__(self, *, name: str = "a-client", scopes: tuple[Scope, ...] = tuple(Scope)) -> None:
-        client, _ = ApiClient.objects.get_or_create(name=name)
-        self.key = create_key(client=client, scopes=scopes)
+    def __init__(
+        self,
+        *,
+        name: str = "a-client",
+        user: User | None = None,
+        scopes: tuple[Scope, ...] = tuple(Scope),
+    ) -> None:
+        """With a `user` the key is theirs, otherwise that of the client with this name."""
+        if user is None:
+            client, _ = ApiClient.objects.get_or_create(name=name)
+            self.key = create_key(client=client, scopes=scopes)
+        else:
+            self.key = create_key(user=user, scopes=scopes)
         self._http = Client(raise_request_exception=False)
 
     def send(

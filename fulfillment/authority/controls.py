@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from fulfillment.actions import Action
@@ -23,6 +24,24 @@ from fulfillment.authority.context import MONEY, Context
 
 MATRIX_LIMIT = Decimal(1000)
 """Of any currency: what operations may undo without finance."""
+
+_BY_STRICTNESS = (
+    Action.APPROVE_OPERATIONS,
+    Action.APPROVE_FINANCE,
+    Action.APPROVE_PAYMENT,
+    Action.APPROVE_SENIOR,
+)
+
+
+def strictest(needed: Iterable[Action | None]) -> Action | None:
+    """Who has to approve all of it, where its parts need different people, or nobody."""
+    found = [one for one in needed if one is not None]
+    return max(found, key=_BY_STRICTNESS.index, default=None)
+
+
+def suffices(*, given: Action | None, needed: Action | None) -> bool:
+    """Whether what was approved by `given` may be done where `needed` is asked for."""
+    return needed is None or (given is not None and strictest((given, needed)) is given)
 
 
 def approval_for(*, action: Action, context: Context) -> Action | None:

@@ -48,6 +48,7 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     asker, needs = actor.user_id, prepared.needs
     assert needs is not None
     preview = prepared.preview()
+    prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
 
     def work(unit: Unit) -> Approval:
@@ -95,7 +96,8 @@ def approve(*, approval_id: int, actor: Actor, reason: str) -> tuple[Approval, D
     approval = _known(approval_id)
     prepared = _prepared_again(approval)
     _check_is_another(approval, actor)
-    authorize(actor=actor, action=Action(approval.needs), context=prepared.found.context)
+    for context in prepared.found.contexts:
+        authorize(actor=actor, action=Action(approval.needs), context=context)
 
     def work(unit: Unit) -> tuple[Approval, Done]:
         row = _open(unit, approval_id)
@@ -126,7 +128,8 @@ def refuse(*, approval_id: int, actor: Actor, reason: str) -> Approval:
     _check_is_another(approval, actor)
     _, _, name = approval.subject.partition(":")
     found = repair_of(approval.action).find(name=name)
-    authorize(actor=actor, action=Action(approval.needs), context=found.context)
+    for context in found.contexts:
+        authorize(actor=actor, action=Action(approval.needs), context=context)
     return _decide(approval, Approval.refuse, actor, reason)
 
 
@@ -196,6 +199,7 @@ def _prepared_again(approval: Approval) -> Prepared:
             reason=payload["reason"],
             evidence=payload["evidence"],
             parameters=payload["parameters"],
+            expected_version=approval.version,
         ),
     )
 

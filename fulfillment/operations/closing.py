@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fulfillment.actions import Action
@@ -10,9 +11,9 @@ from fulfillment.authority.context import Context
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import CaseUnknown, NotPossible
-from fulfillment.models import FalloutCase
+from fulfillment.models import CaseState, FalloutCase
 from fulfillment.operations.catalog import perform
-from fulfillment.operations.repair import Done, Found, Repair, Request, Why
+from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of
 
 
@@ -22,6 +23,13 @@ class CloseCase(Repair):
     action = Action.CASE_CLOSE
     kind = "close_case"
     about = "case"
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        rows = FalloutCase.objects.filter(pk__in=pks).values_list("pk", "state")
+        return {
+            pk: CameAbout(is_so=state == CaseState.RESOLVED, told=f"It is {state}.")
+            for pk, state in rows
+        }
 
     def find(self, *, name: str) -> Found:
         return case_found(name=name)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,7 +21,7 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Permit, authorize
 from fulfillment.authority.context import Context
-from fulfillment.authority.controls import approval_for
+from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
@@ -52,6 +52,15 @@ class Found:
     context: Context
     fulfillment_ids: tuple[int, ...] = ()
     """What has to be locked."""
+    parts: tuple[Context, ...] = ()
+    """Where it is about many: the places of all of them, each of which has to be allowed."""
+    implies: tuple[Action, ...] = ()
+    """What is done to them by it, beside its own action."""
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """All places that authority is asked about."""
+        return self.parts or (self.context,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,23 @@ class Done:
     financial_impact: str = "None."
     result: Mapping[str, Any] = field(default_factory=dict)
     """What its caller goes on with, such as the number of a hold that was placed."""
+    record: int = 0
+    """The number of its `Operation`, once it was carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameAbout:
+    """Whether what an operation was for has really happened, as far as can be told now."""
+
+    is_so: bool | None
+    """None: still under way."""
+    told: str
+
+
+class Authority(Protocol):
+    """As `authorize`: allows, or raises Denied."""
+
+    def __call__(self, *, actor: Actor, action: Action, context: Context) -> Permit: ...
 
 
 class Repair(ABC):
@@ -87,6 +113,9 @@ class Repair(ABC):
     """What its subjects are: `task`, `order`, `plan`, `case`, `target`, …"""
     parameters: ClassVar[type[Parameters]] = Parameters
     needs_evidence: ClassVar[bool] = False
+    from_states: ClassVar[frozenset[str]] = frozenset()
+    """The only states of its subject in which it can be possible; empty: that is not told by
+    the state."""
 
     @abstractmethod
     def find(self, *, name: str) -> Found:
@@ -104,6 +133,15 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def aim(self, found: Found, parameters: Any) -> Found:
+        """The same with what it reaches by these parameters: more may have to be allowed, and
+        locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""
+        return found
+
+    def confirm(self, done: Done, parameters: Any) -> None:  # noqa: B027
+        """What only the doing asks for, and not a preview: that whoever asks has seen this
+        result. Raises NotPossible; then nothing was done."""
+
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         """What it comes down to with these parameters, beside its own action: deciding that a task
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
@@ -112,6 +150,14 @@ class Repair(ABC):
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        """Of these subjects, once it is committed: whether what it was for has happened.
+
+        What is done by the transaction itself has; what only begins there says so later.
+        """
+        so = CameAbout(is_so=True, told="It was so when it was committed.")
+        return dict.fromkeys(pks, so)
 
     def afterwards(self, done: Done) -> Done:
         """Once it is committed: wait for what has to be waited for."""
@@ -187,14 +233,15 @@ class Prepared:
 
         Raises NotPossible, SubjectChanged.
         """
-        expected = approval.version if approval is not None else self.request.expected_version
+        expected = self.request.expected_version
         if expected and expected != self.repair.version(unit, self.found):
             raise SubjectChanged(
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
         done = self.repair.carry_out(unit, self.found, self.values, self.why)
-        Operation.objects.create(
+        self.repair.confirm(done, self.values)
+        operation = Operation.objects.create(
             kind=self.repair.kind,
             subject=self.found.subject[:300],
             actor=self.why.actor.name,
@@ -209,7 +256,7 @@ class Prepared:
             approval=approval,
             happened_at=unit.now,
         )
-        return done
+        return replace(done, record=operation.pk)
 
     def perform(self) -> Done:
         """Do it now; only what needs nobody else. Raises NotPossible, SubjectChanged."""
@@ -222,19 +269,32 @@ class Prepared:
         return self.repair.afterwards(done)
 
 
-def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
+def prepare(
+    *, repair: Repair, actor: Actor, request: Request, authority: Authority = authorize
+) -> Prepared:
     """Find what it is about, whether all is said, and whether it is allowed; locks nothing.
 
-    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied. Call it
+    Raises ReasonMissing, EvidenceMissing, ParametersInvalid, SubjectUnknown, Denied, and
+    NotPossible where that can be told without a lock. Call it
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     about, _, name = request.subject.partition(":")
     found = repair.find(name=name if about == repair.about else "")
-    permit = authorize(actor=actor, action=repair.action, context=found.context)
+    permits = [
+        authority(actor=actor, action=repair.action, context=context) for context in found.contexts
+    ]
     values = _values(repair, request.parameters)
-    actions = (repair.action, *repair.implies(values))
+    aimed = repair.aim(found, values)
+    if aimed.contexts != found.contexts:
+        permits = [
+            authority(actor=actor, action=repair.action, context=context)
+            for context in aimed.contexts
+        ]
+    found = aimed
+    actions = (repair.action, *repair.implies(values), *found.implies)
     for implied in actions[1:]:
-        authorize(actor=actor, action=implied, context=found.context)
+        for context in found.contexts:
+            authority(actor=actor, action=implied, context=context)
     why = Why(
         actor=actor,
         reason=reason_of(request.reason),
@@ -251,8 +311,12 @@ def prepare(*, repair: Repair, actor: Actor, request: Request) -> Prepared:
         found=found,
         values=values,
         why=why,
-        permit=permit,
-        needs=next(filter(None, (_approval(one, found) for one in actions)), None),
+        permit=permits[0],
+        needs=strictest(
+            approval_for(action=one, context=context)
+            for one in actions
+            for context in found.contexts
+        ),
     )
 
 
@@ -277,10 +341,6 @@ def last_change(unit: Unit, found: Found) -> str:
         return ""
     _, state, actor, cause, at = row
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
-
-
-def _approval(action: Action, found: Found) -> Action | None:
-    return approval_for(action=action, context=found.context)
 
 
 def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fulfillment.actions import Action
@@ -11,8 +12,14 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NothingToRetry
 from fulfillment.models import Task
 from fulfillment.operations.catalog import perform
-from fulfillment.operations.repair import Done, Found, Repair, Request, Why
+from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import task_found, task_version
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
+
+_CAME_TO_NOTHING = frozenset(
+    {TaskState.FAILED_FINAL, TaskState.AWAITING_MANUAL, TaskState.CANCELLED}
+)
+"""Nothing more comes of it by itself."""
 
 
 class RetryTask(Repair):
@@ -21,6 +28,7 @@ class RetryTask(Repair):
     action = Action.TASK_RETRY
     kind = "retry"
     about = "task"
+    from_states = frozenset({TaskState.FAILED_FINAL})
 
     def find(self, *, name: str) -> Found:
         return task_found(name=name)
@@ -43,6 +51,19 @@ class RetryTask(Repair):
             customer_impact="The order goes on as soon as it succeeds.",
             result={"tasks": again},
         )
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        """That it was sent is not what it was for: it has to succeed."""
+        rows = Task.objects.filter(pk__in=pks).values_list("pk", "state", "blocked_reason")
+        return {pk: _came_of(TaskState(state), blocked) for pk, state, blocked in rows}
+
+
+def _came_of(state: TaskState, blocked: str) -> CameAbout:
+    if state in TASK_SUCCESSFUL:
+        return CameAbout(is_so=True, told=f"It is {state}.")
+    if state in _CAME_TO_NOTHING:
+        return CameAbout(is_so=False, told=f"It is {state}. {blocked}".strip())
+    return CameAbout(is_so=None, told=f"It is {state}.")
 
 
 def retry(*, task_id: int, actor: Actor, reason: str) -> list[str]:

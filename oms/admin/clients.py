@@ -28,14 +28,14 @@ class ApiClientAdmin(Reading, DeskAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(Reading, DeskAdmin):
-    list_display = ("prefix", "client", "scope_words", "created_at", "expires_at", "revoked_at")
-    list_filter = ("client", ("revoked_at", admin.EmptyFieldListFilter))
-    list_select_related = ("client",)
-    search_fields = ("prefix", "client__name")
-    search_help_text = "Prefix or client"
+    list_display = ("prefix", "holder", "scope_words", "created_at", "expires_at", "revoked_at")
+    list_filter = ("client", "user", ("revoked_at", admin.EmptyFieldListFilter))
+    list_select_related = ("client", "user")
+    search_fields = ("prefix", "client__name", "user__username")
+    search_help_text = "Prefix, client or user"
     list_before_template = "desk/keys.html"
     fields = (
-        ("client", "prefix"),
+        ("holder", "prefix"),
         "scope_words",
         ("created_at", "expires_at"),
         "revoked_at",

@@ -1,4 +1,4 @@
-"""What clients do to their orders by hand, done once and answered once per Idempotency-Key."""
+"""What clients and people do by hand, done once and answered once per Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adapters.strict_json import dumps
-from fulfillment.authority.actors import Actor, client
+from fulfillment.authority.actors import Actor, client, person
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from oms.api.authentication import client_of
+from oms.api.authentication import holder_of
 from oms.api.idempotency import idempotency_key, key_reused
 from oms.api.problems import CONTENT_TYPE
 from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
+from oms.models import ApiClient
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
 
 
 def actor_of(request: Request) -> Actor:
-    """The client whose key it is."""
-    found = client_of(request)
-    return client(name=found.name, owner=found.owner)
+    """The client, or the person, whose key it is."""
+    found = holder_of(request)
+    if isinstance(found, ApiClient):
+        return client(name=found.name, owner=found.owner)
+    return person(name=found.get_username(), user_id=found.pk)
 
 
 def answered_once(
@@ -46,7 +49,7 @@ def answered_once(
             return Replayed(answer=answer(unit), is_replay=False)
         return answer_once(
             unit,
-            client=client_of(request),
+            holder=holder_of(request),
             idempotency_key=key,
             # The same words about something else are another request.
             body=dumps({"path": request.path, "body": data}),

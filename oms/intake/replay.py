@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from fulfillment.engine.work.unit import Unit
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Submitted, run_intake, submit_in
@@ -20,7 +22,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class KeyReused(Exception):
-    """This client has used the key for another request."""
+    """This client, or this person, has used the key for another request."""
 
     code = "idempotency.key_reused"
 
@@ -47,7 +49,7 @@ def submit_once(
     def work(unit: Unit) -> Replayed:
         return answer_once(
             unit,
-            client=client,
+            holder=client,
             idempotency_key=idempotency_key,
             body=body,
             answer=lambda: respond(submit_in(unit, client=client, requests=requests)),
@@ -59,29 +61,33 @@ def submit_once(
 def answer_once(
     unit: Unit,
     *,
-    client: ApiClient,
+    holder: ApiClient | User,
     idempotency_key: str,
     body: bytes,
     answer: Callable[[], Answer],
 ) -> Replayed:
     """What `answer` returns, stored in this unit; or what it returned under this key before.
 
+    Keys are told apart by their `holder`.
+
     A second request with the key waits for the first. Raises KeyReused when `body` (what is
     asked for, canonical) is another one.
     """
     digest = hashlib.sha256(body).hexdigest()
+    is_person = isinstance(holder, User)
+    whose: dict[str, Any] = {"user": holder} if is_person else {"client": holder}
     unit.raw.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended(%s, %s))",
-        [f"submission:{idempotency_key}", client.pk],
+        [f"{'person' if is_person else 'submission'}:{idempotency_key}", holder.pk],
     )
-    known = Submission.objects.filter(client=client, idempotency_key=idempotency_key).first()
+    known = Submission.objects.filter(**whose, idempotency_key=idempotency_key).first()
     if known is not None:
         if known.request_hash != digest:
             raise KeyReused(idempotency_key)
         return Replayed(answer=(known.response_status, known.response_body), is_replay=True)
     status, document = answer()
     Submission.objects.create(
-        client=client,
+        **whose,
         idempotency_key=idempotency_key,
         request_hash=digest,
         response_status=status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from django.conf import settings
 from django.db import models
 
 
@@ -35,9 +36,15 @@ class Scope(enum.StrEnum):
 
 
 class ApiKey(models.Model):
-    """A key of a client. Only its hash is stored; the prefix finds it and names it in logs."""
+    """A key of a client, or of a person. Only its hash is stored; the prefix finds it and names
+    it in logs."""
 
-    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="keys")
+    client = models.ForeignKey(
+        ApiClient, models.PROTECT, null=True, blank=True, related_name="keys"
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="api_keys"
+    )
     prefix = models.CharField(max_length=16, unique=True)
     secret_hash = models.CharField(max_length=64)
     scopes = models.JSONField(default=list)
@@ -46,20 +53,41 @@ class ApiKey(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["client_id", "id"]
+        ordering = ["client_id", "user_id", "id"]
         verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(client__isnull=True) ^ models.Q(user__isnull=True),
+                name="key_is_of_a_client_or_a_person",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.prefix}…"
 
+    @property
+    def holder(self) -> str:
+        """Whose it is, in words."""
+        return f"client {self.client.name}" if self.client else f"user {self.user}"
+
 
 class Submission(models.Model):
-    """The answer to one submission, replayed when the same Idempotency-Key comes again.
+    """The answer to one request, replayed when the same Idempotency-Key comes again.
 
     Lives as long as the orders that it created (draft-ietf-httpapi-idempotency-key-header).
     """
 
-    client = models.ForeignKey(ApiClient, models.PROTECT, related_name="submissions")
+    client = models.ForeignKey(
+        ApiClient, models.PROTECT, null=True, blank=True, related_name="submissions"
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="+",
+    )
     idempotency_key = models.CharField(max_length=255)
     request_hash = models.CharField(max_length=64)
     response_status = models.PositiveSmallIntegerField()
@@ -70,7 +98,16 @@ class Submission(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["client", "idempotency_key"], name="one_submission_per_key"
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                condition=models.Q(user__isnull=False),
+                name="one_answer_per_key_of_a_person",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(client__isnull=True) ^ models.Q(user__isnull=True),
+                name="answer_is_to_a_client_or_a_person",
+            ),
         ]
 
     def __str__(self) -> str:
