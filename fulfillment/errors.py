@@ -109,25 +109,43 @@ class TargetNameReserved(FulfillmentError):
     code = "fulfillment.target_name_reserved"
 
 
+class SubjectUnknown(FulfillmentError):
+    """There is nothing of that name that something could be done to."""
+
+    code = "operation.subject_unknown"
+
+
+class NotPossible(FulfillmentError):
+    """As it stands now, this can't be done to it; the answer says what has changed, if it has."""
+
+    code = "operation.not_possible"
+
+
+class AlreadySo(NotPossible):
+    """It is so already: somebody was quicker, or the same was asked for before."""
+
+    code = "operation.already_so"
+
+
 class ReasonMissing(FulfillmentError):
     """Whoever does something by hand has to say why."""
 
     code = "fulfillment.reason_missing"
 
 
-class NothingToHold(FulfillmentError):
+class NothingToHold(SubjectUnknown):
     """What is to be held or paused does not exist; the message says how it is named."""
 
     code = "fulfillment.nothing_to_hold"
 
 
-class HoldUnknown(FulfillmentError):
+class HoldUnknown(SubjectUnknown):
     """There is no hold of this number."""
 
     code = "fulfillment.hold_unknown"
 
 
-class HoldOfEngine(FulfillmentError):
+class HoldOfEngine(NotPossible):
     """The engine holds back what is to be given up or changed; it lets go when that is decided."""
 
     code = "fulfillment.hold_of_engine"
@@ -145,7 +163,7 @@ class HoldWouldBeOver(FulfillmentError):
     code = "fulfillment.hold_would_be_over"
 
 
-class ResourceUnknown(FulfillmentError):
+class ResourceUnknown(SubjectUnknown):
     """No published workflow locks this kind of resource, or not in this way."""
 
     code = "fulfillment.resource_unknown"
@@ -157,19 +175,19 @@ class CapacityUnusable(FulfillmentError):
     code = "fulfillment.capacity_unusable"
 
 
-class CaseUnknown(FulfillmentError):
+class CaseUnknown(SubjectUnknown):
     """There is no fallout case of this number."""
 
     code = "fulfillment.case_unknown"
 
 
-class OrderUnknown(FulfillmentError):
+class OrderUnknown(SubjectUnknown):
     """No order has this reference."""
 
     code = "fulfillment.order_unknown"
 
 
-class ManualTaskUnknown(FulfillmentError):
+class ManualTaskUnknown(SubjectUnknown):
     code = "manual.unknown"
 
 
@@ -177,13 +195,13 @@ class OutcomeUnknown(FulfillmentError):
     code = "manual.unknown_outcome"
 
 
-class DecisionMade(FulfillmentError):
+class DecisionMade(NotPossible):
     """Somebody else has decided meanwhile."""
 
     code = "manual.decided"
 
 
-class TaskUnknown(FulfillmentError):
+class TaskUnknown(SubjectUnknown):
     code = "task.unknown"
 
 
@@ -197,18 +215,6 @@ class Denied(FulfillmentError):
     """Whoever asked for it may not do it; the answer says what is missing."""
 
     code = "authority.denied"
-
-
-class SubjectUnknown(FulfillmentError):
-    """There is nothing of that name that something could be done to."""
-
-    code = "operation.subject_unknown"
-
-
-class NotPossible(FulfillmentError):
-    """As it stands now, this can't be done to it; the answer says what has changed, if it has."""
-
-    code = "operation.not_possible"
 
 
 class OutcomeInDoubt(NotPossible):

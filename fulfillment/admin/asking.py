@@ -14,7 +14,6 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment.authority.actors import Actor, person
 from fulfillment.errors import FulfillmentError
-from fulfillment.operations import BRIEFLY
 
 T = TypeVar("T")
 
@@ -79,14 +78,3 @@ def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any
 def actor_of(request: HttpRequest) -> Actor:
     """Whoever is at the browser."""
     return person(name=request.user.get_username(), user_id=request.user.pk or 0)
-
-
-def on_the_wire(calls: int) -> str:
-    """What placing a hold or a pause has found, in words."""
-    if not calls:
-        return "Nothing is on the wire any more."
-    were = "1 call was" if calls == 1 else f"{calls} calls were"
-    return (
-        f"{were} still on the wire after {BRIEFLY.seconds} seconds; what comes of it is still "
-        "taken in."
-    )

@@ -27,7 +27,6 @@ from fulfillment.admin.asking import (
     ask,
     attempt,
     found_or_404,
-    on_the_wire,
 )
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -186,7 +185,7 @@ class HoldAdmin(ReadOnlyAdmin):
             if form.is_valid():
                 placed = _placed(form, actor=actor_of(request))
                 if placed is not None:
-                    told = on_the_wire(placed.in_flight)
+                    told = operations.on_the_wire(placed.in_flight)
                     self.message_user(request, f"Placed: nothing more of it is sent. {told}")
                     return redirect("admin:fulfillment_hold_change", placed.hold_id)
         else:

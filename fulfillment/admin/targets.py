@@ -19,7 +19,6 @@ from fulfillment.admin.asking import (
     ask,
     attempt,
     found_or_404,
-    on_the_wire,
 )
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
@@ -181,7 +180,7 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
                 ),
             )
             if placed is not None:
-                self.message_user(request, f"Paused. {on_the_wire(placed.in_flight)}")
+                self.message_user(request, f"Paused. {operations.on_the_wire(placed.in_flight)}")
                 return redirect(page)
         return ask(
             self,

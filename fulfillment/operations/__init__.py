@@ -12,28 +12,49 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
-from fulfillment.operations.catalog import perform, prepared, register, repair_of, repairs_about
+from fulfillment.operations.catalog import (
+    every_repair,
+    perform,
+    prepared,
+    register,
+    repair_of,
+    repairs_about,
+)
 from fulfillment.operations.closing import CloseCase, close_case
-from fulfillment.operations.deciding import decide
+from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar
-from fulfillment.operations.holding import (
-    WantedHold,
-    await_in_flight,
+from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
+from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
+from fulfillment.operations.pausing import (
+    PauseTarget,
+    ResumeTarget,
+    edit_target,
+    pause_target,
+    resume_target,
+)
+from fulfillment.operations.releasing import (
+    ReleaseHold,
     fulfillment_of,
-    place_hold,
     release_ended_holds,
     release_hold,
-    wanted_hold,
 )
-from fulfillment.operations.in_flight import BRIEFLY, Placed
-from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
-from fulfillment.operations.pausing import edit_target, pause_target, resume_target
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
-from fulfillment.operations.resources import set_capacity
+from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
-from fulfillment.operations.signalling import send_signal
+from fulfillment.operations.signalling import SendSignal, send_signal
 
-register(RetryTask(), CloseCase())
+register(
+    RetryTask(),
+    DecideManualTask(),
+    PlaceHold(),
+    ReleaseHold(),
+    PauseTarget(),
+    ResumeTarget(),
+    CloseCase(),
+    SendSignal(),
+    SetCapacity(),
+)
 
 __all__ = [
     "BRIEFLY",
@@ -45,7 +66,6 @@ __all__ = [
     "Repair",
     "Request",
     "Verdict",
-    "WantedHold",
     "approve",
     "ask_for_approval",
     "await_in_flight",
@@ -53,9 +73,12 @@ __all__ = [
     "decide",
     "edit_calendar",
     "edit_target",
+    "every_repair",
     "expire_approvals",
     "fulfillment_of",
+    "hold_request",
     "migrate_orders",
+    "on_the_wire",
     "pause_target",
     "perform",
     "place_hold",
@@ -69,6 +92,5 @@ __all__ = [
     "retry",
     "send_signal",
     "set_capacity",
-    "wanted_hold",
     "withdraw",
 ]

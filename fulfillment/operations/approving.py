@@ -126,8 +126,7 @@ def refuse(*, approval_id: int, actor: Actor, reason: str) -> Approval:
     reason = reason_of(reason)
     approval = _known(approval_id)
     _check_is_another(approval, actor)
-    _, _, name = approval.subject.partition(":")
-    found = repair_of(approval.action).find(name=name)
+    found = repair_of(approval.action).found(subject=approval.subject)
     for context in found.contexts:
         authorize(actor=actor, action=Action(approval.needs), context=context)
     return _decide(approval, Approval.refuse, actor, reason)

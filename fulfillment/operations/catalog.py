@@ -32,7 +32,14 @@ def repair_of(action: str) -> Repair:
 
 def repairs_about(about: str) -> Iterator[Repair]:
     """Those whose subjects are of this kind, in the order in which they were registered."""
-    return (repair for repair in _known.values() if repair.about == about)
+    return (
+        repair for repair in _known.values() if about == repair.about or about in repair.also_about
+    )
+
+
+def every_repair() -> Iterator[Repair]:
+    """All of them, in the order in which they were registered."""
+    return iter(_known.values())
 
 
 def prepared(*, actor: Actor, request: Request) -> Prepared:

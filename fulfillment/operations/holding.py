@@ -1,31 +1,126 @@
-"""Placing and releasing holds."""
+"""Placing holds."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
-from fulfillment.authority.actors import Actor, engine
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.context import Context
 from fulfillment.engine.protection import holds
-from fulfillment.engine.store.database import DATABASE_TROUBLE, allocate, cursor
-from fulfillment.engine.timing import standing
-from fulfillment.engine.work import hints
-from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.store import graphs
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import (
-    GateBusy,
-    HoldOfEngine,
-    HoldUnknown,
-    HoldWouldBeOver,
-    NothingToHold,
+from fulfillment.errors import HoldWouldBeOver, NothingToHold, SubjectUnknown
+from fulfillment.models import HELD_BY_HAND, ClockPolicy, Hold, HoldScope, Plan
+from fulfillment.operations.catalog import prepared
+from fulfillment.operations.in_flight import BRIEFLY, PATIENCE, Placed, await_calls, on_the_wire
+from fulfillment.operations.keeping_back import ready_in
+from fulfillment.operations.records import known_target, now_of
+from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
+from fulfillment.operations.subjects import (
+    context_of,
+    number_of,
+    order_found,
+    target_context,
+    task_found,
 )
-from fulfillment.models import ClockPolicy, Fulfillment, Hold, HoldScope, Plan, Purpose, Task
-from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
-from fulfillment.operations.records import known_target, log, now_of, reason_of
 
-logger = logging.getLogger(__name__)
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is too far away") from None
+
+
+class HoldParameters(Parameters):
+    until: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = Field(
+        None, title="Until (UTC)", description="It ends by itself then; else when it is released."
+    )
+    clock_policy: ClockPolicy = Field(
+        ClockPolicy.RUN,
+        title="Clocks",
+        description="What the clocks that customers were promised do meanwhile.",
+    )
+
+
+class PlaceHold(Repair):
+    """Nothing in its scope is sent until it is released. Target systems are still asked what
+    became of what was sent before."""
+
+    action = Action.HOLD_PLACE
+    kind = "place_hold"
+    about = "order"
+    also_about = tuple(scope.lower() for scope in HELD_BY_HAND if scope is not HoldScope.ORDER)
+    parameters = HoldParameters
+
+    def find(self, *, name: str) -> Found:
+        return self.found(subject=f"order:{name}")
+
+    def found(self, *, subject: str) -> Found:
+        kind, _, name = subject.partition(":")
+        try:
+            scope = HoldScope(kind.upper())
+        except ValueError:
+            scopes = ", ".join(scope.lower() for scope in HELD_BY_HAND)
+            raise NothingToHold(f"What may be held is: {scopes}; not {kind[:60]!r}.") from None
+        return held_found(scope=scope, name=name)
+
+    def version(self, unit: Unit, found: Found) -> str:
+        held = Hold.objects.filter(subject=found.subject, released_at=None)
+        return f"held by {sorted(held.values_list('pk', flat=True))}"
+
+    def carry_out(self, unit: Unit, found: Found, parameters: HoldParameters, why: Why) -> Done:
+        kind, _, name = found.subject.partition(":")
+        scope = HoldScope(kind.upper())
+        # Before the gate: no claim is to wait while this counts.
+        kept = ready_in(unit.raw, scope=scope, name=name)
+        holds.close_gate(unit.raw)
+        # Read again: claims may have committed while this waited at the gate.
+        unit.now = now_of(unit.raw)
+        until = parameters.until
+        if until is not None and until <= unit.now:
+            raise HoldWouldBeOver(
+                f"It would end at {until:%Y-%m-%d %H:%M} UTC, which has passed. Give a later "
+                "time, or none: then it ends when it is released."
+            )
+        hold = Hold.objects.create(
+            scope=scope,
+            subject=found.subject,
+            reason=why.reason,
+            clock_policy=parameters.clock_policy,
+            until=until,
+            placed_by=why.actor.name,
+            placed_at=unit.now,
+        )
+        record_hold(unit, found=found, hold=hold, kind=self.kind, why=why, states=("", "PLACED"))
+        return Done(
+            told=f"Nothing more of {found.subject} is sent until hold {hold.pk} is released"
+            f"{f', or {until:%Y-%m-%d %H:%M} UTC' if until else ''}; it keeps back {kept}.",
+            after={
+                "hold": hold.pk,
+                "until": until.isoformat() if until else None,
+                "keeps_back": kept.document(),
+            },
+            customer_impact="What it keeps back is done later."
+            if kept.tasks
+            else "None, as long as nothing of it is due.",
+            result={"hold": hold.pk},
+        )
+
+    def afterwards(self, done: Done) -> Done:
+        hold = Hold.objects.get(pk=done.result["hold"])
+        left = await_in_flight(hold=hold, patience=BRIEFLY)
+        return replace(
+            done,
+            told=f"{done.told} {on_the_wire(left)}",
+            result={**done.result, "in_flight": left},
+        )
 
 
 def place_hold(
@@ -40,252 +135,151 @@ def place_hold(
 ) -> Placed:
     """Let nothing in this scope be sent until the hold is released or `until` has come.
 
-    `name` as in `holds.subject_of`. Queries about what was sent before go on. Raises
-    ReasonMissing, HoldWouldBeOver, and NothingToHold when there is no such order, plan, task,
-    item or target.
+    `name` as in `holds.subject_of`. Queries about what was sent before go on. Raises as
+    `catalog.perform` does, HoldWouldBeOver, and NothingToHold when there is no such order, plan,
+    task, item or target.
     """
-    wanted = wanted_hold(
-        scope=scope,
-        name=name,
-        reason=reason,
-        actor=actor,
-        until=until,
-        clock_policy=clock_policy,
+    request = hold_request(
+        scope=scope, name=name, reason=reason, until=until, clock_policy=clock_policy
     )
-    hold = run_unit(wanted.place, fulfillment_ids=wanted.fulfillment_ids, actor=actor.name)
+    done = prepared(actor=actor, request=request).commit()
+    hold = Hold.objects.get(pk=done.result["hold"])
     return Placed(hold_id=hold.pk, in_flight=await_in_flight(hold=hold, patience=patience))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedHold:
-    """A hold that may be placed, for callers that do more in the same unit of work."""
-
-    hold: Hold
-    fulfillment_id: int | None
-
-    @property
-    def fulfillment_ids(self) -> list[int]:
-        """What the unit has to lock."""
-        return [] if self.fulfillment_id is None else [self.fulfillment_id]
-
-    def place(self, unit: Unit) -> Hold:
-        """Raises HoldWouldBeOver. The hold is in force when the unit has committed."""
-        holds.close_gate(unit.raw)
-        hold = self.hold
-        placed = Hold.objects.filter(pk=hold.pk).first()
-        if placed is not None:
-            return placed  # By the run before, whose commit came through without a reply.
-        # Read again: claims may have committed while this waited at the gate.
-        hold.placed_at = now_of(unit.raw)
-        if hold.until is not None and hold.until <= hold.placed_at:
-            raise HoldWouldBeOver(
-                f"It would end at {hold.until:%Y-%m-%d %H:%M} UTC, which has passed. Give a later "
-                "time, or none: then it ends when it is released."
-            )
-        hold.save(force_insert=True)
-        _record(
-            unit,
-            kind="place_hold",
-            subject=hold.subject,
-            reason=hold.reason,
-            after={"hold": hold.pk, "until": hold.until.isoformat() if hold.until else None},
-            fulfillment_id=self.fulfillment_id,
-            entity_id=str(hold.pk),
-            states=("", "PLACED"),
-        )
-        return hold
-
-
-def wanted_hold(
+def hold_request(
     *,
     scope: HoldScope,
     name: str,
     reason: str,
-    actor: Actor,
     until: datetime | None = None,
     clock_policy: ClockPolicy = ClockPolicy.RUN,
-) -> WantedHold:
-    """Look whether such a hold can be placed. Raises ReasonMissing and NothingToHold."""
-    reason = reason_of(reason)
-    if scope is HoldScope.CHANGE:
-        raise NothingToHold("Such a hold is the engine's own; hold the order, or its plan.")
-    fulfillment_id = _fulfillment_of(scope, name)
-    with cursor() as raw:
-        (hold_id,) = allocate(raw, "fulfillment_hold", 1)
-    hold = Hold(
-        pk=hold_id,
-        scope=scope,
+) -> Request:
+    """What asks for such a hold."""
+    return Request(
+        action=Action.HOLD_PLACE,
         subject=holds.subject_of(scope=scope, name=name),
         reason=reason,
-        clock_policy=clock_policy,
-        until=until,
-        placed_by=actor.name,
+        parameters={
+            "until": until.isoformat() if until else None,
+            "clock_policy": clock_policy.value,
+        },
     )
-    return WantedHold(hold=hold, fulfillment_id=fulfillment_id)
 
 
 def await_in_flight(*, hold: Hold, patience: timedelta) -> int:
     """Until no call is under way that began before the hold; how many are left after `patience`."""
     return await_calls(
-        lambda purpose, task: purpose != Purpose.QUERY and hold.subject in holds.subjects_of(task),
+        lambda purpose, task: purpose != "QUERY" and hold.subject in holds.subjects_of(task),
         since=hold.placed_at,
         patience=patience,
     )
 
 
-def release_hold(*, hold_id: int, reason: str, actor: Actor) -> bool:
-    """Let what the hold kept back go on. False when it had been released already.
-
-    Raises ReasonMissing, HoldUnknown, and HoldOfEngine.
-    """
-    reason = reason_of(reason)
-    hold = Hold.objects.filter(pk=hold_id).first()
-    if hold is None:
-        raise HoldUnknown(f"There is no hold {hold_id}; the list of holds has their numbers.")
-    if hold.scope == HoldScope.CHANGE:
-        raise HoldOfEngine(
-            f"Nobody releases hold {hold_id} by hand. {hold.reason} That is decided as soon as "
-            "what is under way has ended, and then it goes on by itself."
-        )
-    fulfillment_id = fulfillment_of(hold=hold)
-    stops = hold.clock_policy == ClockPolicy.STOP and hold.released_at is None
-    if stops and fulfillment_id is None:
-        standing.note_all(hold=hold)
-
-    def work(unit: Unit) -> bool:
-        if stops and fulfillment_id is not None:
-            standing.note(unit, hold=hold)
-        holds.close_gate(unit.raw)
-        changed = Hold.objects.filter(pk=hold_id, released_at=None).update(
-            released_at=unit.now, released_by=actor.name, release_reason=reason
-        )
-        if changed:
-            _record(
-                unit,
-                kind="release_hold",
-                subject=hold.subject,
-                reason=reason,
-                before={"hold": hold_id, "placed_by": hold.placed_by, "reason": hold.reason},
-                fulfillment_id=fulfillment_id,
-                entity_id=str(hold_id),
-                states=("PLACED", "RELEASED"),
-            )
-        return bool(changed)
-
-    released = run_unit(work, fulfillment_ids=_ids(fulfillment_id), actor=actor.name)
-    if stops:
-        standing.set_all_going()
-    targets = holds.unpark()
-    if hold.scope == HoldScope.TARGET:
-        targets.add(hold.subject.partition(":")[2])
-    hints.publish(targets=dict.fromkeys(targets, 1), wake_ups={})
-    return released
-
-
-def fulfillment_of(*, hold: Hold) -> int | None:
-    """The fulfillment whose audit trail tells of the hold; None for what is wider than one."""
+def held_found(*, scope: HoldScope, name: str) -> Found:
+    """What a hold of this scope is about. Raises NothingToHold."""
+    subject = holds.subject_of(scope=scope, name=name)
+    wide: Mapping[HoldScope, Any] = {
+        HoldScope.CUSTOMER: _customer,
+        HoldScope.TARGET: _target,
+        HoldScope.ACTION: _action,
+    }
+    if scope in wide:
+        context: Context = wide[scope](subject, name)
+        return Found(subject=subject, pk=0, context=context)
+    if scope is HoldScope.CHANGE:
+        raise NothingToHold("Such a hold is the engine's own; hold the order, or its plan.")
+    narrow: Mapping[HoldScope, Any] = {
+        HoldScope.ORDER: lambda: order_found(name=name),
+        HoldScope.ITEM: lambda: _item(subject, name),
+        HoldScope.PLAN: lambda: _plan(subject, name),
+        HoldScope.TASK: lambda: task_found(name=name),
+    }
     try:
-        return _fulfillment_of(HoldScope(hold.scope), hold.subject.partition(":")[2])
-    except NothingToHold:
-        return None
-
-
-def release_ended_holds() -> int:
-    """Release the holds whose time is over; the scanner's part. Returns how many."""
-    with cursor() as raw:
-        ended = holds.ended(raw)
-    released = 0
-    for hold_id in ended:
-        try:
-            released += release_hold(
-                hold_id=hold_id, reason="Its time is over.", actor=engine("scanner")
-            )
-        except GateBusy:
-            # The scan that comes after this must not wait for it; the next one tries again.
-            logger.warning("a hold whose time is over is not released yet", extra={"hold": hold_id})
-            break
-        except DATABASE_TROUBLE:
-            raise
-        except Exception:
-            # Neither the others nor the scan are to wait for it.
-            logger.exception("a hold can't be released", extra={"hold": hold_id})
-    return released
-
-
-def _fulfillment_of(scope: HoldScope, name: str) -> int | None:
-    """The order whose audit trail tells of it; None for what is wider than one order."""
-    number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else 0
-    if str(number) != name:
-        number = 0  # The claim would not find a plan or a task by another spelling.
-    found: int | None = None
-    match scope:
-        case HoldScope.CUSTOMER:
-            if not name:
-                raise NothingToHold("Name the customer.")
-            return None
-        case HoldScope.TARGET:
-            known_target(name)
-            return None
-        case HoldScope.ACTION:
-            target, _, action = name.partition("/")
-            known_target(target)
-            if not action:
-                raise NothingToHold("Name the action as <target>/<action>.")
-            return None
-        case HoldScope.ORDER:
-            orders = Fulfillment.objects.filter(order_reference=name)
-            found = orders.values_list("pk", flat=True).first()
-        case HoldScope.ITEM:
-            reference, _, position = name.partition("/")
-            plans = Plan.objects.filter(
-                fulfillment__order_reference=reference, context__items__has_key=position
-            )
-            found = plans.values_list("fulfillment_id", flat=True).first()
-        case HoldScope.PLAN | HoldScope.CHANGE:
-            found = Plan.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
-        case HoldScope.TASK:
-            found = Task.objects.filter(pk=number).values_list("fulfillment_id", flat=True).first()
-    if found is None:
-        raise NothingToHold(
-            f"There is no {scope.lower()} {name!r}. An order is named by its reference, an item "
-            "as <reference>/<position>, a plan or a task by its number."
-        )
+        found: Found = narrow[scope]()
+    except SubjectUnknown:
+        raise _nothing(scope, name) from None
+    if name.isdigit() and found.subject != subject:
+        raise _nothing(scope, name)  # Nobody means the task 7 by 007.
     return found
 
 
-def _ids(fulfillment_id: int | None) -> list[int]:
-    return [] if fulfillment_id is None else [fulfillment_id]
-
-
-def _record(
-    unit: Unit,
-    *,
-    kind: str,
-    subject: str,
-    reason: str,
-    fulfillment_id: int | None,
-    entity_id: str,
-    states: tuple[str, str],
-    before: dict[str, Any] | None = None,
-    after: dict[str, Any] | None = None,
+def record_hold(
+    unit: Unit, *, found: Found, hold: Hold, kind: str, why: Why, states: tuple[str, str]
 ) -> None:
-    log(
-        kind=kind,
-        subject=subject,
-        actor=unit.actor,
-        reason=reason,
-        before=before,
-        after=after,
-        now=unit.now,
-    )
-    if fulfillment_id is not None:
+    """In the audit trail of its order, when it is about one."""
+    for fulfillment_id in found.fulfillment_ids:
         unit.record(
             fulfillment_id=fulfillment_id,
             entity="hold",
-            entity_id=entity_id,
+            entity_id=str(hold.pk),
             name=kind,
             before=states[0],
             after=states[1],
-            cause=reason,
-            details={"subject": subject},
+            cause=why.reason,
+            details={"subject": hold.subject},
         )
+
+
+def _customer(subject: str, name: str) -> Context:
+    if not name:
+        raise NothingToHold("Name the customer.")
+    return Context(subject=subject)
+
+
+def _target(subject: str, name: str) -> Context:
+    known_target(name)
+    return target_context(subject=subject, target=name)
+
+
+def _action(subject: str, name: str) -> Context:
+    target, _, action = name.partition("/")
+    known_target(target)
+    if not action:
+        raise NothingToHold("Name the action as <target>/<action>.")
+    return target_context(subject=subject, target=target)
+
+
+def _item(subject: str, name: str) -> Found:
+    reference, _, position = name.partition("/")
+    plan = (
+        Plan.objects.select_related("fulfillment")
+        .filter(fulfillment__order_reference=reference, context__items__has_key=position)
+        .order_by("-order_version", "-version")
+        .first()
+    )
+    if plan is None:
+        raise _nothing(HoldScope.ITEM, name)
+    return _of_plan(subject, plan, pk=0, position=int(position))
+
+
+def _plan(subject: str, name: str) -> Found:
+    number = number_of(name, about="plan")
+    plan = Plan.objects.select_related("fulfillment").filter(pk=number).first()
+    if plan is None:
+        raise _nothing(HoldScope.PLAN, name)
+    return _of_plan(f"plan:{plan.pk}", plan, pk=plan.pk)
+
+
+def _of_plan(subject: str, plan: Plan, *, pk: int, position: int | None = None) -> Found:
+    nodes = graphs.by_id(plan.graph_id).nodes
+    return Found(
+        subject=subject,
+        pk=pk,
+        fulfillment_ids=(plan.fulfillment_id,),
+        context=context_of(
+            subject=subject,
+            order=plan.fulfillment,
+            plan=plan,
+            targets={node.target for node in nodes if position is None or position in node.items}
+            - {""},
+            positions=None if position is None else {position},
+        ),
+    )
+
+
+def _nothing(scope: HoldScope, name: str) -> NothingToHold:
+    return NothingToHold(
+        f"There is no {scope.lower()} {name[:100]!r}. An order is named by its reference, an item "
+        "as <reference>/<position>, a plan or a task by its number."
+    )

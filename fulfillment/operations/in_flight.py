@@ -78,3 +78,14 @@ def await_calls(
         if not left or time.monotonic() >= deadline:
             return left
         time.sleep(_LOOK_SECONDS)
+
+
+def on_the_wire(calls: int) -> str:
+    """What is still under way after `BRIEFLY`, in words."""
+    if not calls:
+        return "Nothing is on the wire any more."
+    were = "1 call was" if calls == 1 else f"{calls} calls were"
+    return (
+        f"{were} still on the wire after {BRIEFLY.seconds} seconds; what comes of it is still "
+        "taken in."
+    )

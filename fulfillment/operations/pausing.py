@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.serializers import serialize
 from django.db import transaction
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store import targets
 from fulfillment.engine.store.database import clean, cursor
 from fulfillment.engine.work import hints
-from fulfillment.models import TargetSystem
-from fulfillment.operations.in_flight import PATIENCE, Placed, await_calls
-from fulfillment.operations.records import known_target, log, now_of, reason_of
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import AlreadySo
+from fulfillment.models import HoldScope, TargetCondition, TargetSystem
+from fulfillment.operations.catalog import perform, prepared
+from fulfillment.operations.in_flight import BRIEFLY, PATIENCE, Placed, await_calls, on_the_wire
+from fulfillment.operations.keeping_back import ready_in
+from fulfillment.operations.records import known_target, log, now_of
+from fulfillment.operations.repair import Done, Found, Repair, Request, Why, last_change
+from fulfillment.operations.subjects import target_context
 
 _PAUSE = """
 UPDATE fulfillment_targetcondition SET paused_at = %s, paused_by = %s, pause_reason = %s
@@ -29,55 +37,145 @@ WHERE target_id = %s AND paused_at IS NOT NULL RETURNING true
 """
 
 
+class PauseTarget(Repair):
+    """Nothing is sent to it and nothing is asked of it until it is resumed; what it reports by
+    itself is taken in."""
+
+    action = Action.TARGET_PAUSE
+    kind = "pause_target"
+    about = "target"
+
+    def find(self, *, name: str) -> Found:
+        return target_found(name=name)
+
+    def version(self, unit: Unit, found: Found) -> str:
+        return _version(found)
+
+    def is_offered(self, found: Found) -> bool:
+        return _condition(found).paused_at is None
+
+    def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
+        (target,) = found.context.targets
+        # Before the gate: no claim is to wait while this counts.
+        kept = ready_in(unit.raw, scope=HoldScope.TARGET, name=target)
+        holds.close_gate(unit.raw)
+        unit.now = now_of(unit.raw)
+        unit.raw.execute(_PAUSE, [unit.now, why.actor.name, why.reason, target])
+        if unit.raw.fetchone() is None:
+            known = _condition(found)
+            raise AlreadySo(
+                f"{target} is paused since {known.paused_at:%Y-%m-%d %H:%M} UTC, by "
+                f"{known.paused_by}: {known.pause_reason}"
+            )
+        return Done(
+            told=f"{target} is paused; it keeps back {kept}.",
+            after={"paused": True, "keeps_back": kept.document()},
+            customer_impact="What it keeps back is done later." if kept.tasks else "None for now.",
+            result={"target": target, "since": unit.now},
+        )
+
+    def afterwards(self, done: Done) -> Done:
+        left = await_target(target=done.result["target"], since=done.result["since"])
+        return replace(
+            done,
+            told=f"{done.told} {on_the_wire(left)}",
+            result={"target": done.result["target"], "in_flight": left},
+        )
+
+
+class ResumeTarget(Repair):
+    """What waits for it goes on, its limits growing over its ramp."""
+
+    action = Action.TARGET_RESUME
+    kind = "resume_target"
+    about = "target"
+
+    def find(self, *, name: str) -> Found:
+        return target_found(name=name)
+
+    def version(self, unit: Unit, found: Found) -> str:
+        return _version(found)
+
+    def is_offered(self, found: Found) -> bool:
+        return _condition(found).paused_at is not None
+
+    def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
+        (target,) = found.context.targets
+        before = _condition(found)
+        waiting = ready_in(unit.raw, scope=HoldScope.TARGET, name=target)
+        holds.close_gate(unit.raw)
+        unit.now = now_of(unit.raw)
+        unit.raw.execute(_RESUME, [unit.now, target])
+        if unit.raw.fetchone() is None:
+            raise AlreadySo(f"{target} is not paused. {last_change(unit, found)}".strip())
+        return Done(
+            told=f"{target} goes on, with {waiting}.",
+            before={
+                "paused": True,
+                "paused_by": before.paused_by,
+                "reason": before.pause_reason,
+            },
+            after={"paused": False, "goes_on": waiting.document()},
+            customer_impact="What has waited for it goes on." if waiting.tasks else "None.",
+            result={"target": target},
+        )
+
+    def afterwards(self, done: Done) -> Done:
+        hints.publish(targets={done.result["target"]: 1}, wake_ups={})
+        return done
+
+
+def target_found(*, name: str) -> Found:
+    """A target system by its name. Raises NothingToHold."""
+    known_target(name)
+    subject = f"target:{name}"
+    return Found(subject=subject, pk=0, context=target_context(subject=subject, target=name))
+
+
+def await_target(*, target: str, since: datetime, patience: timedelta = BRIEFLY) -> int:
+    """Until no call to it is under way that began before; how many are left after `patience`."""
+    return await_calls(lambda _, task: task.target == target, since=since, patience=patience)
+
+
 def pause_target(
     *, target: str, reason: str, actor: Actor, patience: timedelta = PATIENCE
 ) -> Placed:
     """Send nothing to the target and ask it nothing, until it is resumed.
 
-    Pausing a paused target changes nothing. Raises ReasonMissing and NothingToHold.
+    Pausing a paused target changes nothing. Raises as `catalog.perform` does, and NothingToHold.
     """
-    reason = reason_of(reason)
-    known_target(target)
-    with transaction.atomic(), cursor() as raw:
-        holds.close_gate(raw)
-        now = now_of(raw)
-        raw.execute(_PAUSE, [now, actor.name, reason, target])
-        if raw.fetchone():
-            log(
-                kind="pause_target",
-                subject=f"target:{target}",
-                actor=actor.name,
-                reason=reason,
-                after={"paused": True},
-                now=now,
-            )
-    still = await_calls(lambda _, task: task.target == target, since=now, patience=patience)
-    return Placed(hold_id=None, in_flight=still)
+    request = Request(action=Action.TARGET_PAUSE, subject=f"target:{target}", reason=reason)
+    try:
+        since: datetime = prepared(actor=actor, request=request).commit().result["since"]
+    except AlreadySo:
+        with cursor() as raw:
+            since = now_of(raw)
+    return Placed(
+        hold_id=None, in_flight=await_target(target=target, since=since, patience=patience)
+    )
 
 
 def resume_target(*, target: str, reason: str, actor: Actor) -> bool:
     """Go on with the target, its limits growing over its ramp. False when it was not paused.
 
-    Raises ReasonMissing and NothingToHold.
+    Raises as `catalog.perform` does, and NothingToHold.
     """
-    reason = reason_of(reason)
-    known_target(target)
-    with transaction.atomic(), cursor() as raw:
-        holds.close_gate(raw)
-        now = now_of(raw)
-        raw.execute(_RESUME, [now, target])
-        resumed = raw.fetchone() is not None
-        if resumed:
-            log(
-                kind="resume_target",
-                subject=f"target:{target}",
-                actor=actor.name,
-                reason=reason,
-                before={"paused": True},
-                now=now,
-            )
-    hints.publish(targets={target: 1}, wake_ups={})
-    return resumed
+    request = Request(action=Action.TARGET_RESUME, subject=f"target:{target}", reason=reason)
+    try:
+        perform(actor=actor, request=request)
+    except AlreadySo:
+        return False
+    return True
+
+
+def _condition(found: Found) -> TargetCondition:
+    (target,) = found.context.targets
+    return TargetCondition.objects.get(pk=target)
+
+
+def _version(found: Found) -> str:
+    paused_at = _condition(found).paused_at
+    return f"paused {paused_at.isoformat()}" if paused_at else "goes on"
 
 
 def edit_target(*, row: TargetSystem, actor: Actor, reason: str = "") -> dict[str, Any]:

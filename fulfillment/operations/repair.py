@@ -22,7 +22,7 @@ from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Permit, authorize
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
-from fulfillment.engine.store.database import clean
+from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
@@ -52,6 +52,9 @@ class Found:
     context: Context
     fulfillment_ids: tuple[int, ...] = ()
     """What has to be locked."""
+    logged_as: str = ""
+    """How the record of operations names it, where that is not the subject: the release of a hold
+    is told of what was held."""
     parts: tuple[Context, ...] = ()
     """Where it is about many: the places of all of them, each of which has to be allowed."""
     implies: tuple[Action, ...] = ()
@@ -111,6 +114,8 @@ class Repair(ABC):
     """As the record of operations names it."""
     about: ClassVar[str]
     """What its subjects are: `task`, `order`, `plan`, `case`, `target`, …"""
+    also_about: ClassVar[tuple[str, ...]] = ()
+    """Other kinds of subjects that it may have; it overrides `found` then."""
     parameters: ClassVar[type[Parameters]] = Parameters
     needs_evidence: ClassVar[bool] = False
     from_states: ClassVar[frozenset[str]] = frozenset()
@@ -120,6 +125,11 @@ class Repair(ABC):
     @abstractmethod
     def find(self, *, name: str) -> Found:
         """What `<about>:<name>` means. Raises SubjectUnknown. Changes and locks nothing."""
+
+    def found(self, *, subject: str) -> Found:
+        """What a subject such as `task:12` means. Raises SubjectUnknown."""
+        about, _, name = subject.partition(":")
+        return self.find(name=name if about == self.about else "")
 
     @abstractmethod
     def version(self, unit: Unit, found: Found) -> str:
@@ -158,6 +168,10 @@ class Repair(ABC):
         """
         so = CameAbout(is_so=True, told="It was so when it was committed.")
         return dict.fromkeys(pks, so)
+
+    def beforehand(self, found: Found) -> None:  # noqa: B027  Most have nothing to note.
+        """Before its unit begins: note what has to be known by then. It may be repeated, and
+        changes nothing as long as the rest is not done."""
 
     def afterwards(self, done: Done) -> Done:
         """Once it is committed: wait for what has to be waited for."""
@@ -204,6 +218,8 @@ class Prepared:
     why: Why
     permit: Permit
     needs: Action | None
+    _written: list[Done] = field(default_factory=list, repr=False, compare=False)
+    """What was done, with the number of its record, as the unit wrote it that ran last."""
 
     def preview(self) -> Preview:
         """By the function that does it, rolled back. Raises NotPossible."""
@@ -231,8 +247,12 @@ class Prepared:
     def carry_out(self, unit: Unit, *, approval: Approval | None = None) -> Done:
         """Do it inside a unit that has locked `found.fulfillment_ids`, and record it.
 
-        Raises NotPossible, SubjectChanged.
+        Raises NotPossible, SubjectChanged. Once it was done it is not done again: a unit runs again
+        when the reply to its commit was lost.
         """
+        for done in self._written:
+            if Operation.objects.filter(pk=done.record).exists():
+                return done
         expected = self.request.expected_version
         if expected and expected != self.repair.version(unit, self.found):
             raise SubjectChanged(
@@ -243,7 +263,7 @@ class Prepared:
         self.repair.confirm(done, self.values)
         operation = Operation.objects.create(
             kind=self.repair.kind,
-            subject=self.found.subject[:300],
+            subject=(self.found.logged_as or self.found.subject)[:300],
             actor=self.why.actor.name,
             reason=self.why.reason,
             before=dict(done.before),
@@ -256,17 +276,26 @@ class Prepared:
             approval=approval,
             happened_at=unit.now,
         )
-        return replace(done, record=operation.pk)
+        done = replace(done, record=operation.pk)
+        self._written[:] = [done]
+        return done
 
-    def perform(self) -> Done:
-        """Do it now; only what needs nobody else. Raises NotPossible, SubjectChanged."""
+    def commit(self) -> Done:
+        """Do it now, in a unit of its own, and wait for nothing; only what needs nobody else.
+
+        Raises NotPossible, SubjectChanged.
+        """
         assert self.needs is None, "what needs approval is asked for (operations.approving)"
-        done = run_unit(
+        self.repair.beforehand(self.found)
+        return run_unit(
             lambda unit: self.carry_out(unit),
             fulfillment_ids=self.found.fulfillment_ids,
             actor=self.why.actor.name,
         )
-        return self.repair.afterwards(done)
+
+    def perform(self) -> Done:
+        """The same, and wait for what has to be waited for."""
+        return self.repair.afterwards(self.commit())
 
 
 def prepare(
@@ -278,8 +307,7 @@ def prepare(
     NotPossible where that can be told without a lock. Call it
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
-    about, _, name = request.subject.partition(":")
-    found = repair.find(name=name if about == repair.about else "")
+    found = repair.found(subject=request.subject)
     permits = [
         authority(actor=actor, action=repair.action, context=context) for context in found.contexts
     ]
@@ -321,10 +349,10 @@ def prepare(
 
 
 def last_change(unit: Unit, found: Found) -> str:
-    """Who has changed it last, as its order's audit trail says."""
+    """Who has changed it last, as its order's audit trail says, or the record of operations."""
     entity, _, name = found.subject.partition(":")
     if not found.fulfillment_ids:
-        return ""
+        return _last_operation(found)
     unit.raw.execute(
         "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
         "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
@@ -338,12 +366,31 @@ def last_change(unit: Unit, found: Found) -> str:
     )
     row = unit.raw.fetchone()
     if row is None:
-        return ""
+        return _last_operation(found)
     _, state, actor, cause, at = row
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
+def _last_operation(found: Found) -> str:
+    named = [found.subject, found.logged_as or found.subject]
+    done = Operation.objects.filter(subject__in=named).order_by("-pk").first()
+    if done is None:
+        return ""
+    what = done.kind.replace("_", " ")
+    return f"{what.capitalize()} at {done.happened_at:%H:%M:%S} UTC, by {done.actor}: {done.reason}"
+
+
 def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+    if not storable(dict(parameters)):
+        raise ParametersInvalid(
+            [
+                Fault(
+                    code="parameters.unusable",
+                    path="parameters",
+                    message="There is something in it that is no valid text or number.",
+                )
+            ]
+        )
     try:
         # Through JSON, so that a time may be given as text everywhere.
         return repair.parameters.model_validate_json(json.dumps(dict(parameters)))

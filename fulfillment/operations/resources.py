@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from pydantic import Field
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.context import Context
 from fulfillment.definitions.locking import resources_of
 from fulfillment.engine.store import graphs
-from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work import hints, locking
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import CapacityUnusable, ResourceUnknown
 from fulfillment.models import Plan, Resource
-from fulfillment.operations.records import log, now_of, reason_of
+from fulfillment.operations.catalog import perform
+from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 from fulfillment.published import newest_definitions
 from fulfillment.states import PLAN_TERMINAL
 
 MOST = 1_000_000
 
 
-def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> None:
-    """From the next claim on; what is in use beyond it is kept to its end.
+class CapacityParameters(Parameters):
+    capacity: int = Field(description=f"Units that may be in use at once: 1 to {MOST:,}.")
 
-    Raises ReasonMissing, ResourceUnknown for what no published workflow locks, and
-    CapacityUnusable for less than a new order, or one under way, asks for at once.
-    """
-    reason = reason_of(reason)
-    if capacity < 1:
-        raise CapacityUnusable("A resource has room for one at least; hold its users instead.")
-    if capacity > MOST:
-        raise CapacityUnusable(f"A resource has room for {MOST:,} at most.")
-    with transaction.atomic(), cursor() as raw:
-        locking.change_room(raw, resource=resource)
-        row = Resource.objects.select_for_update().filter(pk=resource).first()
-        if row is None:
+
+class SetCapacity(Repair):
+    """From the next claim on; what is in use beyond it is kept to its end."""
+
+    action = Action.RESOURCE_EDIT
+    kind = "set_capacity"
+    about = "resource"
+    parameters = CapacityParameters
+
+    def find(self, *, name: str) -> Found:
+        if not Resource.objects.filter(pk=name).exists():
             raise ResourceUnknown(
-                f"No published workflow locks {resource!r}; `manage.py resources list` names them."
+                f"No published workflow locks {name[:100]!r}; `manage.py resources list` names "
+                "them."
             )
+        subject = f"resource:{name}"
+        return Found(subject=subject, pk=0, context=Context(subject=subject))
+
+    def version(self, unit: Unit, found: Found) -> str:
+        return f"capacity {_resource(found).capacity}"
+
+    def carry_out(self, unit: Unit, found: Found, parameters: CapacityParameters, why: Why) -> Done:
+        capacity = parameters.capacity
+        if capacity < 1:
+            raise CapacityUnusable("A resource has room for one at least; hold its users instead.")
+        if capacity > MOST:
+            raise CapacityUnusable(f"A resource has room for {MOST:,} at most.")
+        resource = _resource(found).pk
+        locking.change_room(unit.raw, resource=resource)
+        row = Resource.objects.select_for_update().get(pk=resource)
         asked = _asked_for(resource)
         if capacity < asked:
             raise CapacityUnusable(
@@ -47,17 +65,37 @@ def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> 
         row.capacity = capacity
         row.save(update_fields=["capacity"])
         if capacity > before:
-            locking.call_up_for(raw, resource=resource)
-        log(
-            kind="set_capacity",
-            subject=f"resource:{resource}",
-            actor=actor.name,
-            reason=reason,
+            locking.call_up_for(unit.raw, resource=resource)
+        return Done(
+            told=f"{resource} has room for {capacity} at once, instead of {before}.",
             before={"capacity": before},
             after={"capacity": capacity},
-            now=now_of(raw),
+            customer_impact="More of those that wait for it go on."
+            if capacity > before
+            else "Others may wait for it longer.",
         )
-    hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
+
+    def afterwards(self, done: Done) -> Done:
+        hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
+        return done
+
+
+def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> None:
+    """Raises as `catalog.perform` does, ResourceUnknown for what no published workflow locks, and
+    CapacityUnusable for less than a new order, or one under way, asks for at once."""
+    perform(
+        actor=actor,
+        request=Request(
+            action=Action.RESOURCE_EDIT,
+            subject=f"resource:{resource}",
+            reason=reason,
+            parameters={"capacity": capacity},
+        ),
+    )
+
+
+def _resource(found: Found) -> Resource:
+    return Resource.objects.get(pk=found.subject.partition(":")[2])
 
 
 def _asked_for(resource: str) -> int:

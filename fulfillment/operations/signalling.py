@@ -4,15 +4,88 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, JsonValue, StringConstraints
+
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.plans import signals
-from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work import subjects
-from fulfillment.errors import OrderUnknown
-from fulfillment.models import Fulfillment
-from fulfillment.operations.records import log, now_of, reason_of
+from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import AlreadySo, OrderUnknown, SubjectUnknown
+from fulfillment.models import Fulfillment, Signal
+from fulfillment.operations.catalog import perform
+from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
+from fulfillment.operations.subjects import order_found
+
+_SOURCE = "by hand"
+
+
+class SignalParameters(Parameters):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(
+        description="As the workflow calls the milestone or the signal."
+    )
+    key: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None,
+        description="A signal about this business key of the order's owner; without one it is a "
+        "milestone of the order itself.",
+    )
+    payload: dict[str, JsonValue] = Field(
+        {}, description="What it brings along: the outputs that the waiting task declares."
+    )
+    event_id: Annotated[str, StringConstraints(max_length=200)] = Field(
+        "", title="Event id", description="The same event is taken in once; empty: a new one."
+    )
+
+
+class SendSignal(Repair):
+    """Report by hand what should have been reported: whoever waits for it goes on."""
+
+    action = Action.SIGNAL_SEND
+    kind = "send_signal"
+    about = "order"
+    parameters = SignalParameters
+
+    def find(self, *, name: str) -> Found:
+        try:
+            return order_found(name=name)
+        except SubjectUnknown:
+            raise OrderUnknown(f"There is no order {name[:100]}; write it as O-17.") from None
+
+    def version(self, unit: Unit, found: Found) -> str:
+        """Nothing makes a report outdated: what has happened has happened."""
+        return "reported"
+
+    def carry_out(self, unit: Unit, found: Found, parameters: SignalParameters, why: Why) -> Done:
+        subject = _subject(found, parameters.key)
+        received = signals.keep(
+            unit.raw,
+            source=_SOURCE,
+            event_id=parameters.event_id or uuid.uuid4().hex,
+            name=parameters.name,
+            subject=subject,
+            payload=parameters.payload,
+        )
+        if received.duplicate:
+            raise AlreadySo(
+                f"{parameters.event_id!r} was reported before, as signal {received.signal_id}; "
+                "nothing was done."
+            )
+        waiting = signals.waiting_for(unit.raw, name=parameters.name, subject=subject)
+        goes_on = f"{waiting} tasks wait for it and go on"
+        return Done(
+            told=f"{parameters.name} of {subject} is reported; "
+            + (goes_on if waiting else "nothing waits for it yet: what begins to, finds it")
+            + ".",
+            after={"name": parameters.name, "subject": subject, "signal": received.signal_id},
+            customer_impact="What waits for it goes on." if waiting else "None.",
+            result={"signal": received.signal_id},
+        )
+
+    def afterwards(self, done: Done) -> Done:
+        signals.tell(signal_id=done.result["signal"])
+        return done
 
 
 def send_signal(
@@ -27,32 +100,30 @@ def send_signal(
 ) -> signals.Received:
     """Report a milestone of an order; with a `key` a signal about that key of the order's owner.
 
-    Raises OrderUnknown, ReasonMissing, SignalReused and SignalUnusable.
+    Raises as `catalog.perform` does, OrderUnknown, SignalReused and SignalUnusable.
     """
-    reason = reason_of(reason)
-    order = Fulfillment.objects.filter(order_reference=order_reference).first()
-    if order is None:
-        raise OrderUnknown(f"There is no order {order_reference}; write it as O-17.")
+    request = Request(
+        action=Action.SIGNAL_SEND,
+        subject=f"order:{order_reference}",
+        reason=reason,
+        parameters={
+            "name": name,
+            "key": key,
+            "payload": dict(payload or {}),
+            "event_id": event_id,
+        },
+    )
+    try:
+        done = perform(actor=actor, request=request)
+    except AlreadySo:
+        known = Signal.objects.get(source=_SOURCE, event_id=event_id)
+        return signals.Received(signal_id=known.pk, duplicate=True)
+    return signals.Received(signal_id=done.result["signal"], duplicate=False)
+
+
+def _subject(found: Found, key: str | None) -> str:
+    order = Fulfillment.objects.get(pk=found.pk)
     own = order.business_key or order.order_reference
     if key is None:
-        subject = subjects.of_order(business_key=own)
-    else:
-        subject = subjects.of_key(owner=subjects.owner_of(business_key=own), key=key)
-    received = signals.receive(
-        source="by hand",
-        event_id=event_id or uuid.uuid4().hex,
-        name=name,
-        subject=subject,
-        payload=payload or {},
-    )
-    if not received.duplicate:
-        with cursor() as raw:
-            log(
-                kind="send_signal",
-                subject=f"signal:{received.signal_id}",
-                actor=actor.name,
-                reason=reason,
-                after={"name": name, "subject": subject},
-                now=now_of(raw),
-            )
-    return received
+        return subjects.of_order(business_key=own)
+    return subjects.of_key(owner=subjects.owner_of(business_key=own), key=key)

@@ -124,20 +124,21 @@ class HoldRelease(APIView):
 
 def _place(request: Request, order: Order, wanted: HoldIn, data: Any) -> Replayed:
     scope, name = _named(order, wanted)
-    new = operations.wanted_hold(
-        scope=scope,
-        name=name,
-        reason=wanted.reason,
+    new = operations.prepared(
         actor=actor_of(request),
-        until=wanted.until,
+        request=operations.hold_request(
+            scope=scope, name=name, reason=wanted.reason, until=wanted.until
+        ),
     )
 
     def answer(unit: Unit) -> Answer:
-        hold = new.place(unit)
+        hold = Hold.objects.get(pk=new.carry_out(unit).result["hold"])
         return 201, documents.hold_document(hold).model_dump(mode="json")
 
     try:
-        return answered_once(request, data=data, fulfillment_ids=new.fulfillment_ids, answer=answer)
+        return answered_once(
+            request, data=data, fulfillment_ids=new.found.fulfillment_ids, answer=answer
+        )
     except HoldWouldBeOver as error:
         raise Problem(
             status=400,

@@ -373,7 +373,7 @@ def hold_and_release(world: World, dice: Dice) -> Waiting:
         placed = Hold.objects.filter(placed_by="chaos", released_at=None)
         for hold_id in _certainly(lambda: list(placed.values_list("pk", flat=True))):
             _certainly(
-                partial(operations.release_hold, hold_id=hold_id, reason="over", actor="chaos")
+                partial(operations.release_hold, hold_id=hold_id, reason="over", actor=by("chaos"))
             )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
@@ -33,6 +34,10 @@ _SEEN = "SELECT id, name, subject FROM fulfillment_signal WHERE source = %s AND 
 _NEW = """
 SELECT id, name, subject, payload, source, will_not_come FROM fulfillment_signal
 WHERE NOT applied AND id > %s ORDER BY id LIMIT %s
+"""
+_KEPT = """
+SELECT id, name, subject, payload, source, will_not_come FROM fulfillment_signal
+WHERE id = %s AND NOT applied
 """
 # Whoever is just beginning to wait for it holds this lock until its wait is committed.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 11))"
@@ -79,28 +84,66 @@ def receive(
     Whoever begins to wait for it later finds it; whom it can't be told now is told by the
     scanner. Raises SignalReused and SignalUnusable; after a database error it is to be sent again.
     """
+    with cursor() as raw:
+        received = keep(
+            raw,
+            source=source,
+            event_id=event_id,
+            name=name,
+            subject=subject,
+            payload=payload,
+            occurred_at=occurred_at,
+        )
+    if not received.duplicate:
+        tell(signal_id=received.signal_id)
+    return received
+
+
+def keep(
+    raw: psycopg.Cursor[Row],
+    *,
+    source: str,
+    event_id: str,
+    name: str,
+    subject: str,
+    payload: Mapping[str, Any],
+    occurred_at: datetime | None = None,
+) -> Received:
+    """Keep what has happened, once; it is to be told when that is committed. Raises SignalReused
+    and SignalUnusable."""
     if not storable(payload):
         raise SignalUnusable("Its payload has something in it that is no valid text or number.")
-    with cursor() as raw:
-        raw.execute(
-            _STORE,
-            [source, event_id, name, subject, json.dumps(payload), occurred_at],
-            prepare=True,
+    raw.execute(
+        _STORE, [source, event_id, name, subject, json.dumps(payload), occurred_at], prepare=True
+    )
+    row = raw.fetchone()
+    if row is not None:
+        return Received(signal_id=row[0], duplicate=False)
+    raw.execute(_SEEN, [source, event_id], prepare=True)
+    known = raw.fetchone()
+    assert known is not None
+    if (known[1], known[2]) != (name, subject):
+        raise SignalReused(
+            f"{event_id!r} of {source} was {known[1]} of {known[2]}; every event needs an id of "
+            "its own."
         )
-        row = raw.fetchone()
-        if row is None:
-            raw.execute(_SEEN, [source, event_id], prepare=True)
-            known = raw.fetchone()
-            assert known is not None
-            if (known[1], known[2]) != (name, subject):
-                raise SignalReused(
-                    f"{event_id!r} of {source} was {known[1]} of {known[2]}; every event needs "
-                    "an id of its own."
-                )
-            return Received(signal_id=known[0], duplicate=True)
+    return Received(signal_id=known[0], duplicate=True)
+
+
+def tell(*, signal_id: int) -> None:
+    """Tell of one that is kept, and committed. The scanner does it where this can't."""
     failpoints.reach("signal.stored_not_applied")
-    _apply_or_leave((row[0], name, subject, json.dumps(payload), source, False))
-    return Received(signal_id=row[0], duplicate=False)
+    with cursor() as raw:
+        raw.execute(_KEPT, [signal_id], prepare=True)
+        row = raw.fetchone()
+    if row is not None:
+        _apply_or_leave(row)
+
+
+def waiting_for(raw: psycopg.Cursor[Row], *, name: str, subject: str) -> int:
+    """How many tasks wait for it now."""
+    raw.execute(_WAITING, [awaits(name=name, subject=subject)], prepare=True)
+    return len(raw.fetchall())
 
 
 def apply_new(*, limit: int = 200) -> int:
