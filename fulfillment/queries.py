@@ -13,8 +13,8 @@ from typing import Any
 from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
+    IS_UNRESOLVED,
     Attempt,
-    CaseState,
     Command,
     FalloutCase,
     ManualState,
@@ -38,9 +38,9 @@ def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
 
 def open_cases(*, fulfillment_ids: Collection[int]) -> dict[int, list[FalloutCase]]:
     """The open fallout cases of each fulfillment that has any, the first due first."""
-    rows = FalloutCase.objects.filter(
-        fulfillment_id__in=fulfillment_ids, state=CaseState.OPEN
-    ).order_by("sla_due_at", "pk")
+    rows = FalloutCase.objects.filter(IS_UNRESOLVED, fulfillment_id__in=fulfillment_ids).order_by(
+        "sla_due_at", "pk"
+    )
     found: dict[int, list[FalloutCase]] = {}
     for case in rows:
         if case.fulfillment_id is not None:

@@ -2,12 +2,21 @@
 
 from fulfillment.models.authority import Approval, ApprovalState, AuthorityDecision, Grant
 from fulfillment.models.calendar import BusinessCalendar
-from fulfillment.models.case import CaseCategory, CaseState, FalloutCase, Severity
+from fulfillment.models.case import (
+    HIGHEST_LEVEL,
+    IS_UNRESOLVED,
+    UNRESOLVED,
+    CaseCategory,
+    CaseState,
+    CaseTask,
+    FalloutCase,
+)
 from fulfillment.models.command import Attempt, Command, Purpose
 from fulfillment.models.duration import MeasuredDuration
 from fulfillment.models.fan_out import FanOut
 from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
+from fulfillment.models.incident import Incident, IncidentState, RoutingRule, Severity
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
 from fulfillment.models.manual import (
     MANUAL_OPEN,
@@ -29,8 +38,11 @@ from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVer
 
 __all__ = [
     "HELD_BY_HAND",
+    "HIGHEST_LEVEL",
+    "IS_UNRESOLVED",
     "MANUAL_OPEN",
     "MANUAL_TIMED",
+    "UNRESOLVED",
     "Approval",
     "ApprovalState",
     "Attempt",
@@ -38,6 +50,7 @@ __all__ = [
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
+    "CaseTask",
     "ClockPolicy",
     "Command",
     "Delivery",
@@ -50,6 +63,8 @@ __all__ = [
     "Hold",
     "HoldScope",
     "InboundEvent",
+    "Incident",
+    "IncidentState",
     "KeptBy",
     "LockRelease",
     "ManualOrigin",
@@ -63,6 +78,7 @@ __all__ = [
     "Purpose",
     "Resource",
     "ResourceLock",
+    "RoutingRule",
     "Severity",
     "Signal",
     "Subscription",

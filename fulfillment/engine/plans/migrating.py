@@ -29,7 +29,7 @@ from fulfillment.engine.work import cases, locking
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import tasks_by_plan
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import HoldScope, Plan, Task
+from fulfillment.models import UNRESOLVED, HoldScope, Plan, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 _MOVED = Update(
@@ -44,9 +44,9 @@ _ASKED = "SELECT task_id FROM fulfillment_manualtask WHERE task_id = ANY(%s::big
 _MOVE_FAN_OUT = (
     "UPDATE fulfillment_fanout SET plan_id = %s, node = %s WHERE plan_id = %s AND node = %s"
 )
-_MOVE_CASES = """
+_MOVE_CASES = f"""
 UPDATE fulfillment_falloutcase SET plan_id = %s
-WHERE fulfillment_id = %s AND state = 'OPEN' AND task_id = ANY(%s::bigint[])
+WHERE fulfillment_id = %s AND {UNRESOLVED} AND task_id = ANY(%s::bigint[])
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate, clean
-from fulfillment.engine.work import events
+from fulfillment.engine.work import events, sla
 from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import (
     MANUAL_OPEN,
@@ -63,6 +63,10 @@ _WHAT_TO_DO: Mapping[Trouble, str] = {
 }
 HAPPENED, REFERENCE = "happened", "reference"
 """What a person enters about an unknown outcome, beside the outputs."""
+_RELEASE = """
+UPDATE fulfillment_hold SET released_at = %s, released_by = %s, release_reason = %s
+WHERE id = %s AND released_at IS NULL RETURNING id
+"""
 _COMMANDS = """
 SELECT DISTINCT ON (task_id) task_id, idempotency_key, payload FROM fulfillment_command
 WHERE task_id = ANY(%s::bigint[]) ORDER BY task_id, revision DESC
@@ -128,6 +132,13 @@ def still_open(unit: Unit, *, task_ids: Collection[int]) -> dict[int, ManualTask
     return {row.task_id: row for row in found.values() if row.state in MANUAL_OPEN}
 
 
+def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
+    """Nobody has to decide these any more; what `keep_in_step` would do at the end of the unit."""
+    by_id = {task.id: task for task in tasks}
+    for task_id, manual in sorted(still_open(unit, task_ids=by_id).items()):
+        _withdraw(unit, manual, by_id[task_id])
+
+
 def keep_in_step(unit: Unit) -> None:
     """Withdraw what nobody has to decide any more, and ask for what has come to wait."""
     gone = [pk for pk in unit.repaired if not _waits(unit, pk)]
@@ -151,7 +162,41 @@ def _waits(unit: Unit, task_id: int) -> bool:
     return unit.tasks[task_id].state == TaskState.AWAITING_MANUAL
 
 
+def let_go(unit: Unit, *, manual: ManualTask, reason: str) -> bool:
+    """Release the hold that was placed until there is a new quote; whether this has."""
+    if manual.hold_id is None:
+        return False
+    unit.changed_manual[manual.pk] = manual
+    values = [unit.now, unit.actor[:150], clean(reason, 2000), manual.hold_id]
+    unit.raw.execute(_RELEASE, values, prepare=True)
+    is_released = unit.raw.fetchone() is not None
+    if is_released:
+        states = ("PLACED", "RELEASED")
+        record_hold(unit, manual=manual, name="release_hold", states=states, cause=reason)
+    manual.hold_id = None
+    return is_released
+
+
+def record_hold(
+    unit: Unit, *, manual: ManualTask, name: str, states: tuple[str, str], cause: str
+) -> None:
+    """For the audit: its hold was placed, or released."""
+    reference = unit.fulfillments[manual.fulfillment_id].order_reference
+    unit.record(
+        fulfillment_id=manual.fulfillment_id,
+        entity="hold",
+        entity_id=str(manual.hold_id),
+        name=name,
+        before=states[0],
+        after=states[1],
+        cause=cause,
+        details={"subject": f"order:{reference}"},
+    )
+
+
 def _withdraw(unit: Unit, manual: ManualTask, task: Task) -> None:
+    let_go(unit, manual=manual, reason="Its task needs no decision any more.")
+    manual.awaits, manual.stopped_at = "", None
     manual.decided_at = unit.now
     move(unit, manual=manual, transition=ManualTask.withdraw, cause=f"its task is {task.state}")
     tell(unit, event_type=events.MANUAL_WITHDRAWN, manual=manual, task=task)
@@ -172,9 +217,12 @@ def _ask(unit: Unit, task_ids: Collection[int], known: Mapping[int, ManualTask])
             task_id=task_id,
             fulfillment_id=task.fulfillment_id,
             origin=ManualOrigin.REPAIR,
-            queue=found.queue,
-            role="",
-            due_at=found.due_at,
+            queue=found.route.owner_queue,
+            role=found.route.role[:63],
+            calendar=found.route.calendar,
+            due_at=sla.deadline(
+                calendar=found.route.calendar, start=unit.now, within=found.route.within
+            ),
             otherwise=ESCALATE,
             opened_at=unit.now,
         )

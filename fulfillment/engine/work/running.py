@@ -77,6 +77,8 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
             transaction.on_commit(hints.announce_events, robust=True)
         if unit.rests:
             transaction.on_commit(hints.announce_rest, robust=True)
+        if unit.fell_out:
+            transaction.on_commit(hints.announce_fallout, robust=True)
         if unit.passed_on:
             transaction.on_commit(_call_up, robust=True)
         # What fails after the commit must not make the unit fail, or run again.

@@ -20,6 +20,7 @@ from fulfillment.definitions.readiness import Place
 from fulfillment.engine.store.database import (
     Row,
 )
+from fulfillment.engine.store.routing import Route
 from fulfillment.engine.work import chain, events, flushing, locking
 from fulfillment.engine.work.causes import cause_of
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, registered
@@ -63,8 +64,8 @@ class InTrouble:
     trouble: Trouble
     title: str
     explanation: str
-    queue: str
-    due_at: datetime
+    route: Route
+    """Where it goes, as its case does."""
 
 
 @dataclass(slots=True)
@@ -121,6 +122,8 @@ class Unit:
     _passed_on: bool = False
     rests: bool = False
     """Something has ended that a plan waits for which is to be given up or changed."""
+    fell_out: bool = False
+    """A case was opened that may have its cause in common with others."""
     given_up: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """Plans that are to be undone, why, and the names of the tasks if not of all."""
     failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))
