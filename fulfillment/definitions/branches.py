@@ -72,9 +72,7 @@ def _proceeding(tasks: Mapping[str, AnyStep], name: str) -> set[str]:
     asked = tasks.get(name)
     if not isinstance(asked, ManualSpec):
         return set()
-    return {
-        outcome for outcome, effect in asked.manual.outcomes.items() if effect in ENDS_WELL
-    }
+    return {outcome for outcome, effect in asked.manual.outcomes.items() if effect in ENDS_WELL}
 
 
 def _check_decisions(tasks: Mapping[str, AnyStep], report: Report) -> dict[str, str]:

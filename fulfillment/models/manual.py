@@ -194,9 +194,7 @@ class ManualTask(StatefulModel):
     def await_customer(self) -> None:
         """The customer, or commerce, has to say something first; its time stands still."""
 
-    @transition(
-        field=state, source=ManualState.AWAITING_CUSTOMER, target=ManualState.CLAIMED
-    )
+    @transition(field=state, source=ManualState.AWAITING_CUSTOMER, target=ManualState.CLAIMED)
     def resume(self) -> None:
         """Whoever has asked goes on with it."""
 

@@ -29,9 +29,7 @@ ANSWER = "answer"
 """In the context of a manual task: what came back."""
 
 
-def ask_customer(
-    unit: Unit, *, manual: ManualTask, task: Task, node: Node, question: str
-) -> None:
+def ask_customer(unit: Unit, *, manual: ManualTask, task: Task, node: Node, question: str) -> None:
     """The customer gets a message with the question; the same again asks again."""
     asked_before = manual.awaits == CUSTOMER
     _await(unit, manual, task, node, awaits=CUSTOMER, question=question)
@@ -169,4 +167,3 @@ def _tell_task(unit: Unit, manual: ManualTask, task: Task) -> None:
 
 def _set_going() -> None:
     hints.publish(targets=dict.fromkeys(holds.unpark(), 1), wake_ups={})
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate, clean
 from fulfillment.engine.structure.scope import Scope, scope_of
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import asking, events, sla
 from fulfillment.engine.work.asking import ESCALATE
@@ -64,7 +65,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     if node.stops_clock:
         standing.stop(unit, plan=plan)
     task.blocked_reason = sentences.of_manual(manual)
-    unit.change_task(task, Task.await_manual, cause="a person decides")
+    unit.change_task(task, Task.await_manual, cause="a person decides", why=Stopped.DECISION)
     task.waits_for = waits_for(manual, node)
     asking.put(unit, manual=manual, task=task, cause=node.title)
 
@@ -76,9 +77,7 @@ def waits_for(manual: ManualTask, node: Node) -> Cause:
     return Cause.HUMAN if manual.origin == ManualOrigin.WORKFLOW else Cause.REPAIR
 
 
-def check(
-    unit: Unit, *, plan: Plan, task: Task, node: Node, outputs: Mapping[str, Any]
-) -> None:
+def check(unit: Unit, *, plan: Plan, task: Task, node: Node, outputs: Mapping[str, Any]) -> None:
     """Whether it may go on with these outputs, as everything is now.
 
     Raises DefinitionInvalid with every fault.
@@ -90,9 +89,7 @@ def check(
 
 def faults_of(node: Node, outputs: Mapping[str, Any]) -> list[Fault]:
     """What is wrong with values that somebody has entered as its outputs."""
-    return [
-        _of_the_form(fault) for fault in output_faults(declared=node.outputs, returned=outputs)
-    ]
+    return [_of_the_form(fault) for fault in output_faults(declared=node.outputs, returned=outputs)]
 
 
 def settle(
@@ -173,11 +170,6 @@ def close(
     asking.tell(unit, event_type=events.MANUAL_DECIDED, manual=manual, task=task)
 
 
-def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
-    """Nobody has to decide these any more, before the unit ends."""
-    asking.withdraw(unit, tasks=tasks)
-
-
 def fall_due(unit: Unit, *, plan: Plan, manual: ManualTask, task: Task) -> None:
     """Nobody has decided in time: the outcome for that case, or somebody is told."""
     node = graphs.by_id(plan.graph_id).nodes[task.node]
@@ -240,9 +232,7 @@ def _escalate(unit: Unit, plan: Plan, manual: ManualTask, task: Task, node: Node
 
 
 def _due(unit: Unit, work: Manual, seconds: float) -> Any:
-    return sla.deadline(
-        calendar=work.calendar, start=unit.now, within=timedelta(seconds=seconds)
-    )
+    return sla.deadline(calendar=work.calendar, start=unit.now, within=timedelta(seconds=seconds))
 
 
 def _broken(unit: Unit, plan: Plan, task: Task, node: Node) -> Iterator[Fault]:

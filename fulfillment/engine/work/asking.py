@@ -132,13 +132,6 @@ def still_open(unit: Unit, *, task_ids: Collection[int]) -> dict[int, ManualTask
     return {row.task_id: row for row in found.values() if row.state in MANUAL_OPEN}
 
 
-def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
-    """Nobody has to decide these any more; what `keep_in_step` would do at the end of the unit."""
-    by_id = {task.id: task for task in tasks}
-    for task_id, manual in sorted(still_open(unit, task_ids=by_id).items()):
-        _withdraw(unit, manual, by_id[task_id])
-
-
 def keep_in_step(unit: Unit) -> None:
     """Withdraw what nobody has to decide any more, and ask for what has come to wait."""
     gone = [pk for pk in unit.repaired if not _waits(unit, pk)]
@@ -152,8 +145,7 @@ def keep_in_step(unit: Unit) -> None:
     if new := [
         pk
         for pk in sorted(asked)
-        if pk not in known
-        or known[pk].trouble not in (Trouble.NONE, unit.troubles[pk].trouble)
+        if pk not in known or known[pk].trouble not in (Trouble.NONE, unit.troubles[pk].trouble)
     ]:
         _ask(unit, new, known)
 
@@ -206,9 +198,7 @@ def _ask(unit: Unit, task_ids: Collection[int], known: Mapping[int, ManualTask])
     unit.raw.execute(_COMMANDS, [list(task_ids)], prepare=True)
     sent = {task_id: rest for task_id, *rest in unit.raw.fetchall()}
     fresh = [task_id for task_id in task_ids if task_id not in known]
-    ids = dict(
-        zip(fresh, allocate(unit.raw, "fulfillment_manualtask", len(fresh)), strict=True)
-    )
+    ids = dict(zip(fresh, allocate(unit.raw, "fulfillment_manualtask", len(fresh)), strict=True))
     for task_id in task_ids:
         task = unit.tasks[task_id]
         found = unit.troubles[task_id]
@@ -280,9 +270,7 @@ def _context(
     return {
         "order": known.get("order", {}),
         "items": {
-            str(position): items[str(position)]
-            for position in node.items
-            if str(position) in items
+            str(position): items[str(position)] for position in node.items if str(position) in items
         },
         "task": {
             "key": task.key,

@@ -113,6 +113,8 @@ class Unit:
     clocked_plans: set[int] = field(default_factory=set)
     clocked_tasks: set[int] = field(default_factory=set)
     """Whose clocks have changed; most have none, and nothing is written for them."""
+    corrected_tasks: set[int] = field(default_factory=set)
+    """Whose payload is to differ from what their workflow makes."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
     _left_line: set[int] = field(default_factory=set)
@@ -431,6 +433,9 @@ class Unit:
             self.raw,
             tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
             plans=[self.plans[pk] for pk in sorted(self.clocked_plans)],
+        )
+        flushing.write_corrections(
+            self.raw, tasks=[self.tasks[pk] for pk in sorted(self.corrected_tasks)]
         )
         flushing.write_log(
             self.raw,
