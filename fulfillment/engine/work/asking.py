@@ -151,7 +151,7 @@ def keep_in_step(unit: Unit) -> None:
 
 
 def _waits(unit: Unit, task_id: int) -> bool:
-    return unit.tasks[task_id].state == TaskState.AWAITING_MANUAL
+    return TaskState(unit.tasks[task_id].state) is TaskState.AWAITING_MANUAL
 
 
 def let_go(unit: Unit, *, manual: ManualTask, reason: str) -> bool:
