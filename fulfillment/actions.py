@@ -56,6 +56,12 @@ class Action(enum.StrEnum):
     EVENT_MATCH = "event.match"
     EVENT_REPLAY = "event.replay"
     SIGNAL_SEND = "signal.send"
+    WORKFLOW_PUBLISH = "workflow.publish"
+    SCHEDULE_RUN = "schedule.run"
+    SUBSCRIPTION_EDIT = "subscription.edit"
+    DELIVERY_RESEND = "delivery.resend"
+    NOTIFICATION_RESEND = "notification.resend"
+    KEY_EDIT = "key.edit"
 
     BULK_START = "bulk.start"
     BULK_CONTROL = "bulk.control"
@@ -115,6 +121,12 @@ TITLES: dict[Action, str] = {
     Action.EVENT_MATCH: "Say what an unmatched event is about",
     Action.EVENT_REPLAY: "Take an unmatched event in anew",
     Action.SIGNAL_SEND: "Report a milestone or a signal by hand",
+    Action.WORKFLOW_PUBLISH: "Publish a workflow",
+    Action.SCHEDULE_RUN: "Submit a scheduled job now",
+    Action.SUBSCRIPTION_EDIT: "Say who gets which events",
+    Action.DELIVERY_RESEND: "Send dead letters again",
+    Action.NOTIFICATION_RESEND: "Send messages to customers again",
+    Action.KEY_EDIT: "Make and revoke API keys",
     Action.BULK_START: "Start a bulk job",
     Action.BULK_CONTROL: "Stop a bulk job, or let it go on",
     Action.APPROVE_OPERATIONS: "Approve what operations ask for",
@@ -123,7 +135,16 @@ TITLES: dict[Action, str] = {
     Action.APPROVE_SENIOR: "Approve what overrules a workflow",
     Action.GRANT_EDIT: "Say who may do what",
 }
-HIGH_RISK = frozenset(
+APPROVALS = frozenset(
+    {
+        Action.APPROVE_OPERATIONS,
+        Action.APPROVE_FINANCE,
+        Action.APPROVE_PAYMENT,
+        Action.APPROVE_SENIOR,
+    }
+)
+"""What nobody does but a person who has proved who they are."""
+HIGH_RISK = APPROVALS | frozenset(
     {
         Action.TASK_SKIP,
         Action.TASK_WAIVE,
@@ -134,10 +155,6 @@ HIGH_RISK = frozenset(
         Action.PLAN_TERMINATE,
         Action.ORDER_FORCE_COMPLETE,
         Action.LOCK_BREAK,
-        Action.APPROVE_OPERATIONS,
-        Action.APPROVE_FINANCE,
-        Action.APPROVE_PAYMENT,
-        Action.APPROVE_SENIOR,
         Action.GRANT_EDIT,
     }
 )

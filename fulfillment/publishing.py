@@ -9,6 +9,10 @@ from datetime import datetime
 
 from django.db import transaction
 
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.definitions.calendars import window_fault
 from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.loading import Template
@@ -44,12 +48,21 @@ def publish(*, definition: WorkflowDefinition, published_by: str) -> Publication
     return _stored(definition, published_by)
 
 
-def publish_files(*, templates: Sequence[Template], published_by: str) -> list[Publication]:
+def publish_files(*, templates: Sequence[Template], actor: Actor) -> list[Publication]:
     """The same for files that may use each other: all of them, or none.
 
-    The faults of every file have their lines.
+    The faults of every file have their lines. Raises Denied as well.
     """
     together = [one.definition for one in templates if one.definition is not None]
+    for definition in together:
+        authorize(
+            actor=actor,
+            action=Action.WORKFLOW_PUBLISH,
+            context=Context(
+                subject=f"workflow:{definition.name}",
+                products=frozenset(offering for offering, _ in definition.selectors),
+            ),
+        )
     faults: list[Fault] = []
     for template in templates:
         found = list(template.faults)
@@ -61,7 +74,7 @@ def publish_files(*, templates: Sequence[Template], published_by: str) -> list[P
     with transaction.atomic():
         # In one order, so that two who publish the same files don't wait for each other.
         ordered = sorted(together, key=lambda one: (one.name, one.version))
-        return [_stored(definition, published_by) for definition in ordered]
+        return [_stored(definition, actor.name) for definition in ordered]
 
 
 def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinition]) -> list[Fault]:

@@ -20,6 +20,9 @@ from typing import Any
 from django.conf import settings
 from django.core import mail
 
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
 from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import clean, cursor
 from fulfillment.engine.store.retry import RetryPolicy, backoff
@@ -28,6 +31,7 @@ from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Severity
 from fulfillment.operations.records import log, reason_of
+from fulfillment.operations.subjects import order_found
 from oms.models import Notification, NotificationState
 
 logger = logging.getLogger(__name__)
@@ -114,21 +118,26 @@ def send_due() -> int:
         _sending.release()
 
 
-def queue_again(*, notification_ids: Collection[int], actor: str, reason: str) -> int:
+def queue_again(*, notification_ids: Collection[int], actor: Actor, reason: str) -> int:
     """Give failed messages another round of attempts. Returns how many were failed.
 
-    Raises ReasonMissing.
+    Raises ReasonMissing, and Denied unless it is allowed for all of them.
     """
     reason = reason_of(reason)
-    rows = Notification.objects.filter(
-        pk__in=notification_ids, state=NotificationState.FAILED
-    ).select_related("order")
+    rows = list(
+        Notification.objects.filter(
+            pk__in=notification_ids, state=NotificationState.FAILED
+        ).select_related("order")
+    )
+    for reference in sorted({row.order.reference for row in rows}):
+        context = order_found(name=reference).context
+        authorize(actor=actor, action=Action.NOTIFICATION_RESEND, context=context)
     again = 0
     for row in rows:
         again += run_unit(
-            partial(_queue_again, row=row, actor=actor, reason=reason),
+            partial(_queue_again, row=row, actor=actor.name, reason=reason),
             fulfillment_ids=[row.order.fulfillment_id],
-            actor=actor,
+            actor=actor.name,
         )
     return again
 

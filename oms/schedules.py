@@ -17,6 +17,10 @@ from pathlib import Path
 
 from django.conf import settings
 
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.definitions.local_time import wall_clock
 from fulfillment.engine.store.database import cursor
 from oms.intake.requests import ItemRequest, OrderRequest
@@ -71,13 +75,14 @@ def submit_due() -> list[Submitted]:
     return _submit(due)
 
 
-def submit_now(*, name: str) -> Submitted:
-    """Submit one schedule's order at once, beside those that are due. Raises KeyError."""
+def submit_now(*, name: str, actor: Actor) -> Submitted:
+    """Submit one schedule's order at once, beside those that are due. Raises KeyError, Denied."""
     spec, now = current()[name], _now()
+    authorize(actor=actor, action=Action.SCHEDULE_RUN, context=Context(subject=f"schedule:{name}"))
     occurrence = Occurrence(at=now, clock=wall_clock(timezone=spec.timezone, at=now))
     external_id = f"{name}-{occurrence.clock:%Y-%m-%dT%H%M%S}-by-hand"
     request = _request(external_id, spec, occurrence)
-    (answer,) = submit(client=_client(), requests=[request], actor=_ACTOR)
+    (answer,) = submit(client=_client(), requests=[request], actor=actor.name)
     return answer
 
 

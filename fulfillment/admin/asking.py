@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django import forms
 from django.contrib.admin import ModelAdmin
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, person
-from fulfillment.errors import FulfillmentError
+from fulfillment.authority.authorizing import authorize, held
+from fulfillment.authority.context import Context
+from fulfillment.errors import Denied, FulfillmentError
 
 T = TypeVar("T")
 
@@ -24,6 +28,59 @@ class ReasonForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Whoever looks at it next reads this; it stays in the log of operations.",
     )
+
+
+class Guarded:
+    """A page whose form an operation saves: whoever may not do that can only read it.
+
+    The admin saves in a transaction of its own, so authority is asked for before that begins, and
+    a denial stays in the log.
+    """
+
+    guarded_by: Action
+
+    def context_of(self, obj: Any) -> Context:
+        """What the form is about; None is a new row."""
+        raise NotImplementedError
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return holds_here(request, self.guarded_by)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return holds_here(request, self.guarded_by)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if request.method == "POST":
+            admin = cast(ModelAdmin, self)
+            row = admin.get_object(request, object_id) if object_id else None
+            may(request, self.guarded_by, self.context_of(row))
+        shown: HttpResponse = super().changeform_view(  # type: ignore[misc]
+            request, object_id, form_url, extra_context
+        )
+        return shown
+
+
+def holds_here(request: HttpRequest, action: Action) -> bool:
+    """Whether whoever is at the browser may do this anywhere; looked up once for each page."""
+    found: frozenset[Action] | None = getattr(request, "held", None)
+    if found is None:
+        found = held(actor=actor_of(request))
+        request.held = found  # type: ignore[attr-defined]
+    return action in found
+
+
+def may(request: HttpRequest, action: Action, context: Context) -> None:
+    """Ask for authority; raises PermissionDenied, which is answered with 403."""
+    try:
+        authorize(actor=actor_of(request), action=action, context=context)
+    except Denied as error:
+        raise PermissionDenied(str(error)) from None
 
 
 def ask(

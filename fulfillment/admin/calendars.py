@@ -14,9 +14,11 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of
+from fulfillment.actions import Action
+from fulfillment.admin.asking import Guarded, actor_of
 from fulfillment.admin.reading import DeskAdmin, preformatted
 from fulfillment.admin.target_form import ObjectField
+from fulfillment.authority.context import Context
 from fulfillment.engine.store import calendars
 from fulfillment.errors import CalendarInvalid
 from fulfillment.models import BusinessCalendar
@@ -74,7 +76,8 @@ class CalendarForm(forms.ModelForm):
 
 
 @admin.register(BusinessCalendar)
-class BusinessCalendarAdmin(DeskAdmin):
+class BusinessCalendarAdmin(Guarded, DeskAdmin):
+    guarded_by = Action.CALENDAR_EDIT
     form = CalendarForm
     list_display = ("name", "title", "zone", "working_hours", "updated_at")
     search_fields = ("name", "title")
@@ -92,6 +95,9 @@ class BusinessCalendarAdmin(DeskAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def context_of(self, obj: Any) -> Context:
+        return Context(subject=f"calendar:{obj.pk if obj else 'new'}")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         operations.edit_calendar(

@@ -15,6 +15,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from adapters.webhooks import AddressForbidden, check_url
 from fulfillment import subscribers
+from fulfillment.actions import Action
+from fulfillment.admin.asking import Guarded, actor_of, holds_here
 from fulfillment.admin.reading import (
     DeskAdmin,
     ReadOnlyAdmin,
@@ -23,6 +25,7 @@ from fulfillment.admin.reading import (
     list_link,
     order_link,
 )
+from fulfillment.authority.context import Context
 from fulfillment.definitions.signs import Sign
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import Delivery, DeliveryState, Subscription
@@ -74,7 +77,8 @@ class SubscriptionForm(forms.ModelForm):
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(DeskAdmin):
+class SubscriptionAdmin(Guarded, DeskAdmin):
+    guarded_by = Action.SUBSCRIPTION_EDIT
     form = SubscriptionForm
     list_display = ("name", "url", "events", "active", "pending", "oldest", "dead")
     search_fields = ("name",)
@@ -100,17 +104,19 @@ class SubscriptionAdmin(DeskAdmin):
         if not change:
             obj.secret = subscribers.new_secret()
             self._show(request, obj, obj.secret)
-        super().save_model(request, obj, form, change)
-        if change and "active" in form.changed_data:
-            subscribers.switch(
-                subscription=obj, active=obj.active, actor=request.user.get_username()
-            )
+        subscribers.edit(subscription=obj, actor=actor_of(request), changed=form.changed_data)
+
+    def context_of(self, obj: Any) -> Context:
+        return Context(subject=f"subscription:{obj.name if obj else 'new'}")
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return holds_here(request, Action.DELIVERY_RESEND)
 
     @admin.action(description="Change secrets: a second one signs too", permissions=["change"])
     def begin_rotation(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
         for row in rows:
             try:
-                secret = subscribers.begin_rotation(subscription=row)
+                secret = subscribers.begin_rotation(subscription=row, actor=actor_of(request))
             except FulfillmentError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
@@ -121,17 +127,21 @@ class SubscriptionAdmin(DeskAdmin):
     def finish_rotation(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
         for row in rows:
             try:
-                subscribers.finish_rotation(subscription=row)
+                subscribers.finish_rotation(subscription=row, actor=actor_of(request))
             except FulfillmentError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
                 self.log_change(request, row, "Only the new secret signs from now on.")
                 self.message_user(request, f"Only the new secret of {row} signs from now on.")
 
-    @admin.action(description="Send dead letters again", permissions=["change"])
+    @admin.action(description="Send dead letters again", permissions=["resend"])
     def send_again(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
         dead = Delivery.objects.filter(subscription__in=list(rows))
-        count = subscribers.send_again(deliveries=dead, actor=request.user.get_username())
+        try:
+            count = subscribers.send_again(deliveries=dead, actor=actor_of(request))
+        except FulfillmentError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
         for row in rows:
             self.log_change(request, row, "Sent its dead letters again.")
         self.message_user(request, f"{count} dead letters are sent again.")
@@ -214,15 +224,19 @@ class DeliveryAdmin(ReadOnlyAdmin):
     actions = ("send_again",)
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_delivery"))
+        return holds_here(request, Action.DELIVERY_RESEND)
 
     @admin.action(description="Send dead ones again", permissions=["resend"])
     def send_again(self, request: HttpRequest, rows: QuerySet[Delivery]) -> None:
         dead = list(rows.filter(state=DeliveryState.DEAD))
-        count = subscribers.send_again(
-            deliveries=Delivery.objects.filter(pk__in=[row.pk for row in dead]),
-            actor=request.user.get_username(),
-        )
+        try:
+            count = subscribers.send_again(
+                deliveries=Delivery.objects.filter(pk__in=[row.pk for row in dead]),
+                actor=actor_of(request),
+            )
+        except FulfillmentError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
         for row in dead:
             self.log_change(request, row, "Sent again.")
         if count:

@@ -13,7 +13,9 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.admin.asking import (
+    Guarded,
     ReasonForm,
     actor_of,
     ask,
@@ -23,9 +25,11 @@ from fulfillment.admin.asking import (
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
+from fulfillment.authority.context import Context
 from fulfillment.conditions import TargetState, TargetStatus, quoted, statuses
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
+from fulfillment.operations.subjects import target_context
 
 CONDITION_SIGNS: Mapping[TargetState, Sign] = {
     TargetState.WELL: ("✓", "done"),
@@ -49,7 +53,8 @@ def badges_of(status: TargetStatus) -> list[Badge]:
 
 
 @admin.register(TargetSystem)
-class TargetSystemAdmin(Holdable, DeskAdmin):
+class TargetSystemAdmin(Guarded, Holdable, DeskAdmin):
+    guarded_by = Action.TARGET_EDIT
     form = TargetSystemForm
     list_display = (
         "name",
@@ -78,6 +83,11 @@ class TargetSystemAdmin(Holdable, DeskAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def context_of(self, obj: Any) -> Context:
+        if obj is None:
+            return Context(subject="target:new")
+        return target_context(subject=f"target:{obj.pk}", target=obj.pk)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         operations.edit_target(

@@ -28,6 +28,9 @@ class Actor:
     """Of a PERSON."""
     owner: str = ""
     """Of a CLIENT: how the engine knows whose orders are its own."""
+    account: str = ""
+    """Of a PERSON that somebody with a shell on the server says to be: the account there. Empty
+    when they have proved it themselves."""
 
     def __str__(self) -> str:
         return self.name
@@ -35,6 +38,16 @@ class Actor:
 
 def person(*, name: str, user_id: int) -> Actor:
     return Actor(name=name[:150], kind=ActorKind.PERSON, user_id=user_id)
+
+
+def person_at_console(*, name: str, user_id: int, account: str) -> Actor:
+    """A person by the word of whoever has a shell; they approve nothing (`authorizing`)."""
+    return Actor(
+        name=f"{name} (manage.py as {account})"[:150],
+        kind=ActorKind.PERSON,
+        user_id=user_id,
+        account=account,
+    )
 
 
 def client(*, name: str, owner: str) -> Actor:

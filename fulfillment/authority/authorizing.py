@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib.auth.models import Permission, User
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from fulfillment.actions import HIGH_RISK, Action
+from fulfillment.actions import APPROVALS, HIGH_RISK, Action
 from fulfillment.authority.actors import Actor, ActorKind
 from fulfillment.authority.context import MONEY, Context
 from fulfillment.engine.store.database import cursor
@@ -86,17 +86,32 @@ def answer(*, actor: Actor, action: Action, context: Context, now: datetime) -> 
 
 
 def holds(*, actor: Actor, action: Action) -> bool:
-    """Whether somebody may do this anywhere at all: what else is not even shown."""
+    """Whether they may do this anywhere at all: what else is not even shown."""
+    return action in held(actor=actor)
+
+
+def held(*, actor: Actor) -> frozenset[Action]:
+    """All that they may do somewhere; a few queries. Pages ask once and remember it."""
+    now = _now()
     if actor.kind is not ActorKind.PERSON:
-        return answer(
-            actor=actor, action=action, context=Context(subject="", owner=actor.owner), now=_now()
-        )[0]
+        anything = Context(subject="", owner=actor.owner)
+        return frozenset(
+            one for one in Action if answer(actor=actor, action=one, context=anything, now=now)[0]
+        )
     user = _user(actor)
     if user is None:
-        return False
-    if user.is_superuser and action not in HIGH_RISK:
-        return True
-    return _has_permission(user, action) and any(_grants(user, action, _now()))
+        return frozenset()
+    permitted = set(_permissions(user).values_list("codename", flat=True))
+    granted = [grant.actions for grant in _grants(user, now)]
+    return frozenset(
+        one
+        for one in Action
+        if not (actor.account and one in APPROVALS)
+        and (
+            (user.is_superuser and one not in HIGH_RISK)
+            or (one.codename in permitted and any(names(given, one) for given in granted))
+        )
+    )
 
 
 def _of_a_client(actor: Actor, action: Action, context: Context) -> tuple[bool, str]:
@@ -115,12 +130,16 @@ def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) 
         return False, "there is no such active user."
     if user.is_superuser and action not in HIGH_RISK:
         return True, "superuser"
-    if not _has_permission(user, action):
+    if actor.account and action in APPROVALS:
+        return False, "whoever approves has to log in, or to use an API key of their own."
+    if not _permissions(user).filter(codename=action.codename).exists():
         return False, f"the permission {action} is missing; whoever looks after roles can give it."
     if context.role and action in _BY_ROLE and not user.groups.filter(name=context.role).exists():
         return False, f"it is for {context.role}, and {user.get_username()} is not in that group."
     lacking = []
-    for grant in _grants(user, action, now):
+    for grant in _grants(user, now):
+        if not names(grant.actions, action):
+            continue
         missing = uncovered(grant=grant, context=context)
         if not missing:
             return True, f"grant {grant.pk} of {grant.group or grant.user}"
@@ -154,17 +173,15 @@ def _user(actor: Actor) -> User | None:
     return User.objects.filter(pk=actor.user_id, is_active=True).first()
 
 
-def _has_permission(user: User, action: Action) -> bool:
+def _permissions(user: User) -> QuerySet[Permission]:
     """Given to them or to a role of theirs: being a superuser is not looked at here."""
+    rows = Permission.objects.filter(content_type__app_label="fulfillment")
+    return rows.filter(Q(user=user) | Q(group__user=user))
+
+
+def _grants(user: User, now: datetime) -> QuerySet[Grant]:
+    """That are valid now, to them or to a role of theirs."""
     return (
-        Permission.objects.filter(codename=action.codename, content_type__app_label="fulfillment")
-        .filter(Q(user=user) | Q(group__user=user))
-        .exists()
-    )
-
-
-def _grants(user: User, action: Action, now: datetime) -> Iterator[Grant]:
-    rows = (
         Grant.objects.filter(Q(user=user) | Q(group__user=user))
         .filter(Q(valid_from=None) | Q(valid_from__lte=now))
         .filter(Q(valid_until=None) | Q(valid_until__gt=now))
@@ -172,7 +189,6 @@ def _grants(user: User, action: Action, now: datetime) -> Iterator[Grant]:
         .order_by("pk")
         .distinct()
     )
-    return (grant for grant in rows if names(grant.actions, action))
 
 
 def names(actions: Collection[str], action: Action) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.definitions.decomposition import ItemSelection
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.migration import Comparison
@@ -67,10 +70,16 @@ def migrate_orders(
     that others use as a sub-process may be named as well. Only the named workflow changes:
     everything else keeps the version that its plan was made with. What is unsafe is refused and
     stays as it is. Running again goes on where it was interrupted. Raises ReasonMissing,
-    WorkflowUnknown, and OrderUnknown, each before anything is changed.
+    WorkflowUnknown, Denied and OrderUnknown, each before anything is changed.
     """
     reason = reason_of(reason)
     wanted = published(workflow, version)
+    # Of the workflow, and of no single order: a grant for one region does not cover it.
+    context = Context(
+        subject=f"workflow:{wanted.name}",
+        products=frozenset(offering for offering, _ in wanted.selectors),
+    )
+    authorize(actor=actor, action=Action.PLAN_MIGRATE, context=context)
     rows = _chosen(wanted, orders)
 
     def batches() -> Iterator[Migration]:
@@ -196,7 +205,19 @@ def _one(
 
 def _graph(plan: Plan, before: Graph, wanted: WorkflowDefinition) -> Graph:
     """What the same items become with the wanted version. Raises DefinitionInvalid."""
-    versions = {**versions_of(before), wanted.name: wanted.version}
+    graph = graph_by(plan=plan, versions={**versions_of(before), wanted.name: wanted.version})
+    if versions_of(graph).get(wanted.name) != wanted.version:
+        message = f"What uses {wanted.name} names the version of it; migrate that workflow."
+        raise DefinitionInvalid([Fault(code="migration.pinned", message=message)])
+    return graph
+
+
+def graph_by(*, plan: Plan, versions: Mapping[str, int]) -> Graph:
+    """What the same items become with these versions of their workflows, by name.
+
+    Raises DefinitionInvalid and WorkflowUnknown.
+    """
+    before = graphs.by_id(plan.graph_id)
     definitions = {
         workflow.name: published(workflow.name, versions[workflow.name])
         for workflow in before.workflows
@@ -216,9 +237,6 @@ def _graph(plan: Plan, before: Graph, wanted: WorkflowDefinition) -> Graph:
         versions=versions,
     )
     faults = graph_faults(graph=graph)
-    if versions_of(graph).get(wanted.name) != wanted.version:
-        message = f"What uses {wanted.name} names the version of it; migrate that workflow."
-        faults = [Fault(code="migration.pinned", message=message), *faults]
     if faults:
         raise DefinitionInvalid(faults)
     return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ from django.db import transaction
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store import targets
 from fulfillment.engine.store.database import clean, cursor
@@ -183,9 +186,34 @@ def edit_target(*, row: TargetSystem, actor: Actor, reason: str = "") -> dict[st
 
     The row has been checked (`targets.check`); only the name of a new one is looked at again, as
     somebody else may have added its like meanwhile. A save that changes nothing leaves no record.
-    Raises TargetNamesTooAlike and TargetNameReserved.
+    Raises TargetNamesTooAlike, TargetNameReserved and Denied.
     """
-    with transaction.atomic(), cursor() as raw:
+    return edit_targets(rows=[row], actor=actor, reason=reason)[row.pk]
+
+
+def edit_targets(
+    *, rows: Sequence[TargetSystem], actor: Actor, reason: str = ""
+) -> dict[str, dict[str, Any]]:
+    """The same for many at once: all of them, or none. What has changed, by their names."""
+    known = dict(
+        TargetSystem.objects.filter(pk__in=[row.pk for row in rows]).values_list("pk", "domain")
+    )
+    for row in rows:
+        context = Context(
+            subject=f"target:{row.pk}",
+            targets=frozenset({row.pk}),
+            domains=frozenset({row.domain, known.get(row.pk, row.domain)}),
+        )
+        authorize(actor=actor, action=Action.TARGET_EDIT, context=context)
+        if len(context.domains) > 1:
+            # What kind of system it is says who approves what is done by hand.
+            authorize(actor=actor, action=Action.GRANT_EDIT, context=context)
+    with transaction.atomic():
+        return {row.pk: _edit(row, actor, reason) for row in rows}
+
+
+def _edit(row: TargetSystem, actor: Actor, reason: str) -> dict[str, Any]:
+    with cursor() as raw:
         now = now_of(raw)
         known = TargetSystem.objects.select_for_update().filter(pk=row.pk).first()
         if known is None:

@@ -26,6 +26,7 @@ from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
+    ApprovalNeeded,
     EvidenceMissing,
     Fault,
     ParametersInvalid,
@@ -280,12 +281,28 @@ class Prepared:
         self._written[:] = [done]
         return done
 
+    def alone(self) -> None:
+        """Raises ApprovalNeeded for what takes a second person."""
+        if self.needs is not None:
+            raise ApprovalNeeded(
+                f"{self.request.action} on {self.found.subject} needs {self.needs} by another "
+                "person: ask for it, and it is done when they approve."
+            )
+
+    def changed(self) -> str:
+        """Who has changed the subject last; empty when nobody is known to have."""
+        return run_unit(
+            lambda unit: last_change(unit, self.found),
+            fulfillment_ids=(),
+            actor=self.why.actor.name,
+        )
+
     def commit(self) -> Done:
         """Do it now, in a unit of its own, and wait for nothing; only what needs nobody else.
 
-        Raises NotPossible, SubjectChanged.
+        Raises NotPossible, SubjectChanged, ApprovalNeeded.
         """
-        assert self.needs is None, "what needs approval is asked for (operations.approving)"
+        self.alone()
         self.repair.beforehand(self.found)
         return run_unit(
             lambda unit: self.carry_out(unit),

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fulfillment.actions import Action
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from oms.api import schema
@@ -22,7 +23,7 @@ from oms.api.amendment_documents import (
     amendment_document,
     preview_document,
 )
-from oms.api.operating import Reason, actor_of, answered_once, replied
+from oms.api.operating import Reason, actor_of, answered_once, permit, replied
 from oms.api.orders import found_order, orders_of, query_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -93,6 +94,7 @@ class Amend(APIView):
         data = json_body(request)
         wish = validated(AmendIn, data).wish()
         order = found_order(orders_of(request), reference)
+        permit(request, action=Action.ORDER_CHANGE, order=order)
         try:
             if query.preview:
                 return Response(_preview(request, order, wish))

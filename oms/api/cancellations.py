@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fulfillment.actions import Action
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from oms.api import schema
@@ -23,7 +24,7 @@ from oms.api.cancellation_documents import (
     cancellation_document,
     cancellation_documents,
 )
-from oms.api.operating import Reason, actor_of, answered_once, replied
+from oms.api.operating import Reason, actor_of, answered_once, permit, replied
 from oms.api.orders import found_order, orders_of, query_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -75,6 +76,7 @@ class OrderCancel(APIView):
         wanted = validated(CancelIn, data)
         query = query_of(CancelQuery, request)
         order = found_order(orders_of(request), reference)
+        permit(request, action=Action.ORDER_CANCEL, order=order)
         try:
             if query.preview:
                 found = _previewed(request, order, wanted)

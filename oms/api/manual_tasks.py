@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -12,11 +12,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.errors import DecisionMade, DefinitionInvalid, OutcomeUnknown
 from fulfillment.models import ManualState, ManualTask
 from oms.api import schema
 from oms.api.manual_documents import ManualOut, ManualSummary, manual_document, manual_summary
-from oms.api.operating import Reason, actor_of, operate
+from oms.api.operating import Reason, operate
 from oms.api.orders import next_page, orders_of, query_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -103,19 +104,17 @@ class ManualDecision(APIView):
         wanted = validated(DecisionIn, data)
         manual = _found(request, int(manual_id))
 
-        def decide() -> dict[str, Any]:
-            operations.decide(
-                manual_id=manual.pk,
-                outcome=wanted.outcome,
-                values=wanted.values,
-                actor=actor_of(request),
-                reason=wanted.reason,
-            )
-            return manual_document(_found(request, manual.pk))
-
         try:
             return operate(
-                request, data=data, fulfillment_id=manual.fulfillment_id, operation=decide
+                request,
+                data=data,
+                wanted=operations.Request(
+                    action=Action.MANUAL_DECIDE,
+                    subject=f"manual:{manual.pk}",
+                    reason=wanted.reason,
+                    parameters={"outcome": wanted.outcome, "values": wanted.values},
+                ),
+                document=lambda _: manual_document(_found(request, manual.pk)),
             )
         except OutcomeUnknown as error:
             raise Problem(

@@ -10,14 +10,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adapters.strict_json import dumps
+from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, client, person
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from oms.api.authentication import holder_of
 from oms.api.idempotency import idempotency_key, key_reused
 from oms.api.problems import CONTENT_TYPE
 from oms.intake.replay import Answer, KeyReused, Replayed, answer_once
-from oms.models import ApiClient
+from oms.models import ApiClient, Order
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"\S")]
 
@@ -77,14 +81,39 @@ def operate(
     request: Request,
     *,
     data: Any,
-    fulfillment_id: int,
-    operation: Callable[[], dict[str, Any]],
+    wanted: operations.Request,
+    document: Callable[[operations.Done], dict[str, Any]],
 ) -> Response:
-    """200 with what `operation` returns; or, under a key, with what it returned before."""
+    """200 with the `document` of what was done; or, under a key, with what it was before.
+
+    Whether it is allowed is asked before the unit that keeps the answer: a denial stays on record.
+    Raises as `operations.perform` does.
+    """
+    found = operations.prepared(actor=actor_of(request), request=wanted)
+    found.alone()
+    committed: list[operations.Done] = []
+
+    def answer(unit: Unit) -> Answer:
+        # Flushed, so that the document is of what it has become.
+        committed[:] = [found.commit()]
+        return 200, document(committed[0])
+
     done = answered_once(
-        request,
-        data=data,
-        fulfillment_ids=[fulfillment_id],
-        answer=lambda _: (200, operation()),
+        request, data=data, fulfillment_ids=found.found.fulfillment_ids, answer=answer
     )
+    if not done.is_replay:
+        found.repair.afterwards(committed[0])
     return replied(request, done)
+
+
+def permit(request: Request, *, action: Action, order: Order) -> None:
+    """What a client does to an order of its own that is no repair. Raises Denied."""
+    authorize(
+        actor=actor_of(request),
+        action=action,
+        context=Context(
+            subject=f"order:{order.reference}",
+            order_reference=order.reference,
+            owner=order.client.owner,
+        ),
+    )

@@ -14,7 +14,23 @@ from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from fulfillment.errors import GateBusy
+from fulfillment.errors import (
+    ActionUnknown,
+    ApprovalNeeded,
+    CapacityUnusable,
+    DefinitionInvalid,
+    Denied,
+    EvidenceMissing,
+    FulfillmentError,
+    GateBusy,
+    HoldWouldBeOver,
+    NotPossible,
+    OutcomeUnknown,
+    ParametersInvalid,
+    ReasonMissing,
+    SubjectUnknown,
+    ValueUnavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +137,52 @@ def _problem(error: Exception) -> Problem | None:
                 detail=str(error),
                 headers={"Retry-After": str(_GATE_RETRY_AFTER_SECONDS)},
             )
+        case FulfillmentError():
+            return refused(error)
         case exceptions.APIException():
             return Problem(
                 status=error.status_code,
                 code="request.refused",
                 title="The request was refused",
                 detail=str(error.detail),
+            )
+    return None
+
+
+_REFUSED: tuple[tuple[tuple[type[FulfillmentError], ...], int, str], ...] = (
+    ((Denied,), 403, "You may not do this"),
+    ((SubjectUnknown, ActionUnknown), 404, "There is nothing of that name"),
+    ((ParametersInvalid, DefinitionInvalid), 400, "What was given does not fit"),
+    (
+        (ReasonMissing, EvidenceMissing, OutcomeUnknown, HoldWouldBeOver, CapacityUnusable),
+        400,
+        "It can't be done like that",
+    ),
+    (
+        (NotPossible, ValueUnavailable, ApprovalNeeded),
+        409,
+        "As it stands now, this can't be done",
+    ),
+)
+
+
+def refused(error: FulfillmentError, **extra: Any) -> Problem | None:
+    """What an operation was refused with; None for what is no refusal."""
+    for kinds, status, title in _REFUSED:
+        if isinstance(error, kinds):
+            faults = getattr(error, "faults", ())
+            return Problem(
+                status=status,
+                code=error.code,
+                title=title,
+                detail="Nothing was done. Correct everything in `errors` and send it again."
+                if faults
+                else str(error),
+                errors=[
+                    {"path": fault.path, "code": fault.code, "message": fault.message}
+                    for fault in faults
+                ],
+                **extra,
             )
     return None
 

@@ -119,6 +119,23 @@ DECISIONS = [
         request_only=True,
     )
 ]
+OPERATIONS = [
+    OpenApiExample(
+        "Try a task again",
+        {
+            "action": "task.retry",
+            "subject": "task:12",
+            "reason": "The carrier has opened the street for us.",
+        },
+        request_only=True,
+    )
+]
+SUBJECT = OpenApiParameter(
+    "subject",
+    OpenApiTypes.STR,
+    required=True,
+    description="Such as `task:12`, `order:O-17`, `case:4` or `target:billing`.",
+)
 TASK = OpenApiParameter(
     "task",
     OpenApiTypes.STR,

@@ -39,6 +39,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "Orders", "description": "For clients that order, with an API key."},
         {"name": "Holds", "description": "To keep what was ordered from going on, for a while."},
         {"name": "Changing orders", "description": "What is under way is amended, or given up."},
+        {"name": "Operations", "description": "For people: what is done by hand, by anybody."},
         {"name": "Target systems", "description": "For systems that report, with a signature."},
         {"name": "Service", "description": "For whoever runs it."},
     ],

@@ -10,10 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fulfillment.actions import Action
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.engine.plans import signals
 from fulfillment.engine.work import subjects
 from oms.api import schema
 from oms.api.authentication import client_of
+from oms.api.operating import actor_of, permit
 from oms.api.orders import found_order, orders_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -65,6 +69,7 @@ class OrderMilestones(APIView):
         """
         wanted = validated(MilestoneIn, json_body(request))
         order = found_order(orders_of(request), reference)
+        permit(request, action=Action.SIGNAL_SEND, order=order)
         key = client_of(request).business_key(order.external_id)
         return _receive(request, wanted, subjects.of_order(business_key=key))
 
@@ -83,7 +88,13 @@ class Signals(APIView):
         begins to wait later. Orders of other clients never hear of it.
         """
         wanted = validated(SignalIn, json_body(request))
-        subject = subjects.of_key(owner=client_of(request).owner, key=wanted.key)
+        owner = client_of(request).owner
+        authorize(
+            actor=actor_of(request),
+            action=Action.SIGNAL_SEND,
+            context=Context(subject=f"key:{wanted.key}", owner=owner),
+        )
+        subject = subjects.of_key(owner=owner, key=wanted.key)
         return _receive(request, wanted, subject)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import extend_schema
 from pydantic import BaseModel, Field
 from rest_framework.request import Request
@@ -11,10 +9,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.errors import NothingToRetry, ValueUnavailable
 from fulfillment.models import Task
 from oms.api import schema
-from oms.api.operating import Reason, actor_of, operate
+from oms.api.operating import Reason, operate
 from oms.api.orders import found_order, orders_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
@@ -58,14 +57,15 @@ class TaskRetry(APIView):
                 detail=f"{reference} has no task {task[:200]!r}; its graph names them. In an "
                 "address, write [ as %5B and ] as %5D.",
             )
-        task_id = row.pk
-
-        def retry() -> dict[str, Any]:
-            again = operations.retry(task_id=task_id, actor=actor_of(request), reason=wanted.reason)
-            return Retried(tasks=again).model_dump(mode="json")
-
         try:
-            return operate(request, data=data, fulfillment_id=row.fulfillment_id, operation=retry)
+            return operate(
+                request,
+                data=data,
+                wanted=operations.Request(
+                    action=Action.TASK_RETRY, subject=f"task:{row.pk}", reason=wanted.reason
+                ),
+                document=lambda done: Retried(tasks=done.result["tasks"]).model_dump(mode="json"),
+            )
         except NothingToRetry as error:
             raise Problem(
                 status=409,

@@ -13,6 +13,7 @@ from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
 from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
+from oms.api.operations import OfferedOperations, OperationPreviews, Operations
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 from oms.api.signals import OrderMilestones, Signals
 from oms.api.tasks import TaskRetry
@@ -44,6 +45,9 @@ urlpatterns = [
     path("v1/manual-tasks", ManualTasks.as_view()),
     re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
     re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
+    path("v1/operations", Operations.as_view()),
+    path("v1/operations/offered", OfferedOperations.as_view()),
+    path("v1/operations/preview", OperationPreviews.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),

@@ -210,8 +210,9 @@ class Run:
 
         django.setup()
         from fulfillment import subscribers
+        from fulfillment.authority.actors import engine
 
-        subscribers.subscribe(name="chaos", url=self._subscriber.origin)
+        subscribers.subscribe(name="chaos", url=self._subscriber.origin, actor=engine("chaos"))
 
     def _strike(self, world: World) -> None:
         ends_at = time.monotonic() + self._options.seconds

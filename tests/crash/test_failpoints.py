@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fulfillment import subscribers
+from fulfillment.authority.actors import engine
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.work import audit
 from fulfillment.models import (
@@ -195,7 +196,7 @@ def receiver(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receive
 def test_an_event_whose_sender_died_is_sent_again_under_the_same_id(
     shop: Desk, systems: Any, redis_url: str, receiver: Receiver, point: str, arrived_before: int
 ) -> None:
-    subscribers.subscribe(name="shop", url=receiver.origin)
+    subscribers.subscribe(name="shop", url=receiver.origin, actor=engine("a test"))
     desk.target("alpha")
     desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
     desk.order()
@@ -215,7 +216,7 @@ def test_an_event_whose_sender_died_is_sent_again_under_the_same_id(
 def test_deliveries_survive_a_relay_that_died(
     shop: Desk, systems: Any, redis_url: str, receiver: Receiver
 ) -> None:
-    subscribers.subscribe(name="shop", url=receiver.origin)
+    subscribers.subscribe(name="shop", url=receiver.origin, actor=engine("a test"))
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
     desk.order()

@@ -300,6 +300,10 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "cancel_order",
         "list_cancellations",
         "read_cancellation",
+        "list_operations",
+        "list_offered_operations",
+        "preview_operation",
+        "operate",
         "report_outcome",
         "health",
     }

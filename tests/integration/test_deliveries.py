@@ -47,7 +47,9 @@ class Subscribers:
         receiver = Receiver()
         self._receivers.append(receiver)
         self._settings.OMS_WEBHOOK_ALLOWED_ORIGINS = [one.origin for one in self._receivers]
-        subscribers.subscribe(name=name, url=f"{receiver.origin}/hook", event_types=events)
+        subscribers.subscribe(
+            name=name, url=f"{receiver.origin}/hook", event_types=events, actor=desk.by("ann")
+        )
         return receiver
 
     def hang(self, _: Received) -> Reply:
@@ -259,11 +261,11 @@ def test_signatures_hold_and_a_changing_secret_loses_nothing(
     fulfil()
     relay()
     assert (holds(old), holds("whsec_b3RoZXI=")) == (True, False)
-    new = subscribers.begin_rotation(subscription=row)
+    new = subscribers.begin_rotation(subscription=row, actor=desk.by("ann"))
     fulfil()
     relay()
     assert (holds(old), holds(new)) == (True, True)
-    subscribers.finish_rotation(subscription=row)
+    subscribers.finish_rotation(subscription=row, actor=desk.by("ann"))
     fulfil()
     relay()
     assert (holds(old), holds(new)) == (False, True)
@@ -375,7 +377,7 @@ def test_who_never_takes_an_event_leaves_a_dead_letter_and_a_case(
     assert sequence == [2, 3, 4, 5], "the gap shows"
 
     receiver.script = lambda _: Reply()
-    assert subscribers.send_again(deliveries=Delivery.objects.all(), actor="ann") == 1
+    assert subscribers.send_again(deliveries=Delivery.objects.all(), actor=desk.by("ann")) == 1
     relay()
     assert states() == {"DELIVERED": 5}
     assert receiver.received[-1].message_id == poison[0]
@@ -398,7 +400,7 @@ def test_who_is_gone_is_switched_off_and_keeps_what_it_had_not_taken(
     relay()
     assert len(receiver.received) == 1
     receiver.script = lambda _: Reply()
-    subscribers.switch(subscription=Subscription.objects.get(), active=True, actor="ann")
+    subscribers.switch(subscription=Subscription.objects.get(), active=True, actor=desk.by("ann"))
     relay()
     assert states() == {"DELIVERED": 5}
     assert FalloutCase.objects.get().state == "RESOLVED"

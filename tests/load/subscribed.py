@@ -53,6 +53,7 @@ class Subscribed:
     name = "engine_subscribed"
 
     def __init__(self, engine: Engine, stack: BenchStack, *, port: int) -> None:
+        from fulfillment.authority.actors import engine as an_engine
         from fulfillment.subscribers import subscribe
 
         self._engine = engine
@@ -66,7 +67,9 @@ class Subscribed:
             "task_events": "Celery's, and every event of the engine to one subscriber",
             "events_per_order": EVENTS_PER_ORDER,
         }
-        self._subscription = subscribe(name="bench", url=f"{_origin(port)}/events")
+        self._subscription = subscribe(
+            name="bench", url=f"{_origin(port)}/events", actor=an_engine("bench")
+        )
         self._let_hear(False)
 
     @contextmanager

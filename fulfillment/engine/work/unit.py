@@ -336,6 +336,15 @@ class Unit:
         to it."""
         self.given_up.setdefault(task.plan_id, (reason, tuple(only)))
 
+    def free(
+        self, *, locks: Iterable[str], task_ids: Iterable[int], plan_ids: Iterable[int]
+    ) -> None:
+        """By hand: what these tasks and plans keep is released at the end of this unit, although
+        they have not ended; `locks` are the names of all that they may keep."""
+        self.letting_go.update(locks)
+        self._freed_tasks.update(task_ids)
+        self._freed_plans.update(plan_ids)
+
     # --- the end -----------------------------------------------------------------------------
 
     def let_go(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 from django.utils import timezone
 
 from fulfillment import operations
@@ -16,7 +15,7 @@ from fulfillment.definitions.calendar_rows import load_calendars
 from fulfillment.definitions.calendars import Calendar, working_time
 from fulfillment.engine.store import calendars
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import whoever
+from fulfillment.management.people import actor_of, add_actor
 from fulfillment.models import BusinessCalendar
 
 
@@ -32,6 +31,7 @@ class Command(BaseCommand):
             action="store_true",
             help="also those that exist already; otherwise what was edited stays as it is",
         )
+        add_actor(load)
         verbs.add_parser("list", help="show the rows")
         show = verbs.add_parser("show", help="hours, holidays of a year, and whether people work")
         show.add_argument("name")
@@ -47,19 +47,20 @@ class Command(BaseCommand):
     def _load(self, options: dict[str, Any]) -> None:
         overwrite, loud = options["overwrite"], options["verbosity"]
         specs = load_calendars(path=options["file"]).calendars
-        with transaction.atomic():
-            known = set(BusinessCalendar.objects.values_list("pk", flat=True))
-            for name, spec in specs.items():
-                if name in known and not overwrite:
-                    continue
-                changed = operations.edit_calendar(
-                    row=BusinessCalendar(name=name, title=spec.title, spec=spec.row_document()),
-                    actor=whoever(),
-                    reason=f"loaded from {options['file'].name}",
-                )
-                if loud:
-                    done = "added" if name not in known else "updated" if changed else "unchanged"
-                    self.stdout.write(f"{name} {done}")
+        known = set(BusinessCalendar.objects.values_list("pk", flat=True))
+        loaded = operations.edit_calendars(
+            rows=[
+                BusinessCalendar(name=name, title=spec.title, spec=spec.row_document())
+                for name, spec in specs.items()
+                if overwrite or name not in known
+            ],
+            actor=actor_of(options),
+            reason=f"loaded from {options['file'].name}",
+        )
+        if loud:
+            for name, changed in loaded.items():
+                done = "added" if name not in known else "updated" if changed else "unchanged"
+                self.stdout.write(f"{name} {done}")
         kept = known & set(specs)
         if kept and not overwrite and loud > 1:
             self.stdout.write(f"Left as they are: {', '.join(sorted(kept))}")

@@ -10,7 +10,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import HELD_BY_HAND, Hold, HoldScope
 
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
             scope=HoldScope(options["scope"].upper()),
             name=options["name"],
             reason=options["reason"],
-            actor=whoever(),
+            actor=actor_of(options),
             until=options["until"],
         )
         self.stdout.write(
@@ -56,7 +56,7 @@ class Command(BaseCommand):
 
     def _release(self, options: dict[str, Any]) -> None:
         released = operations.release_hold(
-            hold_id=options["id"], reason=options["reason"], actor=whoever()
+            hold_id=options["id"], reason=options["reason"], actor=actor_of(options)
         )
         self.stdout.write(
             f"Hold {options['id']} {'is released' if released else 'was released before'}."

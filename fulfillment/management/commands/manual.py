@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from fulfillment import operations
 from fulfillment.errors import DefinitionInvalid, FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import ManualState, ManualTask
 
 
@@ -78,7 +78,7 @@ class Command(BaseCommand):
             manual_id=options["id"],
             outcome=options["outcome"],
             values=dict(options["value"]),
-            actor=whoever(),
+            actor=actor_of(options),
             reason=options["reason"],
         )
         self.stdout.write(f"{manual.title}: {manual.outcome}.")

@@ -10,7 +10,7 @@ from django.db.models import CharField, Count, F, Func, Value
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
 from fulfillment.keeping import keepers
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import Resource, ResourceLock, Task
 
 _MOST = 50
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             operations.set_capacity(
                 resource=options["name"],
                 capacity=options["units"],
-                actor=whoever(),
+                actor=actor_of(options),
                 reason=options["reason"],
             )
         except FulfillmentError as error:

@@ -10,7 +10,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import Signal
 
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             key=options["key"],
             payload=options["payload"],
             event_id=options["event_id"] or "",
-            actor=whoever(),
+            actor=actor_of(options),
             reason=options["reason"],
         )
         self.stdout.write(

@@ -9,10 +9,9 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from adapters.webhooks import AddressForbidden
 from fulfillment import subscribers
 from fulfillment.errors import FulfillmentError
+from fulfillment.management.people import actor_of, add_actor
 from fulfillment.models import Delivery, Subscription
 from fulfillment.subscribers import in_seconds
-
-_ACTOR = "manage.py subscriptions"
 
 
 class Command(BaseCommand):
@@ -26,6 +25,7 @@ class Command(BaseCommand):
         add.add_argument(
             "--event", action="append", default=[], help="repeatable; default: every event"
         )
+        add_actor(add)
         verbs.add_parser("list", help="names, addresses, events")
         verbs.add_parser("lag", help="what is pending and dead, and since when")
         for verb, words in (
@@ -33,12 +33,15 @@ class Command(BaseCommand):
             ("remove", "send nothing more; what is pending waits"),
             ("resume", "send again after remove, or after its receiver said that it was gone"),
         ):
-            verbs.add_parser(verb, help=words).add_argument("name")
+            one = verbs.add_parser(verb, help=words)
+            one.add_argument("name")
+            add_actor(one)
         rotate = verbs.add_parser("rotate", help="a new secret beside the old one")
         rotate.add_argument("name")
         rotate.add_argument(
             "--finish", action="store_true", help="the receiver has it: drop the old one"
         )
+        add_actor(rotate)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         try:
@@ -48,7 +51,10 @@ class Command(BaseCommand):
 
     def _add(self, options: dict[str, Any]) -> None:
         made = subscribers.subscribe(
-            name=options["name"], url=options["url"], event_types=options["event"]
+            name=options["name"],
+            url=options["url"],
+            event_types=options["event"],
+            actor=actor_of(options),
         )
         self.stdout.write(
             f"{made.name} gets {_events(made)} from now on.\n\n{made.secret}\n\n"
@@ -72,17 +78,17 @@ class Command(BaseCommand):
     def _redeliver(self, options: dict[str, Any]) -> None:
         one = _named(options["name"])
         count = subscribers.send_again(
-            deliveries=Delivery.objects.filter(subscription=one), actor=_ACTOR
+            deliveries=Delivery.objects.filter(subscription=one), actor=actor_of(options)
         )
         self.stdout.write(f"{count} dead letters of {one.name} are sent again.")
 
     def _rotate(self, options: dict[str, Any]) -> None:
         one = _named(options["name"])
         if options["finish"]:
-            subscribers.finish_rotation(subscription=one)
+            subscribers.finish_rotation(subscription=one, actor=actor_of(options))
             self.stdout.write(f"Only the new secret signs what {one.name} gets.")
             return
-        secret = subscribers.begin_rotation(subscription=one)
+        secret = subscribers.begin_rotation(subscription=one, actor=actor_of(options))
         self.stdout.write(
             f"{secret}\n\nsigns beside the old one from now on, and is shown this once. When the "
             f"receiver has it:\n    manage.py subscriptions rotate {one.name} --finish"
@@ -90,12 +96,12 @@ class Command(BaseCommand):
 
     def _remove(self, options: dict[str, Any]) -> None:
         one = _named(options["name"])
-        subscribers.switch(subscription=one, active=False, actor=_ACTOR)
+        subscribers.switch(subscription=one, active=False, actor=actor_of(options))
         self.stdout.write(f"{one.name} gets nothing more. `resume` switches it on again.")
 
     def _resume(self, options: dict[str, Any]) -> None:
         one = _named(options["name"])
-        subscribers.switch(subscription=one, active=True, actor=_ACTOR)
+        subscribers.switch(subscription=one, active=True, actor=actor_of(options))
         self.stdout.write(f"{one.name} gets {_events(one)} from now on, what waited first.")
 
 

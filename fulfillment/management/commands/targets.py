@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 
 from adapters.registry import AdapterMisconfigured
 from fulfillment import operations, pinned
@@ -14,7 +13,7 @@ from fulfillment.conditions import statuses
 from fulfillment.definitions.target_rows import load_targets
 from fulfillment.engine.store import targets
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_actor, add_reason
 from fulfillment.models import TargetSystem
 
 
@@ -30,6 +29,7 @@ class Command(BaseCommand):
             action="store_true",
             help="also those that exist already; otherwise what was edited stays as it is",
         )
+        add_actor(load)
         verbs.add_parser("list", help="show the rows")
         status = verbs.add_parser("status", help="how each is doing now, and what waits for it")
         status.add_argument("names", nargs="*", metavar="NAME", help="default: all")
@@ -60,20 +60,21 @@ class Command(BaseCommand):
     def _load(self, options: dict[str, Any]) -> None:
         overwrite, loud = options["overwrite"], options["verbosity"]
         specs = load_targets(path=options["file"]).targets
-        with transaction.atomic():
-            known = set(TargetSystem.objects.values_list("pk", flat=True))
-            for name, spec in specs.items():
-                if name in known and not overwrite:
-                    continue
-                values = {field: getattr(spec, field) for field in type(spec).model_fields}
-                values["retry_policies"] = spec.model_dump(mode="json")["retry_policies"]
-                row = TargetSystem(name=name, **values)
-                targets.check(row)
-                operations.edit_target(
-                    row=row, actor=whoever(), reason=f"loaded from {options['file'].name}"
-                )
-                if loud:
-                    self.stdout.write(f"{name} {'updated' if name in known else 'added'}")
+        known = set(TargetSystem.objects.values_list("pk", flat=True))
+        rows = []
+        for name, spec in specs.items():
+            if name in known and not overwrite:
+                continue
+            values = {field: getattr(spec, field) for field in type(spec).model_fields}
+            values["retry_policies"] = spec.model_dump(mode="json")["retry_policies"]
+            rows.append(TargetSystem(name=name, **values))
+            targets.check(rows[-1])
+        loaded = operations.edit_targets(
+            rows=rows, actor=actor_of(options), reason=f"loaded from {options['file'].name}"
+        )
+        if loud:
+            for name in loaded:
+                self.stdout.write(f"{name} {'updated' if name in known else 'added'}")
         kept = known & set(specs)
         if kept and not overwrite and loud > 1:
             self.stdout.write(f"Left as they are: {', '.join(sorted(kept))}")
@@ -119,12 +120,12 @@ class Command(BaseCommand):
 
     def _pause(self, options: dict[str, Any]) -> None:
         placed = operations.pause_target(
-            target=options["name"], reason=options["reason"], actor=whoever()
+            target=options["name"], reason=options["reason"], actor=actor_of(options)
         )
         self.stdout.write(f"{options['name']} is paused; {placed.in_flight} calls on the wire.")
 
     def _resume(self, options: dict[str, Any]) -> None:
         resumed = operations.resume_target(
-            target=options["name"], reason=options["reason"], actor=whoever()
+            target=options["name"], reason=options["reason"], actor=actor_of(options)
         )
         self.stdout.write(f"{options['name']} {'goes on' if resumed else 'was not paused'}.")

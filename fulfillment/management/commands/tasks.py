@@ -8,7 +8,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import Task
 
 
@@ -33,7 +33,9 @@ class Command(BaseCommand):
         if task is None:
             raise CommandError(f"{options['order']} has no task {options['task']!r}.")
         try:
-            again = operations.retry(task_id=task.pk, actor=whoever(), reason=options["reason"])
+            again = operations.retry(
+                task_id=task.pk, actor=actor_of(options), reason=options["reason"]
+            )
         except FulfillmentError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"Runs again: {', '.join(again)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections import Counter
@@ -19,7 +18,7 @@ from fulfillment.definitions.loading import load_workflow, read_template
 from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_actor, add_reason
 from fulfillment.models import WorkflowVersion
 from fulfillment.publishing import publish_files
 
@@ -38,6 +37,7 @@ class Command(BaseCommand):
         ):
             files = verbs.add_parser(verb, help=text)
             files.add_argument("files", nargs="*", type=Path, help="default: every shipped one")
+            add_actor(files)
         verbs.add_parser("list", help="every published version")
         show = verbs.add_parser("show", help="one published version as JSON")
         show.add_argument("workflow", help="name, or name@version; otherwise the newest")
@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
     def _publish(self, options: dict[str, Any]) -> None:
         templates = _read(options["files"], read_template)
-        for publication in publish_files(templates=templates, published_by=getpass.getuser()):
+        for publication in publish_files(templates=templates, actor=actor_of(options)):
             if options["verbosity"]:
                 done = "published" if publication.is_new else "was published before, unchanged"
                 self.stdout.write(f"{publication.workflow} {done}")
@@ -103,7 +103,7 @@ class Command(BaseCommand):
             version=options["to"],
             orders=None if options["all_active"] else options["order"],
             reason=options["reason"],
-            actor=whoever(),
+            actor=actor_of(options),
             dry_run=options["dry_run"],
         ):
             counts[migration.verdict] += 1

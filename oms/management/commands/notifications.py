@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment.errors import FulfillmentError
-from fulfillment.management.people import add_reason, whoever
+from fulfillment.management.people import actor_of, add_reason
 from oms import mailing
 from oms.models import Notification, NotificationState
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             if verb == "list":
                 self._list(**options)
             else:
-                self._resend(options["ids"], options["reason"])
+                self._resend(options)
         except FulfillmentError as error:
             raise CommandError(str(error)) from error
 
@@ -48,8 +48,11 @@ class Command(BaseCommand):
                 f"{f'({row.attempts} attempts) {row.reason}' if row.reason else ''}".rstrip()
             )
 
-    def _resend(self, ids: list[int], reason: str) -> None:
-        again = mailing.queue_again(notification_ids=ids, actor=whoever().name, reason=reason)
+    def _resend(self, options: dict[str, Any]) -> None:
+        ids = options["ids"]
+        again = mailing.queue_again(
+            notification_ids=ids, actor=actor_of(options), reason=options["reason"]
+        )
         self.stdout.write(f"{again} of {len(set(ids))} are queued again.")
         if again < len(set(ids)):
             self.stdout.write("The others are not failed, or do not exist.")

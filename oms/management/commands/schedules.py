@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment.errors import FulfillmentError
+from fulfillment.management.people import actor_of, add_actor
 from oms import schedules
 from oms.intake.submission import Submitted
 
@@ -19,6 +20,7 @@ class Command(BaseCommand):
         verbs.add_parser("list", help="every schedule: when it is due next, and its last order")
         run = verbs.add_parser("run", help="submit what is due, as beat does")
         run.add_argument("name", nargs="?", help="this one now, whether it is due or not")
+        add_actor(run)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         try:
@@ -48,7 +50,7 @@ class Command(BaseCommand):
             known = ", ".join(sorted(schedules.current())) or "none"
             raise CommandError(f"There is no schedule {name!r} (known: {known}).")
         else:
-            created = [schedules.submit_now(name=name)]
+            created = [schedules.submit_now(name=name, actor=actor_of(options))]
         for answer in created:
             self._say(answer)
 

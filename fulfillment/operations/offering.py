@@ -1,0 +1,151 @@
+"""What may be done to something now, by whom, and what each of it has to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from fulfillment.actions import HIGH_RISK, Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import answer, holds
+from fulfillment.authority.context import MONEY, Context
+from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
+from fulfillment.engine.store.database import cursor
+from fulfillment.errors import NotPossible, SubjectUnknown
+from fulfillment.operations.catalog import every_repair, prepared, repairs_about
+from fulfillment.operations.records import now_of
+from fulfillment.operations.repair import Found, Prepared, Repair, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One thing that could be done to a subject."""
+
+    repair: Repair
+    subject: str
+    is_possible: bool
+    """As far as can be told without a lock."""
+    is_allowed: bool
+    why_not: str
+    """Empty when it is both."""
+    needs: Action | None
+    """Who else has to approve it here, unless its parameters make it more."""
+
+
+def offers(*, actor: Actor, subject: str) -> list[Offer]:
+    """Everything that is known about this kind of subject, and whether this actor may do it now.
+
+    Raises SubjectUnknown when there is nothing of that name. Keeps nothing.
+    """
+    about, _, _ = subject.partition(":")
+    repairs = list(repairs_about(about))
+    if not repairs:
+        kinds = ", ".join(sorted(kinds_of_subjects()))
+        raise SubjectUnknown(f"Nothing is done to {subject[:100]!r}; what may be named: {kinds}.")
+    with cursor() as raw:
+        now = now_of(raw)
+    made = []
+    for repair in repairs:
+        found = repair.found(subject=subject)
+        is_possible = repair.is_offered(found)
+        refused = [
+            why
+            for is_allowed, why in (
+                answer(actor=actor, action=repair.action, context=context, now=now)
+                for context in found.contexts
+            )
+            if not is_allowed
+        ]
+        why_not = " ".join(dict.fromkeys(refused))
+        if not why_not and not is_possible:
+            why_not = "As it stands now, there is nothing to be done by it."
+        made.append(
+            Offer(
+                repair=repair,
+                subject=found.subject,
+                is_possible=is_possible,
+                is_allowed=not refused,
+                why_not=why_not,
+                needs=_needs(repair, found),
+            )
+        )
+    return made
+
+
+def possible(*, actor: Actor, subject: str) -> Sequence[Repair]:
+    """What is worth showing on the page of a subject: it makes sense, and the actor holds it."""
+    made = []
+    for repair in repairs_about(subject.partition(":")[0]):
+        try:
+            is_offered = repair.is_offered(repair.found(subject=subject))
+        except (NotPossible, SubjectUnknown):
+            continue
+        if is_offered and holds(actor=actor, action=repair.action):
+            made.append(repair)
+    return made
+
+
+def looked_at(*, actor: Actor, request: Request) -> Prepared:
+    """An operation to be previewed: the reason and the evidence may come later.
+
+    Raises as `catalog.prepared` does.
+    """
+    asked = replace(
+        request,
+        reason=request.reason.strip() or "A preview.",
+        evidence=request.evidence.strip() or "None yet.",
+    )
+    return prepared(actor=actor, request=asked)
+
+
+def kinds_of_subjects() -> set[str]:
+    """Such as `task` and `order`."""
+    return {kind for repair in every_repair() for kind in (repair.about, *repair.also_about)}
+
+
+def title_of(repair: Repair) -> str:
+    """In words, as a button says it."""
+    return repair.action.words
+
+
+def help_of(repair: Repair) -> str:
+    """What it does, in one paragraph."""
+    return " ".join((type(repair).__doc__ or "").split())
+
+
+def schema_of(repair: Repair) -> dict[str, Any]:
+    """The JSON schema of its parameters."""
+    return repair.parameters.model_json_schema()
+
+
+def is_high_risk(repair: Repair) -> bool:
+    return repair.action in HIGH_RISK
+
+
+def approvals_of(repair: Repair) -> Iterator[tuple[str, Action]]:
+    """When somebody else has to approve it, in words, and the action whose holder does."""
+    plain = approval_for(action=repair.action, context=Context(subject=""))
+    if plain is not None:
+        yield "always", plain
+    for when, context in (
+        ("where it charges or bills", Context(subject="", domains=frozenset(MONEY))),
+        ("after the activation", Context(subject="", is_activated=True)),
+        (
+            f"where more than {MATRIX_LIMIT} is at stake",
+            Context(subject="", amounts={"": MATRIX_LIMIT + Decimal(1)}),
+        ),
+    ):
+        needs = approval_for(action=repair.action, context=context)
+        if needs is not None and needs is not plain:
+            yield when, needs
+
+
+def _needs(repair: Repair, found: Found) -> Action | None:
+    actions = (repair.action, *found.implies)
+    return strictest(
+        approval_for(action=action, context=context)
+        for action in actions
+        for context in found.contexts
+    )
