@@ -79,7 +79,7 @@ class ManualTask(StatefulModel):
     role = models.CharField(
         max_length=63,
         blank=True,
-        help_text="The group whose members decide it; empty: whoever may decide there at all.",
+        help_text="The group whose members decide it; empty: whoever else may.",
     )
     title = models.CharField(max_length=200)
     instructions = models.TextField()
@@ -92,7 +92,7 @@ class ManualTask(StatefulModel):
         blank=True,
         default="",
         db_default="",
-        help_text="The business calendar that its time is counted by; empty: around the clock.",
+        help_text="The business calendar of its time; empty: around the clock.",
     )
     otherwise = models.CharField(max_length=63)
     claimed_by = models.CharField(max_length=150, blank=True, default="", db_default="")

@@ -27,6 +27,16 @@ from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.manual_work import (
+    ClaimManualTask,
+    ReassignManualTask,
+    ReleaseManualTask,
+    ResumeManualTask,
+    claim,
+    reassign,
+    release,
+    resume,
+)
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
@@ -54,6 +64,10 @@ from fulfillment.operations.terminating import TerminatePlan
 register(
     RetryTask(),
     DecideManualTask(),
+    ClaimManualTask(),
+    ReleaseManualTask(),
+    ReassignManualTask(),
+    ResumeManualTask(),
     PlaceHold(),
     ReleaseHold(),
     PauseTarget(),
@@ -83,6 +97,7 @@ __all__ = [
     "approve",
     "ask_for_approval",
     "await_in_flight",
+    "claim",
     "close_case",
     "decide",
     "edit_calendar",
@@ -102,11 +117,14 @@ __all__ = [
     "place_hold",
     "possible",
     "prepared",
+    "reassign",
     "refuse",
+    "release",
     "release_ended_holds",
     "release_hold",
     "repair_of",
     "repairs_about",
+    "resume",
     "resume_target",
     "retry",
     "send_signal",

@@ -23,7 +23,7 @@ from fulfillment.errors import (
     OutcomeUnknown,
     SubjectUnknown,
 )
-from fulfillment.models import MANUAL_OPEN, ManualOrigin, ManualTask, Trouble
+from fulfillment.models import MANUAL_OPEN, ManualTask, Trouble
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of

@@ -35,9 +35,7 @@ class _OfManualTasks(Repair):
         return manual_version(found)
 
     def is_offered(self, found: Found) -> bool:
-        return ManualTask.objects.filter(
-            pk=found.pk, state__in=sorted(self.from_states)
-        ).exists()
+        return ManualTask.objects.filter(pk=found.pk, state__in=sorted(self.from_states)).exists()
 
 
 class ClaimManualTask(_OfManualTasks):
@@ -90,9 +88,7 @@ class ReassignManualTask(_OfManualTasks):
     parameters = ReassignParameters
     from_states = frozenset(map(str, MANUAL_OPEN))
 
-    def carry_out(
-        self, unit: Unit, found: Found, parameters: ReassignParameters, why: Why
-    ) -> Done:
+    def carry_out(self, unit: Unit, found: Found, parameters: ReassignParameters, why: Why) -> Done:
         row = ManualTask.objects.get(pk=found.pk)
         before, had, queue = ManualState(row.state), row.claimed_by, row.queue
         deciding.look(unit, manual_id=found.pk, actor=row.claimed_by or why.actor.name)
@@ -178,18 +174,14 @@ def reassign(
     *, manual_id: int, actor: Actor, reason: str, to: str = "", queue: str = ""
 ) -> ManualTask:
     """Raises as `claim` does, and NotPossible for somebody who may not decide it."""
-    return _perform(
-        Action.MANUAL_REASSIGN, manual_id, actor, reason, {"to": to, "queue": queue}
-    )
+    return _perform(Action.MANUAL_REASSIGN, manual_id, actor, reason, {"to": to, "queue": queue})
 
 
 def resume(
     *, manual_id: int, actor: Actor, reason: str, answer: Mapping[str, Any] | None = None
 ) -> ManualTask:
     """Raises as `claim` does."""
-    return _perform(
-        Action.MANUAL_RESUME, manual_id, actor, reason, {"answer": dict(answer or {})}
-    )
+    return _perform(Action.MANUAL_RESUME, manual_id, actor, reason, {"answer": dict(answer or {})})
 
 
 def _perform(

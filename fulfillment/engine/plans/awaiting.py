@@ -22,6 +22,7 @@ from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import ClockPolicy, Hold, HoldScope, ManualState, ManualTask, Task
+from fulfillment.states import TaskState
 
 CUSTOMER = "customer"
 COMMERCE = "commerce"
@@ -127,6 +128,8 @@ def resume_all(
     tasks = tasks_by_id(unit.raw, [row.task_id for row in found])
     unit.adopt_tasks(tasks)
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
+    # What is not to be decided any more ends with the unit.
+    found = [row for row in found if unit.tasks[row.task_id].state == TaskState.AWAITING_MANUAL]
     for row in found:
         resume(unit, manual=row, task=unit.tasks[row.task_id], cause=cause, answer=answer)
     return found
