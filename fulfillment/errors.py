@@ -207,6 +207,12 @@ class OutcomeUnknown(FulfillmentError):
     code = "manual.unknown_outcome"
 
 
+class ManualTaskTaken(NotPossible):
+    """Somebody else has claimed it."""
+
+    code = "manual.claimed"
+
+
 class DecisionMade(NotPossible):
     """Somebody else has decided meanwhile."""
 

@@ -28,7 +28,14 @@ from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
 from fulfillment.models.incident import Incident, IncidentState, RoutingRule, Severity
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
-from fulfillment.models.manual import ManualState, ManualTask
+from fulfillment.models.manual import (
+    MANUAL_OPEN,
+    MANUAL_TIMED,
+    ManualOrigin,
+    ManualState,
+    ManualTask,
+    Trouble,
+)
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
@@ -45,6 +52,8 @@ __all__ = [
     "HELD_BY_HAND",
     "HIGHEST_LEVEL",
     "IS_UNRESOLVED",
+    "MANUAL_OPEN",
+    "MANUAL_TIMED",
     "UNRESOLVED",
     "Approval",
     "ApprovalState",
@@ -75,6 +84,7 @@ __all__ = [
     "IncidentState",
     "KeptBy",
     "LockRelease",
+    "ManualOrigin",
     "ManualState",
     "ManualTask",
     "MeasuredDuration",
@@ -94,6 +104,7 @@ __all__ = [
     "TargetSystem",
     "Task",
     "Transition",
+    "Trouble",
     "WorkflowSelector",
     "WorkflowVersion",
 ]

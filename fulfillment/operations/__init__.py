@@ -33,6 +33,16 @@ from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.incidents import CloseIncident, group_cases
+from fulfillment.operations.manual_work import (
+    ClaimManualTask,
+    ReassignManualTask,
+    ReleaseManualTask,
+    ResumeManualTask,
+    claim,
+    reassign,
+    release,
+    resume,
+)
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
@@ -91,6 +101,10 @@ register(
     StartBulkJob(),
     ControlBulkJob(),
     ReleaseIncident(),
+    ClaimManualTask(),
+    ReleaseManualTask(),
+    ReassignManualTask(),
+    ResumeManualTask(),
 )
 
 __all__ = [
@@ -107,6 +121,7 @@ __all__ = [
     "approve",
     "ask_for_approval",
     "await_in_flight",
+    "claim",
     "close_case",
     "decide",
     "edit_calendar",
@@ -128,11 +143,14 @@ __all__ = [
     "place_hold",
     "possible",
     "prepared",
+    "reassign",
     "refuse",
+    "release",
     "release_ended_holds",
     "release_hold",
     "repair_of",
     "repairs_about",
+    "resume",
     "resume_target",
     "retry",
     "send_signal",

@@ -8,10 +8,11 @@ from typing import Any
 
 from fulfillment.actions import Action
 from fulfillment.definitions.graph import Node
-from fulfillment.engine.store import graphs
-from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit
+from fulfillment.engine.store import graphs, routing
+from fulfillment.engine.work import asking, cases
+from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
+from fulfillment.states import TaskState
 
 _EVIDENCE = """
 SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
@@ -74,6 +75,19 @@ def open_for_task(
     """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
+    if task.state == TaskState.AWAITING_MANUAL:
+        unit.troubles[task.id] = InTrouble(
+            trouble=asking.trouble_of(node=node, category=category, reason_code=reason_code),
+            title=title or _title(node, category),
+            explanation=explanation,
+            route=routing.route(
+                category=category,
+                target=node.target,
+                action=node.action or f"{node.workflow}/{node.task}",
+                reason_code=reason_code,
+                severity=_severity(node, category),
+            ),
+        )
     subject = cases.of_task(task.id)
     if stays:
         subject = f"conflict:{subject}"

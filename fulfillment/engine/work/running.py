@@ -19,7 +19,7 @@ from fulfillment.engine.store.database import (
     ids,
     pin_plans_until_commit,
 )
-from fulfillment.engine.work import hints, locking
+from fulfillment.engine.work import asking, hints, locking
 from fulfillment.engine.work.unit import LockedFulfillment, Unit
 from fulfillment.errors import ConcurrentChange
 
@@ -65,6 +65,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
+        asking.keep_in_step(unit)
         unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
