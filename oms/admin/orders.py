@@ -26,6 +26,7 @@ from fulfillment.admin.asking import (
     holds_here,
 )
 from fulfillment.admin.holds import Holdable
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -92,7 +93,8 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Holdable, ReadOnlyAdmin):
+class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
+    subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
@@ -159,6 +161,9 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         return self.search_order if "state__exact" in request.GET else ("-id",)
 
     def hold_name(self, row: Order) -> str:
+        return row.reference
+
+    def subject_name(self, row: Order) -> str:
         return row.reference
 
     def render_change_form(

@@ -19,7 +19,7 @@ from fulfillment.engine.store.database import (
     ids,
     pin_plans_until_commit,
 )
-from fulfillment.engine.work import hints, locking
+from fulfillment.engine.work import asking, hints, locking
 from fulfillment.engine.work.unit import LockedFulfillment, Unit
 from fulfillment.errors import ConcurrentChange
 
@@ -67,6 +67,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
+        asking.keep_in_step(unit)
         unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
@@ -78,6 +79,8 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
             transaction.on_commit(hints.announce_events, robust=True)
         if unit.rests:
             transaction.on_commit(hints.announce_rest, robust=True)
+        if unit.fell_out:
+            transaction.on_commit(hints.announce_fallout, robust=True)
         if unit.passed_on:
             transaction.on_commit(_call_up, robust=True)
         # What fails after the commit must not make the unit fail, or run again.
