@@ -17,6 +17,7 @@ from fulfillment.errors import (
     ParametersInvalid,
 )
 from fulfillment.models import Approval, Command, FalloutCase, Operation, Task, Transition
+from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.repair import Done, Request
 from oms.models import Order
 from tests import by_hand, desk, people
@@ -90,9 +91,12 @@ def test_it_is_undone_and_done_again_with_what_has_used_it(
 
 
 def test_it_is_undone_and_left(stuck: Order, systems: ScriptedSystems) -> None:
+    label = desk.tasks_of(stuck)["label@1"].pk
     done = compensate(stuck, "label@1", and_then="leave")
     assert "left so: it counts as waived" in done.told
+    assert CompensateTask().came_about(pks=[label])[label].is_so is None
     desk.finish()
+    assert CompensateTask().came_about(pks=[label])[label].is_so is True
     assert systems.actions() == ["unlabel"]
     newest = desk.newest_plan_of(stuck)
     states = {task.key: str(task.state) for task in newest.tasks.all()}
