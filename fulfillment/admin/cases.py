@@ -22,6 +22,7 @@ from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -69,7 +70,8 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(ReadOnlyAdmin):
+class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
+    bulk_of = "case"
     list_display = (
         "id",
         "state_badge",

@@ -28,6 +28,7 @@ from fulfillment.admin.asking import (
     attempt,
     found_or_404,
 )
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     badge,
@@ -118,7 +119,8 @@ class PlaceHoldForm(ReasonForm):
 
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
+class HoldAdmin(Bulkable, ReadOnlyAdmin):
+    bulk_of = "hold"
     list_display = (
         "id",
         "what",

@@ -26,6 +26,7 @@ from unfold.widgets import (
 
 from fulfillment import operations
 from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -134,7 +135,8 @@ class StateFilter(admin.ChoicesFieldListFilter):
 
 
 @admin.register(ManualTask)
-class ManualTaskAdmin(ReadOnlyAdmin):
+class ManualTaskAdmin(Bulkable, ReadOnlyAdmin):
+    bulk_of = "manual"
     list_display = (
         "id",
         "state_badge",

@@ -16,6 +16,7 @@ from unfold.decorators import action, display
 from fulfillment import operations, waiting
 from fulfillment.admin.asking import ReasonForm, actor_of, ask, attempt, found_or_404
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.picture import picture, plan_picture
 from fulfillment.admin.reading import (
@@ -160,7 +161,8 @@ class ReportInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Holdable, ReadOnlyAdmin):
+class TaskAdmin(Bulkable, Holdable, ReadOnlyAdmin):
+    bulk_of = "task"
     hold_scope = HoldScope.TASK
     list_display = (
         "id",

@@ -36,6 +36,7 @@ _PAGES = {
     "calendar": "businesscalendar",
     "manual": "manualtask",
     "signal": "signal",
+    "bulk": "bulkjob",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

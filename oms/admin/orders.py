@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from unfold.decorators import display
 
 from fulfillment import queries
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -80,7 +81,9 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
+    bulk_of = "order"
+    bulk_name = "reference"
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
