@@ -181,6 +181,18 @@ class CaseUnknown(SubjectUnknown):
     code = "fulfillment.case_unknown"
 
 
+class IncidentUnknown(SubjectUnknown):
+    """There is no incident of this number."""
+
+    code = "fulfillment.incident_unknown"
+
+
+class RuleInvalid(FulfillmentError):
+    """A rule about who gets which cases can't be used."""
+
+    code = "fulfillment.rule_invalid"
+
+
 class OrderUnknown(SubjectUnknown):
     """No order has this reference."""
 
@@ -193,6 +205,12 @@ class ManualTaskUnknown(SubjectUnknown):
 
 class OutcomeUnknown(FulfillmentError):
     code = "manual.unknown_outcome"
+
+
+class ManualTaskTaken(NotPossible):
+    """Somebody else has claimed it."""
+
+    code = "manual.claimed"
 
 
 class DecisionMade(NotPossible):
@@ -251,13 +269,13 @@ class EvidenceMissing(FulfillmentError):
     code = "operation.evidence_missing"
 
 
-class ApprovalUnknown(FulfillmentError):
+class ApprovalUnknown(SubjectUnknown):
     """There is no approval of that number."""
 
     code = "approval.unknown"
 
 
-class ApprovalNotOpen(FulfillmentError):
+class ApprovalNotOpen(NotPossible):
     """It was decided, has expired, or is about something that has changed since."""
 
     code = "approval.not_open"

@@ -12,6 +12,7 @@ from celery import shared_task
 from celery.signals import task_prerun, worker_shutting_down
 
 from fulfillment import operations, stuck
+from fulfillment.audit import sealing
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
@@ -78,10 +79,28 @@ def measure_durations(**_: Any) -> int:
     return durations.measure()
 
 
+@shared_task(name="fulfillment.tasks.look_after_approvals")
+def look_after_approvals(**_: Any) -> int:
+    """End approvals that nobody has given in time, or that are about what has changed since."""
+    return operations.look_after_approvals()
+
+
 @shared_task(name="fulfillment.tasks.undo_at_rest")
 def undo_at_rest(**_: Any) -> int:
     """Give up, or change, the plans of which nothing is under way any more."""
     return rest.look()
+
+
+@shared_task(name="fulfillment.tasks.group_cases")
+def group_cases(**_: Any) -> int:
+    """Bring cases that have one cause together, and close incidents that have none left."""
+    return operations.group_cases()
+
+
+@shared_task(name="fulfillment.tasks.escalate_cases")
+def escalate_cases(**_: Any) -> int:
+    """Let others know of cases whose time is over."""
+    return operations.escalate_due()
 
 
 @shared_task(name="fulfillment.tasks.publish_events")
@@ -96,3 +115,10 @@ def publish_events(**_: Any) -> int:
 def run_bulk_jobs(**_: Any) -> int:
     """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
     return bulk.work()
+
+
+@shared_task(name="fulfillment.tasks.seal_audit")
+def seal_audit(**_: Any) -> int:
+    """Seal what has come to the audit trails; the number of the newest seal, 0: nothing new."""
+    seal = sealing.seal_new()
+    return seal.number if seal is not None else 0

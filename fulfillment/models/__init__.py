@@ -28,10 +28,18 @@ from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import HELD_BY_HAND, ClockPolicy, Hold, HoldScope
 from fulfillment.models.incident import Incident, IncidentState, RoutingRule, Severity
 from fulfillment.models.lock import KeptBy, LockRelease, Resource, ResourceLock
-from fulfillment.models.manual import ManualState, ManualTask
+from fulfillment.models.manual import (
+    MANUAL_OPEN,
+    MANUAL_TIMED,
+    ManualOrigin,
+    ManualState,
+    ManualTask,
+    Trouble,
+)
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
+from fulfillment.models.seal import AuditSeal, SealedRow
 from fulfillment.models.signal import Signal
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
 from fulfillment.models.target import TargetCondition, TargetSystem
@@ -45,10 +53,13 @@ __all__ = [
     "HELD_BY_HAND",
     "HIGHEST_LEVEL",
     "IS_UNRESOLVED",
+    "MANUAL_OPEN",
+    "MANUAL_TIMED",
     "UNRESOLVED",
     "Approval",
     "ApprovalState",
     "Attempt",
+    "AuditSeal",
     "AuthorityDecision",
     "BulkJob",
     "BulkPlace",
@@ -75,6 +86,7 @@ __all__ = [
     "IncidentState",
     "KeptBy",
     "LockRelease",
+    "ManualOrigin",
     "ManualState",
     "ManualTask",
     "MeasuredDuration",
@@ -87,6 +99,7 @@ __all__ = [
     "ResourceLock",
     "RoutingRule",
     "RowState",
+    "SealedRow",
     "Severity",
     "Signal",
     "Subscription",
@@ -94,6 +107,7 @@ __all__ = [
     "TargetSystem",
     "Task",
     "Transition",
+    "Trouble",
     "WorkflowSelector",
     "WorkflowVersion",
 ]

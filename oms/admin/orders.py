@@ -16,6 +16,7 @@ from unfold.decorators import display
 from fulfillment import queries
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -81,9 +82,10 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
     bulk_of = "order"
     bulk_name = "reference"
+    subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
@@ -149,6 +151,9 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         return self.search_order if "state__exact" in request.GET else ("-id",)
 
     def hold_name(self, row: Order) -> str:
+        return row.reference
+
+    def subject_name(self, row: Order) -> str:
         return row.reference
 
     def render_change_form(
