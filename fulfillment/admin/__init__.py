@@ -3,6 +3,7 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    bulk,
     calendars,
     cases,
     holds,
@@ -20,6 +21,7 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "bulk",
     "calendars",
     "cases",
     "holds",
