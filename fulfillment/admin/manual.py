@@ -25,7 +25,8 @@ from unfold.widgets import (
 )
 
 from fulfillment import operations
-from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404
+from fulfillment.actions import Action
+from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -204,7 +205,7 @@ class ManualTaskAdmin(ReadOnlyAdmin):
     # --- deciding --------------------------------------------------------------------------------
 
     def has_decide_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_manualtask"))
+        return holds_here(request, Action.MANUAL_DECIDE)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         manual = self.get_object(request, object_id)
