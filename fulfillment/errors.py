@@ -181,6 +181,18 @@ class CaseUnknown(SubjectUnknown):
     code = "fulfillment.case_unknown"
 
 
+class IncidentUnknown(SubjectUnknown):
+    """There is no incident of this number."""
+
+    code = "fulfillment.incident_unknown"
+
+
+class RuleInvalid(FulfillmentError):
+    """A rule about who gets which cases can't be used."""
+
+    code = "fulfillment.rule_invalid"
+
+
 class OrderUnknown(SubjectUnknown):
     """No order has this reference."""
 
@@ -257,13 +269,13 @@ class EvidenceMissing(FulfillmentError):
     code = "operation.evidence_missing"
 
 
-class ApprovalUnknown(FulfillmentError):
+class ApprovalUnknown(SubjectUnknown):
     """There is no approval of that number."""
 
     code = "approval.unknown"
 
 
-class ApprovalNotOpen(FulfillmentError):
+class ApprovalNotOpen(NotPossible):
     """It was decided, has expired, or is about something that has changed since."""
 
     code = "approval.not_open"
@@ -277,3 +289,21 @@ class ApprovalNeeded(FulfillmentError):
 
 class NothingToRetry(NotPossible):
     code = "task.nothing_to_retry"
+
+
+class BulkJobUnknown(SubjectUnknown):
+    """There is no bulk job of that number."""
+
+    code = "bulk.unknown"
+
+
+class SelectionInvalid(FulfillmentError):
+    """What a bulk job is to be about can't be found this way; the message says how."""
+
+    code = "bulk.selection_invalid"
+
+
+class BulkNotPossible(NotPossible):
+    """As the job or its rows stand, this can't be done; the message says what comes first."""
+
+    code = "bulk.not_possible"

@@ -17,6 +17,7 @@ from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
 from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.operations import bulk
 
 
 @task_prerun.connect
@@ -77,10 +78,28 @@ def measure_durations(**_: Any) -> int:
     return durations.measure()
 
 
+@shared_task(name="fulfillment.tasks.look_after_approvals")
+def look_after_approvals(**_: Any) -> int:
+    """End approvals that nobody has given in time, or that are about what has changed since."""
+    return operations.look_after_approvals()
+
+
 @shared_task(name="fulfillment.tasks.undo_at_rest")
 def undo_at_rest(**_: Any) -> int:
     """Give up, or change, the plans of which nothing is under way any more."""
     return rest.look()
+
+
+@shared_task(name="fulfillment.tasks.group_cases")
+def group_cases(**_: Any) -> int:
+    """Bring cases that have one cause together, and close incidents that have none left."""
+    return operations.group_cases()
+
+
+@shared_task(name="fulfillment.tasks.escalate_cases")
+def escalate_cases(**_: Any) -> int:
+    """Let others know of cases whose time is over."""
+    return operations.escalate_due()
 
 
 @shared_task(name="fulfillment.tasks.publish_events")
@@ -89,3 +108,9 @@ def publish_events(**_: Any) -> int:
     published = outbox.publish_events()
     deliveries.deliver()
     return published
+
+
+@shared_task(name="fulfillment.tasks.run_bulk_jobs")
+def run_bulk_jobs(**_: Any) -> int:
+    """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
+    return bulk.work()

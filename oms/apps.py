@@ -12,6 +12,11 @@ class OmsConfig(AppConfig):
 
     def ready(self) -> None:
         from fulfillment.engine.work import port
+        from fulfillment.operations import bulk
+        from oms import repairs
         from oms.lifecycle import OrderLifecycle
+        from oms.selecting import ORDERS
 
         port.register(OrderLifecycle())
+        repairs.register_all()
+        bulk.register_listing(ORDERS)

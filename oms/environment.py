@@ -50,6 +50,8 @@ class Environment:
     public_url: str
     fast_path: bool
     scanner: bool
+    incident_cases: int
+    """So many open cases with one cause are an incident."""
     schedules: Path | None
     """The file of scheduled jobs; None: there are none."""
     flower_password: str = field(repr=False)
@@ -112,6 +114,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         ),
         fast_path=_flag(given, "OMS_FAST_PATH", default=True),
         scanner=_flag(given, "OMS_SCANNER", default=True),
+        incident_cases=_number(given, "OMS_INCIDENT_CASES", 3, at_least=2, at_most=100_000),
         schedules=_schedules(given),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
         callback_secrets=_callback_secrets(given),

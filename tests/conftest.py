@@ -186,7 +186,7 @@ def _use(database: str) -> None:
     """Point Django of this process at another database, and forget what it knew of the last."""
     from django.db import connection
 
-    from fulfillment.engine.store import calendars, graphs, targets
+    from fulfillment.engine.store import calendars, graphs, routing, targets
     from oms import terms
     from oms.intake import workflows
 
@@ -195,6 +195,7 @@ def _use(database: str) -> None:
     connection.settings_dict["NAME"] = database
     calendars.forget()
     graphs.forget()
+    routing.forget()
     targets.forget()
     workflows.forget()
     terms.forget()

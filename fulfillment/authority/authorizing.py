@@ -43,14 +43,16 @@ class Permit:
     authority: str
 
 
-def authorize(*, actor: Actor, action: Action, context: Context) -> Permit:
+def authorize(*, actor: Actor, action: Action, context: Context, unless: str = "") -> Permit:
     """Whether somebody may do this, here and now; every answer is kept.
 
     Call it outside of any unit of work: an answer must not be rolled back with what it was about.
-    Raises Denied.
+    `unless` says why not, where there is a reason beside authority. Raises Denied.
     """
     now = _now()
     is_allowed, why = answer(actor=actor, action=action, context=context, now=now)
+    if unless:
+        is_allowed, why = False, unless
     decision = AuthorityDecision.objects.create(
         actor=actor.name,
         actor_kind=actor.kind,
@@ -162,7 +164,7 @@ def uncovered(*, grant: Grant, context: Context) -> list[str]:
             found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
     if grant.maximum_amount is not None:
         for currency, amount in context.amounts.items():
-            if amount and (currency != grant.currency or amount > grant.maximum_amount):
+            if amount and (currency != grant.currency or abs(amount) > grant.maximum_amount):
                 found.append(f"{amount} {currency}")
     return found
 

@@ -415,7 +415,15 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="falloutcase",
             index=models.Index(
-                condition=_UNRESOLVED, fields=["incident"], name="case_open_by_incident"
+                fields=["incident", "id"],
+                condition=models.Q(incident__isnull=False),
+                name="case_by_incident",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="falloutcase",
+            index=models.Index(
+                fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_by_state"
             ),
         ),
         migrations.AddIndex(

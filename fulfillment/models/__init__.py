@@ -1,6 +1,16 @@
 """Tables of the orchestrator."""
 
 from fulfillment.models.authority import Approval, ApprovalState, AuthorityDecision, Grant
+from fulfillment.models.bulk import (
+    BULK_RUNNING,
+    BULK_TERMINAL,
+    BulkJob,
+    BulkPlace,
+    BulkRow,
+    BulkState,
+    Foreseen,
+    RowState,
+)
 from fulfillment.models.calendar import BusinessCalendar
 from fulfillment.models.case import (
     HIGHEST_LEVEL,
@@ -37,6 +47,8 @@ from fulfillment.models.transition import Transition
 from fulfillment.models.workflow import PlanGraph, WorkflowSelector, WorkflowVersion
 
 __all__ = [
+    "BULK_RUNNING",
+    "BULK_TERMINAL",
     "HELD_BY_HAND",
     "HIGHEST_LEVEL",
     "IS_UNRESOLVED",
@@ -47,6 +59,10 @@ __all__ = [
     "ApprovalState",
     "Attempt",
     "AuthorityDecision",
+    "BulkJob",
+    "BulkPlace",
+    "BulkRow",
+    "BulkState",
     "BusinessCalendar",
     "CaseCategory",
     "CaseState",
@@ -58,6 +74,7 @@ __all__ = [
     "Disposition",
     "FalloutCase",
     "FanOut",
+    "Foreseen",
     "Fulfillment",
     "Grant",
     "Hold",
@@ -79,6 +96,7 @@ __all__ = [
     "Resource",
     "ResourceLock",
     "RoutingRule",
+    "RowState",
     "Severity",
     "Signal",
     "Subscription",

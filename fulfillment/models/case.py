@@ -175,6 +175,9 @@ class FalloutCase(StatefulModel):
                 models.OrderBy(models.F("id"), descending=True),
                 name="case_as_listed",
             ),
+            models.Index(
+                fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_by_state"
+            ),
             models.Index(fields=["id"], condition=IS_UNRESOLVED, name="case_open"),
             models.Index(
                 fields=["owner_queue", "sla_due_at"],
@@ -187,7 +190,9 @@ class FalloutCase(StatefulModel):
                 name="case_open_by_person",
             ),
             models.Index(
-                fields=["incident"], condition=IS_UNRESOLVED, name="case_open_by_incident"
+                fields=["incident", "id"],
+                condition=models.Q(incident__isnull=False),
+                name="case_by_incident",
             ),
             # What is to be grouped, and what of the kind was fixed last.
             models.Index(

@@ -8,11 +8,13 @@ passed the end of its lease.
 from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
-    expire_approvals,
+    look_after_approvals,
     refuse,
     withdraw,
 )
 from fulfillment.operations.breaking import BreakLock
+from fulfillment.operations.bulk import ControlBulkJob, ReleaseIncident, StartBulkJob
+from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import (
     every_repair,
     perform,
@@ -23,10 +25,14 @@ from fulfillment.operations.catalog import (
 )
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
+from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
+from fulfillment.operations.escalating import escalate_due
+from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.incidents import CloseIncident, group_cases
 from fulfillment.operations.manual_work import (
     ClaimManualTask,
     ReassignManualTask,
@@ -48,6 +54,8 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.reconciling import ReconcileTask
+from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.releasing import (
     ReleaseHold,
@@ -58,16 +66,19 @@ from fulfillment.operations.releasing import (
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
+from fulfillment.operations.routing import EditRouting
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
+from fulfillment.operations.waiving import SkipTask, WaiveTask
 
 register(
     RetryTask(),
+    CorrectTask(),
+    EnterReference(),
+    ReconcileTask(),
+    WaiveTask(),
+    SkipTask(),
     DecideManualTask(),
-    ClaimManualTask(),
-    ReleaseManualTask(),
-    ReassignManualTask(),
-    ResumeManualTask(),
     PlaceHold(),
     ReleaseHold(),
     PauseTarget(),
@@ -78,9 +89,22 @@ register(
     CompensateTask(),
     RegeneratePlan(),
     TerminatePlan(),
+    ForceComplete(),
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
+    AssignCase(),
+    EscalateCase(),
+    AwaitCustomer(),
+    CloseIncident(),
+    EditRouting(),
+    StartBulkJob(),
+    ControlBulkJob(),
+    ReleaseIncident(),
+    ClaimManualTask(),
+    ReleaseManualTask(),
+    ReassignManualTask(),
+    ResumeManualTask(),
 )
 
 __all__ = [
@@ -104,10 +128,12 @@ __all__ = [
     "edit_calendars",
     "edit_target",
     "edit_targets",
+    "escalate_due",
     "every_repair",
-    "expire_approvals",
     "fulfillment_of",
+    "group_cases",
     "hold_request",
+    "look_after_approvals",
     "looked_at",
     "migrate_orders",
     "offers",

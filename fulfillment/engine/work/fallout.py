@@ -118,8 +118,8 @@ def open_for_task(
             fulfillment_id=task.fulfillment_id,
             plan_id=task.plan_id,
             task_id=task.id,
-            customer_impact=_customer_impact(node),
-            revenue=_revenue(plan, node),
+            customer_impact=customer_impact(node),
+            revenue=revenue(plan, node),
         ),
     )
 
@@ -171,7 +171,8 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     return found
 
 
-def _customer_impact(node: Node) -> str:
+def customer_impact(node: Node) -> str:
+    """What it means to the customer that this task is not done."""
     if not node.required:
         return "None for the customer: the order completes without it."
     if node.milestones:
@@ -180,7 +181,7 @@ def _customer_impact(node: Node) -> str:
     return "The order can't complete without it."
 
 
-def _revenue(plan: Plan, node: Node) -> cases.Revenue:
+def revenue(plan: Plan, node: Node) -> cases.Revenue:
     """What the items that it serves are sold for: money that waits."""
     if not node.required:
         return {}
@@ -193,6 +194,12 @@ def _revenue(plan: Plan, node: Node) -> cases.Revenue:
         if any(amounts):
             found[str(position)] = {price.get("currency") or "": [f"{one:f}" for one in amounts]}
     return found
+
+
+def revenue_impact(plan: Plan, node: Node) -> str:
+    """The same in words; empty when no money waits."""
+    words, _, _ = cases.cost(revenue(plan, node))
+    return words
 
 
 def _amount(price: Mapping[str, Any], item: Mapping[str, Any], kind: str) -> Decimal:
