@@ -314,7 +314,7 @@ class BulkJobAdmin(ReadOnlyAdmin):
 
     @display(description="incident")
     def incident_link(self, job: BulkJob) -> str:
-        return str(job.incident) if job.incident else "—"
+        return link(job.incident)
 
     @display(description="parameters")
     def parameters_text(self, job: BulkJob) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from fulfillment.actions import Action
-from fulfillment.models import BulkJob, BulkRow, FalloutCase, Task
+from fulfillment.models import BulkJob, BulkRow, FalloutCase, Incident, Task
 from fulfillment.operations import bulk
 from oms.models import Order
 from tests import desk, people
@@ -118,3 +119,31 @@ def test_whoever_may_not_sees_no_button_and_changes_nothing(ann: Client) -> None
         answer = bob.post(f"/admin/fulfillment/bulkjob/{job.pk}/{what}/", {"reason": "I."})
         assert answer.status_code == 403, what
     assert BulkJob.objects.get().state == "DRAFT"
+
+
+def test_an_incident_is_released_from_its_page(ann: Client, systems: ScriptedSystems) -> None:
+    incident = Incident.objects.create(
+        fingerprint="x",
+        target="alpha",
+        action="one",
+        reason_code="refused",
+        title="alpha refuses one",
+        severity="HIGH",
+        owner_queue="operations",
+        opened_at=desk.now(),
+    )
+    FalloutCase.objects.update(incident=incident)
+    carl = browser("carl", Action.INCIDENT_RELEASE, Action.BULK_START, Action.TASK_RETRY)
+    page = text_of(carl, address_of(Incident, "change", incident.pk))
+    form = f"/admin/fulfillment/operation/operate/incident.release/incident:{incident.pk}"
+    assert form in page
+    assert form not in text_of(ann, address_of(Incident, "change", incident.pk))
+    given = {"reason": "They mended it.", "parameter-canary": "1"}
+    seen = carl.post(form, given).content.decode()
+    assert "4 failed tasks, the first 1 of them as a canary" in seen
+    assert not BulkJob.objects.exists()
+    hidden = dict(re.findall(r'name="(seen|version)"[^>]*value="([^"]*)"', seen))
+    assert carl.post(form, {**given, **hidden}).status_code == 302
+    job = BulkJob.objects.get()
+    assert (job.incident_id, job.canary, job.actor) == (incident.pk, 1, "carl")
+    assert "bulk jobs that release it" in text_of(carl, address_of(Incident, "change", incident.pk))
