@@ -12,6 +12,8 @@ class OmsConfig(AppConfig):
 
     def ready(self) -> None:
         from fulfillment.engine.work import port
+        from oms import repairs
         from oms.lifecycle import OrderLifecycle
 
         port.register(OrderLifecycle())
+        repairs.register_all()

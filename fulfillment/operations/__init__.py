@@ -24,9 +24,11 @@ from fulfillment.operations.catalog import (
 )
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
+from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.escalating import escalate_due
+from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.incidents import CloseIncident, group_cases
@@ -41,6 +43,8 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.reconciling import ReconcileTask
+from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.releasing import (
     ReleaseHold,
@@ -54,9 +58,15 @@ from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.routing import EditRouting
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
+from fulfillment.operations.waiving import SkipTask, WaiveTask
 
 register(
     RetryTask(),
+    CorrectTask(),
+    EnterReference(),
+    ReconcileTask(),
+    WaiveTask(),
+    SkipTask(),
     DecideManualTask(),
     PlaceHold(),
     ReleaseHold(),
@@ -73,6 +83,7 @@ register(
     CompensateTask(),
     RegeneratePlan(),
     TerminatePlan(),
+    ForceComplete(),
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import Permit, authorize
+from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
@@ -74,6 +74,8 @@ class Why:
     actor: Actor
     reason: str
     evidence: str
+    authority: str = ""
+    """By what it is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,9 @@ class Repair(ABC):
     """Other kinds of subjects that it may have; it overrides `found` then."""
     parameters: ClassVar[type[Parameters]] = Parameters
     needs_evidence: ClassVar[bool] = False
+    is_aimed: ClassVar[bool] = False
+    """Where it is done is told by `aim` alone: until then nothing is known that could be asked
+    about, such as of an event the order that it belongs to."""
     from_states: ClassVar[frozenset[str]] = frozenset()
     """The only states of its subject in which it can be possible; empty: that is not told by
     the state."""
@@ -325,12 +330,15 @@ def prepare(
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     found = repair.found(subject=request.subject)
-    permits = [
-        authority(actor=actor, action=repair.action, context=context) for context in found.contexts
-    ]
+    permits: list[Permit] = []
+    if not repair.is_aimed or not holds(actor=actor, action=repair.action):
+        permits = [
+            authority(actor=actor, action=repair.action, context=context)
+            for context in found.contexts
+        ]
     values = _values(repair, request.parameters)
     aimed = repair.aim(found, values)
-    if aimed.contexts != found.contexts:
+    if not permits or aimed.contexts != found.contexts:
         permits = [
             authority(actor=actor, action=repair.action, context=context)
             for context in aimed.contexts
@@ -344,6 +352,7 @@ def prepare(
         actor=actor,
         reason=reason_of(request.reason),
         evidence=clean(request.evidence.strip(), 4000),
+        authority=permits[0].authority,
     )
     if repair.needs_evidence and not why.evidence:
         raise EvidenceMissing(

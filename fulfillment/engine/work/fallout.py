@@ -104,7 +104,7 @@ def open_for_task(
             fulfillment_id=task.fulfillment_id,
             plan_id=task.plan_id,
             task_id=task.id,
-            customer_impact=_customer_impact(node),
+            customer_impact=customer_impact(node),
             revenue=_revenue(plan, node),
         ),
     )
@@ -157,7 +157,8 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     return found
 
 
-def _customer_impact(node: Node) -> str:
+def customer_impact(node: Node) -> str:
+    """What it means to the customer that this task is not done."""
     if not node.required:
         return "None for the customer: the order completes without it."
     if node.milestones:
@@ -166,8 +167,12 @@ def _customer_impact(node: Node) -> str:
     return "The order can't complete without it."
 
 
+def revenue_impact(plan: Plan, node: Node) -> str:
+    """What the items that it serves are sold for, in words: money that waits."""
+    return cases.cost(_revenue(plan, node))[0]
+
+
 def _revenue(plan: Plan, node: Node) -> cases.Revenue:
-    """What the items that it serves are sold for: money that waits."""
     if not node.required:
         return {}
     items = graphs.context_of(plan).get("items", {})
