@@ -207,6 +207,12 @@ class OutcomeUnknown(FulfillmentError):
     code = "manual.unknown_outcome"
 
 
+class ManualTaskTaken(NotPossible):
+    """Somebody else has claimed it."""
+
+    code = "manual.claimed"
+
+
 class DecisionMade(NotPossible):
     """Somebody else has decided meanwhile."""
 
@@ -263,13 +269,13 @@ class EvidenceMissing(FulfillmentError):
     code = "operation.evidence_missing"
 
 
-class ApprovalUnknown(FulfillmentError):
+class ApprovalUnknown(SubjectUnknown):
     """There is no approval of that number."""
 
     code = "approval.unknown"
 
 
-class ApprovalNotOpen(FulfillmentError):
+class ApprovalNotOpen(NotPossible):
     """It was decided, has expired, or is about something that has changed since."""
 
     code = "approval.not_open"
@@ -283,3 +289,21 @@ class ApprovalNeeded(FulfillmentError):
 
 class NothingToRetry(NotPossible):
     code = "task.nothing_to_retry"
+
+
+class BulkJobUnknown(SubjectUnknown):
+    """There is no bulk job of that number."""
+
+    code = "bulk.unknown"
+
+
+class SelectionInvalid(FulfillmentError):
+    """What a bulk job is to be about can't be found this way; the message says how."""
+
+    code = "bulk.selection_invalid"
+
+
+class BulkNotPossible(NotPossible):
+    """As the job or its rows stand, this can't be done; the message says what comes first."""
+
+    code = "bulk.not_possible"

@@ -14,10 +14,11 @@ from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
     IS_UNRESOLVED,
+    MANUAL_OPEN,
     Attempt,
     Command,
     FalloutCase,
-    ManualState,
+    ManualOrigin,
     ManualTask,
     Plan,
     Task,
@@ -70,12 +71,13 @@ def progress_of(plan: Plan | None) -> Progress:
 
 
 def open_manual_tasks(*, fulfillment_ids: Collection[int]) -> dict[int, list[ManualTask]]:
-    """What people have to decide for each fulfillment, the first due first."""
+    """What people have to decide for each fulfillment, as its workflow says; first due first."""
     rows = (
         ManualTask.objects.filter(
             task__plan__fulfillment_id__in=fulfillment_ids,
             task__state=TaskState.AWAITING_MANUAL,
-            state=ManualState.OPEN,
+            state__in=sorted(MANUAL_OPEN),
+            origin=ManualOrigin.WORKFLOW,
         )
         .select_related("task", "fulfillment")
         .defer("context", "instructions", "task__outputs")

@@ -12,11 +12,13 @@ from celery import shared_task
 from celery.signals import task_prerun, worker_shutting_down
 
 from fulfillment import operations, stuck
+from fulfillment.audit import sealing
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
 from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.operations import bulk
 
 
 @task_prerun.connect
@@ -77,6 +79,12 @@ def measure_durations(**_: Any) -> int:
     return durations.measure()
 
 
+@shared_task(name="fulfillment.tasks.look_after_approvals")
+def look_after_approvals(**_: Any) -> int:
+    """End approvals that nobody has given in time, or that are about what has changed since."""
+    return operations.look_after_approvals()
+
+
 @shared_task(name="fulfillment.tasks.undo_at_rest")
 def undo_at_rest(**_: Any) -> int:
     """Give up, or change, the plans of which nothing is under way any more."""
@@ -101,3 +109,16 @@ def publish_events(**_: Any) -> int:
     published = outbox.publish_events()
     deliveries.deliver()
     return published
+
+
+@shared_task(name="fulfillment.tasks.run_bulk_jobs")
+def run_bulk_jobs(**_: Any) -> int:
+    """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
+    return bulk.work()
+
+
+@shared_task(name="fulfillment.tasks.seal_audit")
+def seal_audit(**_: Any) -> int:
+    """Seal what has come to the audit trails; the number of the newest seal, 0: nothing new."""
+    seal = sealing.seal_new()
+    return seal.number if seal is not None else 0

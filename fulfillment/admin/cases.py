@@ -22,6 +22,7 @@ from fulfillment import caseload, operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -71,7 +72,8 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(ReadOnlyAdmin):
+class FalloutCaseAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "case"
     list_display = (
         "id",
         "state_badge",

@@ -28,6 +28,10 @@ _OF_CLIENTS = frozenset(
     }
 )
 """What programs may do to their own orders, where no money moves by it."""
+_BY_ROLE = frozenset(
+    {Action.MANUAL_CLAIM, Action.MANUAL_RELEASE, Action.MANUAL_DECIDE, Action.MANUAL_RESUME}
+)
+"""What only members of the group may do that a manual task is for."""
 _OF_THE_ENGINE = frozenset(Action) - HIGH_RISK
 
 
@@ -39,14 +43,16 @@ class Permit:
     authority: str
 
 
-def authorize(*, actor: Actor, action: Action, context: Context) -> Permit:
+def authorize(*, actor: Actor, action: Action, context: Context, unless: str = "") -> Permit:
     """Whether somebody may do this, here and now; every answer is kept.
 
     Call it outside of any unit of work: an answer must not be rolled back with what it was about.
-    Raises Denied.
+    `unless` says why not, where there is a reason beside authority. Raises Denied.
     """
     now = _now()
     is_allowed, why = answer(actor=actor, action=action, context=context, now=now)
+    if unless:
+        is_allowed, why = False, unless
     decision = AuthorityDecision.objects.create(
         actor=actor.name,
         actor_kind=actor.kind,
@@ -130,6 +136,8 @@ def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) 
         return False, "whoever approves has to log in, or to use an API key of their own."
     if not _permissions(user).filter(codename=action.codename).exists():
         return False, f"the permission {action} is missing; whoever looks after roles can give it."
+    if context.role and action in _BY_ROLE and not user.groups.filter(name=context.role).exists():
+        return False, f"it is for {context.role}, and {user.get_username()} is not in that group."
     lacking = []
     for grant in _grants(user, now):
         if not names(grant.actions, action):
@@ -156,7 +164,7 @@ def uncovered(*, grant: Grant, context: Context) -> list[str]:
             found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
     if grant.maximum_amount is not None:
         for currency, amount in context.amounts.items():
-            if amount and (currency != grant.currency or amount > grant.maximum_amount):
+            if amount and (currency != grant.currency or abs(amount) > grant.maximum_amount):
                 found.append(f"{amount} {currency}")
     return found
 

@@ -23,6 +23,55 @@ BEGIN
 END $$;
 """
 UNDO = "DROP TRIGGER append_only ON fulfillment_authoritydecision"
+# An approval is for what was asked for, by somebody else than whoever has asked, in time, and once.
+FOUR_EYES = """
+CREATE FUNCTION fulfillment_guard_approval() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong text;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'REQUESTED' OR NEW.decided_by_id IS NOT NULL THEN
+            wrong := 'an approval begins with a request';
+        END IF;
+    ELSIF TG_OP <> 'UPDATE' THEN
+        wrong := 'approvals are kept';
+    ELSIF OLD.state <> 'REQUESTED' THEN
+        wrong := 'it is decided, and used once';
+    ELSIF (NEW.id, NEW.action, NEW.subject, NEW.fulfillment_id, NEW.needs, NEW.payload,
+            NEW.payload_hash, NEW.version, NEW.told, NEW.requested_by_id, NEW.requested_at,
+            NEW.expires_at)
+        IS DISTINCT FROM (OLD.id, OLD.action, OLD.subject, OLD.fulfillment_id, OLD.needs,
+            OLD.payload, OLD.payload_hash, OLD.version, OLD.told, OLD.requested_by_id,
+            OLD.requested_at, OLD.expires_at) THEN
+        wrong := 'what was asked for stays as it was asked for';
+    ELSIF NEW.state IN ('EXECUTED', 'REFUSED')
+        AND (NEW.decided_by_id IS NULL OR NEW.decided_by_id = OLD.requested_by_id) THEN
+        wrong := 'another person decides it';
+    ELSIF NEW.state = 'EXECUTED' AND NEW.decided_at > OLD.expires_at THEN
+        wrong := 'it has expired';
+    END IF;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'approval %: % refused: %', coalesce(OLD.id, NEW.id), TG_OP, wrong
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER four_eyes BEFORE INSERT OR UPDATE OR DELETE ON fulfillment_approval
+    FOR EACH ROW EXECUTE FUNCTION fulfillment_guard_approval();
+CREATE TRIGGER kept BEFORE TRUNCATE ON fulfillment_approval
+    FOR EACH STATEMENT EXECUTE FUNCTION fulfillment_refuse_change();
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'oms_app') THEN
+        REVOKE DELETE, TRUNCATE ON fulfillment_approval FROM oms_app;
+    END IF;
+END $$;
+"""
+UNDO_FOUR_EYES = """
+DROP TRIGGER four_eyes ON fulfillment_approval;
+DROP TRIGGER kept ON fulfillment_approval;
+DROP FUNCTION fulfillment_guard_approval();
+"""
 
 
 class Migration(migrations.Migration):
@@ -327,4 +376,5 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.RunSQL(APPEND_ONLY, UNDO),
+        migrations.RunSQL(FOUR_EYES, UNDO_FOUR_EYES),
     ]

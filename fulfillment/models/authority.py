@@ -52,6 +52,26 @@ class Grant(models.Model):
     def __str__(self) -> str:
         return f"grant {self.pk}"
 
+    @property
+    def in_words(self) -> str:
+        """What may be done where, and for how long."""
+        said = [", ".join(self.actions)]
+        for name, values in (
+            ("at", self.targets),
+            ("kinds of target", self.domains),
+            ("region", self.regions),
+            ("product", self.products),
+        ):
+            if values:
+                said.append(f"{name} {', '.join(values)}")
+        if self.maximum_amount is not None:
+            said.append(f"up to {self.maximum_amount.normalize():f} {self.currency}")
+        if self.valid_from is not None:
+            said.append(f"from {self.valid_from:%Y-%m-%d %H:%M} UTC")
+        if self.valid_until is not None:
+            said.append(f"until {self.valid_until:%Y-%m-%d %H:%M} UTC")
+        return "; ".join(said)
+
 
 class AuthorityDecision(models.Model):
     """One answer of `authorize`: append-only. No foreign keys, so that nothing keeps it back."""

@@ -8,11 +8,12 @@ passed the end of its lease.
 from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
-    expire_approvals,
+    look_after_approvals,
     refuse,
     withdraw,
 )
 from fulfillment.operations.breaking import BreakLock
+from fulfillment.operations.bulk import ControlBulkJob, ReleaseIncident, StartBulkJob
 from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import (
     every_repair,
@@ -32,6 +33,16 @@ from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.incidents import CloseIncident, group_cases
+from fulfillment.operations.manual_work import (
+    ClaimManualTask,
+    ReassignManualTask,
+    ReleaseManualTask,
+    ResumeManualTask,
+    claim,
+    reassign,
+    release,
+    resume,
+)
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
@@ -72,12 +83,7 @@ register(
     ReleaseHold(),
     PauseTarget(),
     ResumeTarget(),
-    AssignCase(),
-    EscalateCase(),
-    AwaitCustomer(),
     CloseCase(),
-    CloseIncident(),
-    EditRouting(),
     SendSignal(),
     SetCapacity(),
     CompensateTask(),
@@ -87,6 +93,18 @@ register(
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
+    AssignCase(),
+    EscalateCase(),
+    AwaitCustomer(),
+    CloseIncident(),
+    EditRouting(),
+    StartBulkJob(),
+    ControlBulkJob(),
+    ReleaseIncident(),
+    ClaimManualTask(),
+    ReleaseManualTask(),
+    ReassignManualTask(),
+    ResumeManualTask(),
 )
 
 __all__ = [
@@ -103,6 +121,7 @@ __all__ = [
     "approve",
     "ask_for_approval",
     "await_in_flight",
+    "claim",
     "close_case",
     "decide",
     "edit_calendar",
@@ -111,10 +130,10 @@ __all__ = [
     "edit_targets",
     "escalate_due",
     "every_repair",
-    "expire_approvals",
     "fulfillment_of",
     "group_cases",
     "hold_request",
+    "look_after_approvals",
     "looked_at",
     "migrate_orders",
     "offers",
@@ -124,11 +143,14 @@ __all__ = [
     "place_hold",
     "possible",
     "prepared",
+    "reassign",
     "refuse",
+    "release",
     "release_ended_holds",
     "release_hold",
     "repair_of",
     "repairs_about",
+    "resume",
     "resume_target",
     "retry",
     "send_signal",

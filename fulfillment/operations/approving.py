@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from fulfillment.actions import Action
-from fulfillment.authority.actors import Actor, ActorKind, person
-from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.actors import Actor, person
+from fulfillment.authority.authorizing import Permit, authorize
+from fulfillment.authority.context import Context
+from fulfillment.authority.controls import suffices
 from fulfillment.engine.store.database import cursor
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
@@ -25,13 +27,17 @@ from fulfillment.errors import (
     Denied,
     FulfillmentError,
     NotPossible,
+    ParametersInvalid,
+    SubjectUnknown,
 )
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.catalog import repair_of
 from fulfillment.operations.records import log, now_of, reason_of
-from fulfillment.operations.repair import Done, Prepared, Request, prepare
+from fulfillment.operations.repair import Authority, Done, Prepared, Request, prepare
 
 LASTS = timedelta(hours=24)
+_AT_ONCE = 500
+_ENGINE = "engine"
 
 
 def ask_for_approval(*, prepared: Prepared) -> Approval:
@@ -50,21 +56,27 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     preview = prepared.preview()
     prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
+    digest = _hash(payload, action=prepared.repair.action, subject=prepared.found.subject)
 
     def work(unit: Unit) -> Approval:
+        # What is about no order has no lock of its own: two who ask for the same queue up here.
+        unit.raw.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"approval:{digest}"]
+        )
         known = Approval.objects.filter(
             action=prepared.repair.action,
             subject=prepared.found.subject,
-            payload_hash=_hash(payload),
+            payload_hash=digest,
             state=ApprovalState.REQUESTED,
         ).first()
-        if known is not None and known.version == preview.version:
+        if known is not None and known.version == preview.version and known.needs == needs:
             if known.requested_by_id != asker:
                 raise NotPossible(
                     f"{known.requested_by.get_username()} has asked for the same already "
                     f"(approval {known.pk}). You may approve it, if your role allows."
                 )
-            return known
+            if known.expires_at > unit.now:
+                return known
         if known is not None:
             move(unit, known, Approval.outdate, cause="asked for anew, as it is now")
         approval = Approval.objects.create(
@@ -73,7 +85,7 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
             fulfillment_id=next(iter(prepared.found.fulfillment_ids), None),
             needs=needs,
             payload=payload,
-            payload_hash=_hash(payload),
+            payload_hash=digest,
             version=preview.version,
             told=preview.done.told,
             requested_by_id=asker,
@@ -94,18 +106,28 @@ def approve(*, approval_id: int, actor: Actor, reason: str) -> tuple[Approval, D
     """
     reason = reason_of(reason)
     approval = _known(approval_id)
-    prepared = _prepared_again(approval)
-    _check_is_another(approval, actor)
+    _check_open(approval, now=_now())
+    # First, so that a stranger learns nothing, and nothing becomes of what they try.
+    places = _authorize_decision(approval, actor)
+    try:
+        prepared = _prepared_again(approval)
+    except (SubjectUnknown, ParametersInvalid) as error:
+        _outdate(approval, cause=str(error))
+        raise _stale(approval, str(error)) from None
+    except Denied as error:
+        cause = f"Whoever has asked for it may not do it any more. {error}"
+        _outdate(approval, cause=cause)
+        raise _stale(approval, cause) from None
+    if not suffices(given=Action(approval.needs), needed=prepared.needs):
+        cause = f"It needs {prepared.needs} by now."
+        _outdate(approval, cause=cause)
+        raise _stale(approval, cause)
     for context in prepared.found.contexts:
-        authorize(actor=actor, action=Action(approval.needs), context=context)
+        if context not in places:
+            authorize(actor=actor, action=Action(approval.needs), context=context)
 
     def work(unit: Unit) -> tuple[Approval, Done]:
         row = _open(unit, approval_id)
-        if row.payload_hash != _hash(row.payload):
-            raise ApprovalNotOpen(
-                f"Approval {row.pk} is not as it was asked for. Refuse it, and find out who has "
-                "written to the database."
-            )
         done = prepared.carry_out(unit, approval=row)
         row.decided_by_id = actor.user_id
         move(unit, row, Approval.execute, cause=reason, actor=actor.name)
@@ -116,19 +138,16 @@ def approve(*, approval_id: int, actor: Actor, reason: str) -> tuple[Approval, D
             work, fulfillment_ids=prepared.found.fulfillment_ids, actor=prepared.why.actor.name
         )
     except FulfillmentError:
-        _outdate_if_changed(approval_id, prepared)
+        _outdate_if_changed(approval, prepared)
         raise
     return row, prepared.repair.afterwards(done)
 
 
 def refuse(*, approval_id: int, actor: Actor, reason: str) -> Approval:
-    """Another person says no. Raises as `approve` does."""
+    """Another person says no. Raises ApprovalUnknown, ReasonMissing, Denied, ApprovalNotOpen."""
     reason = reason_of(reason)
     approval = _known(approval_id)
-    _check_is_another(approval, actor)
-    found = repair_of(approval.action).found(subject=approval.subject)
-    for context in found.contexts:
-        authorize(actor=actor, action=Action(approval.needs), context=context)
+    _authorize_decision(approval, actor)
     return _decide(approval, Approval.refuse, actor, reason)
 
 
@@ -142,23 +161,34 @@ def withdraw(*, approval_id: int, actor: Actor, reason: str) -> Approval:
     return _decide(approval, Approval.withdraw, actor, reason)
 
 
-def expire_approvals() -> int:
-    """What nobody has decided in time is over; beat's part. Returns how many."""
-    with cursor() as raw:
-        now = now_of(raw)
-    due = Approval.objects.filter(state=ApprovalState.REQUESTED, expires_at__lte=now)
-    expired = 0
-    for approval in due.order_by("pk")[:500]:
+def look_after_approvals() -> int:
+    """End what nobody has decided in time, and what is about something that has changed since;
+    beat's part. Returns how many."""
+    ended = 0
+    now = _now()
+    for approval in Approval.objects.filter(state=ApprovalState.REQUESTED).order_by("expires_at")[
+        :_AT_ONCE
+    ]:
+        if approval.expires_at <= now:
+            ended += _end(approval, Approval.expire, cause="nobody has decided in time")
+            continue
+        try:
+            prepared = _prepared_again(approval, authority=_unasked)
+        except FulfillmentError as error:
+            ended += _outdate(approval, cause=str(error))
+        else:
+            ended += _outdate_if_changed(approval, prepared)
+    return ended
 
-        def work(unit: Unit, pk: int = approval.pk) -> bool:
-            row = Approval.objects.select_for_update().get(pk=pk)
-            if row.state != ApprovalState.REQUESTED or row.expires_at > unit.now:
-                return False
-            move(unit, row, Approval.expire, cause="nobody has decided in time")
-            return True
 
-        expired += run_unit(work, fulfillment_ids=_locked(approval), actor="scanner")
-    return expired
+def may_decide(*, approval: Approval, actor: Actor, held: Collection[Action]) -> bool:
+    """Whether it makes sense to show somebody who holds these actions the way to approve it."""
+    return (
+        approval.state == ApprovalState.REQUESTED
+        and actor.user_id is not None
+        and actor.user_id != approval.requested_by_id
+        and Action(approval.needs) in held
+    )
 
 
 def move(
@@ -185,13 +215,19 @@ def _known(approval_id: int) -> Approval:
     return approval
 
 
-def _prepared_again(approval: Approval) -> Prepared:
+def _prepared_again(approval: Approval, *, authority: Authority = authorize) -> Prepared:
     """What was asked for, by whoever asked for it, with the authority that they have now."""
     asker = approval.requested_by
     payload = approval.payload
+    if approval.payload_hash != _hash(payload, action=approval.action, subject=approval.subject):
+        raise ApprovalNotOpen(
+            f"Approval {approval.pk} is not as it was asked for. Refuse it, and find out who has "
+            "written to the database."
+        )
     return prepare(
         repair=repair_of(approval.action),
         actor=person(name=asker.get_username(), user_id=asker.pk),
+        authority=authority,
         request=Request(
             action=Action(approval.action),
             subject=approval.subject,
@@ -203,11 +239,30 @@ def _prepared_again(approval: Approval) -> Prepared:
     )
 
 
-def _check_is_another(approval: Approval, actor: Actor) -> None:
-    if actor.kind is not ActorKind.PERSON:
-        raise Denied("Only a person who has logged in can decide this.")
-    if approval.requested_by_id == actor.user_id:
-        raise Denied("Whoever asks for it can't decide it: that is for another person.")
+def _unasked(*, actor: Actor, action: Action, context: Context) -> Permit:
+    """For looking at what was asked for: nothing is done by it."""
+    return Permit(decision_id=0, authority="")
+
+
+def _authorize_decision(approval: Approval, actor: Actor) -> Sequence[Context]:
+    """Whoever decides holds what it needs, where it is to be done, and has not asked for it.
+    Returns where that is.
+
+    Where that is can't be told any more of what is gone: then no scope covers it. Raises Denied.
+    """
+    try:
+        contexts = repair_of(approval.action).found(subject=approval.subject).contexts
+    except SubjectUnknown:
+        contexts = (Context(subject=approval.subject),)
+    own = actor.user_id == approval.requested_by_id
+    for context in contexts:
+        authorize(
+            actor=actor,
+            action=Action(approval.needs),
+            context=context,
+            unless="whoever asks for it can't decide it: that is for another person." * own,
+        )
+    return contexts
 
 
 def _decide(
@@ -224,32 +279,59 @@ def _decide(
 
 def _open(unit: Unit, approval_id: int) -> Approval:
     """The row, locked: decided by nobody, and in time. Raises ApprovalNotOpen."""
-    row = Approval.objects.select_for_update().get(pk=approval_id)
+    row = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+    _check_open(row, now=unit.now)
+    return row
+
+
+def _check_open(row: Approval, *, now: datetime) -> None:
     if row.state != ApprovalState.REQUESTED:
-        by = row.decided_by.get_username() if row.decided_by else "nobody"
+        by = f", by {row.decided_by.get_username()}" if row.decided_by else ""
         raise ApprovalNotOpen(
-            f"Approval {row.pk} is {row.state}, by {by}: {row.decision_reason} It is used once; "
+            f"Approval {row.pk} is {row.state}{by}: {row.decision_reason} It is used once; "
             "ask for it anew."
         )
-    if row.expires_at <= unit.now:
+    if row.expires_at <= now:
         raise ApprovalNotOpen(
             f"Approval {row.pk} has expired at {row.expires_at:%Y-%m-%d %H:%M} UTC; ask for it "
             "anew."
         )
-    return row
 
 
-def _outdate_if_changed(approval_id: int, prepared: Prepared) -> None:
+def _stale(approval: Approval, cause: str) -> ApprovalNotOpen:
+    return ApprovalNotOpen(f"Approval {approval.pk} holds no longer. {cause} Ask for it anew.")
+
+
+def _outdate(approval: Approval, *, cause: str) -> bool:
+    return _end(approval, Approval.outdate, cause=cause)
+
+
+def _end(approval: Approval, transition: Callable[[Approval], None], *, cause: str) -> bool:
+    """Without anybody deciding; false when somebody has been quicker."""
+
+    def work(unit: Unit) -> bool:
+        row = Approval.objects.select_for_update(of=("self",)).get(pk=approval.pk)
+        if row.state != ApprovalState.REQUESTED:
+            return False
+        move(unit, row, transition, cause=cause)
+        return True
+
+    return run_unit(work, fulfillment_ids=_locked(approval), actor=_ENGINE)
+
+
+def _outdate_if_changed(approval: Approval, prepared: Prepared) -> bool:
     """What it is about is another by now: nobody can approve it any more."""
 
-    def work(unit: Unit) -> None:
-        row = Approval.objects.select_for_update().get(pk=approval_id)
+    def work(unit: Unit) -> bool:
+        row = Approval.objects.select_for_update(of=("self",)).get(pk=approval.pk)
         if row.state != ApprovalState.REQUESTED:
-            return
-        if row.version != prepared.repair.version(unit, prepared.found):
-            move(unit, row, Approval.outdate, cause="What it is about has changed since.")
+            return False
+        if row.version == prepared.repair.version(unit, prepared.found):
+            return False
+        move(unit, row, Approval.outdate, cause="What it is about has changed since.")
+        return True
 
-    run_unit(work, fulfillment_ids=prepared.found.fulfillment_ids, actor="engine")
+    return run_unit(work, fulfillment_ids=prepared.found.fulfillment_ids, actor=_ENGINE)
 
 
 def _locked(approval: Approval) -> list[int]:
@@ -264,8 +346,14 @@ def _payload(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _hash(payload: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+def _hash(payload: Mapping[str, Any], *, action: str, subject: str) -> str:
+    told = json.dumps([action, subject, payload], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _now() -> datetime:
+    with cursor() as raw:
+        return now_of(raw)
 
 
 def _audit(

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -40,6 +40,9 @@ class Parameters(BaseModel):
     """What an operation is told beside what it is about; nothing that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,8 @@ class Why:
     evidence: str
     authority: str = ""
     """By what it is allowed."""
+    approval: Approval | None = None
+    """By which another person has approved it; a preview has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +270,8 @@ class Prepared:
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
-        done = self.repair.carry_out(unit, self.found, self.values, self.why)
+        why = replace(self.why, approval=approval)
+        done = self.repair.carry_out(unit, self.found, self.values, why)
         self.repair.confirm(done, self.values)
         operation = Operation.objects.create(
             kind=self.repair.kind,
@@ -336,7 +342,7 @@ def prepare(
             authority(actor=actor, action=repair.action, context=context)
             for context in found.contexts
         ]
-    values = _values(repair, request.parameters)
+    values = values_of(repair=repair, parameters=request.parameters)
     aimed = repair.aim(found, values)
     if not permits or aimed.contexts != found.contexts:
         permits = [
@@ -406,8 +412,14 @@ def _last_operation(found: Found) -> str:
     return f"{what.capitalize()} at {done.happened_at:%H:%M:%S} UTC, by {done.actor}: {done.reason}"
 
 
-def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
-    if not storable(dict(parameters)):
+def values_of(*, repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+    """What an operation is told, complete. Raises ParametersInvalid."""
+    return checked(model=repair.parameters, values=parameters)
+
+
+def checked(*, model: type[P], values: Mapping[str, Any]) -> P:
+    """The same for any closed model."""
+    if not storable(dict(values)):
         raise ParametersInvalid(
             [
                 Fault(
@@ -419,7 +431,7 @@ def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
         )
     try:
         # Through JSON, so that a time may be given as text everywhere.
-        return repair.parameters.model_validate_json(json.dumps(dict(parameters)))
+        return model.model_validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         raise ParametersInvalid(
             [

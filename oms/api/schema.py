@@ -8,7 +8,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
 from pydantic import BaseModel
 
-from fulfillment.models import CaseCategory, CaseState, IncidentState, ManualState, Severity
+from fulfillment.models import (
+    BulkState,
+    CaseCategory,
+    CaseState,
+    IncidentState,
+    ManualState,
+    RowState,
+    Severity,
+)
 from oms.api.documents import ProblemOut
 from oms.api.problems import CONTENT_TYPE
 from oms.states import OrderState
@@ -179,6 +187,17 @@ INCIDENT_FILTERS = [
     OpenApiParameter("target", OpenApiTypes.STR, description="Target system."),
     OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
     OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+BULK_FILTERS = [
+    OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in BulkState]),
+    OpenApiParameter("incident", OpenApiTypes.INT, description="Those that release it."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+BULK_ROW_FILTERS = [
+    OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in RowState]),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 1000; 200 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last position seen."),
 ]
 ORDER_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),

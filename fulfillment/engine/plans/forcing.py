@@ -10,7 +10,6 @@ from fulfillment.engine.plans import anew, migrating
 from fulfillment.engine.plans.progress import after
 from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs
-from fulfillment.engine.tasks import manual
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
@@ -54,7 +53,6 @@ def complete(unit: Unit, *, plan: Plan, rest: Rest, cause: str, details: Mapping
     ended: list[Task] = []
     left: Collection[Task] = rest.open
     while left:
-        manual.withdraw(unit, tasks=[t for t in left if t.state == TaskState.AWAITING_MANUAL])
         for task in left:
             if _is_open(task):  # What hangs on one before it has ended with that.
                 _end(unit, plan, task, cause, details)

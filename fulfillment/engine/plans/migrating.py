@@ -23,7 +23,7 @@ from fulfillment.engine.store import failpoints, graphs
 from fulfillment.engine.store.database import Update, allocate
 from fulfillment.engine.structure import lock_names, milestones, places
 from fulfillment.engine.structure.instantiation import new_tasks
-from fulfillment.engine.tasks import manual, timing_out
+from fulfillment.engine.tasks import timing_out
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import cases, locking
 from fulfillment.engine.work.port import registered
@@ -40,7 +40,10 @@ _MOVED = Update(
     required="boolean",
     target_id="text",
 )
-_ASKED = "SELECT task_id FROM fulfillment_manualtask WHERE task_id = ANY(%s::bigint[])"
+_ASKED = (
+    "SELECT task_id FROM fulfillment_manualtask "
+    "WHERE task_id = ANY(%s::bigint[]) AND origin = 'WORKFLOW'"
+)
 _MOVE_FAN_OUT = (
     "UPDATE fulfillment_fanout SET plan_id = %s, node = %s WHERE plan_id = %s AND node = %s"
 )
@@ -212,7 +215,6 @@ def _close(
 def withdraw(unit: Unit, *, tasks: Collection[Task], cause: str) -> None:
     """Those that are still open end here: they have had no effect."""
     gone = [task for task in tasks if task.state not in TASK_TERMINAL]
-    manual.withdraw(unit, tasks=[task for task in gone if task.state == TaskState.AWAITING_MANUAL])
     for task in gone:
         task.blocked_reason = ""
         unit.change_task(task, Task.withdraw, cause=cause)

@@ -21,7 +21,6 @@ from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.structure import fanning, places
-from fulfillment.engine.tasks import manual
 from fulfillment.engine.tasks.stopped import MAY_GO_ON, Stopped
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.fallout import open_for_task
@@ -192,7 +191,6 @@ def _not_done(
     task, plan = known.task, known.plan
     before = TaskState(task.state)
     found = _repaired(known, before)
-    manual.withdraw(unit, tasks=[task])
     wanted: set[Place] = set()
     # By itself too: what was said of it before does not count any more.
     unit.record(
@@ -291,7 +289,6 @@ def _end(
     task.unanswered_queries = 0
     told = {**(details or {}), **({"outputs": sorted(outputs)} if outputs else {})}
     unit.change_task(task, transition, cause=cause, **told)
-    manual.withdraw(unit, tasks=[task])
     cases.resolve_cases(
         unit, subjects=[cases.of_task(task.id)], resolution=f"The task is {task.state}: {cause}"
     )

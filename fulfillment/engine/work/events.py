@@ -38,6 +38,10 @@ PLAN_EVENTS: Mapping[str, str] = {
 MANUAL_OPENED = "ManualTaskOpened"
 MANUAL_DECIDED = "ManualTaskDecided"
 MANUAL_WITHDRAWN = "ManualTaskWithdrawn"
+MANUAL_ESCALATED = "ManualTaskEscalated"
+MANUAL_AWAITING = "ManualTaskAwaitingAnswer"
+MANUAL_RESUMED = "ManualTaskResumed"
+NEEDS_REQUOTE = "OrderNeedsRequote"
 IN_JEOPARDY = "FulfillmentPlanInJeopardy"
 OUT_OF_JEOPARDY = "FulfillmentPlanOutOfJeopardy"
 CASE_ESCALATED = "FalloutCaseEscalated"
@@ -48,6 +52,9 @@ _ON_DEMAND = frozenset(
         MANUAL_OPENED,
         MANUAL_DECIDED,
         MANUAL_WITHDRAWN,
+        MANUAL_ESCALATED,
+        MANUAL_AWAITING,
+        MANUAL_RESUMED,
         IN_JEOPARDY,
         OUT_OF_JEOPARDY,
         CASE_ESCALATED,
@@ -107,6 +114,9 @@ def of_manual(manual: ManualTask, task: Task) -> dict[str, Any]:
         "title": manual.title,
         "queue": manual.queue,
         "role": manual.role,
+        "origin": str(manual.origin),
+        "state": str(manual.state),
+        "claimed_by": manual.claimed_by or None,
         "outcomes": list(manual.outcomes),
         "due_at": manual.due_at.isoformat() if manual.due_at else None,
         "outcome": manual.outcome or None,

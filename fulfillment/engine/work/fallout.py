@@ -8,10 +8,11 @@ from typing import Any
 
 from fulfillment.actions import Action
 from fulfillment.definitions.graph import Node
-from fulfillment.engine.store import graphs
-from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit
+from fulfillment.engine.store import graphs, routing
+from fulfillment.engine.work import asking, cases
+from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
+from fulfillment.states import TaskState
 
 _EVIDENCE = """
 SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
@@ -74,6 +75,19 @@ def open_for_task(
     """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
+    if task.state == TaskState.AWAITING_MANUAL:
+        unit.troubles[task.id] = InTrouble(
+            trouble=asking.trouble_of(node=node, category=category, reason_code=reason_code),
+            title=title or _title(node, category),
+            explanation=explanation,
+            route=routing.route(
+                category=category,
+                target=node.target,
+                action=node.action or f"{node.workflow}/{node.task}",
+                reason_code=reason_code,
+                severity=_severity(node, category),
+            ),
+        )
     subject = cases.of_task(task.id)
     if stays:
         subject = f"conflict:{subject}"
@@ -105,7 +119,7 @@ def open_for_task(
             plan_id=task.plan_id,
             task_id=task.id,
             customer_impact=customer_impact(node),
-            revenue=_revenue(plan, node),
+            revenue=revenue(plan, node),
         ),
     )
 
@@ -167,12 +181,8 @@ def customer_impact(node: Node) -> str:
     return "The order can't complete without it."
 
 
-def revenue_impact(plan: Plan, node: Node) -> str:
-    """What the items that it serves are sold for, in words: money that waits."""
-    return cases.cost(_revenue(plan, node))[0]
-
-
-def _revenue(plan: Plan, node: Node) -> cases.Revenue:
+def revenue(plan: Plan, node: Node) -> cases.Revenue:
+    """What the items that it serves are sold for: money that waits."""
     if not node.required:
         return {}
     items = graphs.context_of(plan).get("items", {})
@@ -184,6 +194,12 @@ def _revenue(plan: Plan, node: Node) -> cases.Revenue:
         if any(amounts):
             found[str(position)] = {price.get("currency") or "": [f"{one:f}" for one in amounts]}
     return found
+
+
+def revenue_impact(plan: Plan, node: Node) -> str:
+    """The same in words; empty when no money waits."""
+    words, _, _ = cases.cost(revenue(plan, node))
+    return words
 
 
 def _amount(price: Mapping[str, Any], item: Mapping[str, Any], kind: str) -> Decimal:

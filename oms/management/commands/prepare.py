@@ -9,14 +9,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command
 
+from oms.demo.people import seed_people
 from oms.environment import CHECKOUT, DEFAULT_QUEUES
 
 
 class Command(BaseCommand):
     help = (
         "Migrate, load the shipped calendars and the sandbox's target systems, publish the shipped "
-        "workflows, and make the admin user if OMS_ADMIN_PASSWORD is set. Run it as the database's "
-        "owner."
+        "workflows, load the roles, and make the admin user if OMS_ADMIN_PASSWORD is set. Run it "
+        "as the database's owner."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,7 +35,11 @@ class Command(BaseCommand):
                 "shipped workflows are left out. Load yours with `manage.py targets load` and "
                 "`manage.py workflows publish`."
             )
+        call_command("roles", "load", verbosity=0)
         password = os.environ.get("OMS_ADMIN_PASSWORD")
         users = get_user_model().objects
         if password and not users.filter(username="admin").exists():
             users.create_superuser(username="admin", password=password)
+        people = os.environ.get("OMS_DEMO_PASSWORD")
+        if people:
+            seed_people(password=people)

@@ -85,6 +85,11 @@ class Command(BaseCommand):
             if stack.servers.embeds_database
             else "with your own login"
         )
+        people = (
+            f"desk, supply, finance, senior, …: password in {stack.layout.secrets}/demo-password"
+            if stack.servers.embeds_database
+            else "the roles are there; the admin puts users into them"
+        )
         flower = f"http://{stack.host}:{environment.flower_port}/   user admin, password "
         flower += stack.flower_password
         if "flower" not in stack.names:
@@ -94,6 +99,7 @@ class Command(BaseCommand):
 The stack is up, after {seconds:.1f} s.
 
   Admin     {web}/admin/   {login}
+  Roles     {people}
   API docs  {web}/api/docs/
   Flower    {flower}
   Sandbox   {environment.sandbox_url}/status   the target systems that orders are sent to
@@ -196,6 +202,7 @@ def _manage(stack: Stack, *arguments: str) -> None:
     variables = {**stack.variables(), "DATABASE_URL": stack.environment.database_owner_url}
     if stack.servers.embeds_database:
         variables["OMS_ADMIN_PASSWORD"] = generated_secret(stack.layout, "admin-password")
+        variables["OMS_DEMO_PASSWORD"] = generated_secret(stack.layout, "demo-password")
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         env={**os.environ, **variables},
