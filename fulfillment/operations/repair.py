@@ -385,26 +385,26 @@ def last_change(unit: Unit, found: Found) -> str:
     entity, _, name = found.subject.partition(":")
     if not found.fulfillment_ids:
         return _last_operation(found)
+    # What it hangs on counts as well: another plan makes another task of it, although it stays.
     unit.raw.execute(
-        "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s "
-        "    OR %s AND entity = 'plan' AND name = 'supersede') "
+        "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
         "ORDER BY sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
-            entity == "order",
-            entity == "task",  # Another plan makes another task of it, although it stays.
+            ["plan", "order", "cancellation", "amendment"],
         ],
     )
     row = unit.raw.fetchone()
     if row is None:
         return _last_operation(found)
-    transition, state, actor, cause, at = row
-    if entity == "task" and transition == "supersede":
+    changed, transition, state, actor, cause, at = row
+    if transition == "supersede":
         return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
-    return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
+    what = "It" if changed == entity else f"Its {changed}"
+    return f"{what} is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
 def _last_operation(found: Found) -> str:
