@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.graph import Graph, arrange
 from fulfillment.definitions.nodes import (
     Clocks,
     Compensation,
@@ -76,22 +76,45 @@ def undo_parts(
     parts = Parts([], [])
     starts: dict[Place, str] = {}
     for undo in undos:
-        node = before.nodes[undo.place[0]].by(undo.route)
-        assert node.compensation is not None
-        done = _undo_node(node, undo)
-        parts.nodes.append(done)
-        starts[undo.place] = done.key
-        if node.compensation.approval is not None:
-            asked = _approval_node(done, node.compensation)
-            parts.nodes.append(asked)
-            parts.edges.append((asked.key, done.key, _edge(EdgeType.HUMAN, labels=(_AGREED,))))
-            starts[undo.place] = asked.key
+        starts[undo.place] = _add(parts, before.nodes[undo.place[0]].by(undo.route), undo)
     waiting: dict[frozenset[str], list[str]] = {}
     for place, later in _undone_after(before, undos, unfinished).items():
         waiting.setdefault(later, []).append(starts[place])
     for later, first in waiting.items():
         _put_behind(parts, later, first)
     return parts
+
+
+def with_undo(graph: Graph, *, undo: Undo, about: str) -> Graph:
+    """The graph and, beside all that is in it, the undo of what its place has done by one way.
+
+    `about` is no key of a task: the task itself stays done, or open, as it is.
+    """
+    parts = Parts([], [])
+    _add(parts, graph.nodes[undo.place[0]].by(undo.route), undo)
+    size = len(graph.nodes)
+    nodes = [*graph.nodes]
+    for at, node in enumerate(parts.nodes):
+        nodes.append(replace(node, index=size + at, undoes=about if node.undoes else ""))
+    index = {node.key: node.index for node in nodes}
+    edges = [
+        replace(edge, source=index[before], target=index[after])
+        for before, after, edge in parts.edges
+    ]
+    return arrange(workflows=graph.workflows, nodes=nodes, edges=[*graph.edges, *edges])
+
+
+def _add(parts: Parts, node: Node, undo: Undo) -> str:
+    """What undoes it, and where somebody is asked first; the key of what comes first."""
+    assert node.compensation is not None
+    done = _undo_node(node, undo)
+    parts.nodes.append(done)
+    if node.compensation.approval is None:
+        return done.key
+    asked = _approval_node(done, node.compensation)
+    parts.nodes.append(asked)
+    parts.edges.append((asked.key, done.key, _edge(EdgeType.HUMAN, labels=(_AGREED,))))
+    return asked.key
 
 
 def _put_behind(parts: Parts, later: Collection[str], first: Sequence[str]) -> None:

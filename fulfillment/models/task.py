@@ -21,6 +21,22 @@ _OPEN_AFTER_DISPATCH = [
     TaskState.OUTCOME_UNKNOWN,
     TaskState.AWAITING_MANUAL,
 ]
+_BY_HAND = [
+    TaskState.READY,
+    TaskState.ACCEPTED,
+    TaskState.FAILED_RETRYABLE,
+    TaskState.OUTCOME_UNKNOWN,
+    TaskState.AWAITING_MANUAL,
+    TaskState.FAILED_FINAL,
+]
+_NOT_DONE = [
+    TaskState.PENDING,
+    TaskState.READY,
+    TaskState.ACCEPTED,
+    TaskState.FAILED_RETRYABLE,
+    TaskState.AWAITING_MANUAL,
+    TaskState.FAILED_FINAL,
+]
 
 
 class Task(StatefulModel):
@@ -141,6 +157,11 @@ class Task(StatefulModel):
         "send.",
     )
     outputs = models.JSONField(null=True, blank=True)
+    correction = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="By hand: how its payload differs from what its workflow makes.",
+    )
     reference = models.CharField(max_length=200, blank=True, default="")
     blocked_reason = models.TextField(blank=True, default="")
     began_at = models.DateTimeField(
@@ -384,3 +405,24 @@ class Task(StatefulModel):
     @transition(field=state, source=TaskState.FAILED_FINAL, target=TaskState.READY)
     def try_again(self) -> None:
         """By hand: known to have had no effect, so it is sent anew."""
+
+    @transition(field=state, source=_BY_HAND, target=TaskState.READY)
+    def send_anew(self) -> None:
+        """By hand: another command takes the place of one that is known to have had no effect."""
+
+    @transition(field=state, source=_BY_HAND, target=TaskState.SUCCEEDED)
+    def confirm(self) -> None:
+        """By hand: somebody has found out that it was done, and what came of it."""
+
+    @transition(field=state, source=TaskState.AWAITING_MANUAL, target=TaskState.PENDING)
+    def look_again(self) -> None:
+        """By hand: what kept it from beginning is mended, so it is told anew whether it may."""
+
+    @transition(field=state, source=_NOT_DONE, target=TaskState.WAIVED_BY_AUTHORIZED_USER)
+    def waive(self) -> None:
+        """By hand: it would be needed, and somebody answers for its not being done. ACCEPTED is
+        what only waits."""
+
+    @transition(field=state, source=_NOT_DONE, target=TaskState.SKIPPED_BY_POLICY)
+    def leave_out(self) -> None:
+        """By hand: this order does not need it. ACCEPTED is what only waits."""

@@ -12,6 +12,7 @@ from fulfillment.operations.approving import (
     refuse,
     withdraw,
 )
+from fulfillment.operations.breaking import BreakLock
 from fulfillment.operations.catalog import (
     every_repair,
     perform,
@@ -21,10 +22,13 @@ from fulfillment.operations.catalog import (
     repairs_about,
 )
 from fulfillment.operations.closing import CloseCase, close_case
+from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
+from fulfillment.operations.granting import EditAccess
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
 from fulfillment.operations.pausing import (
@@ -35,6 +39,7 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.releasing import (
     ReleaseHold,
     fulfillment_of,
@@ -45,6 +50,7 @@ from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Reque
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.signalling import SendSignal, send_signal
+from fulfillment.operations.terminating import TerminatePlan
 
 register(
     RetryTask(),
@@ -56,6 +62,13 @@ register(
     CloseCase(),
     SendSignal(),
     SetCapacity(),
+    CompensateTask(),
+    RegeneratePlan(),
+    TerminatePlan(),
+    MatchEvent(),
+    ReplayEvent(),
+    BreakLock(),
+    EditAccess(),
 )
 
 __all__ = [

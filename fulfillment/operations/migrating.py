@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fulfillment.actions import Action
@@ -205,7 +205,19 @@ def _one(
 
 def _graph(plan: Plan, before: Graph, wanted: WorkflowDefinition) -> Graph:
     """What the same items become with the wanted version. Raises DefinitionInvalid."""
-    versions = {**versions_of(before), wanted.name: wanted.version}
+    graph = graph_by(plan=plan, versions={**versions_of(before), wanted.name: wanted.version})
+    if versions_of(graph).get(wanted.name) != wanted.version:
+        message = f"What uses {wanted.name} names the version of it; migrate that workflow."
+        raise DefinitionInvalid([Fault(code="migration.pinned", message=message)])
+    return graph
+
+
+def graph_by(*, plan: Plan, versions: Mapping[str, int]) -> Graph:
+    """What the same items become with these versions of their workflows, by name.
+
+    Raises DefinitionInvalid and WorkflowUnknown.
+    """
+    before = graphs.by_id(plan.graph_id)
     definitions = {
         workflow.name: published(workflow.name, versions[workflow.name])
         for workflow in before.workflows
@@ -225,9 +237,6 @@ def _graph(plan: Plan, before: Graph, wanted: WorkflowDefinition) -> Graph:
         versions=versions,
     )
     faults = graph_faults(graph=graph)
-    if versions_of(graph).get(wanted.name) != wanted.version:
-        message = f"What uses {wanted.name} names the version of it; migrate that workflow."
-        faults = [Fault(code="migration.pinned", message=message), *faults]
     if faults:
         raise DefinitionInvalid(faults)
     return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from decimal import Decimal, InvalidOperation
@@ -61,10 +62,20 @@ def task_found(*, name: str) -> Found:
 
 
 def task_version(unit: Unit, found: Found) -> str:
-    """Another text whenever its state, its attempts, its way or its plan are others."""
+    """Another text whenever its state, attempts, way, plan, or what it returned are others."""
     unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
     task = unit.tasks[found.pk]
-    told = f"{task.plan_id} {task.state} {task.route} {task.attempts} {task.changed_at.isoformat()}"
+    told = json.dumps(
+        [
+            task.plan_id,
+            task.state,
+            task.route,
+            task.attempts,
+            task.changed_at.isoformat(),
+            task.reference,
+            task.outputs,
+        ]
+    )
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

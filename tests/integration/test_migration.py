@@ -51,7 +51,7 @@ def migrate(*orders: Order, **more: Any) -> list[Migration]:
                 "version": None,
                 "orders": [order.reference for order in orders],
                 "reason": "the new contract",
-                "actor": "an operator",
+                "actor": by("an operator"),
                 **more,
             }
         )

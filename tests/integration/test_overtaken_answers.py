@@ -195,7 +195,7 @@ def test_a_report_of_what_was_given_up_is_told_under_the_lock(systems: ScriptedS
         outcome=desk.succeeded(receipt="A"),
         body={},
     )
-    found = callbacks._find(late)
+    found = callbacks.command_by_key(key=late.idempotency_key, target=late.source)
     assert found is not None
     desk.settle(desk.result(claim, desk.rejected()))
     receipt = callbacks.run_unit(

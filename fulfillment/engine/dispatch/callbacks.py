@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from adapters.contract import Outcome, OutcomeKind
+from adapters.reports import ReportIn, outcome_of
 from fulfillment.engine.dispatch.suggesting import suggest, suggestion
 from fulfillment.engine.plans.settlement import apply
 from fulfillment.engine.store import failpoints, graphs
@@ -20,17 +23,20 @@ from fulfillment.engine.work.cases import Fallout, open_case, resolve_cases
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import ConcurrentChange, FulfillmentError
+from fulfillment.errors import ConcurrentChange, FulfillmentError, NotPossible
 from fulfillment.models import CaseCategory, Disposition, Purpose, Severity, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
 
 logger = logging.getLogger(__name__)
 
-_BY_KEY = """
+_COMMAND = """
 SELECT c.id, c.task_id, c.fulfillment_id, t.plan_id, t.node, t.element
 FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id
-WHERE c.idempotency_key = %s AND c.target_id = %s
+"""
+_BY_KEY = f"{_COMMAND} WHERE c.idempotency_key = %s AND c.target_id = %s"
+_NEWEST_OF = f"""
+{_COMMAND} WHERE c.task_id = %s AND c.target_id = %s ORDER BY c.revision DESC LIMIT 1
 """
 # Whoever comes second waits here for the first one's commit, and then finds its row.
 _STORE = """
@@ -39,9 +45,15 @@ INSERT INTO fulfillment_inboundevent (
 VALUES (%s, %s, %s, %s, 'UNMATCHED', '[]', %s)
 ON CONFLICT (source, event_id) DO NOTHING RETURNING id
 """
+# Locked: somebody may be matching it by hand.
 _SEEN = """
 SELECT id, disposition, idempotency_key FROM fulfillment_inboundevent
-WHERE source = %s AND event_id = %s
+WHERE source = %s AND event_id = %s FOR UPDATE
+"""
+# Of two who match the same event, the second finds what the first has made of it.
+_PARKED = """
+SELECT source, event_id, idempotency_key, body, disposition FROM fulfillment_inboundevent
+WHERE id = %s FOR UPDATE
 """
 _DISPOSE = """
 UPDATE fulfillment_inboundevent SET disposition = %s, task_id = %s, suggestions = %s WHERE id = %s
@@ -95,7 +107,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Command:
+class AboutCommand:
     """The one command that a report is about."""
 
     id: int
@@ -117,7 +129,7 @@ def receive(*, report: Report) -> Receipt:
     Raises EventIdReused, and the database's own errors: nothing was received, the sender has to
     repeat it.
     """
-    command = _find(report)
+    command = command_by_key(key=report.idempotency_key, target=report.source)
     fulfillment_ids = [] if command is None else [command.fulfillment_id]
     actor = f"target {report.source}"
     try:
@@ -153,14 +165,60 @@ def park(*, source: str, event_id: str, idempotency_key: str, body: Mapping[str,
     )
 
 
-def _find(report: Report) -> _Command | None:
+def command_by_key(*, key: str, target: str) -> AboutCommand | None:
+    """The command of this target system with this key."""
     with cursor() as raw:
-        raw.execute(_BY_KEY, [report.idempotency_key, report.source], prepare=True)
+        raw.execute(_BY_KEY, [key, target], prepare=True)
         row = raw.fetchone()
-    return None if row is None else _Command(*row)
+    return None if row is None else AboutCommand(*row)
 
 
-def _receive(unit: Unit, report: Report, command: _Command | None) -> Receipt:
+def newest_command_of(*, task_id: int, target: str) -> AboutCommand | None:
+    """What the task has asked this target system for last; None where it never has."""
+    with cursor() as raw:
+        raw.execute(_NEWEST_OF, [task_id, target], prepare=True)
+        row = raw.fetchone()
+    return None if row is None else AboutCommand(*row)
+
+
+def match(unit: Unit, *, event_id: int, command: AboutCommand) -> Disposition:
+    """Take a parked report in as if it had come with the key of this command; once.
+
+    Of two at the same time the second finds it matched. The fulfillment of `command` is locked by
+    this unit. Raises NotPossible when it is not parked any more, when it is of another target
+    system than the command, and when nobody can read it as a report.
+    """
+    source, name, key, body, disposition = _one(unit, _PARKED, [event_id])
+    if disposition != Disposition.UNMATCHED:
+        raise NotPossible(
+            f"Event {name} of {source} is {disposition} already: its task has had it."
+        )
+    if isinstance(body, str):
+        body = json.loads(body)
+    report = Report(source=source, event_id=name, idempotency_key=key, body=body, **_read(body))
+    disposition = _apply(unit, report, command)
+    _dispose(unit, event_id, disposition, command.task_id, [])
+    task = unit.tasks.get(command.task_id)
+    if task is not None and task.state in TASK_SUCCESSFUL:
+        resolve_cases(
+            unit, subjects=[_subject(command)], resolution="A parked report was matched with it."
+        )
+    return disposition
+
+
+def _read(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Its outcome, and the attempt that it speaks of. Raises NotPossible."""
+    try:
+        told = ReportIn.model_validate(body)
+    except ValidationError:
+        raise NotPossible(
+            "Nobody can read it as a report, so it settles nothing. Look at it, and say yourself "
+            "what became of the task (task.reconcile)."
+        ) from None
+    return {"outcome": outcome_of(report=told), "attempt": told.attempt}
+
+
+def _receive(unit: Unit, report: Report, command: AboutCommand | None) -> Receipt:
     event_id, before = _store(unit, report)
     is_parked = before is Disposition.UNMATCHED and command is not None
     if before is not None and not is_parked:
@@ -218,7 +276,7 @@ def _dispose(
     )
 
 
-def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
+def _apply(unit: Unit, report: Report, command: AboutCommand) -> Disposition:
     if report.outcome.kind is OutcomeKind.ACCEPTED:
         return _hear(unit, report, command)
     before, attempts = _one(
@@ -238,7 +296,7 @@ def _apply(unit: Unit, report: Report, command: _Command) -> Disposition:
     return _disposition(unit.tasks[result.task_id], before, result)
 
 
-def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
+def _hear(unit: Unit, report: Report, command: AboutCommand) -> Disposition:
     """A sign of life: of the send that counts, and newer than what was heard before it."""
     unit.adopt_tasks(tasks_by_id(unit.raw, [command.task_id]))
     task = unit.tasks[command.task_id]
@@ -256,7 +314,7 @@ def _hear(unit: Unit, report: Report, command: _Command) -> Disposition:
     return Disposition.REDUNDANT
 
 
-def _attempt_number(unit: Unit, report: Report, command: _Command, attempts: int) -> int | None:
+def _attempt_number(unit: Unit, report: Report, command: AboutCommand, attempts: int) -> int | None:
     """Which attempt the report speaks of, as the settlement counts; None when it can't be told.
 
     The task's count goes on with every query: a report on the last *send* is still up to date.
@@ -282,7 +340,7 @@ def _disposition(task: Task, before: str, result: Result) -> Disposition:
     return Disposition.CONFLICTING if contradicts else Disposition.REDUNDANT
 
 
-def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> Receipt:
+def _park(unit: Unit, report: Report, command: AboutCommand | None, cause: str) -> Receipt:
     """Keep a report that the engine failed with, and open a case for it."""
     event_id, before = _store(unit, report)
     if command is not None:
@@ -317,7 +375,7 @@ def _park(unit: Unit, report: Report, command: _Command | None, cause: str) -> R
     return Receipt(disposition=Disposition.UNMATCHED, duplicate=before is not None)
 
 
-def _subject(command: _Command) -> str:
+def _subject(command: AboutCommand) -> str:
     return f"task:{command.task_id}"
 
 

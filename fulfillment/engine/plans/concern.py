@@ -37,6 +37,9 @@ class Wanted:
     comes or goes is ChangeKind.ITEMS of 0."""
     anew: bool = False
     """Everything that has been done is undone and done again (cancel and recreate)."""
+    begin_anew: Collection[str] | None = None
+    """By hand: the keys of the tasks that begin anew, whatever they would ask for. None: those
+    that the change concerns."""
 
 
 def concerned(unit: Unit, *, plan: Plan, tasks: Iterable[Task], wanted: Wanted) -> set[Place]:
@@ -58,7 +61,11 @@ def concerned(unit: Unit, *, plan: Plan, tasks: Iterable[Task], wanted: Wanted) 
         node = after.get(before.nodes[task.node].key)
         if node is None or task.state == TaskState.PENDING or before.nodes[task.node].undoes:
             continue
-        if wanted.anew or _is_concerned(unit, plan, task, node, wanted, new):
+        if wanted.begin_anew is not None:
+            begins = task.key in wanted.begin_anew
+        else:
+            begins = wanted.anew or _is_concerned(unit, plan, task, node, wanted, new)
+        if begins:
             found.add((task.node, task.element))
     return found
 

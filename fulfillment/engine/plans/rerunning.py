@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from fulfillment.definitions.graph import NodeKind
+from fulfillment.engine.plans import knowing
 from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs, windows
 from fulfillment.engine.structure import fanning, places
@@ -11,6 +15,7 @@ from fulfillment.engine.timing import clocks
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.work.unit import Unit
+from fulfillment.errors import FulfillmentError, NotPossible
 from fulfillment.models import FanOut, Task
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
@@ -20,15 +25,17 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
 
     Of a fan-out that failed only the failed elements run again. Empty when there is nothing
     that could be tried again: what is not FAILED_FINAL, a decision of a person, a plan that is
-    over.
+    over. Raises OutcomeInDoubt when its target system has said since that it was done, and
+    NotPossible when what it is to be sent can't be made.
     """
     tasks = tasks_by_id(unit.raw, [task_id])
     unit.adopt_tasks(tasks)
     unit.adopt_plans(plans_by_id(unit.raw, {task.plan_id for task in tasks}))
     task = unit.tasks[task_id]
     plan = unit.plans[task.plan_id]
-    if task.state != TaskState.FAILED_FINAL or plan.state not in PLAN_SELECTABLE:
+    if task.state != TaskState.FAILED_FINAL or plan.state not in PLAN_SELECTABLE or task.round:
         return []
+    knowing.refuse_in_doubt(knowing.look(unit, task_id=task_id), what="tried again")
     graph = graphs.by_id(plan.graph_id)
     failed = [task]
     if graph.nodes[task.node].kind is NodeKind.GATHER:
@@ -48,9 +55,9 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     again = [one for one in failed if graph.nodes[one.node].is_command]
     reopened = {}
     for one in again:
-        _send_anew(unit, one)
+        send_anew(unit, task=one, route=0, transition=Task.try_again, cause="tried again by hand")
         if one.element:
-            fan_out = _reopen(unit, one)
+            fan_out = reopen(unit, task=one)
             reopened[fan_out.node] = fan_out
     if again:
         # Those that had not been begun when too many had failed may follow at once.
@@ -59,16 +66,32 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     return [one.key for one in again]
 
 
-def _send_anew(unit: Unit, task: Task) -> None:
+def send_anew(
+    unit: Unit,
+    *,
+    task: Task,
+    route: int,
+    cause: str,
+    transition: Callable[[Task], Any] = Task.send_anew,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """READY, with a command of its own that takes the place of those before: all of them are known
+    to have had no effect. With today's data, and with fresh clocks.
+
+    Raises NotPossible when what it is to be sent, or by when, can't be told.
+    """
     plan = unit.plans[task.plan_id]
-    node = graphs.routed(plan.graph_id, task.node, 0)
-    payload = commanding.payload_of(unit, plan=plan, task=task, node=node)
+    node = graphs.routed(plan.graph_id, task.node, route)
     resumes = task.target_id == node.target  # Another one has told of another progress.
-    task.route = 0
-    commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
-    clocks.begin(unit, task=task, node=node, resumes=resumes)
+    try:
+        payload = commanding.payload_of(unit, plan=plan, task=task, node=node)
+        commanding.begin_anew(task, target=node.target, at=windows.opening(node=node, at=unit.now))
+        clocks.begin(unit, task=task, node=node, resumes=resumes)
+    except FulfillmentError as error:
+        raise NotPossible(f"What {task.key} is to be sent can't be made: {error}") from error
+    task.route = route
     task.began_at = None  # Else it would count as what has taken longer than usual.
-    unit.change_task(task, Task.try_again, cause="tried again by hand")
+    unit.change_task(task, transition, cause=cause, **(details or {}))
     commanding.write(
         unit,
         plan=plan,
@@ -79,11 +102,11 @@ def _send_anew(unit: Unit, task: Task) -> None:
         revision=commanding.latest_revision(unit, task=task) + 1,
     )
     cases.resolve_cases(
-        unit, subjects=[cases.of_task(task.id)], resolution="The task is tried again by hand."
+        unit, subjects=[cases.of_task(task.id)], resolution=f"The task is sent anew: {cause}"
     )
 
 
-def _reopen(unit: Unit, task: Task) -> FanOut:
+def reopen(unit: Unit, *, task: Task) -> FanOut:
     """Its element counts as under way again, and the fan-out as open."""
     plan = unit.plans[task.plan_id]
     graph = graphs.by_id(plan.graph_id)

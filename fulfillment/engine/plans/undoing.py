@@ -108,11 +108,15 @@ def carry_out(
         end(unit, plan=plan, ends_as=ends_as, cause=reason)
         return plan
     by_place = {_place(task): task for task in tasks}
-    asks = dict(undo_payloads.of_plan(plan)) | {
-        undo.key: undo_payloads.of_task(unit, plan=plan, task=by_place[undo.place])
-        for undo in revision.undos
-    }
     context = dict(graphs.context_of(plan) if wanted is None else wanted.context)
+    asks = {
+        **undo_payloads.of_plan(plan),
+        **context.get("undo", {}).get("asks", {}),  # Of undos that somebody asks for by hand.
+        **{
+            undo.key: undo_payloads.of_task(unit, plan=plan, task=by_place[undo.place])
+            for undo in revision.undos
+        },
+    }
     context["undo"] = {"asks": asks}
     if wanted is None:
         context["undo"]["ends_as"] = str(ends_as)

@@ -44,11 +44,20 @@ def in_doubt(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozense
 
     What a person has in hand after it was sent counts as such until it is settled.
     """
-    if not task_ids:
-        return frozenset()
-    raw.execute(_LOST, [array(sorted(task_ids))], prepare=True)
     return frozenset(
         task_id
-        for task_id, state, is_lost in raw.fetchall()
+        for task_id, state, is_lost in _look_up(raw, task_ids)
         if is_lost or state == TaskState.AWAITING_MANUAL
     )
+
+
+def lost(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozenset[int]:
+    """Those of them of which a send's answer was lost, and nobody has found out since."""
+    return frozenset(task_id for task_id, _, is_lost in _look_up(raw, task_ids) if is_lost)
+
+
+def _look_up(raw: psycopg.Cursor[Row], task_ids: Collection[int]) -> list[Row]:
+    if not task_ids:
+        return []
+    raw.execute(_LOST, [array(sorted(task_ids))], prepare=True)
+    return raw.fetchall()

@@ -168,6 +168,17 @@ def _give_up(unit: Unit, plan: Plan, gather: Task, fan_out: FanOut) -> None:
     )
 
 
+def gathered(unit: Unit, *, plan: Plan, gather: Task) -> dict[str, Any]:
+    """What the end of a fan-out returns, as far as its elements have succeeded by now."""
+    spread = next(
+        node
+        for node in graphs.by_id(plan.graph_id).nodes
+        if node.fan_out is not None and node.fan_out.gather == gather.node
+    )
+    fan_out = of(unit, plan=plan, node=spread.index)
+    return _gathered(unit, plan, gather, fan_out, _declared(plan, spread.index))
+
+
 def _gathered(
     unit: Unit, plan: Plan, gather: Task, fan_out: FanOut, declared: Declared
 ) -> dict[str, Any]:

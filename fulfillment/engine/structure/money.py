@@ -37,7 +37,8 @@ def _charge(
     unit: Unit, plan: Plan, task: Task, node: Node, way: Direction, mapping: str, reason: str
 ) -> Charge:
     try:
-        amount = _amount(scope_after(unit, plan=plan, task=task).value(mapping))
+        scope = scope_after(unit, plan=plan, task=task, returned=task.outputs or {})
+        amount = _amount(scope.value(mapping))
     except ValueUnavailable as error:
         amount, reason = Decimal(0), f"The amount can't be told: {error}"
     return Charge(

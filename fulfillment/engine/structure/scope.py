@@ -49,8 +49,8 @@ def scope_of(unit: Unit, *, plan: Plan, task: Task) -> Scope:
     )
 
 
-def scope_after(unit: Unit, *, plan: Plan, task: Task) -> Scope:
-    """What its undo can read: the same, and what the task itself returned."""
+def scope_after(unit: Unit, *, plan: Plan, task: Task, returned: Mapping[str, Any]) -> Scope:
+    """What its undo can read: the same, and what the task itself has `returned`."""
     scope = scope_of(unit, plan=plan, task=task)
     node = graphs.by_id(plan.graph_id).nodes[task.node]
     name = node.task.removesuffix("~element")
@@ -60,7 +60,7 @@ def scope_after(unit: Unit, *, plan: Plan, task: Task) -> Scope:
         )
         for output, spec in node.outputs.items()
     }
-    tasks = {**scope.values.get("tasks", {}), name: task.outputs or {}}
+    tasks = {**scope.values.get("tasks", {}), name: returned}
     return Scope({**scope.values, "tasks": tasks}, {**scope.names, **own})
 
 

@@ -16,10 +16,23 @@ from fulfillment.models import Plan, Task
 
 def of_task(unit: Unit, *, plan: Plan, task: Task) -> dict[str, Any]:
     """{"payload": …}, or {"error": …} when a value that it needs is not there."""
-    node = graphs.routed(plan.graph_id, task.node, task.route)
-    assert node.compensation is not None
+    return of_way(
+        unit,
+        plan=plan,
+        task=task,
+        way=graphs.routed(plan.graph_id, task.node, task.route),
+        returned=task.outputs or {},
+    )
+
+
+def of_way(
+    unit: Unit, *, plan: Plan, task: Task, way: Node, returned: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The same for what the task has done by one of its ways, and what that has returned."""
+    assert way.compensation is not None
+    scope = scope_after(unit, plan=plan, task=task, returned=returned)
     try:
-        return {"payload": scope_after(unit, plan=plan, task=task).value(node.compensation.input)}
+        return {"payload": scope.value(way.compensation.input)}
     except ValueUnavailable as error:
         return {"error": str(error)}
 

@@ -12,6 +12,7 @@ from fulfillment.engine.structure import fanning
 from fulfillment.engine.structure.scope import Scope, scope_of
 from fulfillment.engine.tasks import expiring, manual, waits
 from fulfillment.engine.tasks.commanding import command
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
@@ -65,6 +66,7 @@ def cannot_begin(unit: Unit, *, task: Task, node: Node, error: FulfillmentError)
         task,
         Task.await_manual,
         cause="input could not be resolved" if missing else "it could not be told how to begin",
+        why=Stopped.INPUT,
     )
     open_for_task(
         unit,
@@ -83,7 +85,12 @@ def _meets_preconditions(unit: Unit, plan: Plan, task: Task, node: Node) -> bool
     broken = [one.message for one in node.preconditions if not scope.holds(one.check)]
     if broken:
         task.blocked_reason = f"{task.key} must not begin: {' '.join(broken)}"
-        unit.change_task(task, Task.await_manual, cause="a precondition does not hold")
+        unit.change_task(
+            task,
+            Task.await_manual,
+            cause="a precondition does not hold",
+            why=Stopped.PRECONDITION,
+        )
         open_for_task(
             unit,
             task=task,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from fulfillment.definitions import merging
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import graphs, windows
 from fulfillment.engine.store.idempotency import idempotency_key
@@ -52,6 +53,29 @@ def payload_of(
     unit: Unit, *, plan: Plan, task: Task, node: Node, scope: Scope | None = None
 ) -> Mapping[str, Any]:
     """What the target is asked with. Raises ValueUnavailable."""
+    if task.correction is not None and corrects(task, node=node):
+        return _corrected(unit, plan, task, node, scope)
+    return _as_planned(unit, plan, task, node, scope)
+
+
+def corrects(task: Task, *, node: Node) -> bool:
+    """Whether its payload was corrected by hand for this way; another has another payload."""
+    found = task.correction or {}
+    return (found.get("target"), found.get("action")) == (node.target, node.action)
+
+
+def _corrected(
+    unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None
+) -> Mapping[str, Any]:
+    steps = (task.correction or {})["steps"]
+    made = {} if merging.is_whole(steps) else _as_planned(unit, plan, task, node, scope)
+    payload: Mapping[str, Any] = merging.corrected(made, steps)
+    return payload
+
+
+def _as_planned(
+    unit: Unit, plan: Plan, task: Task, node: Node, scope: Scope | None
+) -> Mapping[str, Any]:
     if node.undoes:
         return undo_payloads.payload_of(plan, node=node)
     if not node.input:

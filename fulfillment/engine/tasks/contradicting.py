@@ -11,10 +11,11 @@ from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.tasks.reconciling import code_of, describe
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Purpose, Task
-from fulfillment.states import PLAN_TERMINAL, TASK_SUCCESSFUL, TASK_TERMINAL
+from fulfillment.states import PLAN_TERMINAL, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ def conflicts(*, task: Task, outcome: Outcome) -> bool:
     """True when a settled task and a definitive outcome can't both be right."""
     if task.state not in TASK_TERMINAL or not outcome.is_definitive:
         return False
-    return (task.state in TASK_SUCCESSFUL) != (outcome.kind is OutcomeKind.SUCCEEDED)
+    # What was waived or skipped was not to be done any more.
+    was_done = TaskState(task.state) is TaskState.SUCCEEDED
+    return was_done != (outcome.kind is OutcomeKind.SUCCEEDED)
 
 
 def compare_with_what_is_settled(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> None:
@@ -90,7 +93,12 @@ def done_after_all(
     )
     tell(unit, task=task, news=explanation)
     if task.state not in TASK_TERMINAL:
-        unit.change_task(task, Task.await_manual, cause="what was given up was done after all")
+        unit.change_task(
+            task,
+            Task.await_manual,
+            cause="what was given up was done after all",
+            why=Stopped.DONE_AFTER_ALL,
+        )
     _record(
         unit,
         task,

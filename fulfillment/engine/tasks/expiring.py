@@ -14,6 +14,7 @@ from fulfillment.engine.structure import places
 from fulfillment.engine.structure.instantiation import instantiate
 from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.tasks.reconciling import has_lost_track
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Task
@@ -127,7 +128,7 @@ def _give_to_a_person(unit: Unit, plan: Plan, task: Task, found: Sequence[_Use])
     told = ", ".join(map(_told, found))
     again = f" It has been obtained anew {REOBTAINED_AT_MOST} times." if _often(unit, found) else ""
     task.blocked_reason = f"{task.key} must not go on with what has expired: {told}.{again}"
-    unit.change_task(task, Task.await_manual, cause=f"expired: {told}")
+    unit.change_task(task, Task.await_manual, cause=f"expired: {told}", why=Stopped.EXPIRED)
     open_for_task(
         unit,
         task=task,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from adapters.contract import Outcome
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import windows
-from fulfillment.engine.structure.scope import scope_of
 from fulfillment.engine.tasks import commanding
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.unit import Unit
@@ -26,7 +25,8 @@ def fall_back(unit: Unit, *, task: Task, node: Node, outcome: Outcome) -> bool:
     if outcome.code in other.unless:
         return False
     try:
-        payload = scope_of(unit, plan=plan, task=task).value(other.input) if other.input else {}
+        way = node.by(task.route + 1)
+        payload = commanding.payload_of(unit, plan=plan, task=task, node=way)
     except ValueUnavailable:
         return False
     before = task.target_id

@@ -14,6 +14,7 @@ from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate, clean
 from fulfillment.engine.structure.scope import Scope, scope_of
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import events
 from fulfillment.engine.work.fallout import open_for_task
@@ -63,7 +64,7 @@ def ask(unit: Unit, *, plan: Plan, task: Task, node: Node) -> None:
     if node.stops_clock:
         standing.stop(unit, plan=plan)
     task.blocked_reason = sentences.of_manual(manual)
-    unit.change_task(task, Task.await_manual, cause="a person decides")
+    unit.change_task(task, Task.await_manual, cause="a person decides", why=Stopped.DECISION)
     task.waits_for = Cause.CUSTOMER if node.stops_clock else Cause.HUMAN
     _tell(unit, events.MANUAL_OPENED, manual, task)
 
@@ -125,7 +126,8 @@ def withdraw(unit: Unit, *, tasks: Collection[Task]) -> None:
         return
     by_id = {task.id: task for task in tasks}
     rows = ManualTask.objects.filter(task__in=by_id, state=ManualState.OPEN).order_by("pk")
-    for row in rows:
+    decided = {row.pk for row in unit.decided}  # In this unit, and not written yet.
+    for row in rows.exclude(pk__in=decided):
         row.withdraw()
         row.decided_at = unit.now
         unit.decided.append(row)

@@ -22,6 +22,7 @@ from fulfillment.engine.tasks.reconciling import (
     to_a_person,
     unanswered,
 )
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.timing.clocks import TIME_IS_UP
 from fulfillment.engine.work.fallout import open_for_task
@@ -162,7 +163,12 @@ def _succeed(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
             + (" ".join(fault.message for fault in faults) or "It holds text that is not valid.")
             + " Find the values in the target system and enter them."
         )
-        unit.change_task(task, Task.await_manual, cause="confirmed with outputs that don't fit")
+        unit.change_task(
+            task,
+            Task.await_manual,
+            cause="confirmed with outputs that don't fit",
+            why=Stopped.OUTPUTS,
+        )
         open_for_task(
             unit,
             task=task,
@@ -270,7 +276,11 @@ def _quarantine(unit: Unit, task: Task, node: Node, outcome: Outcome) -> None:
         "workers' logs, and look it up in the target system before anything is sent again."
     )
     unit.change_task(
-        task, Task.await_manual, cause="it has cost too many workers", code=code_of(outcome)
+        task,
+        Task.await_manual,
+        cause="it has cost too many workers",
+        code=code_of(outcome),
+        why=Stopped.QUARANTINED,
     )
     open_for_task(
         unit,

@@ -13,6 +13,7 @@ from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import targets, windows
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.store.retry import backoff, query_delay
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.unit import Unit
@@ -149,7 +150,13 @@ def to_a_person(unit: Unit, task: Task, node: Node, why: str, outcome: Outcome) 
         f"Whether {task.target_id} did it is not known, {why} ({describe(outcome)}). Look it up "
         "in the target system before anything is sent again."
     )
-    unit.change_task(task, Task.await_manual, cause="only a person can tell", code=code_of(outcome))
+    unit.change_task(
+        task,
+        Task.await_manual,
+        cause="only a person can tell",
+        code=code_of(outcome),
+        why=Stopped.UNKNOWN,
+    )
     open_for_task(
         unit,
         task=task,

@@ -10,6 +10,7 @@ from fulfillment.definitions.graph import Node
 from fulfillment.definitions.node_parts import Wait
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.engine.structure.scope import scope_of
+from fulfillment.engine.tasks.stopped import Stopped
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work.fallout import open_for_task
 from fulfillment.engine.work.subjects import of_key, of_order, owner_of
@@ -80,7 +81,12 @@ def report(unit: Unit, *, task: Task, node: Node, payload: dict[str, Any]) -> No
     faults = output_faults(declared=node.outputs, returned=outputs)
     if faults:
         task.blocked_reason = "It was reported, but " + " ".join(one.message for one in faults)
-        unit.change_task(task, Task.await_manual, cause="reported with values that don't fit")
+        unit.change_task(
+            task,
+            Task.await_manual,
+            cause="reported with values that don't fit",
+            why=Stopped.REPORTED,
+        )
         _open_case(unit, task, node, "outputs_unusable")
         return
     task.outputs = outputs
@@ -123,7 +129,7 @@ def _without_it(unit: Unit, task: Task, node: Node, late: str, code: str) -> Non
             _open_case(unit, task, node, code)
     else:
         task.blocked_reason = f"{late} A report still ends it; so does a person."
-        unit.change_task(task, Task.await_manual, cause=late)
+        unit.change_task(task, Task.await_manual, cause=late, why=Stopped.UNREPORTED)
         _open_case(unit, task, node, code)
 
 

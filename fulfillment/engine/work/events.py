@@ -24,6 +24,7 @@ TASK_EVENTS: Mapping[str, str] = {
     TaskState.FAILED_FINAL: "FulfillmentTaskFailed",
     TaskState.OUTCOME_UNKNOWN: "FulfillmentTaskOutcomeUnknown",
     TaskState.AWAITING_MANUAL: "FulfillmentTaskAwaitingManual",
+    TaskState.WAIVED_BY_AUTHORIZED_USER: "FulfillmentTaskWaived",
 }
 PLAN_EVENTS: Mapping[str, str] = {
     PlanState.RUNNING: "FulfillmentPlanRunning",

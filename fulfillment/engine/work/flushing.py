@@ -177,6 +177,7 @@ _TASK_CLOCKS = Update(
     progress="jsonb",
     limits="jsonb",
 )
+_CORRECTED = Update("fulfillment_task", correction="jsonb")
 _PLAN_CLOCKS = Update(
     "fulfillment_plan",
     due_at="timestamptz",
@@ -314,6 +315,12 @@ def write_clocks(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task], plans: Sequ
         _TASK_CLOCKS.store(raw, tasks)
     if plans:
         _PLAN_CLOCKS.store(raw, plans)
+
+
+def write_corrections(raw: psycopg.Cursor[Row], *, tasks: Sequence[Task]) -> None:
+    """What tasks are sent by hand in place of what their workflow makes."""
+    if tasks:
+        _CORRECTED.store(raw, tasks)
 
 
 def write_log(

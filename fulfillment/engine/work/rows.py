@@ -23,7 +23,8 @@ M = TypeVar("M", bound=Model)
 TASK_COLUMNS = tuple(field.attname for field in Task._meta.concrete_fields)
 PLAN_COLUMNS = tuple(field.attname for field in Plan._meta.concrete_fields)
 _DOCUMENTS = tuple(
-    TASK_COLUMNS.index(column) for column in ("limits", "locks", "outputs", "progress")
+    TASK_COLUMNS.index(column)
+    for column in ("correction", "limits", "locks", "outputs", "progress")
 )
 _PLAN_DOCUMENTS = tuple(PLAN_COLUMNS.index(column) for column in ("locks", "giving_up_what"))
 _TASKS = f"SELECT {', '.join(f't.{column}' for column in TASK_COLUMNS)} FROM fulfillment_task t "

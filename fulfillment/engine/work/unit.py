@@ -96,6 +96,8 @@ class Unit:
     clocked_plans: set[int] = field(default_factory=set)
     clocked_tasks: set[int] = field(default_factory=set)
     """Whose clocks have changed; most have none, and nothing is written for them."""
+    corrected_tasks: set[int] = field(default_factory=set)
+    """Whose payload is to differ from what their workflow makes."""
     letting_go: set[str] = field(default_factory=set)
     """Locks that tasks and plans that have ended in this unit may keep."""
     _left_line: set[int] = field(default_factory=set)
@@ -313,6 +315,15 @@ class Unit:
         to it."""
         self.given_up.setdefault(task.plan_id, (reason, tuple(only)))
 
+    def free(
+        self, *, locks: Iterable[str], task_ids: Iterable[int], plan_ids: Iterable[int]
+    ) -> None:
+        """By hand: what these tasks and plans keep is released at the end of this unit, although
+        they have not ended; `locks` are the names of all that they may keep."""
+        self.letting_go.update(locks)
+        self._freed_tasks.update(task_ids)
+        self._freed_plans.update(plan_ids)
+
     # --- the end -----------------------------------------------------------------------------
 
     def let_go(self) -> None:
@@ -410,6 +421,9 @@ class Unit:
             self.raw,
             tasks=[self.tasks[pk] for pk in sorted(self.clocked_tasks)],
             plans=[self.plans[pk] for pk in sorted(self.clocked_plans)],
+        )
+        flushing.write_corrections(
+            self.raw, tasks=[self.tasks[pk] for pk in sorted(self.corrected_tasks)]
         )
         flushing.write_log(
             self.raw,
