@@ -33,6 +33,8 @@ class Action(enum.StrEnum):
     MANUAL_CLAIM = "manual.claim"
     MANUAL_RELEASE = "manual.release"
     MANUAL_REASSIGN = "manual.reassign"
+    MANUAL_RESUME = "manual.resume"
+    """The customer, or commerce, has answered."""
     MANUAL_DECIDE = "manual.decide"
 
     CASE_ASSIGN = "case.assign"
@@ -99,6 +101,7 @@ TITLES: dict[Action, str] = {
     Action.MANUAL_CLAIM: "Take a manual task",
     Action.MANUAL_RELEASE: "Give a manual task back",
     Action.MANUAL_REASSIGN: "Give a manual task to somebody else",
+    Action.MANUAL_RESUME: "Go on with a manual task that awaits an answer",
     Action.MANUAL_DECIDE: "Decide a manual task",
     Action.CASE_ASSIGN: "Assign a case",
     Action.CASE_ESCALATE: "Escalate a case",

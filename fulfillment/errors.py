@@ -181,6 +181,18 @@ class CaseUnknown(SubjectUnknown):
     code = "fulfillment.case_unknown"
 
 
+class IncidentUnknown(SubjectUnknown):
+    """There is no incident of this number."""
+
+    code = "fulfillment.incident_unknown"
+
+
+class RuleInvalid(FulfillmentError):
+    """A rule about who gets which cases can't be used."""
+
+    code = "fulfillment.rule_invalid"
+
+
 class OrderUnknown(SubjectUnknown):
     """No order has this reference."""
 
@@ -193,6 +205,12 @@ class ManualTaskUnknown(SubjectUnknown):
 
 class OutcomeUnknown(FulfillmentError):
     code = "manual.unknown_outcome"
+
+
+class ManualTaskTaken(NotPossible):
+    """Somebody else has claimed it."""
+
+    code = "manual.claimed"
 
 
 class DecisionMade(NotPossible):
@@ -271,3 +289,21 @@ class ApprovalNeeded(FulfillmentError):
 
 class NothingToRetry(NotPossible):
     code = "task.nothing_to_retry"
+
+
+class BulkJobUnknown(SubjectUnknown):
+    """There is no bulk job of that number."""
+
+    code = "bulk.unknown"
+
+
+class SelectionInvalid(FulfillmentError):
+    """What a bulk job is to be about can't be found this way; the message says how."""
+
+    code = "bulk.selection_invalid"
+
+
+class BulkNotPossible(NotPossible):
+    """As the job or its rows stand, this can't be done; the message says what comes first."""
+
+    code = "bulk.not_possible"

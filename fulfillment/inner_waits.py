@@ -10,7 +10,7 @@ from fulfillment import sentences
 from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.engine.store import graphs
-from fulfillment.models import FanOut, ManualState, ManualTask, Task
+from fulfillment.models import MANUAL_OPEN, FanOut, ManualTask, Task
 from fulfillment.states import PLAN_SELECTABLE, Cause, TaskState
 
 
@@ -95,7 +95,7 @@ def asked(tasks: Sequence[Task]) -> dict[int, ManualTask]:
     ]
     if not waiting:
         return {}
-    rows = ManualTask.objects.filter(task_id__in=waiting, state=ManualState.OPEN)
+    rows = ManualTask.objects.filter(task_id__in=waiting, state__in=sorted(MANUAL_OPEN))
     return {row.task_id: row for row in rows.defer("context", "instructions")}
 
 

@@ -18,7 +18,7 @@ from fulfillment.definitions.clocks import WhenSent
 from fulfillment.definitions.loading import Template
 from fulfillment.definitions.locking import Use, resources_of
 from fulfillment.definitions.schema import WorkflowDefinition, definition_document
-from fulfillment.definitions.steps import CommandSpec
+from fulfillment.definitions.steps import CommandSpec, ManualSpec
 from fulfillment.definitions.validation import validate
 from fulfillment.engine.store import calendars
 from fulfillment.engine.store.database import cursor
@@ -86,6 +86,7 @@ def _faults(definition: WorkflowDefinition, together: Sequence[WorkflowDefinitio
             library_after(together),
         ),
         *_window_faults(definition),
+        *_calendar_faults(definition),
         *_lock_faults(definition, together),
         *_resending_faults(definition),
         *neighbour_faults(definition=definition, together=together),
@@ -208,6 +209,28 @@ def _window_faults(definition: WorkflowDefinition) -> list[Fault]:
         for path, window in windows.items()
     )
     return [fault for fault in found if fault is not None]
+
+
+def _calendar_faults(definition: WorkflowDefinition) -> list[Fault]:
+    """Calendars that people's time is to be counted by, and that nobody has loaded."""
+    named = {
+        f"tasks.{name}.manual.calendar": task.manual.calendar
+        for name, task in definition.tasks.items()
+        if isinstance(task, ManualSpec) and task.manual.calendar is not None
+    }
+    if not named:
+        return []
+    known = calendars.every()
+    return [
+        Fault(
+            code="definition.unknown_calendar",
+            path=path,
+            message=f"There is no calendar {name!r} (there are: {', '.join(known) or 'none'}). "
+            "Load it with `manage.py calendars load`, or name another.",
+        )
+        for path, name in named.items()
+        if name not in known
+    ]
 
 
 def _now() -> datetime:

@@ -13,11 +13,12 @@ from typing import Any
 from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
+    IS_UNRESOLVED,
+    MANUAL_OPEN,
     Attempt,
-    CaseState,
     Command,
     FalloutCase,
-    ManualState,
+    ManualOrigin,
     ManualTask,
     Plan,
     Task,
@@ -38,9 +39,9 @@ def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
 
 def open_cases(*, fulfillment_ids: Collection[int]) -> dict[int, list[FalloutCase]]:
     """The open fallout cases of each fulfillment that has any, the first due first."""
-    rows = FalloutCase.objects.filter(
-        fulfillment_id__in=fulfillment_ids, state=CaseState.OPEN
-    ).order_by("sla_due_at", "pk")
+    rows = FalloutCase.objects.filter(IS_UNRESOLVED, fulfillment_id__in=fulfillment_ids).order_by(
+        "sla_due_at", "pk"
+    )
     found: dict[int, list[FalloutCase]] = {}
     for case in rows:
         if case.fulfillment_id is not None:
@@ -70,12 +71,13 @@ def progress_of(plan: Plan | None) -> Progress:
 
 
 def open_manual_tasks(*, fulfillment_ids: Collection[int]) -> dict[int, list[ManualTask]]:
-    """What people have to decide for each fulfillment, the first due first."""
+    """What people have to decide for each fulfillment, as its workflow says; first due first."""
     rows = (
         ManualTask.objects.filter(
             task__plan__fulfillment_id__in=fulfillment_ids,
             task__state=TaskState.AWAITING_MANUAL,
-            state=ManualState.OPEN,
+            state__in=sorted(MANUAL_OPEN),
+            origin=ManualOrigin.WORKFLOW,
         )
         .select_related("task", "fulfillment")
         .defer("context", "instructions", "task__outputs")

@@ -46,10 +46,14 @@ def of_progress(task: Task) -> str:
 def of_manual(manual: ManualTask) -> str:
     """Who has to decide what, and until when."""
     what = f"{manual.title} (queue {manual.queue})"
+    who = manual.claimed_by or manual.role or "somebody"
+    if manual.awaits and manual.stopped_at is not None:
+        since = moment(manual.stopped_at)
+        return f"The {manual.awaits} is awaited since {since}: {manual.question}"
     if manual.due_at is None:
-        return f"{manual.role} should have decided by now: {what}."
+        return f"{who} should have decided by now: {what}."
     then = "somebody is told" if manual.otherwise == ESCALATE else f"it is {manual.otherwise!r}"
-    return f"{manual.role} has to decide: {what}, until {moment(manual.due_at)}; then {then}."
+    return f"{who} has to decide: {what}, until {moment(manual.due_at)}; then {then}."
 
 
 def of_lock(name: str, keepers: Sequence[Keeper]) -> str:

@@ -16,12 +16,13 @@ from functools import partial
 
 from django.db import transaction
 
+from fulfillment.actions import Action
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases, patience
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import CaseCategory, Severity
+from fulfillment.models import UNRESOLVED, CaseCategory, Severity
 from fulfillment.states import Cause, TaskState
 from fulfillment.why import Why, why
 
@@ -86,14 +87,14 @@ UPDATE fulfillment_plan SET case_due_at = fulfillment_now() + %s WHERE id IN (
 # that contradicts a success, is no such reason; one that stops what is still to be done is. The
 # case about being stuck is told again, as what keeps the plan may be something else by now; of many
 # any few in each run.
-_WITHOUT_CASE = """
+_WITHOUT_CASE = f"""
 SELECT p.id, p.fulfillment_id, own.id IS NOT NULL FROM fulfillment_plan p
-LEFT JOIN fulfillment_falloutcase own ON own.subject = 'plan:' || p.id AND own.state = 'OPEN'
+LEFT JOIN fulfillment_falloutcase own ON own.subject = 'plan:' || p.id AND own.{UNRESOLVED}
 WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
   AND p.state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
   AND NOT EXISTS (
       SELECT 1 FROM fulfillment_falloutcase c
-      WHERE c.fulfillment_id = p.fulfillment_id AND c.state = 'OPEN'
+      WHERE c.fulfillment_id = p.fulfillment_id AND c.{UNRESOLVED}
         AND c.subject <> 'plan:' || p.id
         AND c.category NOT IN ('UNDELIVERED', 'LEAKAGE', 'JEOPARDY')
         AND NOT starts_with(c.subject, 'deadline:')
@@ -112,10 +113,10 @@ WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
                             'OUTCOME_UNKNOWN', 'AWAITING_MANUAL')))
 ORDER BY own.id IS NOT NULL, random()
 """
-_STILL_FLAGGED = """
+_STILL_FLAGGED = f"""
 SELECT p.id, p.fulfillment_id, p.stuck_reason, f.order_reference, coalesce((
            SELECT c.explanation FROM fulfillment_falloutcase c
-           WHERE c.subject = 'plan:' || p.id AND c.state = 'OPEN'), ''),
+           WHERE c.subject = 'plan:' || p.id AND c.{UNRESOLVED}), ''),
        jsonb_object_agg(t.key, t.state) FILTER (
            WHERE t.state NOT IN ('SUCCEEDED', 'SKIPPED_BY_POLICY', 'WAIVED_BY_AUTHORIZED_USER'))
 FROM fulfillment_plan p
@@ -125,7 +126,14 @@ WHERE p.id = ANY(%s::bigint[]) AND p.stuck_at IS NOT NULL
 GROUP BY p.id, f.order_reference
 """
 _ACTOR = "stuck-order detector"
-_REPAIRS = ("retry", "release the hold", "resume the target system", "waive", "cancel the order")
+_REPAIRS = (
+    Action.TASK_RETRY,
+    Action.HOLD_RELEASE,
+    Action.TARGET_RESUME,
+    Action.MANUAL_DECIDE,
+    Action.TASK_WAIVE,
+    Action.ORDER_CANCEL,
+)
 _TOLD_AGAIN = 100
 """Cases that are looked at again in one run, to see whether they still say why."""
 _TOGETHER = 20
@@ -239,7 +247,7 @@ def _file(unit: Unit, plan_ids: Sequence[int]) -> None:
                 title=f"{reference} · nothing moves",
                 explanation=explanation,
                 facts={"open_tasks": json.loads(states or "{}"), "cause": str(told.cause)},
-                repair_options=tuple(one.words for one in told.remedies) or _REPAIRS,
+                repair_options=_REPAIRS,
                 fulfillment_id=fulfillment_id,
                 plan_id=plan_id,
                 customer_impact="The order is late, or will be.",

@@ -12,11 +12,13 @@ from celery import shared_task
 from celery.signals import task_prerun, worker_shutting_down
 
 from fulfillment import operations, stuck
+from fulfillment.audit import sealing
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
 from fulfillment.engine.store.database import pin_plans, replace_if_broken
 from fulfillment.engine.timing import durations, jeopardy
+from fulfillment.operations import bulk
 
 
 @task_prerun.connect
@@ -89,9 +91,34 @@ def undo_at_rest(**_: Any) -> int:
     return rest.look()
 
 
+@shared_task(name="fulfillment.tasks.group_cases")
+def group_cases(**_: Any) -> int:
+    """Bring cases that have one cause together, and close incidents that have none left."""
+    return operations.group_cases()
+
+
+@shared_task(name="fulfillment.tasks.escalate_cases")
+def escalate_cases(**_: Any) -> int:
+    """Let others know of cases whose time is over."""
+    return operations.escalate_due()
+
+
 @shared_task(name="fulfillment.tasks.publish_events")
 def publish_events(**_: Any) -> int:
     """Relay the outbox, and deliver what is due to subscribers."""
     published = outbox.publish_events()
     deliveries.deliver()
     return published
+
+
+@shared_task(name="fulfillment.tasks.run_bulk_jobs")
+def run_bulk_jobs(**_: Any) -> int:
+    """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
+    return bulk.work()
+
+
+@shared_task(name="fulfillment.tasks.seal_audit")
+def seal_audit(**_: Any) -> int:
+    """Seal what has come to the audit trails; the number of the newest seal, 0: nothing new."""
+    seal = sealing.seal_new()
+    return seal.number if seal is not None else 0

@@ -80,6 +80,13 @@ UNFOLD: dict[str, Any] = {
                         "assignment_late",
                         "fulfillment",
                         "falloutcase",
+                        resolved_at__isempty="1",
+                    ),
+                    _page(
+                        "Incidents",
+                        "hub",
+                        "fulfillment",
+                        "incident",
                         state__exact="OPEN",
                     ),
                     _page(
@@ -159,6 +166,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Target systems", "dns", "fulfillment", "targetsystem"),
                     _page("Calendars", "calendar_month", "fulfillment", "businesscalendar"),
+                    _page("Routing of cases", "alt_route", "fulfillment", "routingrule"),
                     _page("Subscriptions", "podcasts", "fulfillment", "subscription"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
                     _page("Plan graphs", "hub", "fulfillment", "plangraph"),

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 
 import psycopg
 
 from fulfillment import queries
+from fulfillment.actions import Action
 from fulfillment.engine.store.database import Row, arrays, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.work import cases
@@ -342,10 +344,22 @@ def _fallout(
             "missing_task_state": str(missing.state) if missing else None,
             "worth": leaks.in_words(worth),
         },
-        repair_options=("bill it", "deactivate it") if active else ("activate it", "refund"),
+        repair_options=(Action.TASK_RETRY, Action.PLAN_REGENERATE, Action.ORDER_CHANGE),
         fulfillment_id=item.order.fulfillment_id,
         plan_id=plan.pk,
         task_id=missing.pk if missing else None,
         customer_impact="" if active else "The customer pays for what is not there.",
-        revenue_impact=leaks.in_words(worth) if active else "",
+        revenue=_revenue(item.position, worth) if active else {},
     )
+
+
+def _revenue(position: int, worth: leaks.Sums) -> cases.Revenue:
+    currencies = sorted({currency for currency, _ in worth})
+    return {
+        str(position): {
+            currency: [
+                f"{worth.get((currency, kind), Decimal()):f}" for kind in ("once", "recurring")
+            ]
+            for currency in currencies
+        }
+    }

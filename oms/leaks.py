@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from fulfillment import queries
-from fulfillment.models import CaseState, FalloutCase, Plan
+from fulfillment.models import IS_UNRESOLVED, FalloutCase, Plan
 from oms import terms
 from oms.models import BillingMatch, Leak, Order, OrderItem
 
@@ -51,7 +51,7 @@ def gaps(*, order: Order | None = None, in_time: bool = True) -> list[Gap]:
     if not matches:
         return []
     subjects = {subject(match.item_id, leak): match.item_id for match, leak in matches.items()}
-    found = FalloutCase.objects.filter(subject__in=subjects, state=CaseState.OPEN)
+    found = FalloutCase.objects.filter(IS_UNRESOLVED, subject__in=subjects)
     cases = {subjects[about]: pk for about, pk in found.values_list("subject", "pk")}
     plans = queries.newest_plans(
         fulfillment_ids={match.item.order.fulfillment_id for match in matches}

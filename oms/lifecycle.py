@@ -9,11 +9,12 @@ from typing import Any
 import psycopg
 
 from fulfillment.engine.store.database import Row, Table, Update, cursor
-from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, PlanChange
+from fulfillment.engine.work.port import Filed, Notice, OrderEvent, OrderTransition, PlanChange
 from fulfillment.engine.work.rows import stored
+from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ConcurrentChange
 from oms import installed_base, leakage, telling, terms
-from oms.changes import amending, cancelling
+from oms.changes import amending, by_people, cancelling
 from oms.changes.following import Asked
 from oms.changes.quoting import OCCASION
 from oms.models import (
@@ -125,6 +126,16 @@ class OrderLifecycle:
         """What could not be decided while something was under way; cancellations come first."""
         cancelling.decide_due(fulfillment_ids=fulfillment_ids)
         amending.decide_due(fulfillment_ids=fulfillment_ids)
+
+    def ask_customer(self, unit: Unit, *, fulfillment_id: int, question: str, number: str) -> None:
+        by_people.ask_customer(
+            unit, fulfillment_id=fulfillment_id, question=question, number=number
+        )
+
+    def cancel(self, unit: Unit, *, fulfillment_id: int, requested_by: str, reason: str) -> Filed:
+        return by_people.cancel(
+            unit, fulfillment_id=fulfillment_id, requested_by=requested_by, reason=reason
+        )
 
     def awaits_rest(self, *, fulfillment_id: int) -> bool:
         """Somebody wants it cancelled or amended, and that is not decided yet."""

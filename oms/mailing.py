@@ -339,7 +339,6 @@ def _fallout(letter: _Letter, reason: str) -> cases.Fallout:
                 "reason": reason,
             }
         },
-        repair_options=("send it again",),
         fulfillment_id=letter.fulfillment_id,
         customer_impact=f"The customer has not been told: {letter.subject}",
     )

@@ -1,14 +1,15 @@
 """Telling customers: one message per occasion, order version and channel (reference §25).
 
 A text is made of its template and of the facts below, and of nothing else: whatever happens to
-tasks, no word of theirs can get into it. Messages are written in the unit in which the occasion
-comes, so a customer is told what became true, once, and never what was rolled back.
+tasks, no word of theirs can get into it. A question is what a person has written for the customer.
+Messages are written in the unit in which the occasion comes, so a customer is told what became
+true, once, and never what was rolled back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,6 +45,8 @@ class Saying:
     occasion: str
     tell: TellSpec
     title: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What this text alone may say beside the facts of every order."""
 
 
 def write(
@@ -83,6 +86,11 @@ def write(
     ]
 
 
+def of_question(number: str) -> str:
+    """The occasion that a person's question is: each is asked once."""
+    return f"question:{number}"
+
+
 def of_milestone(name: str) -> str:
     """The occasion that a milestone is; workflows may call theirs as they like."""
     return f"milestone:{name}"
@@ -101,7 +109,7 @@ def facts_of(order: Order) -> Mapping[str, str]:
 
 def composed(saying: Saying) -> tuple[str, str]:
     """Subject and text."""
-    facts = facts_of(saying.order)
+    facts = {**facts_of(saying.order), **saying.facts}
     subject = _filled(saying.tell.subject, facts) if saying.tell.subject else saying.title
     # A line break in a name would be one in the headers of an e-mail.
     subject = " ".join(subject.split())[:_LONGEST_SUBJECT]

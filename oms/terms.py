@@ -41,6 +41,13 @@ STANDARD: Mapping[str, TellSpec] = {
     ),
 }
 """By occasion; a workflow's `messages` go before them."""
+QUESTION_FACT = "order.question"
+QUESTION = TellSpec(
+    subject="We have a question about your order ${order.external_id}",
+    message="Before your order ${order.external_id} can go on, we need to know:\n\n"
+    "${order.question}\n\nPlease reply; your order waits for it.",
+)
+"""What a person has to know from the customer, in the words of that person."""
 _DELAY_AFTER = timedelta(hours=1)
 
 

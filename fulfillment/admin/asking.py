@@ -68,11 +68,16 @@ class Guarded:
 
 def holds_here(request: HttpRequest, action: Action) -> bool:
     """Whether whoever is at the browser may do this anywhere; looked up once for each page."""
+    return action in held_here(request)
+
+
+def held_here(request: HttpRequest) -> frozenset[Action]:
+    """All that whoever is at the browser may do somewhere."""
     found: frozenset[Action] | None = getattr(request, "held", None)
     if found is None:
         found = held(actor=actor_of(request))
         request.held = found  # type: ignore[attr-defined]
-    return action in found
+    return found
 
 
 def may(request: HttpRequest, action: Action, context: Context) -> None:
@@ -104,7 +109,8 @@ def ask(
         "back": back,
         "media": admin.media + form.media,
     }
-    return TemplateResponse(request, "desk/ask.html", context)
+    status = 403 if getattr(form, "is_denied", False) else 200
+    return TemplateResponse(request, "desk/ask.html", context, status=status)
 
 
 def attempt(
@@ -119,6 +125,10 @@ def attempt(
     """
     try:
         return work()
+    except Denied as error:
+        form.is_denied = True  # type: ignore[attr-defined]
+        form.add_error(None, str(error))
+        return None
     except FulfillmentError as error:
         form.add_error(fields.get(type(error)), str(error))
         return None

@@ -18,10 +18,11 @@ from django.utils.timesince import timesince
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from fulfillment import operations
+from fulfillment import caseload, operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404
+from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -37,10 +38,12 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import Sign, in_words
 from fulfillment.errors import ReasonMissing
-from fulfillment.models import CaseState, FalloutCase, Severity
+from fulfillment.models import CaseCategory, CaseState, FalloutCase, Severity
 
 CASE_SIGNS: Mapping[str, Sign] = {
     CaseState.OPEN: ("!", "trouble"),
+    CaseState.ASSIGNED: ("●", "moving"),
+    CaseState.AWAITING_CUSTOMER: ("…", "waiting"),
     CaseState.RESOLVED: ("✓", "done"),
 }
 SEVERITY_SIGNS: Mapping[str, Sign] = {
@@ -54,7 +57,7 @@ _EVIDENCE = ("number", "purpose", "outcome", "code", "message", "started_at", "w
 
 def due_badge(case: FalloutCase) -> Badge | None:
     """That somebody should have looked at it by now; None while there is time, or it is closed."""
-    if case.state == CaseState.OPEN and case.sla_due_at < timezone.now():
+    if caseload.is_overdue(case):
         return Badge(sign="⚠", tone="failed", words="overdue")
     return None
 
@@ -69,7 +72,8 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(ReadOnlyAdmin):
+class FalloutCaseAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "case"
     list_display = (
         "id",
         "state_badge",
@@ -78,14 +82,23 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         "title",
         "category_words",
         "owner_queue",
+        "assigned_to",
         "order",
         "age",
     )
-    list_filter = ("state", "category", "severity", ("owner_queue", NewestValues))
+    list_filter = (
+        ("resolved_at", admin.EmptyFieldListFilter),
+        "state",
+        "category",
+        "severity",
+        ("owner_queue", NewestValues),
+        ("assigned_to", NewestValues),
+    )
     list_select_related = ("fulfillment",)
-    list_left_out = ("facts", "repair_options")
-    # OPEN first, by the time that is left; then RESOLVED, the latest first: as an index has them.
-    ordering = ("state", F("resolved_at").desc(nulls_first=True), "sla_due_at")
+    list_left_out = ("facts", "repair_options", "revenue")
+    # Open ones first, by the time that is left; then the resolved ones, the latest first: as an
+    # index has them.
+    ordering = (F("resolved_at").desc(nulls_first=True), "sla_due_at", "-id")
     search_fields = ("id", "fulfillment__order_reference")
     search_help_text = "Case number, or the order's reference"
     fields = (
@@ -93,6 +106,10 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         ("plan_link", "commands"),
         ("opened_at", "opened_by"),
         ("category_words", "reason_code"),
+        ("incident_link", "target", "action"),
+        ("owner_queue", "role", "assigned_to", "assigned_at"),
+        ("sla_within", "sla_calendar", "escalation_level", "escalated_at"),
+        ("customer_awaited_since", "customer_asked"),
         ("resolved_at", "resolved_by"),
         "resolution",
         "transitions",
@@ -103,6 +120,7 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
         "plan_link",
         "commands",
         "category_words",
+        "incident_link",
         "transitions",
     )
     change_form_outer_before_template = "desk/case.html"
@@ -119,6 +137,17 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
             badge_of(case.severity, SEVERITY_SIGNS),
             *filter(None, [due_badge(case)]),
         ]
+        context["tasks"] = [
+            (link(one.task), one.task.state, one.explanation, one.left_at, one.left_because)
+            for one in caseload.tasks_of(case)
+        ]
+        context["to_find_out"] = caseload.TO_FIND_OUT[CaseCategory(case.category)]
+        context["options"] = [
+            (action.value, action.words) for action in caseload.options([case]).get(case.pk, ())
+        ]
+        context["fixed_before"] = caseload.fixed_before(
+            fingerprint=case.fingerprint, besides=case.pk
+        )
         context["evidence_columns"] = [in_words(name) for name in _EVIDENCE]
         context["evidence"] = [[_told(one.get(name)) for name in _EVIDENCE] for one in evidence]
         context["facts"] = [(in_words(name), _shown(value)) for name, value in facts.items()]
@@ -159,6 +188,10 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
     def plan_link(self, case: FalloutCase) -> str:
         return link(case.plan)
 
+    @display(description="incident")
+    def incident_link(self, case: FalloutCase) -> str:
+        return link(case.incident)
+
     @display(description="commands")
     def commands(self, case: FalloutCase) -> str:
         newest = case.task.commands.order_by("-revision").first() if case.task else None
@@ -178,12 +211,12 @@ class FalloutCaseAdmin(ReadOnlyAdmin):
     # --- closing ---------------------------------------------------------------------------------
 
     def has_close_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_falloutcase"))
+        return holds_here(request, Action.CASE_CLOSE)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         case = self.get_object(request, object_id)
         found = super().get_actions_detail(request, object_id)
-        return list(found) if case and case.state == CaseState.OPEN else []
+        return list(found) if case and case.state != CaseState.RESOLVED else []
 
     @action(description="Close the case", url_path="close", permissions=["close"], icon="task_alt")
     def close(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -21,13 +21,16 @@ from unfold.widgets import (
 )
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.admin.asking import (
     ReasonForm,
     actor_of,
     ask,
     attempt,
     found_or_404,
+    holds_here,
 )
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     badge,
@@ -82,8 +85,7 @@ class Holdable:
         return str(row.pk)
 
     def has_place_hold_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        # By its name as "fulfillment.add_hold" it would be looked up in an empty database.
-        return bool(request.user.has_perm("fulfillment.add_hold"))
+        return holds_here(request, Action.HOLD_PLACE)
 
     @action(
         description="Place a hold",
@@ -118,7 +120,8 @@ class PlaceHoldForm(ReasonForm):
 
 
 @admin.register(Hold)
-class HoldAdmin(ReadOnlyAdmin):
+class HoldAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "hold"
     list_display = (
         "id",
         "what",
@@ -168,10 +171,10 @@ class HoldAdmin(ReadOnlyAdmin):
         return list_link("tasks that wait for its release", model=Task, held_by__id__exact=hold.pk)
 
     def has_place_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.add_hold"))
+        return holds_here(request, Action.HOLD_PLACE)
 
     def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_hold"))
+        return holds_here(request, Action.HOLD_RELEASE)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         hold = self.get_object(request, object_id)

@@ -8,13 +8,14 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from unfold.decorators import display
 
+from fulfillment.admin.operating import Operating
 from fulfillment.admin.reading import NewestValues, ReadOnlyAdmin, pretty, subject_link
 from fulfillment.definitions.signs import in_words
 from fulfillment.models import Operation
 
 
 @admin.register(Operation)
-class OperationAdmin(ReadOnlyAdmin):
+class OperationAdmin(Operating, ReadOnlyAdmin):
     list_display = ("happened_at", "kind_words", "what", "reason", "actor")
     list_filter = (("kind", NewestValues), ("subject", NewestValues))
     search_fields = ("subject", "actor")
@@ -25,6 +26,9 @@ class OperationAdmin(ReadOnlyAdmin):
         "reason",
         "before_text",
         "after_text",
+        ("authority", "approval"),
+        "evidence",
+        ("customer_impact", "financial_impact"),
     )
     readonly_fields = ("kind_words", "what", "before_text", "after_text")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -20,12 +20,13 @@ from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
-    UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
 from fulfillment import operations
-from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404
+from fulfillment.actions import Action
+from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
+from fulfillment.admin.operating import JsonText, Operable
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -39,7 +40,7 @@ from fulfillment.admin.reading import (
     show_badge,
 )
 from fulfillment.definitions.signs import Sign, in_words
-from fulfillment.errors import DecisionMade, DefinitionInvalid, FulfillmentError
+from fulfillment.errors import DecisionMade, DefinitionInvalid, Denied, FulfillmentError
 from fulfillment.models import ManualState, ManualTask
 
 MANUAL_SIGNS: Mapping[str, Sign] = {
@@ -51,22 +52,6 @@ register_signs(entity="manual", signs=MANUAL_SIGNS)
 _YES = (("", "—"), ("true", "yes"), ("false", "no"))
 _VALUE = "value-"
 """Before the names of the declared fields, which may be called like those of the form."""
-
-
-class JsonText(forms.CharField):
-    """A list or an object; nothing when it is left empty."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **options)
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if not text:
-            return None
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not JSON: {error}") from None
 
 
 class DecisionForm(ReasonForm):
@@ -134,7 +119,8 @@ class StateFilter(admin.ChoicesFieldListFilter):
 
 
 @admin.register(ManualTask)
-class ManualTaskAdmin(ReadOnlyAdmin):
+class ManualTaskAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "manual"
     list_display = (
         "id",
         "state_badge",
@@ -204,7 +190,7 @@ class ManualTaskAdmin(ReadOnlyAdmin):
     # --- deciding --------------------------------------------------------------------------------
 
     def has_decide_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_manualtask"))
+        return holds_here(request, Action.MANUAL_DECIDE)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         manual = self.get_object(request, object_id)
@@ -256,6 +242,8 @@ class ManualTaskAdmin(ReadOnlyAdmin):
         except DecisionMade as error:
             self.message_user(request, str(error), messages.WARNING)
             return True
+        except Denied as error:
+            raise PermissionDenied(str(error)) from None
         except FulfillmentError as error:
             form.add_error(None, str(error))
             return False

@@ -9,6 +9,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.timesince import timesince
 from unfold.decorators import display
 
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
@@ -30,7 +31,8 @@ DISPOSITION_SIGNS: Mapping[str, Sign] = {
 
 
 @admin.register(InboundEvent)
-class InboundEventAdmin(ReadOnlyAdmin):
+class InboundEventAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "event"
     list_display = ("id", "source", "event_id", "fate", "age", "order", "task_link", "received_at")
     list_filter = ("disposition", ("source", NewestValues))
     list_select_related = ("task__fulfillment",)

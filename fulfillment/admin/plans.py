@@ -14,9 +14,18 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
 from fulfillment import operations, waiting
-from fulfillment.admin.asking import ReasonForm, actor_of, ask, attempt, found_or_404
+from fulfillment.actions import Action
+from fulfillment.admin.asking import (
+    ReasonForm,
+    actor_of,
+    ask,
+    attempt,
+    found_or_404,
+    holds_here,
+)
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.holds import Holdable
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.picture import picture, plan_picture
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -64,7 +73,8 @@ class TaskInline(ReadOnlyInline):
 
 
 @admin.register(Plan)
-class PlanAdmin(Holdable, ReadOnlyAdmin):
+class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
+    subject_kind = "plan"
     hold_scope = HoldScope.PLAN
     list_display = ("id", "order", "state_badge", "stuck", "progress", "stuck_at", "created_at")
     list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter))
@@ -160,7 +170,8 @@ class ReportInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Holdable, ReadOnlyAdmin):
+class TaskAdmin(Operable, Holdable, ReadOnlyAdmin):
+    subject_kind = "task"
     hold_scope = HoldScope.TASK
     list_display = (
         "id",
@@ -211,7 +222,7 @@ class TaskAdmin(Holdable, ReadOnlyAdmin):
     actions_detail = ("hold", "retry")
 
     def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_task"))
+        return holds_here(request, Action.TASK_RETRY)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         task = self.get_object(request, object_id)

@@ -35,6 +35,7 @@ _PAGES = {
     "hold": "hold",
     "calendar": "businesscalendar",
     "manual": "manualtask",
+    "event": "inboundevent",
     "signal": "signal",
 }
 """Models by the kind of subject that logs and holds name."""
@@ -238,15 +239,20 @@ def order_link(reference: str) -> str:
     )
 
 
+def address_of(subject: str) -> str:
+    """The page of what a subject such as `order:O-17` or `task:9` names; empty: it has none."""
+    kind, _, name = subject.partition(":")
+    if kind in ("order", "item"):
+        return reverse("order_page", args=[name.partition("/")[0]])
+    if kind in _PAGES and name:
+        page = f"admin:fulfillment_{_PAGES[kind]}_change"
+        return reverse(page, args=[name.partition("/")[0] if kind == "action" else name])
+    return ""
+
+
 def subject_link(subject: str) -> str:
     """A link to what a subject such as `order:O-17` or `task:9` names."""
-    kind, _, name = subject.partition(":")
-    address = ""
-    if kind in ("order", "item"):
-        address = reverse("order_page", args=[name.partition("/")[0]])
-    elif kind in _PAGES:
-        page = f"admin:fulfillment_{_PAGES[kind]}_change"
-        address = reverse(page, args=[name.partition("/")[0] if kind == "action" else name])
+    address = address_of(subject)
     if not address:
         return subject
     return format_html('<a class="desk-link" href="{}">{}</a>', address, subject)

@@ -21,8 +21,10 @@ from fulfillment.admin.asking import (
     ask,
     attempt,
     found_or_404,
+    holds_here,
 )
 from fulfillment.admin.holds import Holdable
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
 from fulfillment.authority.context import Context
@@ -53,7 +55,8 @@ def badges_of(status: TargetStatus) -> list[Badge]:
 
 
 @admin.register(TargetSystem)
-class TargetSystemAdmin(Guarded, Holdable, DeskAdmin):
+class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
+    subject_kind = "target"
     guarded_by = Action.TARGET_EDIT
     form = TargetSystemForm
     list_display = (
@@ -155,7 +158,10 @@ class TargetSystemAdmin(Guarded, Holdable, DeskAdmin):
     # --- what may be done to them ----------------------------------------------------------------
 
     def has_pause_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return bool(request.user.has_perm("fulfillment.change_targetsystem"))
+        return holds_here(request, Action.TARGET_PAUSE)
+
+    def has_resume_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return holds_here(request, Action.TARGET_RESUME)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         row = self.get_object(request, object_id)
@@ -204,7 +210,7 @@ class TargetSystemAdmin(Guarded, Holdable, DeskAdmin):
             back=page,
         )
 
-    @action(description="Resume", url_path="resume", permissions=["pause"], icon="play_arrow")
+    @action(description="Resume", url_path="resume", permissions=["resume"], icon="play_arrow")
     def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
         row, page = self._row_and_page(request, object_id)
         if not row.condition.paused_at:

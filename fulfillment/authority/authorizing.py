@@ -28,6 +28,10 @@ _OF_CLIENTS = frozenset(
     }
 )
 """What programs may do to their own orders, where no money moves by it."""
+_BY_ROLE = frozenset(
+    {Action.MANUAL_CLAIM, Action.MANUAL_RELEASE, Action.MANUAL_DECIDE, Action.MANUAL_RESUME}
+)
+"""What only members of the group may do that a manual task is for."""
 _OF_THE_ENGINE = frozenset(Action) - HIGH_RISK
 
 
@@ -135,6 +139,8 @@ def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) 
         return False, "whoever approves has to log in, or to use an API key of their own."
     if not _permissions(user).filter(codename=action.codename).exists():
         return False, f"the permission {action} is missing; whoever looks after roles can give it."
+    if context.role and action in _BY_ROLE and not user.groups.filter(name=context.role).exists():
+        return False, f"it is for {context.role}, and {user.get_username()} is not in that group."
     lacking = []
     for grant in _grants(user, now):
         if not names(grant.actions, action):

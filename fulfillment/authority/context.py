@@ -31,6 +31,8 @@ class Context:
     """The offerings that it serves."""
     amounts: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}))
     """By currency, what these items are sold for: once and one period."""
+    role: str = ""
+    """The group whose members alone decide it, as a manual task says."""
     is_activated: bool = False
     """Something of the order is in use by its customer already."""
 
@@ -45,5 +47,6 @@ class Context:
             "domains": sorted(self.domains),
             "products": sorted(self.products),
             "amounts": {currency: str(amount) for currency, amount in self.amounts.items()},
+            "role": self.role,
             "is_activated": self.is_activated,
         }

@@ -23,6 +23,7 @@ from fulfillment.definitions.dependencies import (
 )
 from fulfillment.definitions.node_kinds import fields_of, milestones_of, outputs_of
 from fulfillment.definitions.node_parts import (
+    ENDS_WELL,
     Edge,
     EdgeType,
     FanOut,
@@ -354,7 +355,7 @@ def _edge(dependency: TaskDependency, upstream: AnyStep) -> Edge:
         )
     if isinstance(upstream, ManualSpec):
         proceeding = tuple(
-            name for name, does in upstream.manual.outcomes.items() if does == "proceed"
+            name for name, does in upstream.manual.outcomes.items() if does in ENDS_WELL
         )
         return replace(bare, type=EdgeType.HUMAN, labels=proceeding, when=when)
     kind = EdgeType.SUCCESS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fulfillment.definitions.dependencies import HumanDependency, TaskDependency
+from fulfillment.definitions.node_parts import ENDS_WELL
 from fulfillment.definitions.steps import (
     AnyStep,
     DecisionSpec,
@@ -58,13 +59,20 @@ def uncertain_tasks(tasks: Mapping[str, AnyStep]) -> frozenset[str]:
         found |= behind
 
 
+_END: Mapping[Effect, str] = {
+    Effect.REFUSE: "{} fails",
+    Effect.UNDO: "the order is undone",
+    Effect.ASK_CUSTOMER: "{} is not decided yet",
+    Effect.REQUOTE: "{} is not decided yet",
+    Effect.CANCEL: "the order is cancelled",
+}
+
+
 def _proceeding(tasks: Mapping[str, AnyStep], name: str) -> set[str]:
     asked = tasks.get(name)
     if not isinstance(asked, ManualSpec):
         return set()
-    return {
-        outcome for outcome, effect in asked.manual.outcomes.items() if effect is Effect.PROCEED
-    }
+    return {outcome for outcome, effect in asked.manual.outcomes.items() if effect in ENDS_WELL}
 
 
 def _check_decisions(tasks: Mapping[str, AnyStep], report: Report) -> dict[str, str]:
@@ -125,10 +133,8 @@ def _check_human(tasks: Mapping[str, AnyStep], report: Report) -> None:
                     known = ", ".join(upstream.manual.outcomes)
                     message = f"{one.human} has no outcome {outcome!r} (it has: {known})."
                     report("unknown_outcome", f"{path}.outcomes", message)
-                elif effect is not Effect.PROCEED:
-                    ends = (
-                        f"{one.human} fails" if effect is Effect.REFUSE else "the order is undone"
-                    )
+                elif effect not in ENDS_WELL:
+                    ends = _END[effect].format(one.human)
                     message = (
                         f"With {outcome!r} {ends}, and nothing that waits for it runs. "
                         "Let the outcome `proceed` to go on behind it."

@@ -14,6 +14,7 @@ from typing import Any, Self
 from fulfillment.definitions import topology
 from fulfillment.definitions.canonical import content_hash
 from fulfillment.definitions.node_parts import (
+    ENDS_WELL,
     Compensation,
     Edge,
     EdgeType,
@@ -174,7 +175,7 @@ class Graph:
     def _proceeding(self, index: int) -> set[str]:
         manual = self.nodes[index].manual
         return (
-            {name for name, does in manual.outcomes.items() if does == "proceed"}
+            {name for name, does in manual.outcomes.items() if does in ENDS_WELL}
             if manual
             else set()
         )

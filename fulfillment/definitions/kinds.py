@@ -16,6 +16,7 @@ from fulfillment.definitions.node_kinds import outputs_of
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.definitions.steps import (
+    BY_THE_DEADLINE,
     ESCALATE,
     OUTCOME,
     AnyStep,
@@ -122,10 +123,19 @@ def _check_manual(path: str, task: ManualSpec, report: Report) -> None:
     if Effect.PROCEED not in work.outcomes.values():
         message = "At least one outcome must `proceed`."
         report("no_way_on", f"{path}.manual.outcomes", message)
+    if work.escalate_to is not None and work.otherwise != ESCALATE:
+        message = f"Nobody is told when it is {work.otherwise!r}: let it be {ESCALATE}."
+        report("escalate_to_unused", f"{path}.manual.escalate_to", message)
     if work.otherwise != ESCALATE and work.otherwise not in work.outcomes:
         known = ", ".join([ESCALATE, *work.outcomes])
         message = f"{work.otherwise!r} is no outcome (known: {known})."
         report("unknown_outcome", f"{path}.manual.otherwise", message)
+    elif work.otherwise != ESCALATE and work.outcomes[work.otherwise] not in BY_THE_DEADLINE:
+        message = (
+            f"{work.otherwise!r} is for somebody to answer for; nobody deciding can mean to "
+            "proceed, refuse or undo, or escalate."
+        )
+        report("otherwise_by_nobody", f"{path}.manual.otherwise", message)
     elif work.otherwise != ESCALATE and work.outcomes[work.otherwise] is Effect.PROCEED:
         missing = [name for name, spec in task.fields.items() if not spec.optional]
         if missing:

@@ -33,6 +33,7 @@ from fulfillment.definitions.steps import (
     AnyStep,
     CommandSpec,
     DecisionSpec,
+    EscalateTo,
     LockSpec,
     ManualSpec,
     NamedBranches,
@@ -73,10 +74,22 @@ def fields_of(definition: WorkflowDefinition, task: AnyStep) -> dict[str, Any]:
                     outcomes={name: effect.value for name, effect in work.outcomes.items()},
                     within_seconds=plain_seconds(work.within),
                     otherwise=work.otherwise,
+                    calendar=work.calendar or "",
+                    **_escalation(work.escalate_to),
                 ),
                 "stops_clock": task.clock is Standing.STOP,
             }
     raise AssertionError(f"{task!r} is not a task by itself")
+
+
+def _escalation(to: EscalateTo | None) -> dict[str, Any]:
+    if to is None:
+        return {}
+    return {
+        "escalate_role": to.role,
+        "escalate_queue": to.queue or "",
+        "escalate_within_seconds": None if to.within is None else plain_seconds(to.within),
+    }
 
 
 def _command(definition: WorkflowDefinition, task: CommandSpec) -> dict[str, Any]:

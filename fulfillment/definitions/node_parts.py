@@ -205,6 +205,10 @@ class Wait:
     default: Mapping[str, Any] | None = None
 
 
+ENDS_WELL = frozenset({"proceed", "waive"})
+"""Effects of outcomes behind which something may run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manual:
     queue: str
@@ -212,9 +216,17 @@ class Manual:
     role: str
     instructions: str
     outcomes: Mapping[str, str]
-    """Outcome -> proceed, refuse or undo."""
+    """Outcome -> proceed, refuse, undo, waive, ask_customer, requote or cancel."""
     within_seconds: float
     otherwise: str
+    calendar: str = ""
+    """The business calendar by which that time is counted; empty: around the clock."""
+    escalate_role: str = ""
+    """Who decides when nobody has in time; like the queue a name, or mapping text. Empty: the
+    same."""
+    escalate_queue: str = ""
+    escalate_within_seconds: float | None = None
+    """None: as long as the first had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,6 +214,28 @@ class Effect(enum.StrEnum):
     REFUSE = "refuse"
     UNDO = "undo"
     """The order is given up, and what was done of it is undone."""
+    WAIVE = "waive"
+    """It goes on without; who decides so answers for it."""
+    ASK_CUSTOMER = "ask_customer"
+    """The customer is asked, and time stands still; it is decided later."""
+    REQUOTE = "requote"
+    """The order is held until there is a new quote; it is decided later."""
+    CANCEL = "cancel"
+    """The order is to be cancelled, as if its client had asked for it."""
+
+
+BY_THE_DEADLINE = frozenset({Effect.PROCEED, Effect.REFUSE, Effect.UNDO})
+"""What silence may mean; for the others somebody has to answer."""
+
+
+class EscalateTo(Closed):
+    """Who has to decide when nobody has in time."""
+
+    role: NameOrMapping
+    queue: NameOrMapping | None = None
+    """Default: the same."""
+    within: Duration | None = None
+    """Until the next ones are told; default: as long as the first had."""
 
 
 class ManualWork(Closed):
@@ -222,8 +244,12 @@ class ManualWork(Closed):
     instructions: Instructions
     outcomes: Annotated[dict[Name, Effect], Field(min_length=1, max_length=20)]
     within: Duration
+    calendar: DashedName | None = None
+    """The business calendar by which `within` is counted; default: around the clock."""
     otherwise: Name
     """The outcome that is taken when nobody has decided in time, or `escalate`."""
+    escalate_to: EscalateTo | None = None
+    """Of `escalate`: who decides then; default: the same people, and there is a case."""
 
 
 ESCALATE = "escalate"

@@ -217,6 +217,10 @@ def _check_reading(
         case ManualSpec(manual=work):
             outside.check_mapping(work.queue, f"{path}.manual.queue")
             outside.check_mapping(work.role, f"{path}.manual.role")
+            if work.escalate_to is not None:
+                to = f"{path}.manual.escalate_to"
+                outside.check_mapping(work.escalate_to.role, f"{to}.role")
+                outside.check_mapping(work.escalate_to.queue or "", f"{to}.queue")
         case WaitSpec(wait=MilestoneWait(order=str() as order)):
             outside.check_mapping(order, f"{path}.wait.order")
         case WaitSpec(wait=SignalWait() as wait):

@@ -13,6 +13,8 @@ from fulfillment.operations.approving import (
     withdraw,
 )
 from fulfillment.operations.breaking import BreakLock
+from fulfillment.operations.bulk import ControlBulkJob, ReleaseIncident, StartBulkJob
+from fulfillment.operations.casework import AssignCase, AwaitCustomer, EscalateCase
 from fulfillment.operations.catalog import (
     every_repair,
     perform,
@@ -23,11 +25,25 @@ from fulfillment.operations.catalog import (
 )
 from fulfillment.operations.closing import CloseCase, close_case
 from fulfillment.operations.compensating import CompensateTask
+from fulfillment.operations.correcting import CorrectTask
 from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
+from fulfillment.operations.escalating import escalate_due
+from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.granting import EditAccess
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
+from fulfillment.operations.incidents import CloseIncident, group_cases
+from fulfillment.operations.manual_work import (
+    ClaimManualTask,
+    ReassignManualTask,
+    ReleaseManualTask,
+    ResumeManualTask,
+    claim,
+    reassign,
+    release,
+    resume,
+)
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
 from fulfillment.operations.offering import Offer, looked_at, offers, possible
@@ -39,6 +55,8 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.reconciling import ReconcileTask
+from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
 from fulfillment.operations.releasing import (
     ReleaseHold,
@@ -49,11 +67,18 @@ from fulfillment.operations.releasing import (
 from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
+from fulfillment.operations.routing import EditRouting
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
+from fulfillment.operations.waiving import SkipTask, WaiveTask
 
 register(
     RetryTask(),
+    CorrectTask(),
+    EnterReference(),
+    ReconcileTask(),
+    WaiveTask(),
+    SkipTask(),
     DecideManualTask(),
     PlaceHold(),
     ReleaseHold(),
@@ -65,10 +90,23 @@ register(
     CompensateTask(),
     RegeneratePlan(),
     TerminatePlan(),
+    ForceComplete(),
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
     EditAccess(),
+    AssignCase(),
+    EscalateCase(),
+    AwaitCustomer(),
+    CloseIncident(),
+    EditRouting(),
+    StartBulkJob(),
+    ControlBulkJob(),
+    ReleaseIncident(),
+    ClaimManualTask(),
+    ReleaseManualTask(),
+    ReassignManualTask(),
+    ResumeManualTask(),
 )
 
 __all__ = [
@@ -85,14 +123,17 @@ __all__ = [
     "approve",
     "ask_for_approval",
     "await_in_flight",
+    "claim",
     "close_case",
     "decide",
     "edit_calendar",
     "edit_calendars",
     "edit_target",
     "edit_targets",
+    "escalate_due",
     "every_repair",
     "fulfillment_of",
+    "group_cases",
     "hold_request",
     "look_after_approvals",
     "looked_at",
@@ -104,11 +145,14 @@ __all__ = [
     "place_hold",
     "possible",
     "prepared",
+    "reassign",
     "refuse",
+    "release",
     "release_ended_holds",
     "release_hold",
     "repair_of",
     "repairs_about",
+    "resume",
     "resume_target",
     "retry",
     "send_signal",

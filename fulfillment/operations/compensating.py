@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from fulfillment.actions import Action
 from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.definitions.nodes import Node
-from fulfillment.engine.plans import anew, undoing
+from fulfillment.engine.plans import anew, repairing, undoing
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import undo_payloads
 from fulfillment.engine.work.rows import tasks_by_id
@@ -18,7 +18,7 @@ from fulfillment.errors import NotPossible
 from fulfillment.models import Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import task_found, task_version
+from fulfillment.operations.subjects import newest_plan, task_found, task_version
 from fulfillment.states import TaskState
 
 
@@ -53,7 +53,8 @@ class CompensateTask(Repair):
         return task_found(name=name)
 
     def version(self, unit: Unit, found: Found) -> str:
-        return task_version(unit, found)
+        newest = newest_plan(found.fulfillment_ids[0])  # The one that it would be undone in.
+        return f"{task_version(unit, found)} {newest.pk if newest else 0}"
 
     def carry_out(self, unit: Unit, found: Found, parameters: Compensation, why: Why) -> Done:
         unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
@@ -187,7 +188,18 @@ def _told_of(task: Task, command: Command) -> dict[str, Any]:
 
 def _leave(unit: Unit, plan: Plan, task: Task, parameters: Compensation, why: Why) -> None:
     """The one that has begun anew in its place counts as waived. Raises NotPossible."""
-    raise NotImplementedError
+    (again,) = (
+        one
+        for one in unit.tasks.values()
+        if one.plan_id == plan.pk and one.key == task.key and not one.round
+    )
+    repairing.waive(
+        unit,
+        task_id=again.pk,
+        outputs=parameters.outputs,
+        cause=f"undone by hand, and left so: {why.reason}",
+        details={"evidence": why.evidence[:1000], "undone": task.pk},
+    )
 
 
 def _way(node: Node) -> str:

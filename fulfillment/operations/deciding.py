@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from fulfillment.actions import Action
+from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.plans import deciding
+from fulfillment.engine.plans.deciding import Choice
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import storable
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
-    DecisionMade,
     DefinitionInvalid,
+    EvidenceMissing,
     Fault,
     ManualTaskUnknown,
     OutcomeUnknown,
     SubjectUnknown,
 )
-from fulfillment.models import ManualState, ManualTask
+from fulfillment.models import MANUAL_OPEN, ManualTask, Trouble
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of
+
+_IMPLIED: Mapping[str, Action] = {
+    "waive": Action.TASK_WAIVE,
+    "requote": Action.HOLD_PLACE,
+    "cancel": Action.ORDER_CANCEL,
+}
+"""What an effect comes down to, beside deciding."""
+_REPAIRED: Mapping[str, Action] = {
+    Trouble.UNKNOWN: Action.TASK_RECONCILE,
+    Trouble.OUTPUTS: Action.TASK_REFERENCE,
+    Trouble.REPORT: Action.SIGNAL_SEND,
+}
+"""What saying that it is repaired comes down to, by why it had stopped."""
+_IMPACTS: Mapping[str, str] = {
+    "proceed": "The order goes on by what was decided.",
+    "refuse": "What stands behind it is not done.",
+    "undo": "The order is given up, and what was done of it is undone.",
+    "repair": "The order goes on.",
+    "waive": "The order goes on without it.",
+    "ask_customer": "The customer is asked, and what they were promised moves on meanwhile.",
+    "requote": "The order is held until there is a new quote.",
+    "cancel": "The order is cancelled, if that is still possible.",
+}
 
 
 class DecisionParameters(Parameters):
@@ -32,26 +57,39 @@ class DecisionParameters(Parameters):
         description="One of the task's outcomes."
     )
     values: dict[str, JsonValue] = Field({}, description="What its form asks for, by their names.")
+    question: Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)] = Field(
+        "",
+        description="Of an outcome that asks the customer: the question, word for word as they get "
+        "it. Of one that needs a new quote: what has to be quoted.",
+    )
 
 
 class DecideManualTask(Repair):
-    """Choose one of its outcomes, with the values that its form asks for: the order goes on in
+    """Choose one of its outcomes, with the values that its form asks for, and do what that does in
     the same moment. Of two people one decides."""
 
     action = Action.MANUAL_DECIDE
     kind = "decide"
     about = "manual"
     parameters = DecisionParameters
+    from_states = frozenset(map(str, MANUAL_OPEN))
 
     def find(self, *, name: str) -> Found:
         return manual_found(name=name)
 
     def version(self, unit: Unit, found: Found) -> str:
-        row = ManualTask.objects.values("state", "outcome").get(pk=found.pk)
-        return f"{row['state']} {row['outcome']}".strip()
+        return manual_version(found)
 
     def is_offered(self, found: Found) -> bool:
-        return ManualTask.objects.filter(pk=found.pk, state=ManualState.OPEN).exists()
+        return ManualTask.objects.filter(pk=found.pk, state__in=sorted(MANUAL_OPEN)).exists()
+
+    def aim(self, found: Found, parameters: DecisionParameters) -> Found:
+        known = ManualTask.objects.only("outcomes", "trouble", "origin").get(pk=found.pk)
+        effect = known.outcomes.get(parameters.outcome, "")
+        implied = _IMPLIED.get(effect)
+        if effect == "repair" or (effect == "refuse" and known.trouble == Trouble.UNKNOWN):
+            implied = _REPAIRED.get(known.trouble)
+        return found if implied is None else replace(found, implies=(*found.implies, implied))
 
     def carry_out(self, unit: Unit, found: Found, parameters: DecisionParameters, why: Why) -> Done:
         known = ManualTask.objects.get(pk=found.pk)
@@ -60,28 +98,36 @@ class DecideManualTask(Repair):
             raise OutcomeUnknown(
                 f"{known.title} has no outcome {outcome!r}; it has: {', '.join(known.outcomes)}."
             )
-        faults = list(_faults(known, values))
+        effect = known.outcomes[outcome]
+        if not why.evidence and not HIGH_RISK.isdisjoint(found.implies):
+            raise EvidenceMissing(
+                "Say what you have found out and where it can be seen: a ticket, a screen of the "
+                "target system, a name."
+            )
+        faults = [*_faults(known, values), *_unsaid(effect, parameters)]
         if faults:
             raise DefinitionInvalid(faults)
-        row = deciding.decide(
+        decided = deciding.decide(
             unit,
             manual_id=found.pk,
-            outcome=outcome,
-            values=values,
-            actor=why.actor.name,
-            reason=why.reason,
+            choice=Choice(
+                outcome=outcome,
+                values=values,
+                question=parameters.question,
+                actor=why.actor.name,
+                reason=why.reason,
+            ),
         )
-        if row not in unit.decided:
-            raise DecisionMade(
-                f"{row.title}: {row.decided_by or 'somebody else'} was quicker, with "
-                f"{row.outcome or str(row.state).lower()}; nothing was changed."
-            )
+        row = decided.manual
+        after = {"state": str(row.state), "outcome": outcome, "values": dict(values)}
+        if parameters.question:
+            after["question"] = parameters.question
         return Done(
-            told=f"{row.title}: {outcome}.",
-            before={"state": ManualState.OPEN.value},
-            after={"outcome": outcome, "values": dict(values)},
-            customer_impact="The order goes on by what was decided.",
-            result={"manual": row.pk, "outcome": outcome},
+            told=decided.told,
+            before={"state": str(known.state), "claimed_by": known.claimed_by},
+            after=after,
+            customer_impact=_IMPACTS[effect],
+            result={"manual": row.pk, "outcome": outcome, "state": str(row.state)},
         )
 
 
@@ -100,17 +146,28 @@ def manual_found(*, name: str) -> Found:
             f"There is no manual task {name[:100]}; `manage.py manual list` shows those open."
         )
     subject, plan = f"manual:{row.pk}", row.task.plan
+    node = graphs.routed(plan.graph_id, row.task.node, row.task.route)
+    context = context_of(
+        subject=subject,
+        order=row.fulfillment,
+        plan=plan,
+        targets={row.task.target_id or node.target} - {""},
+        positions=node.items,
+    )
     return Found(
         subject=subject,
         pk=row.pk,
         fulfillment_ids=(row.fulfillment_id,),
-        context=context_of(
-            subject=subject,
-            order=row.fulfillment,
-            plan=plan,
-            positions=graphs.by_id(plan.graph_id).nodes[row.task.node].items,
-        ),
+        context=replace(context, role=row.role),
     )
+
+
+def manual_version(found: Found) -> str:
+    """Another text whenever its state, or who has it, is another."""
+    row = ManualTask.objects.values("state", "claimed_by", "outcome", "escalations").get(
+        pk=found.pk
+    )
+    return " ".join(str(value) for value in row.values() if value)
 
 
 def decide(
@@ -120,20 +177,24 @@ def decide(
     actor: Actor,
     reason: str,
     values: Mapping[str, Any] | None = None,
+    question: str = "",
+    evidence: str = "",
 ) -> ManualTask:
     """Decide an open manual task, with the values that its form asks for.
 
     Of two people one decides, and the other is told what was decided. Raises as
-    `catalog.perform` does, ManualTaskUnknown, OutcomeUnknown, DecisionMade, and DefinitionInvalid
-    with every fault of the values.
+    `catalog.perform` does, ManualTaskUnknown, OutcomeUnknown, DecisionMade, ManualTaskTaken, and
+    DefinitionInvalid with every fault of the values.
     """
+    parameters = {"outcome": outcome, "values": dict(values or {}), "question": question}
     perform(
         actor=actor,
         request=Request(
             action=Action.MANUAL_DECIDE,
             subject=f"manual:{manual_id}",
             reason=reason,
-            parameters={"outcome": outcome, "values": dict(values or {})},
+            evidence=evidence,
+            parameters=parameters,
         ),
     )
     return ManualTask.objects.get(pk=manual_id)
@@ -152,3 +213,10 @@ def _faults(manual: ManualTask, values: Mapping[str, Any]) -> Iterator[Fault]:
         else:
             continue
         yield Fault(code=code, path=f"values.{name}", message=message)
+
+
+def _unsaid(effect: str, parameters: DecisionParameters) -> Iterator[Fault]:
+    """The reason is for those who look into it later; customers are told the question alone."""
+    if effect == "ask_customer" and not parameters.question:
+        message = "Say what the customer is asked, word for word."
+        yield Fault(code="manual.question_missing", path="question", message=message)

@@ -37,6 +37,7 @@ class _OfEvent(Repair):
     """What both have in common: the event is taken in as if it had come with a command's key."""
 
     about = "event"
+    is_aimed = True
 
     def find(self, *, name: str) -> Found:
         return event_found(name=name)

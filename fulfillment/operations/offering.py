@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import answer, holds
+from fulfillment.authority.authorizing import answer
 from fulfillment.authority.context import MONEY, Context
 from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
 from fulfillment.engine.store.database import cursor
@@ -74,16 +75,16 @@ def offers(*, actor: Actor, subject: str) -> list[Offer]:
     return made
 
 
-def possible(*, actor: Actor, subject: str) -> Sequence[Repair]:
-    """What is worth showing on the page of a subject: it makes sense, and the actor holds it."""
+def possible(*, subject: str, held: Collection[Action]) -> list[Repair]:
+    """What is worth showing on the page of a subject: it makes sense, and it is among `held`,
+    what somebody may do somewhere."""
     made = []
     for repair in repairs_about(subject.partition(":")[0]):
-        try:
-            is_offered = repair.is_offered(repair.found(subject=subject))
-        except (NotPossible, SubjectUnknown):
+        if repair.action not in held:
             continue
-        if is_offered and holds(actor=actor, action=repair.action):
-            made.append(repair)
+        with suppress(NotPossible, SubjectUnknown):
+            if repair.is_offered(repair.found(subject=subject)):
+                made.append(repair)
     return made
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, engine
 from fulfillment.authority.context import Context
+from fulfillment.engine.plans import awaiting
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store.database import DATABASE_TROUBLE, cursor
 from fulfillment.engine.timing import standing
@@ -78,6 +79,15 @@ class ReleaseHold(Repair):
         record_hold(
             unit, found=found, hold=hold, kind=self.kind, why=why, states=("PLACED", "RELEASED")
         )
+        for fulfillment_id in found.fulfillment_ids:
+            # What it was placed for, until there was a new quote, can be decided now.
+            awaiting.resume_all(
+                unit,
+                fulfillment_id=fulfillment_id,
+                awaits=awaiting.COMMERCE,
+                hold_id=hold.pk,
+                cause=f"hold {hold.pk} was released: {why.reason}",
+            )
         return Done(
             told=f"Hold {hold.pk} on {hold.subject} is released; it has kept back {kept}.",
             before={"hold": hold.pk, "placed_by": hold.placed_by, "reason": hold.reason},

@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import Permit, authorize
+from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
@@ -40,6 +40,9 @@ class Parameters(BaseModel):
     """What an operation is told beside what it is about; nothing that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+P = TypeVar("P", bound=Parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,10 @@ class Why:
     actor: Actor
     reason: str
     evidence: str
+    authority: str = ""
+    """By what it is allowed."""
+    approval: Approval | None = None
+    """By which another person has approved it; a preview has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +126,9 @@ class Repair(ABC):
     """Other kinds of subjects that it may have; it overrides `found` then."""
     parameters: ClassVar[type[Parameters]] = Parameters
     needs_evidence: ClassVar[bool] = False
+    is_aimed: ClassVar[bool] = False
+    """Where it is done is told by `aim` alone: until then nothing is known that could be asked
+    about, such as of an event the order that it belongs to."""
     from_states: ClassVar[frozenset[str]] = frozenset()
     """The only states of its subject in which it can be possible; empty: that is not told by
     the state."""
@@ -265,7 +275,8 @@ class Prepared:
                 f"{self.found.subject} has changed since you looked at it. "
                 f"{last_change(unit, self.found)} Look again; nothing was done."
             )
-        done = self.repair.carry_out(unit, self.found, self.values, self.why)
+        why = replace(self.why, approval=approval)
+        done = self.repair.carry_out(unit, self.found, self.values, why)
         self.repair.confirm(done, self.values)
         operation = Operation.objects.create(
             kind=self.repair.kind,
@@ -330,12 +341,15 @@ def prepare(
     outside of any transaction: the answer about authority stays, whatever becomes of the rest.
     """
     found = repair.found(subject=request.subject)
-    permits = [
-        authority(actor=actor, action=repair.action, context=context) for context in found.contexts
-    ]
-    values = _values(repair, request.parameters)
+    permits: list[Permit] = []
+    if not repair.is_aimed or not holds(actor=actor, action=repair.action):
+        permits = [
+            authority(actor=actor, action=repair.action, context=context)
+            for context in found.contexts
+        ]
+    values = values_of(repair=repair, parameters=request.parameters)
     aimed = repair.aim(found, values)
-    if aimed.contexts != found.contexts:
+    if not permits or aimed.contexts != found.contexts:
         permits = [
             authority(actor=actor, action=repair.action, context=context)
             for context in aimed.contexts
@@ -349,6 +363,7 @@ def prepare(
         actor=actor,
         reason=reason_of(request.reason),
         evidence=clean(request.evidence.strip(), 4000),
+        authority=permits[0].authority,
     )
     if repair.needs_evidence and not why.evidence:
         raise EvidenceMissing(
@@ -407,8 +422,14 @@ def _last_operation(found: Found) -> str:
     return f"{what.capitalize()} at {done.happened_at:%H:%M:%S} UTC, by {done.actor}: {done.reason}"
 
 
-def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
-    if not storable(dict(parameters)):
+def values_of(*, repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
+    """What an operation is told, complete. Raises ParametersInvalid."""
+    return checked(model=repair.parameters, values=parameters)
+
+
+def checked(*, model: type[P], values: Mapping[str, Any]) -> P:
+    """The same for any closed model."""
+    if not storable(dict(values)):
         raise ParametersInvalid(
             [
                 Fault(
@@ -420,7 +441,7 @@ def _values(repair: Repair, parameters: Mapping[str, Any]) -> Parameters:
         )
     try:
         # Through JSON, so that a time may be given as text everywhere.
-        return repair.parameters.model_validate_json(json.dumps(dict(parameters)))
+        return model.model_validate_json(json.dumps(dict(values)))
     except ValidationError as error:
         raise ParametersInvalid(
             [

@@ -15,6 +15,7 @@ from unfold.decorators import display
 
 from fulfillment import queries
 from fulfillment.admin.holds import Holdable
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -80,7 +81,8 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Holdable, ReadOnlyAdmin):
+class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
+    subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
@@ -146,6 +148,9 @@ class OrderAdmin(Holdable, ReadOnlyAdmin):
         return self.search_order if "state__exact" in request.GET else ("-id",)
 
     def hold_name(self, row: Order) -> str:
+        return row.reference
+
+    def subject_name(self, row: Order) -> str:
         return row.reference
 
     def render_change_form(

@@ -28,6 +28,7 @@ from fulfillment.errors import (
     OutcomeUnknown,
     ParametersInvalid,
     ReasonMissing,
+    SelectionInvalid,
     SubjectUnknown,
     ValueUnavailable,
 )
@@ -154,7 +155,10 @@ _REFUSED: tuple[tuple[tuple[type[FulfillmentError], ...], int, str], ...] = (
     ((SubjectUnknown, ActionUnknown), 404, "There is nothing of that name"),
     ((ParametersInvalid, DefinitionInvalid), 400, "What was given does not fit"),
     (
-        (ReasonMissing, EvidenceMissing, OutcomeUnknown, HoldWouldBeOver, CapacityUnusable),
+        (
+            *(ReasonMissing, EvidenceMissing, OutcomeUnknown, HoldWouldBeOver),
+            *(CapacityUnusable, SelectionInvalid),
+        ),
         400,
         "It can't be done like that",
     ),

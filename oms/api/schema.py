@@ -8,7 +8,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
 from pydantic import BaseModel
 
-from fulfillment.models import ManualState
+from fulfillment.models import (
+    BulkState,
+    CaseCategory,
+    CaseState,
+    IncidentState,
+    ManualState,
+    RowState,
+    Severity,
+)
 from oms.api.documents import ProblemOut
 from oms.api.problems import CONTENT_TYPE
 from oms.states import OrderState
@@ -149,6 +157,47 @@ MANUAL_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in ManualState]),
     OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
     OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+CASE_FILTERS = [
+    OpenApiParameter(
+        "state",
+        OpenApiTypes.STR,
+        enum=[*(s.value for s in CaseState), "open", "all"],
+        description="`open`, unless given: whatever is not RESOLVED.",
+    ),
+    OpenApiParameter("queue", OpenApiTypes.STR, description="Who sees to it."),
+    OpenApiParameter("category", OpenApiTypes.STR, enum=[c.value for c in CaseCategory]),
+    OpenApiParameter("severity", OpenApiTypes.STR, enum=[s.value for s in Severity]),
+    OpenApiParameter("reason_code", OpenApiTypes.STR),
+    OpenApiParameter("target", OpenApiTypes.STR, description="Target system."),
+    OpenApiParameter("assigned_to", OpenApiTypes.STR, description="A user name."),
+    OpenApiParameter("incident", OpenApiTypes.INT, description="Number of an incident."),
+    OpenApiParameter("overdue", OpenApiTypes.BOOL, description="Only those whose time is over."),
+    OpenApiParameter("order", OpenApiTypes.STR, description="Such as O-17."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+INCIDENT_FILTERS = [
+    OpenApiParameter(
+        "state",
+        OpenApiTypes.STR,
+        enum=[*(s.value for s in IncidentState), "open", "all"],
+        description="`open`, unless given: whatever is not RESOLVED.",
+    ),
+    OpenApiParameter("target", OpenApiTypes.STR, description="Target system."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+BULK_FILTERS = [
+    OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in BulkState]),
+    OpenApiParameter("incident", OpenApiTypes.INT, description="Those that release it."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+BULK_ROW_FILTERS = [
+    OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in RowState]),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 1000; 200 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last position seen."),
 ]
 ORDER_FILTERS = [
     OpenApiParameter("state", OpenApiTypes.STR, many=True, enum=[s.value for s in OrderState]),

@@ -14,8 +14,21 @@ from oms.api.approvals import (
     ApprovalWithdraw,
 )
 from oms.api.assets import AssetDetail, Assets
+from oms.api.bulk_jobs import (
+    BulkCancel,
+    BulkDetail,
+    BulkJobs,
+    BulkLeaveOut,
+    BulkLookAgain,
+    BulkPause,
+    BulkResume,
+    BulkRowFile,
+    BulkRowList,
+    BulkStart,
+)
 from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
+from oms.api.cases import CaseDetail, Cases, IncidentDetail, Incidents
 from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
@@ -29,6 +42,7 @@ from oms.api.why import OrderWhy
 _ORDER = r"^v1/orders/(?P<reference>O-[0-9]{1,18})"
 _APPROVAL = r"^v1/approvals/(?P<approval_id>[0-9]{1,18})"
 _MANUAL = r"^v1/manual-tasks/(?P<manual_id>[0-9]{1,18})"
+_BULK = r"^v1/bulk-jobs/(?P<job_id>[0-9]{1,18})"
 # Keys of tasks have slashes and brackets in them: `main/enrich@2[7]`.
 _TASK = rf"{_ORDER}/tasks/(?P<task>.{{1,200}})"
 
@@ -61,8 +75,22 @@ urlpatterns = [
     re_path(rf"{_APPROVAL}/approve$", ApprovalApprove.as_view()),
     re_path(rf"{_APPROVAL}/refuse$", ApprovalRefuse.as_view()),
     re_path(rf"{_APPROVAL}/withdraw$", ApprovalWithdraw.as_view()),
+    path("v1/cases", Cases.as_view()),
+    re_path(r"^v1/cases/(?P<case_id>[0-9]{1,18})$", CaseDetail.as_view()),
+    path("v1/incidents", Incidents.as_view()),
+    re_path(r"^v1/incidents/(?P<incident_id>[0-9]{1,18})$", IncidentDetail.as_view()),
     path("v1/assets", Assets.as_view()),
     path("v1/assets/<str:asset_id>", AssetDetail.as_view()),
+    path("v1/bulk-jobs", BulkJobs.as_view()),
+    re_path(rf"{_BULK}$", BulkDetail.as_view()),
+    re_path(rf"{_BULK}/rows$", BulkRowList.as_view()),
+    re_path(rf"{_BULK}/rows\.csv$", BulkRowFile.as_view()),
+    re_path(rf"{_BULK}/start$", BulkStart.as_view()),
+    re_path(rf"{_BULK}/pause$", BulkPause.as_view()),
+    re_path(rf"{_BULK}/resume$", BulkResume.as_view()),
+    re_path(rf"{_BULK}/cancel$", BulkCancel.as_view()),
+    re_path(rf"{_BULK}/leave-out$", BulkLeaveOut.as_view()),
+    re_path(rf"{_BULK}/look-again$", BulkLookAgain.as_view()),
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
     path("v1/health", Health.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),

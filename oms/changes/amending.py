@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from fulfillment.definitions.assessment import Assessment, Becomes
-from fulfillment.engine.plans import undoing, withholding
+from fulfillment.engine.plans import awaiting, undoing, withholding
 from fulfillment.engine.plans.concern import Wanted
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import DATABASE_TROUBLE
@@ -214,6 +214,13 @@ def _decide(unit: Unit, order: Order, request: AmendmentRequest, found: Found) -
     if order.priority != asked_before:
         priorities.ask(unit, plan=successor, priority=order.priority)
     _expect(unit, order, plan, successor, found)
+    awaiting.resume_all(
+        unit,
+        fulfillment_id=order.fulfillment_id,
+        awaits=awaiting.COMMERCE,
+        cause=f"it is {reason}",
+        answer={"version": request.version},
+    )
     request.chosen = Mode.RECREATE if wanted.anew else Mode.AMEND
     requesting.move(unit, request, AmendmentRequest.apply, cause=reason)
     unit.emit(

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from adapters.contract import Adapter, Command, Outcome, OutcomeKind
+from fulfillment.actions import Action
 from fulfillment.definitions.references import resolve
 from fulfillment.definitions.schema import FeasibilityCheck, Scope
 from fulfillment.engine.plans.planning import create_plans
@@ -343,7 +344,7 @@ def _unanswered(order: Order, trouble: str) -> cases.Fallout:
         "being asked every few minutes; the order is not accepted before. Look whether the "
         "target system is well and whether the check of the workflow asks the right question.",
         facts={"attempts": order.feasibility_attempts, "last_answer": trouble},
-        repair_options=("correct the target system's row", "cancel the order"),
+        repair_options=(Action.TARGET_EDIT, Action.ORDER_CANCEL),
         fulfillment_id=order.fulfillment_id,
         customer_impact="The order is not accepted yet.",
     )

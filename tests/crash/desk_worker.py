@@ -2,7 +2,7 @@
 
 python -m tests.crash.desk_worker submit [SAMPLE …] | work [TARGET …] | live CLOCK | hear
                                 | migrate WORKFLOW … | cancel ORDER … | report JSON | rest
-                                | publish | deliver | mail
+                                | publish | deliver | mail | bulk
 python -m tests.crash.desk_worker serve
 
 With `serve` it performs one job after another, a JSON line each, in forks of itself: what a process
@@ -34,6 +34,7 @@ from fulfillment.engine.outbound import deliveries, outbox  # noqa: E402
 from fulfillment.engine.plans import rest, scanning, signals  # noqa: E402
 from fulfillment.engine.store import failpoints  # noqa: E402
 from fulfillment.models import ManualTask, TargetSystem, Task  # noqa: E402
+from fulfillment.operations import bulk  # noqa: E402
 from oms import mailing  # noqa: E402
 from oms.api.requests import OrdersIn  # noqa: E402
 from oms.changes import cancelling  # noqa: E402
@@ -233,6 +234,7 @@ _VERBS: Mapping[str, Callable[..., Any]] = {
     "publish": outbox.publish_events,
     "deliver": deliveries.deliver,
     "mail": mailing.send_due,
+    "bulk": bulk.work,
 }
 
 

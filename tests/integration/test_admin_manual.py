@@ -9,11 +9,12 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.engine.plans import signals
 from fulfillment.engine.work import audit
 from fulfillment.models import ManualTask, Operation, Plan, Signal, Task
 from oms.models import Order
-from tests import desk
+from tests import desk, people
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
@@ -168,7 +169,7 @@ def test_deciding_needs_a_permission(client: Client, order: Order) -> None:
     page = text_of(client, address_of(ManualTask, "change", manual.pk))
     assert address_of(ManualTask, "decide", manual.pk) not in page
     assert decide(client, **{"value-limit": "1"}).status_code == 403
-    reader.user_permissions.add(Permission.objects.get(codename="change_manualtask"))
+    people.operator("reader", Action.MANUAL_DECIDE)
     assert decide(client, **{"value-limit": "1"}).status_code == 200
     assert ManualTask.objects.get().decided_by == "reader"
 

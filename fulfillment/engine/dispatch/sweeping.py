@@ -57,7 +57,7 @@ ORDER BY finish_by, id LIMIT %s
 """
 _UNDECIDED = """
 SELECT id, fulfillment_id, due_at FROM fulfillment_manualtask
-WHERE state = 'OPEN' AND due_at < (SELECT fulfillment_now())
+WHERE state IN ('CLAIMED', 'OPEN') AND due_at < (SELECT fulfillment_now())
   AND (due_at, id) > (%s::timestamptz, %s)
 ORDER BY due_at, id LIMIT %s
 """

@@ -64,7 +64,6 @@ def bury(*, letter: Letter, answer: str) -> None:
                         "answer": answer,
                     }
                 },
-                repair_options=["redeliver"],
                 fulfillment_id=letter.fulfillment_id,
             ),
         )
@@ -96,7 +95,6 @@ def switch_off(*, subscription: str) -> None:
                     "while it is off is not kept for it. If that was a mistake, switch it on "
                     f"again: manage.py subscriptions resume {subscription}"
                 ),
-                repair_options=["resume"],
             ),
         )
 

@@ -23,13 +23,13 @@ from fulfillment.engine.store import failpoints, graphs
 from fulfillment.engine.store.database import Update, allocate
 from fulfillment.engine.structure import lock_names, milestones, places
 from fulfillment.engine.structure.instantiation import new_tasks
-from fulfillment.engine.tasks import manual, timing_out
+from fulfillment.engine.tasks import timing_out
 from fulfillment.engine.timing import standing
 from fulfillment.engine.work import cases, locking
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import tasks_by_plan
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import HoldScope, Plan, Task
+from fulfillment.models import UNRESOLVED, HoldScope, Plan, Task
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
 _MOVED = Update(
@@ -40,13 +40,16 @@ _MOVED = Update(
     required="boolean",
     target_id="text",
 )
-_ASKED = "SELECT task_id FROM fulfillment_manualtask WHERE task_id = ANY(%s::bigint[])"
+_ASKED = (
+    "SELECT task_id FROM fulfillment_manualtask "
+    "WHERE task_id = ANY(%s::bigint[]) AND origin = 'WORKFLOW'"
+)
 _MOVE_FAN_OUT = (
     "UPDATE fulfillment_fanout SET plan_id = %s, node = %s WHERE plan_id = %s AND node = %s"
 )
-_MOVE_CASES = """
+_MOVE_CASES = f"""
 UPDATE fulfillment_falloutcase SET plan_id = %s
-WHERE fulfillment_id = %s AND state = 'OPEN' AND task_id = ANY(%s::bigint[])
+WHERE fulfillment_id = %s AND {UNRESOLVED} AND task_id = ANY(%s::bigint[])
 """
 
 
@@ -212,7 +215,6 @@ def _close(
 def withdraw(unit: Unit, *, tasks: Collection[Task], cause: str) -> None:
     """Those that are still open end here: they have had no effect."""
     gone = [task for task in tasks if task.state not in TASK_TERMINAL]
-    manual.withdraw(unit, tasks=[task for task in gone if task.state == TaskState.AWAITING_MANUAL])
     for task in gone:
         task.blocked_reason = ""
         unit.change_task(task, Task.withdraw, cause=cause)

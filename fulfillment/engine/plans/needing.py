@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
@@ -69,12 +69,35 @@ def refuse_if_needed(unit: Unit, known: Known, *, outputs: Mapping[str, Any]) ->
         )
 
 
+def left_out(graph: Graph, *, node: int, element: int, labels: Collection[str] = ()) -> set[int]:
+    """Everything that is not done, or never comes to exist, when this one is not done.
+
+    `labels` are the outcomes, or branches, that are chosen all the same.
+    """
+    found = _with(graph, node)
+    if node in graph.choosers:
+        place = place_beside(graph=graph, node=node, element=element)
+        exist = existence(graph=graph, element=element, choices={place: frozenset(labels)})
+        found |= {one for one, exists in exist.items() if exists is False}
+    spreads = {one for one in found if graph.nodes[one].fan_out is not None}
+    return found | {one.index for one in graph.nodes if one.group in spreads}
+
+
+def downstream(graph: Graph, *, node: int) -> list[str]:
+    """Keys of the tasks that stand directly behind this one."""
+    return sorted(graph.nodes[one].key for one in graph.successors[node])
+
+
+def _with(graph: Graph, node: int) -> set[int]:
+    """It, what a sub-process holds that it begins, and the end of a fan-out."""
+    found = {node} | {one.index for one in graph.nodes if one.enter == node}
+    fan_out = graph.nodes[node].fan_out
+    return found if fan_out is None else found | {fan_out.gather}
+
+
 def _uses(graph: Graph, node: int) -> Iterator[tuple[int, str, int]]:
     """(source, output, node that uses it) of a task and of what is left out with it."""
-    mine = {node} | {one.index for one in graph.nodes if one.enter == node}
-    fan_out = graph.nodes[node].fan_out
-    if fan_out is not None:
-        mine.add(fan_out.gather)
+    mine = _with(graph, node)
     for edge in graph.edges:
         if (
             edge.source in mine

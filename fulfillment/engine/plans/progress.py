@@ -19,7 +19,7 @@ def after(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     graph = graphs.by_id(plan.graph_id)
     node = graph.nodes[task.node]
     found: set[Place] = set()
-    if node.stops_clock:
+    if node.stops_clock or plan.stopped_at is not None:
         standing.go_on(unit, plan=plan)
     if task.state in TASK_SUCCESSFUL:
         found.update(following(graph=graph, place=(task.node, task.element)))

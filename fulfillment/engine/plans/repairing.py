@@ -21,7 +21,6 @@ from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.structure import fanning, places
-from fulfillment.engine.tasks import manual
 from fulfillment.engine.tasks.stopped import MAY_GO_ON, Stopped
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.fallout import open_for_task
@@ -30,6 +29,7 @@ from fulfillment.errors import NotPossible, OutcomeInDoubt
 from fulfillment.models import CaseCategory, Plan, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
+_NAMED = 50
 RETRY = "retry"
 FAIL = "fail"
 _WAIVABLE = frozenset(
@@ -52,6 +52,7 @@ class Repaired:
     plan: Plan
     node: Node
     before: TaskState
+    blocked_before: str = ""
     outputs_before: Mapping[str, Any] = field(default_factory=dict)
     reference_before: str = ""
     woken: tuple[str, ...] = ()
@@ -77,7 +78,8 @@ def waive(
     if known.node.kind is NodeKind.GATHER:
         given = {**fanning.gathered(unit, plan=known.plan, gather=known.task), **given}
     needing.refuse_if_needed(unit, known, outputs=given)
-    return _end(unit, known, Task.waive, cause=cause, outputs=given, details=details)
+    told = {**_behind(known), **(details or {})}
+    return _end(unit, known, Task.waive, cause=cause, outputs=given, details=told)
 
 
 def skip(
@@ -92,7 +94,8 @@ def skip(
             "answers for what is left behind."
         )
     needing.refuse_if_needed(unit, known, outputs={})
-    return _end(unit, known, Task.leave_out, cause=cause, outputs={}, details=details)
+    told = {**_behind(known), **(details or {})}
+    return _end(unit, known, Task.leave_out, cause=cause, outputs={}, details=told)
 
 
 def resume(unit: Unit, *, task_id: int, values: Mapping[str, Any], cause: str) -> Repaired:
@@ -188,7 +191,6 @@ def _not_done(
     task, plan = known.task, known.plan
     before = TaskState(task.state)
     found = _repaired(known, before)
-    manual.withdraw(unit, tasks=[task])
     wanted: set[Place] = set()
     # By itself too: what was said of it before does not count any more.
     unit.record(
@@ -251,6 +253,12 @@ def look_again(
     return _repaired(known, TaskState.AWAITING_MANUAL)
 
 
+def _behind(known: Known) -> dict[str, Any]:
+    """What goes on without it, for the audit trail (waiver-has-authority)."""
+    graph = graphs.by_id(known.plan.graph_id)
+    return {"downstream": needing.downstream(graph, node=known.task.node)[:_NAMED]}
+
+
 def _check_waivable(known: Known, *, what: str) -> None:
     task = known.task
     knowing.refuse_in_doubt(known, what=what)
@@ -281,7 +289,6 @@ def _end(
     task.unanswered_queries = 0
     told = {**(details or {}), **({"outputs": sorted(outputs)} if outputs else {})}
     unit.change_task(task, transition, cause=cause, **told)
-    manual.withdraw(unit, tasks=[task])
     cases.resolve_cases(
         unit, subjects=[cases.of_task(task.id)], resolution=f"The task is {task.state}: {cause}"
     )
@@ -318,6 +325,7 @@ def _repaired(known: Known, before: TaskState) -> Repaired:
         plan=known.plan,
         node=known.node,
         before=before,
+        blocked_before=known.task.blocked_reason,
         outputs_before=dict(known.task.outputs or {}),
         reference_before=known.task.reference,
     )

@@ -7,20 +7,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
 from django.db import transaction
 
 from adapters.contract import Outcome, OutcomeKind
+from fulfillment.engine.plans import awaiting
 from fulfillment.engine.plans.settlement import settle
 from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import DATABASE_TROUBLE, Row, clean, cursor, storable
 from fulfillment.engine.tasks.outcomes import Result
 from fulfillment.engine.tasks.waits import awaits
+from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.subjects import of_key as of_key
 from fulfillment.engine.work.subjects import of_order as of_order
 from fulfillment.errors import FulfillmentError
+from fulfillment.models import Fulfillment
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ WHERE awaits = %s AND awaits <> '' AND state IN ('ACCEPTED', 'AWAITING_MANUAL') 
 """
 _APPLIED = "UPDATE fulfillment_signal SET applied = true WHERE id = %s"
 _ACTOR = "signals"
+ANSWERED = "customer_answered"
+"""The milestone of an order with which manual tasks go on that await its customer."""
 TOGETHER = 200
 """Tasks that are told in one unit of work."""
 
@@ -200,9 +206,29 @@ def _apply(signal: Row) -> None:
         for task_id, plan_id, fulfillment_id, node, element in waiting
     ]
     _tell(results, actor=clean(f"{_ACTOR}: {source}", 150))
+    if name == ANSWERED:
+        _pass_on(subject, told, actor=clean(f"{_ACTOR}: {source}", 150))
     failpoints.reach("signal.applied_not_marked")
     with cursor() as raw:
         raw.execute(_APPLIED, [signal_id], prepare=True)
+
+
+def _pass_on(subject: str, told: Mapping[str, Any], *, actor: str) -> None:
+    """The customer has answered what a person has asked about this order."""
+    kind, _, key = subject.partition(":")
+    known = Fulfillment.objects.filter(business_key=key).values_list("pk", flat=True)
+    for fulfillment_id in known if kind == "order" else ():
+        run_unit(
+            partial(
+                awaiting.resume_all,
+                fulfillment_id=fulfillment_id,
+                awaits=awaiting.CUSTOMER,
+                cause="the customer has answered",
+                answer=dict(told),
+            ),
+            fulfillment_ids=[fulfillment_id],
+            actor=actor,
+        )
 
 
 def _tell(results: Sequence[Result], *, actor: str) -> None:

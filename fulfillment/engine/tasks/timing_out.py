@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from adapters.contract import Outcome, OutcomeKind
 from fulfillment import sentences
+from fulfillment.actions import Action
 from fulfillment.definitions.clocks import WhenSent, WhenUnsent
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.tasks.failing import fail_or_fall_back
@@ -147,7 +148,7 @@ def _tell_of_plan(unit: Unit, plan: Plan, due: str) -> None:
             explanation=f"It should have been done by {due}; {open_tasks} of {plan.tasks_total} "
             "tasks are still open. Look at what it waits for.",
             facts={"due": due, "tasks_open": open_tasks, "tasks_total": plan.tasks_total},
-            repair_options=["release the hold", "resume the target system", "waive"],
+            repair_options=(Action.HOLD_RELEASE, Action.TARGET_RESUME, Action.TASK_WAIVE),
             fulfillment_id=plan.fulfillment_id,
             plan_id=plan.id,
             customer_impact="The order is late.",

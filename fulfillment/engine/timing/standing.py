@@ -28,7 +28,7 @@ from fulfillment.engine.timing import clocks
 from fulfillment.engine.work.rows import TASK_COLUMNS, plans_by_id, task_from_row, tasks_by_id
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import Hold, HoldScope, Plan, Task
+from fulfillment.models import Hold, HoldScope, ManualState, Plan, Task
 from fulfillment.states import (
     TASK_MOVING,
     TASK_SENDABLE,
@@ -54,6 +54,10 @@ WHERE t.plan_id = ANY(%s::bigint[]) AND t.round = 0 AND t.state = ANY(%s::text[]
 _WAITING = """
 SELECT id FROM fulfillment_task
 WHERE plan_id = %s AND node = ANY(%s::int[]) AND state IN ('ACCEPTED', 'AWAITING_MANUAL')
+"""
+_AWAITED = """
+SELECT task_id FROM fulfillment_manualtask
+WHERE fulfillment_id = %s AND state = 'AWAITING_CUSTOMER'
 """
 _OF_CUSTOMER = """
 SELECT f.id FROM fulfillment_fulfillment f WHERE f.customer = %s AND EXISTS (
@@ -262,6 +266,23 @@ def go_on(unit: Unit, *, plan: Plan) -> None:
 
 
 def _waits_for_customer(unit: Unit, plan: Plan) -> bool:
+    """By a step that stops the clock, or because a person has asked for an answer."""
+    return _is_awaited(unit, plan) or _waits_by_its_workflow(unit, plan)
+
+
+def _is_awaited(unit: Unit, plan: Plan) -> bool:
+    changed = unit.changed_manual.values()
+    here = {one.task_id for one in changed if one.state == ManualState.AWAITING_CUSTOMER}
+    over = {one.task_id for one in changed} - here
+    unit.raw.execute(_AWAITED, [plan.fulfillment_id], prepare=True)
+    found = (here | {task_id for (task_id,) in unit.raw.fetchall()}) - over
+    return any(
+        task_id not in unit.tasks or unit.tasks[task_id].state == TaskState.AWAITING_MANUAL
+        for task_id in found
+    )
+
+
+def _waits_by_its_workflow(unit: Unit, plan: Plan) -> bool:
     nodes = graphs.by_id(plan.graph_id).clock_stopping
     if not nodes:
         return False

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from fulfillment.engine.store.database import Row
-from fulfillment.models import ManualTask, Plan, Task
+from fulfillment.models import FalloutCase, ManualTask, Plan, Task
 from fulfillment.states import PlanState, TaskState
 
 TASK_EVENTS: Mapping[str, str] = {
@@ -38,8 +38,13 @@ PLAN_EVENTS: Mapping[str, str] = {
 MANUAL_OPENED = "ManualTaskOpened"
 MANUAL_DECIDED = "ManualTaskDecided"
 MANUAL_WITHDRAWN = "ManualTaskWithdrawn"
+MANUAL_ESCALATED = "ManualTaskEscalated"
+MANUAL_AWAITING = "ManualTaskAwaitingAnswer"
+MANUAL_RESUMED = "ManualTaskResumed"
+NEEDS_REQUOTE = "OrderNeedsRequote"
 IN_JEOPARDY = "FulfillmentPlanInJeopardy"
 OUT_OF_JEOPARDY = "FulfillmentPlanOutOfJeopardy"
+CASE_ESCALATED = "FalloutCaseEscalated"
 _ON_DEMAND = frozenset(
     {
         *TASK_EVENTS.values(),
@@ -47,8 +52,12 @@ _ON_DEMAND = frozenset(
         MANUAL_OPENED,
         MANUAL_DECIDED,
         MANUAL_WITHDRAWN,
+        MANUAL_ESCALATED,
+        MANUAL_AWAITING,
+        MANUAL_RESUMED,
         IN_JEOPARDY,
         OUT_OF_JEOPARDY,
+        CASE_ESCALATED,
     }
 )
 _WANTED = "SELECT event_types FROM fulfillment_subscription WHERE active"
@@ -105,11 +114,29 @@ def of_manual(manual: ManualTask, task: Task) -> dict[str, Any]:
         "title": manual.title,
         "queue": manual.queue,
         "role": manual.role,
+        "origin": str(manual.origin),
+        "state": str(manual.state),
+        "claimed_by": manual.claimed_by or None,
         "outcomes": list(manual.outcomes),
         "due_at": manual.due_at.isoformat() if manual.due_at else None,
         "outcome": manual.outcome or None,
         "decided_by": manual.decided_by or None,
         "reason": manual.reason or None,
+    }
+
+
+def of_case(case: FalloutCase) -> dict[str, Any]:
+    """What an event says of a case; nobody has it where `assigned_to` is null."""
+    return {
+        "case": case.pk,
+        "title": case.title,
+        "category": case.category,
+        "severity": case.severity,
+        "reason_code": case.reason_code,
+        "queue": case.owner_queue,
+        "assigned_to": case.assigned_to or None,
+        "level": case.escalation_level,
+        "due_at": case.sla_due_at.isoformat(),
     }
 
 

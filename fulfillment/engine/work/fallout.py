@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from fulfillment.actions import Action
 from fulfillment.definitions.graph import Node
-from fulfillment.engine.store import graphs
-from fulfillment.engine.work import cases
-from fulfillment.engine.work.unit import Unit
+from fulfillment.engine.store import graphs, routing
+from fulfillment.engine.work import asking, cases
+from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
+from fulfillment.states import TaskState
 
 _EVIDENCE = """
 SELECT id, number, purpose, worker, started_at, finished_at, outcome, code, message
@@ -22,15 +23,26 @@ FROM fulfillment_attempt WHERE command_id = (
 _KEY = """
 SELECT idempotency_key FROM fulfillment_command WHERE task_id = %s ORDER BY revision DESC LIMIT 1
 """
-_REPAIRS: Mapping[CaseCategory, tuple[str, ...]] = {
-    CaseCategory.REFUSED: ("retry", "correct the payload", "waive", "cancel the order"),
-    CaseCategory.UNCERTAIN: ("mark the result reconciled", "retry", "waive"),
-    CaseCategory.CONFLICT: ("mark the result reconciled", "create compensation"),
-    CaseCategory.DATA: ("update the missing reference", "correct the payload", "waive"),
-    CaseCategory.RETRYING: ("pause the target system", "retry"),
-    CaseCategory.STUCK: ("retry", "release the hold", "waive"),
-    CaseCategory.LATE: ("release the hold", "resume the target system", "waive"),
-    CaseCategory.POISON: ("retry", "waive"),
+_REPAIRS: Mapping[CaseCategory, tuple[Action, ...]] = {
+    CaseCategory.REFUSED: (
+        Action.TASK_RETRY,
+        Action.TASK_CORRECT,
+        Action.TASK_WAIVE,
+        Action.TASK_SKIP,
+        Action.ORDER_CANCEL,
+    ),
+    CaseCategory.UNCERTAIN: (Action.TASK_RECONCILE, Action.TASK_RETRY, Action.TASK_WAIVE),
+    CaseCategory.CONFLICT: (Action.TASK_RECONCILE, Action.PLAN_COMPENSATE),
+    CaseCategory.DATA: (
+        Action.TASK_REFERENCE,
+        Action.TASK_CORRECT,
+        Action.TASK_RETRY,
+        Action.TASK_WAIVE,
+    ),
+    CaseCategory.RETRYING: (Action.TARGET_PAUSE, Action.TASK_RETRY, Action.TASK_CORRECT),
+    CaseCategory.STUCK: (Action.TASK_RETRY, Action.HOLD_RELEASE, Action.TASK_WAIVE),
+    CaseCategory.LATE: (Action.HOLD_RELEASE, Action.TARGET_RESUME, Action.TASK_WAIVE),
+    CaseCategory.POISON: (Action.TASK_RETRY, Action.TASK_WAIVE),
 }
 _TITLES: Mapping[CaseCategory, str] = {
     CaseCategory.REFUSED: "{title}: {target} does not do it",
@@ -63,6 +75,19 @@ def open_for_task(
     """
     plan = unit.plans[task.plan_id]
     locked = unit.fulfillments[task.fulfillment_id]
+    if task.state == TaskState.AWAITING_MANUAL:
+        unit.troubles[task.id] = InTrouble(
+            trouble=asking.trouble_of(node=node, category=category, reason_code=reason_code),
+            title=title or _title(node, category),
+            explanation=explanation,
+            route=routing.route(
+                category=category,
+                target=node.target,
+                action=node.action or f"{node.workflow}/{node.task}",
+                reason_code=reason_code,
+                severity=_severity(node, category),
+            ),
+        )
     subject = cases.of_task(task.id)
     if stays:
         subject = f"conflict:{subject}"
@@ -72,6 +97,8 @@ def open_for_task(
             subject=subject,
             category=category,
             severity=_severity(node, category),
+            target=node.target,
+            action=node.action or f"{node.workflow}/{node.task}",
             reason_code=reason_code,
             title=f"{locked.order_reference} · " + (title or _title(node, category)),
             explanation=explanation,
@@ -91,8 +118,8 @@ def open_for_task(
             fulfillment_id=task.fulfillment_id,
             plan_id=task.plan_id,
             task_id=task.id,
-            customer_impact=_customer_impact(node),
-            revenue_impact=_revenue_impact(plan, node),
+            customer_impact=customer_impact(node),
+            revenue=revenue(plan, node),
         ),
     )
 
@@ -144,7 +171,8 @@ def _evidence(unit: Unit, task: Task) -> list[dict[str, Any]]:
     return found
 
 
-def _customer_impact(node: Node) -> str:
+def customer_impact(node: Node) -> str:
+    """What it means to the customer that this task is not done."""
     if not node.required:
         return "None for the customer: the order completes without it."
     if node.milestones:
@@ -153,22 +181,29 @@ def _customer_impact(node: Node) -> str:
     return "The order can't complete without it."
 
 
-def _revenue_impact(plan: Plan, node: Node) -> str:
+def revenue(plan: Plan, node: Node) -> cases.Revenue:
     """What the items that it serves are sold for: money that waits."""
     if not node.required:
-        return ""
+        return {}
     items = graphs.context_of(plan).get("items", {})
-    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    found: dict[str, dict[str, list[str]]] = {}
     for position in node.items:
         item = items.get(str(position), {})
         price = item.get("price") or {}
-        for kind, words in (("one_off", "once"), ("recurring", "recurring")):
-            try:
-                amount = Decimal(price.get(kind) or 0) * int(item.get("quantity") or 1)
-            except (InvalidOperation, TypeError, ValueError):
-                continue
-            if amount:
-                sums[price.get("currency") or "", words] += amount
-    return ", ".join(
-        f"{amount.normalize():f} {currency} {words}" for (currency, words), amount in sums.items()
-    )
+        amounts = [_amount(price, item, kind) for kind in ("one_off", "recurring")]
+        if any(amounts):
+            found[str(position)] = {price.get("currency") or "": [f"{one:f}" for one in amounts]}
+    return found
+
+
+def revenue_impact(plan: Plan, node: Node) -> str:
+    """The same in words; empty when no money waits."""
+    words, _, _ = cases.cost(revenue(plan, node))
+    return words
+
+
+def _amount(price: Mapping[str, Any], item: Mapping[str, Any], kind: str) -> Decimal:
+    try:
+        return Decimal(price.get(kind) or 0) * int(item.get("quantity") or 1)
+    except (InvalidOperation, TypeError, ValueError):
+        return Decimal()

@@ -204,6 +204,8 @@ _MANUAL = Table(
     task_id="bigint",
     fulfillment_id="bigint",
     state="text",
+    origin="text",
+    trouble="text",
     queue="text",
     role="text",
     title="text",
@@ -212,16 +214,33 @@ _MANUAL = Table(
     fields="json",
     context="jsonb",
     due_at="timestamptz",
+    calendar="text",
     otherwise="text",
     outcome="text",
     decided_by="text",
     reason="text",
     opened_at="timestamptz",
 )
-_DECIDED = Update(
+_CHANGED_MANUAL = Update(
     "fulfillment_manualtask",
     state="text",
+    trouble="text",
+    queue="text",
+    role="text",
+    title="text",
+    instructions="text",
+    outcomes="json",
+    fields="json",
+    context="jsonb",
     due_at="timestamptz",
+    claimed_by="text",
+    claimed_at="timestamptz",
+    awaits="text",
+    question="text",
+    stopped_at="timestamptz",
+    hold_id="bigint",
+    escalations="smallint",
+    escalated_at="timestamptz",
     outcome="text",
     decided_by="text",
     reason="text",
@@ -276,15 +295,15 @@ def write_flow(
     raw: psycopg.Cursor[Row],
     *,
     fan_outs: Sequence[FanOut],
-    decided: Sequence[ManualTask],
+    manual: Sequence[ManualTask],
     signals: Sequence[Signal],
 ) -> None:
-    """How far fan-outs are, what people decided, and what other orders may wait for."""
+    """How far fan-outs are, what people did, and what other orders may wait for."""
     _FAN_OUTS.store(raw, [one for one in fan_outs if one.pk is None])
     if known := [one for one in fan_outs if one.pk is not None]:
         _CHANGED_FAN_OUTS.store(raw, known)
-    if decided:
-        _DECIDED.store(raw, decided)
+    if manual:
+        _CHANGED_MANUAL.store(raw, manual)
     _SIGNALS.store(raw, signals)
 
 

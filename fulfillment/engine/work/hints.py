@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 RUN_COMMANDS = "fulfillment.tasks.run_commands"
 PUBLISH_EVENTS = "fulfillment.tasks.publish_events"
 UNDO_AT_REST = "fulfillment.tasks.undo_at_rest"
+RUN_BULK_JOBS = "fulfillment.tasks.run_bulk_jobs"
+GROUP_CASES = "fulfillment.tasks.group_cases"
 OUTSTANDING_PER_QUEUE = 2
 """Messages that wait in a queue; each stands for all the work of its target."""
 _PAUSE_AFTER_FAILURE_SECONDS = 3.0
@@ -55,6 +57,16 @@ def announce_events() -> None:
 def announce_rest() -> None:
     """What a plan waits for that is to be given up or changed has ended: look at it now."""
     nudge(task=UNDO_AT_REST, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
+
+
+def announce_bulk() -> None:
+    """A bulk job has something to do: begin now rather than at the next tick."""
+    nudge(task=RUN_BULK_JOBS, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
+
+
+def announce_fallout() -> None:
+    """Cases were opened: look now whether many of them have one cause."""
+    nudge(task=GROUP_CASES, queue=settings.CELERY_TASK_DEFAULT_QUEUE)
 
 
 def _queue_of(target: str) -> str:

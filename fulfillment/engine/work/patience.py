@@ -13,11 +13,13 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import ManualState, Task
+from fulfillment.models import MANUAL_OPEN, ManualOrigin, ManualState, ManualTask, Task
 from fulfillment.states import TaskState
 
 GRACE = timedelta(minutes=1)
 """Waits and decisions have alarms of their own; the sweeper needs a moment to raise them."""
+_LOOKED_AT_AGAIN = timedelta(minutes=15)
+"""The customer may take their time; whether they are still awaited is looked at now and then."""
 _GRACE = f"interval '{GRACE.total_seconds():f} seconds'"
 
 # What something or somebody ends in time: a wait, a person until the deadline, work of which there
@@ -36,8 +38,11 @@ CASE
              WHERE g.id = p.graph_id) IS NOT NULL
         THEN t.not_before + p.stalls_after
     WHEN t.state = 'AWAITING_MANUAL' THEN (
-        SELECT m.due_at + {_GRACE} FROM fulfillment_manualtask m
-        WHERE m.task_id = t.id AND m.state = 'OPEN')
+        SELECT CASE WHEN m.state = 'AWAITING_CUSTOMER' THEN fulfillment_now() + p.stalls_after
+            ELSE m.due_at + {_GRACE} END
+        FROM fulfillment_manualtask m
+        WHERE m.task_id = t.id AND (m.state = 'AWAITING_CUSTOMER'
+            OR m.state IN ('OPEN', 'CLAIMED') AND m.origin = 'WORKFLOW'))
 END
 """
 BY_ITS_TASKS = f"""(
@@ -50,8 +55,11 @@ BY_ITS_TASKS = f"""(
 """SQL: until when all that is open in plan `p` is ended in time; '-infinity' or NULL: it isn't."""
 
 _DUE = """
-SELECT task_id, due_at FROM fulfillment_manualtask
-WHERE task_id = ANY(%s::bigint[]) AND state = 'OPEN'
+SELECT id, task_id,
+       CASE state WHEN 'AWAITING_CUSTOMER' THEN fulfillment_now() + %s ELSE due_at END
+FROM fulfillment_manualtask
+WHERE task_id = ANY(%s::bigint[]) AND (state = 'AWAITING_CUSTOMER'
+    OR state IN ('OPEN', 'CLAIMED') AND origin = 'WORKFLOW')
 """
 
 
@@ -67,10 +75,21 @@ def of_decisions(unit: Unit, *, tasks: Collection[Task]) -> datetime | None:
     )
     if lost or not waiting:
         return None
-    unit.raw.execute(_DUE, [sorted(waiting)], prepare=True)
-    due = dict(unit.raw.fetchall()) | {
-        manual.task_id: manual.due_at if manual.state == ManualState.OPEN else None
-        for manual in (*unit.new_manual, *unit.decided)
+    unit.raw.execute(_DUE, [_LOOKED_AT_AGAIN, sorted(waiting)], prepare=True)
+    due = {
+        task_id: due_at
+        for manual_id, task_id, due_at in unit.raw.fetchall()
+        if manual_id not in unit.changed_manual
+    } | {
+        manual.task_id: _due(unit, manual)
+        for manual in (*unit.new_manual, *unit.changed_manual.values())
+        if manual.state in MANUAL_OPEN
     }
     ends = [at for task in waiting if (at := due.get(task)) is not None]
     return min(ends) + GRACE if len(ends) == len(waiting) else None
+
+
+def _due(unit: Unit, manual: ManualTask) -> datetime | None:
+    if manual.state == ManualState.AWAITING_CUSTOMER:
+        return unit.now + _LOOKED_AT_AGAIN
+    return manual.due_at if manual.origin == ManualOrigin.WORKFLOW else None

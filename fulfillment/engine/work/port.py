@@ -11,7 +11,12 @@ import enum
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fulfillment.errors import NotPossible
+
+if TYPE_CHECKING:
+    from fulfillment.engine.work.unit import Unit
 
 
 class PlanChange(enum.StrEnum):
@@ -72,6 +77,16 @@ class OrderEvent:
     event: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filed:
+    """A request about an order, and what was said to it."""
+
+    state: str
+    """Such as DENIED, ASSESSING or UNDOING."""
+    told: str
+    """One sentence."""
+
+
 class OrderPort(Protocol):
     def notify(
         self, *, notices: Sequence[Notice], now: datetime
@@ -84,6 +99,14 @@ class OrderPort(Protocol):
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
         """Nothing of these is under way that somebody has waited for: carry out what was asked, or
         let it go on. Called outside of any unit; again, if it fails."""
+
+    def ask_customer(self, unit: Unit, *, fulfillment_id: int, question: str, number: str) -> None:
+        """Tell the customer what a person has to know from them; `number` is another one each
+        time. Called inside a unit that has locked it."""
+
+    def cancel(self, unit: Unit, *, fulfillment_id: int, requested_by: str, reason: str) -> Filed:
+        """Have it cancelled, as if its client had asked for it. Called inside a unit that has
+        locked it. Raises NotPossible when nothing of it can be cancelled any more."""
 
     def awaits_rest(self, *, fulfillment_id: int) -> bool:
         """Whether `decide` has something to decide about it. Called inside a unit that has locked
@@ -101,6 +124,12 @@ class _Unregistered:
 
     def decide(self, *, fulfillment_ids: Sequence[int]) -> None:
         pass
+
+    def ask_customer(self, unit: Unit, *, fulfillment_id: int, question: str, number: str) -> None:
+        pass
+
+    def cancel(self, unit: Unit, *, fulfillment_id: int, requested_by: str, reason: str) -> Filed:
+        raise NotPossible("There is no order desk that could cancel it.")
 
     def awaits_rest(self, *, fulfillment_id: int) -> bool:
         return False

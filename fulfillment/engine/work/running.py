@@ -19,7 +19,7 @@ from fulfillment.engine.store.database import (
     ids,
     pin_plans_until_commit,
 )
-from fulfillment.engine.work import hints, locking
+from fulfillment.engine.work import asking, hints, locking
 from fulfillment.engine.work.unit import LockedFulfillment, Unit
 from fulfillment.errors import ConcurrentChange
 
@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The time is asked row by row, each when it has been locked: the latest comes after every lock.
-_LOCK = """
-SELECT locked.*, fulfillment_now() FROM (
+# And it says that this is a unit: elsewhere the database lets no state change (see store.guards).
+_MARKED = "set_config('fulfillment.unit', 'on', true)"
+_LOCK = f"""
+SELECT locked.*, {_MARKED}, fulfillment_now() FROM (
     SELECT id, order_reference, correlation_id, priority, rank, customer, business_key,
            audit_sequence, audit_head
     FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
@@ -65,6 +67,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         unit = _open(raw, wanted, actor)
         result = work(unit)
         unit.notify_orders()
+        asking.keep_in_step(unit)
         unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
@@ -76,6 +79,8 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
             transaction.on_commit(hints.announce_events, robust=True)
         if unit.rests:
             transaction.on_commit(hints.announce_rest, robust=True)
+        if unit.fell_out:
+            transaction.on_commit(hints.announce_fallout, robust=True)
         if unit.passed_on:
             transaction.on_commit(_call_up, robust=True)
         # What fails after the commit must not make the unit fail, or run again.
@@ -97,7 +102,7 @@ def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
         rows = raw.fetchall()
     now = max((row[-1] for row in rows), default=None)
     if now is None:
-        raw.execute("SELECT fulfillment_now()", prepare=True)
-        ((now,),) = raw.fetchall()
-    locked = {row[0]: LockedFulfillment(*row[:-1]) for row in rows}
+        raw.execute(f"SELECT {_MARKED}, fulfillment_now()", prepare=True)
+        ((_, now),) = raw.fetchall()
+    locked = {row[0]: LockedFulfillment(*row[:-2]) for row in rows}
     return Unit(raw=raw, actor=actor, now=now, fulfillments=locked)

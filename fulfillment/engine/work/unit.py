@@ -20,10 +20,11 @@ from fulfillment.definitions.readiness import Place
 from fulfillment.engine.store.database import (
     Row,
 )
+from fulfillment.engine.store.routing import Route
 from fulfillment.engine.work import chain, events, flushing, locking
 from fulfillment.engine.work.causes import cause_of
 from fulfillment.engine.work.port import Notice, OrderEvent, OrderTransition, registered
-from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task
+from fulfillment.models import Attempt, Command, FanOut, ManualTask, Plan, Signal, Task, Trouble
 from fulfillment.states import (
     PLAN_TERMINAL,
     TASK_AWAITED,
@@ -56,6 +57,17 @@ class LockedFulfillment:
     audit_head: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InTrouble:
+    """What a person has to know about a task that can't go on by itself."""
+
+    trouble: Trouble
+    title: str
+    explanation: str
+    route: Route
+    """Where it goes, as its case does."""
+
+
 @dataclass(slots=True)
 class Unit:
     """What one unit of work has read and means to write."""
@@ -71,7 +83,12 @@ class Unit:
     new_commands: list[Command] = field(default_factory=list)
     new_attempts: list[Attempt] = field(default_factory=list)
     new_manual: list[ManualTask] = field(default_factory=list)
-    decided: list[ManualTask] = field(default_factory=list)
+    changed_manual: dict[int, ManualTask] = field(default_factory=dict)
+    """By their ids, those that this unit has changed."""
+    troubles: dict[int, InTrouble] = field(default_factory=dict)
+    """By task, why it can't go on by itself; see `engine.work.asking`."""
+    repaired: set[int] = field(default_factory=set)
+    """Tasks that had waited for a person and do so no more."""
     fan_outs: dict[tuple[int, int], FanOut] = field(default_factory=dict)
     """By plan and SPREAD node."""
     elements: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
@@ -107,6 +124,8 @@ class Unit:
     _passed_on: bool = False
     rests: bool = False
     """Something has ended that a plan waits for which is to be given up or changed."""
+    fell_out: bool = False
+    """A case was opened that may have its cause in common with others."""
     given_up: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """Plans that are to be undone, why, and the names of the tasks if not of all."""
     failed: dict[int, list[Task]] = field(default_factory=lambda: defaultdict(list))
@@ -164,6 +183,8 @@ class Unit:
             )
         if after == TaskState.DISPATCHED:
             return  # Moves nothing in the plan.
+        if before == TaskState.AWAITING_MANUAL:
+            self.repaired.add(task.id)
         if before in TASK_SENDABLE:
             self._left_line.add(task.id)
         if task.locks and (after in TASK_TERMINAL or after == TaskState.PENDING):
@@ -442,7 +463,7 @@ class Unit:
         flushing.write_flow(
             self.raw,
             fan_outs=list(self.fan_outs.values()),
-            decided=self.decided,
+            manual=list(self.changed_manual.values()),
             signals=self.signals,
         )
         return changes
