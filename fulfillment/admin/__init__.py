@@ -3,6 +3,7 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    authority,
     calendars,
     cases,
     holds,
@@ -20,6 +21,7 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "authority",
     "calendars",
     "cases",
     "holds",

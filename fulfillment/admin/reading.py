@@ -37,6 +37,7 @@ _PAGES = {
     "manual": "manualtask",
     "event": "inboundevent",
     "signal": "signal",
+    "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000
