@@ -168,6 +168,11 @@ class Repair(ABC):
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
         return ()
 
+    def needs(self, found: Found, parameters: Any, actor: Actor) -> Action | None:
+        """Who has to approve it with these parameters, beside whom the table names
+        (`authority.controls`)."""
+        return None
+
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
@@ -373,9 +378,14 @@ def prepare(
         why=why,
         permit=permits[0],
         needs=strictest(
-            approval_for(action=one, context=context)
-            for one in actions
-            for context in found.contexts
+            (
+                repair.needs(found, values, actor),
+                *(
+                    approval_for(action=one, context=context)
+                    for one in actions
+                    for context in found.contexts
+                ),
+            )
         ),
     )
 
