@@ -23,7 +23,7 @@ from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
-from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.running import conclude, run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
     ApprovalNeeded,
@@ -239,7 +239,7 @@ class Prepared:
         def work(unit: Unit) -> None:
             version = self.repair.version(unit, self.found)
             done = self.repair.carry_out(unit, self.found, self.values, self.why)
-            unit.notify_orders()
+            conclude(unit)
             seen[:] = [
                 Preview(
                     version=version,
