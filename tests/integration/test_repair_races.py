@@ -128,3 +128,40 @@ def test_a_worker_and_whoever_waives_what_is_about_to_be_sent(
     assert (bool(claims), state) in ((False, WAIVED), (True, TaskState.DISPATCHED))
     assert bool(answer) == bool(claims)
     repairs.sound(order)
+
+
+def test_twenty_operators_repair_the_same_orders(
+    committed_db: str, redis_url: str, systems: ScriptedSystems
+) -> None:
+    """Retried, waived, skipped and corrected while workers send, all at once: one wins for each task,
+    and the others are told what has changed."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(input={"n": 1}), "two": desk.task(after=["one"])})
+    systems.sends["one"] = [desk.rejected()] * 4
+    orders = [desk.order() for _ in range(4)]
+    desk.finish()
+    works: list[Callable[[], str]] = []
+    for number, order in enumerate(orders):
+        task = desk.tasks_of(order)["one@1"]
+        waive = repairs.ask(Action.TASK_WAIVE, task, by=f"w{number}")
+        skip = repairs.ask(Action.TASK_SKIP, task, by=f"s{number}")
+        correct = repairs.ask(Action.TASK_CORRECT, task, by=f"c{number}", patch={"n": 2})
+        works += [*map(approving, (waive, skip, correct)), retrying(task, f"r{number}")]
+    works += [lambda: str(desk.drain(["alpha"]) and "") for _ in range(4)]
+    assert len(works) == 20
+    together(*works)
+    desk.finish()
+    for order in orders:
+        order.refresh_from_db()
+        assert order.state == "COMPLETED"
+        moved = Transition.objects.filter(
+            fulfillment_id=order.fulfillment_id, entity="task", name__in=_REPAIRS
+        )
+        assert moved.count() == 1
+        repairs.sound(order)
+    made = ("waive", "skip", "retry", "correct")
+    assert Operation.objects.filter(kind__in=made).count() == len(orders)
+    executed = Approval.objects.filter(state="EXECUTED").count()
+    assert executed + Operation.objects.filter(kind="retry").count() == len(orders)
+    sent = [command.idempotency_key for command in systems.sent]
+    assert len(sent) == len(set(sent))
