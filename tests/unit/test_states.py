@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from django_fsm import TransitionNotAllowed
 
-from fulfillment.models import BULK_TERMINAL, BulkJob, BulkRow, BulkState, Plan, RowState, Task
+from fulfillment.models import (
+    BULK_TERMINAL,
+    BulkJob,
+    BulkRow,
+    BulkState,
+    ManualState,
+    ManualTask,
+    Plan,
+    RowState,
+    Task,
+)
 from fulfillment.states import (
     PLAN_SELECTABLE,
     PLAN_TERMINAL,
@@ -117,6 +127,17 @@ TASK |= {
     "waive": (NOT_DONE, "WAIVED_BY_AUTHORIZED_USER"),
     "leave_out": (NOT_DONE, "SKIPPED_BY_POLICY"),
 }
+MANUAL_TO_DO = {"OPEN", "CLAIMED"}
+MANUAL = {
+    "claim": ({"OPEN"}, "CLAIMED"),
+    "release": ({"CLAIMED"}, "OPEN"),
+    "reassign": (MANUAL_TO_DO, "CLAIMED"),
+    "await_customer": (MANUAL_TO_DO, "AWAITING_CUSTOMER"),
+    "resume": ({"AWAITING_CUSTOMER"}, "CLAIMED"),
+    "reopen": ({"AWAITING_CUSTOMER"}, "OPEN"),
+    "decide": (MANUAL_TO_DO | {"AWAITING_CUSTOMER"}, "DECIDED"),
+    "withdraw": (MANUAL_TO_DO | {"AWAITING_CUSTOMER"}, "WITHDRAWN"),
+}
 BY_HAND = ("try_again", "reopen", "send_anew", "confirm", "waive", "leave_out")
 BULK_ACTIVE = {"RUNNING_CANARY", "RUNNING"}
 BULK_JOB = {
@@ -144,6 +165,7 @@ MACHINES = [
     (AmendmentRequest, AmendmentState, AMENDMENT),
     (Plan, PlanState, PLAN),
     (Task, TaskState, TASK),
+    (ManualTask, ManualState, MANUAL),
 ]
 PAIRS = [
     pytest.param(model, state, name, edges, id=f"{model.__name__}-{state}-{name}")
