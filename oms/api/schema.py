@@ -13,6 +13,7 @@ from fulfillment.models import (
     CaseCategory,
     CaseState,
     IncidentState,
+    ManualOrigin,
     ManualState,
     RowState,
     Severity,
