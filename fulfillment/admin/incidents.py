@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from fulfillment import caseload
 from fulfillment.admin.cases import SEVERITY_SIGNS
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import ReadOnlyAdmin, badge, list_link, register_signs
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import FalloutCase, Incident, IncidentState, Operation, RoutingRule
@@ -23,7 +24,8 @@ register_signs(entity="incident", signs=INCIDENT_SIGNS)
 
 
 @admin.register(Incident)
-class IncidentAdmin(ReadOnlyAdmin):
+class IncidentAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "incident"
     list_display = (
         "id",
         "state_badge",
@@ -98,8 +100,10 @@ class IncidentAdmin(ReadOnlyAdmin):
 
 
 @admin.register(RoutingRule)
-class RoutingRuleAdmin(ReadOnlyAdmin):
+class RoutingRuleAdmin(Operable, ReadOnlyAdmin):
     """Read here; written by the operation `routing.edit`, which keeps a record."""
+
+    subject_kind = "routing"
 
     list_display = (
         "name",

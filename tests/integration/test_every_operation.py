@@ -20,14 +20,15 @@ from fulfillment.models import (
     FalloutCase,
     Hold,
     InboundEvent,
+    Incident,
     ManualTask,
     Resource,
     ResourceLock,
     Task,
 )
+from fulfillment.operations import bulk
 from fulfillment.operations.fields import fields_of
 from fulfillment.operations.offering import help_of
-from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk, people
 from tests.api import Api, problem
@@ -49,6 +50,24 @@ def subjects(halfway: Order) -> Mapping[str, str]:
         plan_id=task.plan_id,
         taken_at=desk.now(),
     )
+    incident = Incident.objects.create(
+        fingerprint="a test",
+        target="alpha",
+        action="two",
+        reason_code="no_stock",
+        title="alpha has no stock",
+        severity="HIGH",
+        owner_queue="supply",
+        opened_at=desk.now(),
+    )
+    drafter = people.anybody("drafter", Action.BULK_START, Action.TASK_RETRY)
+    job = bulk.draft(
+        actor=drafter,
+        action=Action.TASK_RETRY,
+        selection=bulk.Selection(of="task", names=[str(task.pk)]),
+        reason="They have mended it.",
+    )
+    bulk.work()
     reference = halfway.reference
     return {
         "task": f"task:{task.pk}",
@@ -64,6 +83,9 @@ def subjects(halfway: Order) -> Mapping[str, str]:
         "event": f"event:{InboundEvent.objects.latest('pk').pk}",
         "resource": "resource:depot",
         "lock": "lock:depot:7",
+        "incident": f"incident:{incident.pk}",
+        "routing": "routing:a-rule",
+        "bulk": f"bulk:{job.pk}",
     }
 
 
