@@ -23,7 +23,7 @@ from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
-from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.running import conclude, run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
     ApprovalNeeded,
@@ -239,7 +239,7 @@ class Prepared:
         def work(unit: Unit) -> None:
             version = self.repair.version(unit, self.found)
             done = self.repair.carry_out(unit, self.found, self.values, self.why)
-            unit.notify_orders()
+            conclude(unit)
             seen[:] = [
                 Preview(
                     version=version,
@@ -387,19 +387,23 @@ def last_change(unit: Unit, found: Found) -> str:
         return _last_operation(found)
     unit.raw.execute(
         "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s "
+        "    OR %s AND entity = 'plan' AND name = 'supersede') "
         "ORDER BY sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
             entity == "order",
+            entity == "task",  # Another plan makes another task of it, although it stays.
         ],
     )
     row = unit.raw.fetchone()
     if row is None:
         return _last_operation(found)
-    _, state, actor, cause, at = row
+    transition, state, actor, cause, at = row
+    if entity == "task" and transition == "supersede":
+        return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
