@@ -25,6 +25,7 @@ from fulfillment.admin.asking import (
     found_or_404,
     holds_here,
 )
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
@@ -93,7 +94,9 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+    bulk_of = "order"
+    bulk_name = "reference"
     subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
