@@ -3,6 +3,7 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    authority,
     bulk,
     calendars,
     cases,
@@ -21,6 +22,7 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "authority",
     "bulk",
     "calendars",
     "cases",

@@ -39,6 +39,7 @@ _PAGES = {
     "signal": "signal",
     "bulk": "bulkjob",
     "incident": "incident",
+    "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000
