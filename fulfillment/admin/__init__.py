@@ -3,10 +3,13 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    authority,
+    bulk,
     calendars,
     cases,
     holds,
     incidents,
+    locks,
     log,
     manual,
     messages,
@@ -20,10 +23,13 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "authority",
+    "bulk",
     "calendars",
     "cases",
     "holds",
     "incidents",
+    "locks",
     "log",
     "manual",
     "messages",
