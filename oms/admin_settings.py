@@ -106,6 +106,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Amendments", "edit_note", "oms", "amendmentrequest"),
                     _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
+                    _page("Bulk jobs", "checklist", "fulfillment", "bulkjob"),
                 ],
             },
             {

@@ -4,6 +4,7 @@ goes through `fulfillment.operations`."""
 from fulfillment.admin import (
     audit,
     authority,
+    bulk,
     calendars,
     cases,
     holds,
@@ -22,6 +23,7 @@ from fulfillment.admin import (
 __all__ = [
     "audit",
     "authority",
+    "bulk",
     "calendars",
     "cases",
     "holds",

@@ -38,6 +38,8 @@ _PAGES = {
     "event": "inboundevent",
     "signal": "signal",
     "approval": "approval",
+    "bulk": "bulkjob",
+    "incident": "incident",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

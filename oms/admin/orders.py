@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from unfold.decorators import display
 
 from fulfillment import queries
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
@@ -81,7 +82,9 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+    bulk_of = "order"
+    bulk_name = "reference"
     subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (

@@ -33,6 +33,7 @@ from oms.api.commands import CommandDetail
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
 from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
+from oms.api.manual_work import ManualWork, ManualWorkDetail
 from oms.api.operations import OfferedOperations, OperationPreviews, Operations
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 from oms.api.signals import OrderMilestones, Signals
@@ -67,6 +68,8 @@ urlpatterns = [
     path("v1/manual-tasks", ManualTasks.as_view()),
     re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
     re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
+    path("v1/manual-work", ManualWork.as_view()),
+    re_path(r"^v1/manual-work/(?P<manual_id>[0-9]{1,18})$", ManualWorkDetail.as_view()),
     path("v1/operations", Operations.as_view()),
     path("v1/operations/offered", OfferedOperations.as_view()),
     path("v1/operations/preview", OperationPreviews.as_view()),

@@ -300,6 +300,8 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "list_manual_tasks",
         "read_manual_task",
         "decide_manual_task",
+        "list_manual_work",
+        "read_manual_work",
         "retry_task",
         "list_approvals",
         "read_approval",

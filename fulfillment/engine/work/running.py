@@ -66,8 +66,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         pin_plans_until_commit(raw)
         unit = _open(raw, wanted, actor)
         result = work(unit)
-        unit.notify_orders()
-        asking.keep_in_step(unit)
+        conclude(unit)
         unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
@@ -88,6 +87,12 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
             lambda: hints.publish(targets=unit.hinted, wake_ups=unit.wake_ups), robust=True
         )
     return result
+
+
+def conclude(unit: Unit) -> None:
+    """What follows from everything else in it: for the orders, and for whoever is asked."""
+    unit.notify_orders()
+    asking.keep_in_step(unit)
 
 
 def _call_up() -> None:
