@@ -387,19 +387,23 @@ def last_change(unit: Unit, found: Found) -> str:
         return _last_operation(found)
     unit.raw.execute(
         "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s "
+        "    OR %s AND entity = 'plan' AND name = 'supersede') "
         "ORDER BY sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
             entity == "order",
+            entity == "task",  # Another plan makes another task of it, although it stays.
         ],
     )
     row = unit.raw.fetchone()
     if row is None:
         return _last_operation(found)
-    _, state, actor, cause, at = row
+    transition, state, actor, cause, at = row
+    if entity == "task" and transition == "supersede":
+        return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
     return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
