@@ -12,6 +12,7 @@ from celery import shared_task
 from celery.signals import task_prerun, worker_shutting_down
 
 from fulfillment import operations, stuck
+from fulfillment.audit import sealing
 from fulfillment.engine.dispatch import sending, sweeping
 from fulfillment.engine.outbound import deliveries, outbox
 from fulfillment.engine.plans import circles, rest, scanning, signals
@@ -114,3 +115,10 @@ def publish_events(**_: Any) -> int:
 def run_bulk_jobs(**_: Any) -> int:
     """Go on with bulk jobs: dry runs, rows whose turn it is, what came of those that are done."""
     return bulk.work()
+
+
+@shared_task(name="fulfillment.tasks.seal_audit")
+def seal_audit(**_: Any) -> int:
+    """Seal what has come to the audit trails; the number of the newest seal, 0: nothing new."""
+    seal = sealing.seal_new()
+    return seal.number if seal is not None else 0

@@ -11,12 +11,15 @@ class OmsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from fulfillment.audit import entities
         from fulfillment.engine.work import port
         from fulfillment.operations import bulk
         from oms import repairs
+        from oms.audited import ENTITIES
         from oms.lifecycle import OrderLifecycle
         from oms.selecting import ORDERS
 
         port.register(OrderLifecycle())
         repairs.register_all()
         bulk.register_listing(ORDERS)
+        entities.register(*ENTITIES)

@@ -18,6 +18,7 @@ from oms.mail_settings import mail_settings, sender
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_QUEUES = "inventory,provisioning,billing,payment,logistics,notification,crm"
 ORCHESTRATION_QUEUE = "orchestration"
+_SHORTEST_AUDIT_KEY = 32
 
 
 class EnvironmentInvalid(Exception):
@@ -39,6 +40,8 @@ class Environment:
     database_pool_size: int
     redis_url: str = field(repr=False)
     secret_key: str = field(repr=False)
+    audit_keys: tuple[str, ...] = field(repr=False)
+    """The first one seals audit trails; what the others have sealed is still believed."""
     debug: bool
     allowed_hosts: tuple[str, ...]
     bind: str
@@ -96,6 +99,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         database_pool_size=_number(given, "OMS_DATABASE_POOL_SIZE", 32, at_most=1000),
         redis_url=_redis(_secret(given, "REDIS_URL")),
         secret_key=_secret(given, "OMS_SECRET_KEY"),
+        audit_keys=_audit_keys(given),
         debug=_flag(given, "OMS_DEBUG", default=False),
         allowed_hosts=_names(given, "OMS_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"),
         bind=_address(given, "OMS_BIND", "127.0.0.1"),
@@ -153,6 +157,21 @@ def _secret(given: Mapping[str, str], name: str) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise EnvironmentInvalid(f"{name}_FILE can't be read: {error}.") from error
+
+
+def _audit_keys(given: Mapping[str, str]) -> tuple[str, ...]:
+    keys = tuple(re.split(r"[,\s]+", _secret(given, "OMS_AUDIT_KEY").strip(", \n")))
+    if keys == ("",):
+        return ()
+    if any(len(key) < _SHORTEST_AUDIT_KEY for key in keys):
+        raise EnvironmentInvalid(
+            f"OMS_AUDIT_KEY holds a key of fewer than {_SHORTEST_AUDIT_KEY} characters. Make one "
+            "with `openssl rand -base64 36`; to change it, put the new one before the old one, "
+            "with a comma between them."
+        )
+    if len(set(keys)) < len(keys):
+        raise EnvironmentInvalid("OMS_AUDIT_KEY names a key twice; name each once.")
+    return keys
 
 
 def _database(url: str, name: str) -> str:

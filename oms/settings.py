@@ -28,6 +28,7 @@ OMS_SCHEDULES = ENVIRONMENT.schedules
 OMS_CALLBACK_SECRETS = ENVIRONMENT.callback_secrets
 OMS_HINT_EXPIRES_SECONDS = 60
 OMS_INCIDENT_CASES = ENVIRONMENT.incident_cases
+OMS_AUDIT_KEYS = ENVIRONMENT.audit_keys
 OMS_WEBHOOK_ALLOWED_ORIGINS = ENVIRONMENT.webhook_allowed_origins
 
 # --- e-mail to customers ----------------------------------------------------------------------
@@ -185,6 +186,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "measure-durations": _every(300, "fulfillment.tasks.measure_durations"),
     "assess-feasibility": _every(3, "oms.tasks.assess_feasibility"),
     "look-after-approvals": _every(30, "fulfillment.tasks.look_after_approvals"),
+    "seal-audit": _every(60, "fulfillment.tasks.seal_audit"),
     "undo-at-rest": _every(5, "fulfillment.tasks.undo_at_rest"),
     "group-cases": _every(15, "fulfillment.tasks.group_cases"),
     "escalate-cases": _every(20, "fulfillment.tasks.escalate_cases"),

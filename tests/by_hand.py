@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db import connection
@@ -35,6 +36,11 @@ def request(action: Action, subject: str, *, expected: str = "", **parameters: A
         parameters=parameters,
         expected_version=expected,
     )
+
+
+def expecting(asked: Request, version: str) -> Request:
+    """The same, of what was looked at."""
+    return replace(asked, expected_version=version)
 
 
 def of(order: Order) -> str:

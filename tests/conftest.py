@@ -32,6 +32,7 @@ from oms.supervisor.processes import stop_leftovers
 
 # Before Django reads its settings, which the last line of this block makes it do.
 os.environ.setdefault("OMS_HOME", str(CHECKOUT / ".oms" / "test"))
+os.environ.setdefault("OMS_AUDIT_KEY", "of-the-tests-alone-and-long-enough-for-it")
 os.environ["DJANGO_SETTINGS_MODULE"] = "oms.settings"
 ENVIRONMENT = read_environment()
 if ENVIRONMENT.embedded_redis:
@@ -42,6 +43,8 @@ import django  # noqa: E402
 django.setup()
 from django.conf import settings  # noqa: E402
 
+from fulfillment.engine.store import guards  # noqa: E402
+from fulfillment.models.base import StatefulModel  # noqa: E402
 from tests import desk  # noqa: E402
 from tests.desk import ScriptedSystems  # noqa: E402
 from tests.properties import search  # noqa: E402
@@ -231,6 +234,9 @@ def _schema_fingerprint() -> str:
     digest = hashlib.sha256(metadata.version("django").encode())
     for file in sorted(CHECKOUT.glob("*/migrations/*.py")):
         digest.update(file.read_bytes())
+    for model in django.apps.apps.get_models():
+        if issubclass(model, StatefulModel):
+            digest.update(guards.guard_of(model).encode())
     return digest.hexdigest()
 
 

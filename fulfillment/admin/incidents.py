@@ -10,9 +10,10 @@ from unfold.decorators import display
 
 from fulfillment import caseload
 from fulfillment.admin.cases import SEVERITY_SIGNS
+from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import ReadOnlyAdmin, badge, list_link, register_signs
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import FalloutCase, Incident, IncidentState, Operation, RoutingRule
+from fulfillment.models import BulkJob, FalloutCase, Incident, IncidentState, Operation, RoutingRule
 
 INCIDENT_SIGNS: Mapping[str, Sign] = {
     IncidentState.OPEN: ("!", "trouble"),
@@ -23,7 +24,8 @@ register_signs(entity="incident", signs=INCIDENT_SIGNS)
 
 
 @admin.register(Incident)
-class IncidentAdmin(ReadOnlyAdmin):
+class IncidentAdmin(Operable, ReadOnlyAdmin):
+    subject_kind = "incident"
     list_display = (
         "id",
         "state_badge",
@@ -48,10 +50,12 @@ class IncidentAdmin(ReadOnlyAdmin):
         ("opened_at", "releasing_since", "resolved_at", "resolved_by"),
         "cause",
         "fix",
+        "jobs",
         "fixed_before",
         "done",
     )
     readonly_fields = (
+        "jobs",
         "state_badge",
         "severity_badge",
         "open_cases",
@@ -72,6 +76,12 @@ class IncidentAdmin(ReadOnlyAdmin):
     @display(description="open cases")
     def open_cases(self, incident: Incident) -> str:
         return str(caseload.extents([incident])[incident.pk].open_cases)
+
+    @display(description="released by")
+    def jobs(self, incident: Incident) -> str:
+        return list_link(
+            "bulk jobs that release it", model=BulkJob, incident__id__exact=incident.pk
+        )
 
     @display(description="its cases")
     def all_cases(self, incident: Incident) -> str:

@@ -27,6 +27,7 @@ from unfold.widgets import (
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.operating import JsonText, Operable, carry_out
 from fulfillment.admin.reading import (
     Badge,
@@ -141,7 +142,8 @@ class StateFilter(admin.ChoicesFieldListFilter):
 
 
 @admin.register(ManualTask)
-class ManualTaskAdmin(Operable, ReadOnlyAdmin):
+class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
+    bulk_of = "manual"
     subject_kind = "manual"
     list_display = (
         "id",

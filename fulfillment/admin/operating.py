@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from django import forms
 from django.contrib import messages
@@ -30,7 +31,7 @@ from unfold.widgets import (
 )
 
 from fulfillment import operations
-from fulfillment.admin.asking import ReasonForm, actor_of, held_here, holds_here
+from fulfillment.admin.asking import ReasonForm, actor_of, held_here, holds_here, may
 from fulfillment.admin.reading import address_of, pretty
 from fulfillment.errors import (
     ActionUnknown,
@@ -153,7 +154,7 @@ class Operating:
         if "\0" in subject:
             raise Http404
         if not holds_here(request, repair.action):
-            raise PermissionDenied(f"You may not do this anywhere: {repair.action}.")
+            _deny(request, repair, subject)
         form = OperationForm(repair, request.POST if request.method == "POST" else None)
         page: dict[str, Any] = {"status": 200}
         if form.is_valid():
@@ -197,6 +198,15 @@ class Operating:
 def operate_address(repair: operations.Repair, subject: str) -> str:
     """Where the form of an operation on this subject is."""
     return reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
+
+
+def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoReturn:
+    """They may not do it anywhere; where they have tried to, that stays on record."""
+    if request.method == "POST":
+        with suppress(SubjectUnknown, NotPossible):
+            for context in repair.found(subject=subject).contexts:
+                may(request, repair.action, context)
+    raise PermissionDenied(f"You may not do this anywhere: {repair.action}.")
 
 
 def _wanted(

@@ -37,6 +37,9 @@ _PAGES = {
     "manual": "manualtask",
     "event": "inboundevent",
     "signal": "signal",
+    "bulk": "bulkjob",
+    "incident": "incident",
+    "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

@@ -39,6 +39,7 @@ from fulfillment.models.manual import (
 from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
+from fulfillment.models.seal import AuditSeal, SealedRow
 from fulfillment.models.signal import Signal
 from fulfillment.models.subscription import Delivery, DeliveryState, Subscription
 from fulfillment.models.target import TargetCondition, TargetSystem
@@ -58,6 +59,7 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "Attempt",
+    "AuditSeal",
     "AuthorityDecision",
     "BulkJob",
     "BulkPlace",
@@ -97,6 +99,7 @@ __all__ = [
     "ResourceLock",
     "RoutingRule",
     "RowState",
+    "SealedRow",
     "Severity",
     "Signal",
     "Subscription",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django_fsm import FSMField, FSMFieldDescriptor
@@ -15,7 +15,15 @@ class StatefulModel(models.Model):
     `FSMModelMixin` of django-fsm lifts the protection on the *shared* field object while it
     refreshes an instance, so another thread may write any state meanwhile. A protected field
     accepts the first value that an instance is given, so forgetting the old one is enough.
+
+    The database refuses what no transitions lead to, and what is written outside of a unit of work
+    (`fulfillment.engine.store.guards`).
     """
+
+    moves_in_units: ClassVar[bool] = True
+    """Its states are part of an order's history, so only a unit of work changes them."""
+    has_moved_when_stored: ClassVar[bool] = False
+    """It may be written for the first time in any state: it moves in the unit that makes it."""
 
     class Meta:
         abstract = True

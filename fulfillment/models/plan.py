@@ -22,6 +22,8 @@ class Plan(StatefulModel):
     SUPERSEDED are entered by operations that undo or replace a plan (reference §5).
     """
 
+    has_moved_when_stored = True
+
     fulfillment = models.ForeignKey(Fulfillment, models.PROTECT, related_name="plans")
     order_version = models.PositiveIntegerField()
     version = models.PositiveIntegerField(default=1)

@@ -48,6 +48,8 @@ class Task(StatefulModel):
     the earliest claim, or for ACCEPTED the time by which the target must have reported.
     """
 
+    has_moved_when_stored = True
+
     # The constraint below begins with it. (What it refers to: see `Transition.fulfillment`.)
     plan = models.ForeignKey(
         Plan, models.PROTECT, related_name="tasks", db_constraint=False, db_index=False

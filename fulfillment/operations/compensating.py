@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -17,9 +18,9 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.models import Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
-from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
+from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import newest_plan, task_found, task_version
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_TERMINAL, TaskState
 
 
 class Compensation(Parameters):
@@ -73,6 +74,27 @@ class CompensateTask(Repair):
         if command is None:
             raise NotPossible(f"{task.key} has no command {parameters.command_id}.")
         return _undo_command(unit, plan, task, command, parameters, why)
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        """Once the undo itself has succeeded: it is a task like any other."""
+        asked = {task.pk: task for task in Task.objects.filter(pk__in=pks)}
+        undos = Task.objects.filter(
+            fulfillment__in={task.fulfillment_id for task in asked.values()},
+            key__startswith="undo.v",
+        ).order_by("pk")
+        newest = {(one.fulfillment_id, _undone_key(one)): one for one in undos}
+        found = {}
+        for pk, task in asked.items():
+            undo = newest.get((task.fulfillment_id, task.key))
+            if undo is not None:
+                is_so = undo.state == TaskState.SUCCEEDED if undo.state in TASK_TERMINAL else None
+                found[pk] = CameAbout(is_so=is_so, told=f"{undo.key} is {undo.state}.")
+        return found
+
+
+def _undone_key(undo: Task) -> str:
+    """Of the task that it is about, or whose command."""
+    return undo.key.partition("/")[2].partition("~command")[0]
 
 
 def _undo_task(unit: Unit, plan: Plan, task: Task, parameters: Compensation, why: Why) -> Done:

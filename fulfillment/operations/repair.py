@@ -23,7 +23,7 @@ from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest
 from fulfillment.engine.store.database import clean, storable
-from fulfillment.engine.work.running import run_unit
+from fulfillment.engine.work.running import conclude, run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import (
     ApprovalNeeded,
@@ -168,6 +168,11 @@ class Repair(ABC):
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
         return ()
 
+    def needs(self, found: Found, parameters: Any, actor: Actor) -> Action | None:
+        """Who has to approve it with these parameters, beside whom the table names
+        (`authority.controls`)."""
+        return None
+
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
@@ -239,7 +244,7 @@ class Prepared:
         def work(unit: Unit) -> None:
             version = self.repair.version(unit, self.found)
             done = self.repair.carry_out(unit, self.found, self.values, self.why)
-            unit.notify_orders()
+            conclude(unit)
             seen[:] = [
                 Preview(
                     version=version,
@@ -373,9 +378,14 @@ def prepare(
         why=why,
         permit=permits[0],
         needs=strictest(
-            approval_for(action=one, context=context)
-            for one in actions
-            for context in found.contexts
+            (
+                repair.needs(found, values, actor),
+                *(
+                    approval_for(action=one, context=context)
+                    for one in actions
+                    for context in found.contexts
+                ),
+            )
         ),
     )
 
@@ -385,22 +395,26 @@ def last_change(unit: Unit, found: Found) -> str:
     entity, _, name = found.subject.partition(":")
     if not found.fulfillment_ids:
         return _last_operation(found)
+    # What it hangs on counts as well: another plan makes another task of it, although it stays.
     unit.raw.execute(
-        "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s) "
+        "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
         "ORDER BY sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
-            entity == "order",
+            ["plan", "order", "cancellation", "amendment"],
         ],
     )
     row = unit.raw.fetchone()
     if row is None:
         return _last_operation(found)
-    _, state, actor, cause, at = row
-    return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
+    changed, transition, state, actor, cause, at = row
+    if transition == "supersede":
+        return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
+    what = "It" if changed == entity else f"Its {changed}"
+    return f"{what} is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
 def _last_operation(found: Found) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fulfillment.actions import Action
@@ -9,9 +10,11 @@ from fulfillment.definitions.assessment import Becomes
 from fulfillment.engine.plans import undoing, withholding
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
+from fulfillment.models import Plan
 from fulfillment.operations import plans
-from fulfillment.operations.repair import Done, Found, Repair, Why
+from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Why
 from fulfillment.operations.subjects import order_found
+from fulfillment.states import PLAN_SELECTABLE, PlanState
 
 
 class TerminatePlan(Repair):
@@ -62,3 +65,15 @@ class TerminatePlan(Repair):
             customer_impact=plans.customer_impact(fates, "The customer does not get this order."),
             financial_impact=plans.financial_impact(assessment),
         )
+
+    def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
+        """Once what was done is undone. A failure to undo something keeps it under way."""
+        newest = Plan.objects.filter(fulfillment__in=pks).exclude(state=PlanState.SUPERSEDED)
+        rows = newest.order_by("order_version", "version").values_list("fulfillment_id", "state")
+        return {
+            pk: CameAbout(
+                is_so=None if state in PLAN_SELECTABLE else state == PlanState.FAILED,
+                told=f"Its plan is {state}.",
+            )
+            for pk, state in rows
+        }

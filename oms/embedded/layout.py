@@ -105,9 +105,10 @@ def prepare_servers(layout: Layout) -> None:
 
 
 def resolve(environment: Environment) -> Environment:
-    """Fill in what embedded servers leave open: their URLs and a generated secret key.
+    """Fill in what embedded servers leave open: their URLs and generated secrets.
 
-    Raises EnvironmentInvalid when external servers are used without OMS_SECRET_KEY.
+    Raises EnvironmentInvalid when external servers are used without OMS_SECRET_KEY or
+    OMS_AUDIT_KEY.
     """
     layout = layout_of(environment.home)
     embedded = environment.embedded_database
@@ -116,12 +117,19 @@ def resolve(environment: Environment) -> Environment:
             "OMS_SECRET_KEY is not set. With an external database it must be: any long "
             "random text, the same for every process."
         )
+    if not embedded and not environment.audit_keys:
+        raise EnvironmentInvalid(
+            "OMS_AUDIT_KEY is not set. With an external database it must be: it seals the audit "
+            "trails, and whoever looks after the database must not know it. Make one with "
+            "`openssl rand -base64 36`; the same for every process."
+        )
     return replace(
         environment,
         database_url=environment.database_url or layout.database_url(user="oms_app"),
         database_owner_url=environment.database_owner_url or layout.database_url(user="oms_owner"),
         redis_url=environment.redis_url or layout.redis_url(),
         secret_key=environment.secret_key or generated_secret(layout, "secret-key"),
+        audit_keys=environment.audit_keys or (generated_secret(layout, "audit-key"),),
         callback_secrets=environment.callback_secrets.or_shared(
             generated_secret(layout, "callback-secret") if embedded else ""
         ),

@@ -28,6 +28,9 @@ class Notification(StatefulModel):
     from a template when the occasion came, in the same transaction, and never changes.
     """
 
+    moves_in_units = False  # Whether mail has left the house moves nothing in an order.
+    has_moved_when_stored = True  # A webhook is with the outbox at once.
+
     order = models.ForeignKey(Order, models.PROTECT, related_name="notifications")
     order_version = models.PositiveIntegerField()
     occasion = models.CharField(

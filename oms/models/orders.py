@@ -19,6 +19,8 @@ class Order(StatefulModel):
     CANCELLED, or back. `reference` is the order's name everywhere outside.
     """
 
+    has_moved_when_stored = True
+
     reference = models.CharField(max_length=40, unique=True)
     client = models.ForeignKey(ApiClient, models.PROTECT, related_name="orders", db_index=False)
     external_id = models.CharField(max_length=100)

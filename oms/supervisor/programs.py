@@ -22,6 +22,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "DATABASE_OWNER_URL": environment.database_owner_url,
         "REDIS_URL": environment.redis_url,
         "OMS_SECRET_KEY": environment.secret_key,
+        "OMS_AUDIT_KEY": ",".join(environment.audit_keys),
         "OMS_FLOWER_PASSWORD": environment.flower_password,
         **environment.callback_secrets.by_variable,
     }

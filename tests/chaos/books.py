@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from django.db import connection
-
 from adapters.contract import Capabilities, Command, Outcome
 from adapters.registry import register_adapter
 from adapters.sandbox import bookkeeping
@@ -19,10 +16,9 @@ from adapters.sandbox.ledger import Ledger
 from fulfillment.engine.outbound import outbox
 from oms.intake.requests import ItemRequest
 from oms.models import Order
-from tests import desk
+from tests import by_force, desk
 from tests.chaos import checker
 from tests.chaos.evidence import Violation, collected
-from tests.conftest import OWNER_URL, _with_database
 
 TARGETS = ("crm", "inventory", "payment")
 books: list[sqlite3.Connection] = []
@@ -116,9 +112,4 @@ class Run:
 
     def as_owner(self, *statements: str) -> None:
         """What no code of the engine may do: rows changed by hand, history included."""
-        database = str(connection.settings_dict["NAME"])
-        with psycopg.connect(_with_database(OWNER_URL, database)) as owner:
-            owner.execute("ALTER TABLE fulfillment_transition DISABLE TRIGGER USER")
-            for statement in statements:
-                owner.execute(statement)
-            owner.execute("ALTER TABLE fulfillment_transition ENABLE TRIGGER USER")
+        by_force.as_owner(*statements)

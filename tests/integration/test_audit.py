@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
 import pytest
-from django.conf import settings
-from django.db import connection
 
 from fulfillment.engine.work import chain
 from fulfillment.engine.work.audit import verify
 from fulfillment.models import Fulfillment, Transition
 from oms.models import Order
 from tests import desk
+from tests.by_force import as_owner
 from tests.desk import ScriptedSystems
 
 
@@ -104,17 +100,6 @@ def told(committed_db: str, redis_url: str, systems: ScriptedSystems) -> Order:
     return order
 
 
-def tamper(statement: str, *values: Any) -> None:
-    """As somebody with every right: the owner, with the trigger out of the way."""
-    with psycopg.connect(
-        settings.ENVIRONMENT.database_owner_url,
-        dbname=connection.settings_dict["NAME"],
-    ) as owner:
-        owner.execute("ALTER TABLE fulfillment_transition DISABLE TRIGGER append_only")
-        assert owner.execute(statement, values).rowcount > 0
-        owner.execute("ALTER TABLE fulfillment_transition ENABLE TRIGGER append_only")
-
-
 ROW = "WHERE fulfillment_id = %s AND sequence = 5"
 
 
@@ -143,7 +128,7 @@ ROW = "WHERE fulfillment_id = %s AND sequence = 5"
     ],
 )
 def test_tampering_is_found_where_it_happened(told: Order, statement: str, place: str) -> None:
-    tamper(statement, told.fulfillment_id)
+    assert as_owner(statement, values=(told.fulfillment_id,)) > 0
     found = verify(fulfillment_id=told.fulfillment_id)
     assert found
     assert place in found[0]

@@ -379,19 +379,6 @@ def test_irreversible_guarded(systems: ScriptedSystems) -> None:
     assert closed.entity_id == str(desk.tasks_of(order)["ship@1"].pk)
 
 
-def test_the_claim_itself_does_not_send_what_is_not_guarded(systems: ScriptedSystems) -> None:
-    guarded()
-    order = desk.order()
-    desk.drain(["alpha"])
-    desk.drain(["beta"])
-    tasks = desk.tasks_of(order)
-    assert tasks["ship@1"].state == TaskState.READY
-    # As an operator would who has the check done again.
-    Task.objects.filter(pk=tasks["check@1"].pk).update(state=TaskState.READY)
-    assert desk.claim("alpha") == []
-    assert desk.tasks_of(order)["ship@1"].state == TaskState.PENDING
-
-
 def test_what_can_not_be_taken_back_waits_while_its_order_may_be_cancelled(
     systems: ScriptedSystems,
 ) -> None:

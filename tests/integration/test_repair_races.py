@@ -1,130 +1,169 @@
-"""Several people repair the same task at the same moment: one wins, the others are told."""
+"""Operators who repair the same orders at once: of each kind one wins, and the others are told."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
+
+import pytest
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.errors import ApprovalNotOpen, NotPossible
-from fulfillment.models import Approval, Operation, Task, Transition
-from fulfillment.states import TaskState
+from fulfillment.engine.plans import rest
+from fulfillment.errors import FulfillmentError, NotPossible
+from fulfillment.models import Approval, Command, Operation, Plan, Task
+from fulfillment.operations.repair import Request
+from fulfillment.states import PLAN_TERMINAL
 from oms.models import Order
-from tests import desk, people, repairs
+from tests import by_hand, desk, people
 from tests.desk import ScriptedSystems
 from tests.together import together
 
-WAIVED = TaskState.WAIVED_BY_AUTHORIZED_USER
-_REPAIRS = ("waive", "leave_out", "try_again", "send_anew", "confirm")
+REPAIRS = (
+    Action.PLAN_REGENERATE,
+    Action.PLAN_COMPENSATE,
+    Action.PLAN_TERMINATE,
+    Action.ORDER_FORCE_COMPLETE,
+    Action.ORDER_CANCEL,
+    Action.TASK_RETRY,
+)
+_MAY_BE_DONE = (
+    ["regenerate_plan"],
+    ["compensate"],
+    ["terminate_plan"],
+    ["force_complete"],
+    ["cancel_order"],
+    ["retry"],
+    ["compensate", "retry"],
+)
 
 
-def a_failed_task(systems: ScriptedSystems) -> tuple[Order, Task]:
+def undone_by(action: str) -> dict[str, object]:
+    return {"action": action, "input": {}}
+
+
+@pytest.fixture
+def stuck(committed_db: str, systems: ScriptedSystems) -> list[Order]:
+    """Orders that have reserved, and can't be shipped."""
     desk.target("alpha")
-    desk.workflow({"one": desk.task(input={"n": 1}), "two": desk.task(after=["one"])})
-    systems.sends["one"] = [desk.rejected()]
-    order = desk.order()
-    desk.finish()
-    return order, desk.tasks_of(order)["one@1"]
-
-
-def told(work: Callable[[], object]) -> Callable[[], str]:
-    """What whoever comes too late is told; empty for whoever has done it."""
-
-    def run() -> str:
-        try:
-            work()
-        except (NotPossible, ApprovalNotOpen) as error:
-            return str(error)
-        return ""
-
-    return run
-
-
-def approving(approval: Approval) -> Callable[[], str]:
-    sarah = people.senior()
-    return told(lambda: operations.approve(approval_id=approval.pk, actor=sarah, reason="I agree."))
-
-
-def retrying(task: Task, name: str) -> Callable[[], str]:
-    actor = people.anybody(name, Action.TASK_RETRY)
-    return told(lambda: operations.retry(task_id=task.pk, actor=actor, reason="again"))
-
-
-def repaired_once(order: Order, answers: list[str]) -> None:
-    assert answers.count("") == 1
-    assert all(
-        "one@1" in answer or "task:" in answer or "pproval" in answer
-        for answer in answers
-        if answer
+    desk.workflow(
+        {
+            "reserve": desk.task(compensation=undone_by("release")),
+            "ship": desk.task(after=["reserve"], compensation=undone_by("fetch_back")),
+        }
     )
-    assert Transition.objects.filter(entity="task", name__in=_REPAIRS).count() == 1
-    made = ("waive", "skip", "retry", "correct", "reconcile")
-    assert Operation.objects.filter(kind__in=made).count() == 1
-    repairs.sound(order)
+    systems.sends["ship"] = [desk.rejected()] * 3
+    orders = [desk.order() for _ in range(3)]
+    desk.finish()
+    systems.sent.clear()
+    return orders
 
 
-def test_of_those_who_waive_skip_correct_and_retry_one_wins(
-    committed_db: str, redis_url: str, systems: ScriptedSystems
-) -> None:
-    order, task = a_failed_task(systems)
-    asked = [
-        repairs.ask(Action.TASK_WAIVE, task, by="rita"),
-        repairs.ask(Action.TASK_SKIP, task, by="ruth"),
-        repairs.ask(Action.TASK_CORRECT, task, by="rosa", patch={"n": 2}),
+def asks(order: Order) -> list[Request]:
+    """Each repair that is possible now, of this order."""
+    ship = Task.objects.get(fulfillment=order.fulfillment_id, key="ship@1")
+    return [
+        by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order)),
+        by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order), redo=["reserve@1"]),
+        by_hand.request(Action.ORDER_CANCEL, by_hand.of(order)),
+        by_hand.request(Action.TASK_RETRY, f"task:{ship.pk}"),
     ]
-    answers = together(
-        *map(approving, asked), retrying(task, "tim"), retrying(task, "tom"), retrying(task, "ted")
+
+
+def asks_of_two(order: Order) -> list[Request]:
+    return [
+        by_hand.request(Action.PLAN_COMPENSATE, f"task:{order.reference}/reserve@1"),
+        by_hand.request(Action.PLAN_TERMINATE, by_hand.of(order)),
+        by_hand.request(Action.ORDER_FORCE_COMPLETE, by_hand.of(order)),
+    ]
+
+
+def told(work: Callable[[], object]) -> str:
+    """Empty when it was done."""
+    try:
+        work()
+    except NotPossible as error:
+        return str(error) or type(error).__name__
+    except FulfillmentError as error:
+        return f"{error.code}: {error}"
+    return ""
+
+
+def test_twenty_one_operators_at_once_leave_every_order_whole(
+    stuck: list[Order], systems: ScriptedSystems
+) -> None:
+    anna = people.anybody("anna", *REPAIRS)
+    senior = people.senior()
+    works: list[Callable[[], object]] = []
+    for order in stuck:
+        for request in asks_of_two(order):
+            approval = by_hand.asked_for(request, actor=anna)
+            works.append(
+                partial(operations.approve, approval_id=approval.pk, actor=senior, reason="Agreed.")
+            )
+        for request in asks(order):
+            looked = operations.prepared(actor=anna, request=request).preview()
+            works.append(
+                partial(
+                    operations.perform,
+                    actor=anna,
+                    request=by_hand.expecting(request, looked.version),
+                )
+            )
+    answers = together(*(partial(told, work) for work in works))
+    # What was looked at in one state is done by one. Only to send ship again leaves reserve as it
+    # was looked at: that may be undone besides.
+    done = {order.reference: _done_to(order) for order in stuck}
+    assert all(kinds in _MAY_BE_DONE for kinds in done.values()), done
+    assert answers.count("") == sum(map(len, done.values()))
+    why = re.compile(
+        r"has changed since|already|It is |its plan is|in a plan that still runs", re.I
     )
-    repaired_once(order, answers)
-    desk.finish()
-    order.refresh_from_db()
-    assert order.state == "COMPLETED"
-    repairs.sound(order)
+    assert [one for one in answers if one and not why.search(one)] == []
+    assert Approval.objects.filter(state="EXECUTED").count() <= len(stuck)
+    for _ in range(3):
+        desk.finish()
+        rest.look()
+    for order in stuck:
+        assert (
+            Plan.objects.filter(fulfillment=order.fulfillment_id)
+            .exclude(state__in=PLAN_TERMINAL)
+            .count()
+            <= 1
+        )
+        assert by_hand.is_intact(order)
+        mine = Command.objects.filter(fulfillment=order.fulfillment_id)
+        undone = mine.filter(action="release").count()
+        assert undone <= 1
+        sent = [one.idempotency_key for one in systems.sent]
+        assert len(sent) == len(set(sent))
 
 
-def test_an_approval_is_used_once(
-    committed_db: str, redis_url: str, systems: ScriptedSystems
-) -> None:
-    order, task = a_failed_task(systems)
-    approval = repairs.ask(Action.TASK_WAIVE, task)
-    answers = together(*[approving(approval) for _ in range(6)])
-    repaired_once(order, answers)
-    approval.refresh_from_db()
-    assert approval.state == "EXECUTED"
-    assert desk.states_of(order)["one@1"] == WAIVED
+def _done_to(order: Order) -> list[str]:
+    kinds = [operations.repair_of(action.value).kind for action in REPAIRS]
+    rows = Operation.objects.filter(order_reference=order.reference, kind__in=kinds)
+    return sorted(rows.values_list("kind", flat=True))
 
 
-def test_a_person_who_says_it_happened_and_one_who_says_it_did_not(
-    committed_db: str, redis_url: str, systems: ScriptedSystems
-) -> None:
-    """Whoever is first is believed; nothing is sent for what has happened."""
-    desk.target("alpha", idempotent=False, status_query=False)
-    desk.workflow({"one": desk.task()})
-    systems.sends["one"] = [desk.unknown()]
-    order = desk.order()
-    desk.drain()
-    task = desk.tasks_of(order)["one@1"]
-    answers = together(
-        approving(repairs.ask(Action.TASK_RECONCILE, task, by="rita", happened=True)),
-        approving(repairs.ask(Action.TASK_RECONCILE, task, by="ruth", happened=False)),
+def test_one_approval_is_used_once_by_however_many(stuck: list[Order]) -> None:
+    anna = people.anybody("anna", *REPAIRS)
+    (order, *_) = stuck
+    approval = by_hand.asked_for(
+        by_hand.request(Action.PLAN_TERMINATE, by_hand.of(order)), actor=anna
     )
-    repaired_once(order, answers)
-    desk.finish()
-    happened = Transition.objects.filter(entity="task", name="confirm").exists()
-    assert len(systems.sent) == (1 if happened else 2)
-
-
-def test_a_worker_and_whoever_waives_what_is_about_to_be_sent(
-    committed_db: str, redis_url: str, systems: ScriptedSystems
-) -> None:
-    """Either it is sent, or it is waived."""
-    desk.target("alpha")
-    desk.workflow({"one": desk.task()})
-    order = desk.order()
-    task = desk.tasks_of(order)["one@1"]
-    waive = approving(repairs.ask(Action.TASK_WAIVE, task))
-    answer, claims = together(waive, desk.claim)
-    state = desk.states_of(order)["one@1"]
-    assert (bool(claims), state) in ((False, WAIVED), (True, TaskState.DISPATCHED))
-    assert bool(answer) == bool(claims)
-    repairs.sound(order)
+    seniors = [people.senior(f"senior-{number}") for number in range(8)]
+    answers = together(
+        *(
+            partial(
+                told,
+                partial(
+                    operations.approve, approval_id=approval.pk, actor=senior, reason="Agreed."
+                ),
+            )
+            for senior in seniors
+        )
+    )
+    assert answers.count("") == 1
+    assert all("is EXECUTED, by senior-" in one for one in answers if one)
+    assert Operation.objects.filter(kind="terminate_plan").count() == 1

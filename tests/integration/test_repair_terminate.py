@@ -9,6 +9,7 @@ from fulfillment.actions import Action
 from fulfillment.engine.plans import rest
 from fulfillment.errors import ApprovalNeeded, ApprovalNotOpen, Denied, NotPossible, SubjectUnknown
 from fulfillment.models import Approval, AuthorityDecision, Operation, Transition
+from fulfillment.operations.terminating import TerminatePlan
 from oms.models import Order
 from tests import by_hand, desk, people
 from tests.desk import ScriptedSystems
@@ -51,7 +52,10 @@ def test_what_was_done_is_undone_and_the_order_fails(
     done = by_hand.done_by_two(by_hand.request(TERMINATE, by_hand.of(stuck)), actor=actor)
     assert "Undone in the reverse order: reserve@1." in done.told
     rest.look()
+    pk = stuck.fulfillment_id
+    assert TerminatePlan().came_about(pks=[pk])[pk].is_so is None
     desk.finish()
+    assert TerminatePlan().came_about(pks=[pk])[pk].is_so is True
     assert systems.actions() == ["release"]
     stuck.refresh_from_db()
     assert str(stuck.state) == "FAILED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from fulfillment.engine.work import chain
 from fulfillment.models import Fulfillment, Transition
@@ -12,7 +13,7 @@ def verify(*, fulfillment_id: int) -> list[str]:
     """What is wrong with the audit trail of one fulfillment; an empty list when nothing is.
 
     Raises Fulfillment.DoesNotExist. Rows that are cut off together with the head are only
-    found by comparing with a head that was kept elsewhere.
+    found by comparing with the heads that were sealed (`fulfillment.audit`).
     """
     # The head first: rows that are added while we read are then simply not looked at.
     fulfillment = Fulfillment.objects.get(pk=fulfillment_id)
@@ -24,15 +25,19 @@ def verify(*, fulfillment_id: int) -> list[str]:
     )
 
 
-def breaks(*, rows: Iterable[Transition], length: int, head: str) -> list[str]:
+def breaks(*, rows: Iterable[Any], length: int, head: str) -> list[str]:
     """Every place at which a chain of `length` rows that ends in `head` does not hold. Pure.
 
-    `rows` come in the order of their sequence. Each row is checked against the stored hash
-    before it, so one changed row is reported once and not as the end of all trust behind it.
+    `rows` have the fields of `Transition`, and come in the order of their sequence. Each is checked
+    against the stored hash before it, so one changed row is reported once and not as the end of all
+    trust behind it.
     """
     found: list[str] = []
     previous, expected = "", 1
     for row in rows:
+        if row.sequence > length:
+            found.append(f"Row {row.sequence} was added behind the last one, which is {length}.")
+            break
         if row.sequence != expected:
             found.append(f"Rows {expected} to {row.sequence - 1} are missing.")
         elif row.hash != _hash_of(row, previous):
@@ -45,7 +50,7 @@ def breaks(*, rows: Iterable[Transition], length: int, head: str) -> list[str]:
     return found
 
 
-def _hash_of(row: Transition, previous: str) -> str:
+def _hash_of(row: Any, previous: str) -> str:
     return chain.link(
         previous=previous,
         sequence=row.sequence,

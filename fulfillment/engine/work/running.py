@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # The time is asked row by row, each when it has been locked: the latest comes after every lock.
-_LOCK = """
-SELECT locked.*, fulfillment_now() FROM (
+# And it says that this is a unit: elsewhere the database lets no state change (see store.guards).
+_MARKED = "set_config('fulfillment.unit', 'on', true)"
+_LOCK = f"""
+SELECT locked.*, {_MARKED}, fulfillment_now() FROM (
     SELECT id, order_reference, correlation_id, priority, rank, customer, business_key,
            audit_sequence, audit_head
     FROM fulfillment_fulfillment WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
@@ -64,8 +66,7 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
         pin_plans_until_commit(raw)
         unit = _open(raw, wanted, actor)
         result = work(unit)
-        unit.notify_orders()
-        asking.keep_in_step(unit)
+        conclude(unit)
         unit.let_go()
         failpoints.reach("unit.before_flush")
         unit.flush()
@@ -88,6 +89,12 @@ def _run_once(work: Callable[[Unit], T], wanted: Sequence[int], actor: str, drai
     return result
 
 
+def conclude(unit: Unit) -> None:
+    """What follows from everything else in it: for the orders, and for whoever is asked."""
+    unit.notify_orders()
+    asking.keep_in_step(unit)
+
+
 def _call_up() -> None:
     failpoints.reach("locking.released_not_called_up")
     hints.publish(targets=dict.fromkeys(locking.wake(), 1), wake_ups={})
@@ -100,7 +107,7 @@ def _open(raw: psycopg.Cursor[Row], wanted: Sequence[int], actor: str) -> Unit:
         rows = raw.fetchall()
     now = max((row[-1] for row in rows), default=None)
     if now is None:
-        raw.execute("SELECT fulfillment_now()", prepare=True)
-        ((now,),) = raw.fetchall()
-    locked = {row[0]: LockedFulfillment(*row[:-1]) for row in rows}
+        raw.execute(f"SELECT {_MARKED}, fulfillment_now()", prepare=True)
+        ((_, now),) = raw.fetchall()
+    locked = {row[0]: LockedFulfillment(*row[:-2]) for row in rows}
     return Unit(raw=raw, actor=actor, now=now, fulfillments=locked)
