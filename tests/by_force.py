@@ -15,7 +15,10 @@ import psycopg
 from django.conf import settings
 from django.db import connection
 
-GUARDS = ("append_only", "lawful_state", "lawful_first_state", "head_moves_forward")
+GUARDS = (
+    *("append_only", "lawful_state", "lawful_first_state", "head_moves_forward"),
+    *("four_eyes", "kept"),
+)
 
 
 @contextmanager
