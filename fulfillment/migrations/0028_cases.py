@@ -428,7 +428,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="falloutcase",
-            index=models.Index(fields=["state", "id"], name="case_by_state_and_number"),
+            index=models.Index(
+                fields=["id"], condition=models.Q(state="RESOLVED"), name="case_closed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="falloutcase",
+            index=models.Index(fields=["fulfillment", "id"], name="case_by_order"),
         ),
         migrations.AddIndex(
             model_name="falloutcase",
