@@ -36,10 +36,11 @@ _PAGES = {
     "calendar": "businesscalendar",
     "manual": "manualtask",
     "event": "inboundevent",
+    "resource": "resource",
     "signal": "signal",
-    "approval": "approval",
     "bulk": "bulkjob",
     "incident": "incident",
+    "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

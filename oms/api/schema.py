@@ -145,6 +145,12 @@ SUBJECT = OpenApiParameter(
     required=True,
     description="Such as `task:12`, `order:O-17`, `case:4` or `target:billing`.",
 )
+EVIDENCE_REASON = OpenApiParameter(
+    "reason",
+    OpenApiTypes.STR,
+    required=True,
+    description="Why it is taken; the record keeps it.",
+)
 TASK = OpenApiParameter(
     "task",
     OpenApiTypes.STR,

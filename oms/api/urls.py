@@ -30,6 +30,7 @@ from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
 from oms.api.cases import CaseDetail, Cases, IncidentDetail, Incidents
 from oms.api.commands import CommandDetail
+from oms.api.evidence import OrderEvidence
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
 from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
@@ -53,6 +54,7 @@ urlpatterns = [
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
     re_path(rf"{_ORDER}/why$", OrderWhy.as_view()),
+    re_path(rf"{_ORDER}/evidence$", OrderEvidence.as_view()),
     re_path(rf"{_ORDER}/amend$", Amend.as_view()),
     re_path(rf"{_ORDER}/amendments$", OrderAmendments.as_view()),
     re_path(rf"{_ORDER}/amendments/(?P<number>[0-9]{{1,9}})$", OrderAmendment.as_view()),

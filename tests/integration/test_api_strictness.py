@@ -311,6 +311,7 @@ def test_the_schema_names_every_operation(client: Any) -> None:
         "cancel_order",
         "list_cancellations",
         "read_cancellation",
+        "take_evidence",
         "list_operations",
         "list_offered_operations",
         "preview_operation",
