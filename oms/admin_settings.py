@@ -106,6 +106,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Amendments", "edit_note", "oms", "amendmentrequest"),
                     _page("Cancellations", "undo", "oms", "cancellationrequest"),
                     _page("Holds", "front_hand", "fulfillment", "hold"),
+                    _page("Bulk jobs", "checklist", "fulfillment", "bulkjob"),
                 ],
             },
             {
@@ -172,6 +173,23 @@ UNFOLD: dict[str, Any] = {
                     _page("Plan graphs", "hub", "fulfillment", "plangraph"),
                     _page("API clients", "groups", "oms", "apiclient"),
                     _page("API keys", "key", "oms", "apikey"),
+                ],
+            },
+            {
+                "title": "Authority",
+                "separator": True,
+                "items": [
+                    _page(
+                        "To approve",
+                        "how_to_reg",
+                        "fulfillment",
+                        "approval",
+                        state__exact="REQUESTED",
+                    ),
+                    _page("Approvals", "fact_check", "fulfillment", "approval"),
+                    _page("Decisions", "policy", "fulfillment", "authoritydecision"),
+                    _page("Grants", "key_vertical", "fulfillment", "grant"),
+                    _page("Roles", "badge", "auth", "group"),
                     _page("Users", "person", "auth", "user"),
                 ],
             },

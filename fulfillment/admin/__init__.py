@@ -3,6 +3,8 @@ goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
     audit,
+    authority,
+    bulk,
     calendars,
     cases,
     holds,
@@ -21,6 +23,8 @@ from fulfillment.admin import (
 
 __all__ = [
     "audit",
+    "authority",
+    "bulk",
     "calendars",
     "cases",
     "holds",

@@ -22,6 +22,7 @@ from fulfillment import caseload, operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     Badge,
@@ -72,7 +73,8 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(Operable, ReadOnlyAdmin):
+class FalloutCaseAdmin(Bulkable, Operable, ReadOnlyAdmin):
+    bulk_of = "case"
     subject_kind = "case"
     list_display = (
         "id",

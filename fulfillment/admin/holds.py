@@ -30,6 +30,7 @@ from fulfillment.admin.asking import (
     found_or_404,
     holds_here,
 )
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -120,7 +121,8 @@ class PlaceHoldForm(ReasonForm):
 
 
 @admin.register(Hold)
-class HoldAdmin(Operable, ReadOnlyAdmin):
+class HoldAdmin(Bulkable, Operable, ReadOnlyAdmin):
+    bulk_of = "hold"
     subject_kind = "hold"
     list_display = (
         "id",

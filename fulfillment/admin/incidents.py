@@ -13,7 +13,7 @@ from fulfillment.admin.cases import SEVERITY_SIGNS
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import ReadOnlyAdmin, badge, list_link, register_signs
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import FalloutCase, Incident, IncidentState, Operation, RoutingRule
+from fulfillment.models import BulkJob, FalloutCase, Incident, IncidentState, Operation, RoutingRule
 
 INCIDENT_SIGNS: Mapping[str, Sign] = {
     IncidentState.OPEN: ("!", "trouble"),
@@ -50,10 +50,12 @@ class IncidentAdmin(Operable, ReadOnlyAdmin):
         ("opened_at", "releasing_since", "resolved_at", "resolved_by"),
         "cause",
         "fix",
+        "jobs",
         "fixed_before",
         "done",
     )
     readonly_fields = (
+        "jobs",
         "state_badge",
         "severity_badge",
         "open_cases",
@@ -74,6 +76,12 @@ class IncidentAdmin(Operable, ReadOnlyAdmin):
     @display(description="open cases")
     def open_cases(self, incident: Incident) -> str:
         return str(caseload.extents([incident])[incident.pk].open_cases)
+
+    @display(description="released by")
+    def jobs(self, incident: Incident) -> str:
+        return list_link(
+            "bulk jobs that release it", model=BulkJob, incident__id__exact=incident.pk
+        )
 
     @display(description="its cases")
     def all_cases(self, incident: Incident) -> str:

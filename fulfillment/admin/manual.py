@@ -20,13 +20,15 @@ from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
-from fulfillment.admin.operating import JsonText, Operable
+from fulfillment.admin.bulk import Bulkable
+from fulfillment.admin.operating import JsonText, Operable, carry_out
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -41,15 +43,19 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import Sign, in_words
 from fulfillment.errors import DecisionMade, DefinitionInvalid, Denied, FulfillmentError
-from fulfillment.models import ManualState, ManualTask
+from fulfillment.models import MANUAL_OPEN, MANUAL_TIMED, ManualState, ManualTask
 
 MANUAL_SIGNS: Mapping[str, Sign] = {
     ManualState.OPEN: ("☞", "trouble"),
+    ManualState.CLAIMED: ("✋", "moving"),
+    ManualState.AWAITING_CUSTOMER: ("◷", "waiting"),
     ManualState.DECIDED: ("✓", "done"),
     ManualState.WITHDRAWN: ("⊘", "waiting"),
 }
 register_signs(entity="manual", signs=MANUAL_SIGNS)
 _YES = (("", "—"), ("true", "yes"), ("false", "no"))
+_HARMLESS = frozenset({"proceed", "refuse", "undo", "ask_customer", "requote", "cancel"})
+"""Effects that nobody has to bring evidence for."""
 _VALUE = "value-"
 """Before the names of the declared fields, which may be called like those of the form."""
 
@@ -60,12 +66,29 @@ class DecisionForm(ReasonForm):
     Whether a value may be missing depends on the outcome, so the operation says it.
     """
 
+    question = forms.CharField(
+        max_length=1000,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="To the customer, word for word as they get it; or what has to be quoted anew.",
+    )
+    evidence = forms.CharField(
+        max_length=4000,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="What you have found out, and where it can be seen.",
+    )
+
     def __init__(self, manual: ManualTask, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.values = {f"{_VALUE}{name}": name for name in manual.fields}
         for name, spec in manual.fields.items():
             self.fields[f"{_VALUE}{name}"] = _field(name, spec)
-        self.order_fields([*(name for name in self.fields if name in self.values), "reason"])
+        if not {"ask_customer", "requote"} & set(manual.outcomes.values()):
+            del self.fields["question"]
+        if _HARMLESS.issuperset(manual.outcomes.values()):
+            del self.fields["evidence"]
+        self.order_fields([*self.values, "question", "reason", "evidence"])
 
     def entered(self) -> dict[str, Any]:
         """Values that were given, by their declared names."""
@@ -102,7 +125,7 @@ def _field(name: str, spec: Mapping[str, Any]) -> forms.Field:
 
 def due_badge(manual: ManualTask) -> Badge | None:
     """That it should have been decided by now; None while there is time."""
-    if manual.state != ManualState.OPEN:
+    if manual.state not in MANUAL_TIMED:
         return None
     if manual.due_at is None or manual.due_at < timezone.now():
         return Badge(sign="⚠", tone="failed", words="overdue")
@@ -119,7 +142,8 @@ class StateFilter(admin.ChoicesFieldListFilter):
 
 
 @admin.register(ManualTask)
-class ManualTaskAdmin(Operable, ReadOnlyAdmin):
+class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
+    bulk_of = "manual"
     subject_kind = "manual"
     list_display = (
         "id",
@@ -129,10 +153,17 @@ class ManualTaskAdmin(Operable, ReadOnlyAdmin):
         "order",
         "queue",
         "role",
+        "claimed_by",
         "decision",
         "opened_at",
     )
-    list_filter = (("state", StateFilter), ("queue", NewestValues), ("role", NewestValues))
+    list_filter = (
+        ("state", StateFilter),
+        ("decided_at", admin.EmptyFieldListFilter),
+        "origin",
+        ("queue", NewestValues),
+        ("role", NewestValues),
+    )
     list_select_related = ("fulfillment",)
     list_left_out = ("context", "instructions")
     # Open ones first, by the time that is left; then decided ones, the latest first.
@@ -153,6 +184,7 @@ class ManualTaskAdmin(Operable, ReadOnlyAdmin):
     ) -> HttpResponse:
         manual: ManualTask = context["original"]
         context["badges"] = _badges(manual)
+        context["is_open"] = manual.state in MANUAL_OPEN
         context["may_decide"] = self.has_decide_permission(request)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
@@ -195,13 +227,13 @@ class ManualTaskAdmin(Operable, ReadOnlyAdmin):
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         manual = self.get_object(request, object_id)
         found = super().get_actions_detail(request, object_id)
-        return list(found) if manual and manual.state == ManualState.OPEN else []
+        return list(found) if manual and manual.state in MANUAL_OPEN else []
 
     @action(description="Decide", url_path="decide", permissions=["decide"], icon="gavel")
     def decide(self, request: HttpRequest, object_id: str) -> HttpResponse:
         manual: ManualTask = found_or_404(self, request, object_id)
         page = reverse("admin:fulfillment_manualtask_change", args=[manual.pk])
-        if manual.state != ManualState.OPEN:
+        if manual.state not in MANUAL_OPEN:
             self.message_user(request, _told(manual), messages.WARNING)
             return redirect(page)
         form = DecisionForm(manual, request.POST if request.method == "POST" else None)
@@ -227,13 +259,21 @@ class ManualTaskAdmin(Operable, ReadOnlyAdmin):
     def _decided(self, request: HttpRequest, manual: ManualTask, form: DecisionForm) -> bool:
         """False, with what is wrong beside its field, when it was not decided."""
         try:
-            decided = operations.decide(
-                manual_id=manual.pk,
-                outcome=request.POST.get("outcome", ""),
-                values=form.entered(),
+            found = operations.prepared(
                 actor=actor_of(request),
-                reason=form.cleaned_data["reason"],
+                request=operations.Request(
+                    action=Action.MANUAL_DECIDE,
+                    subject=f"manual:{manual.pk}",
+                    reason=form.cleaned_data["reason"],
+                    evidence=form.cleaned_data.get("evidence", ""),
+                    parameters={
+                        "outcome": request.POST.get("outcome", "")[:63],
+                        "values": form.entered(),
+                        "question": form.cleaned_data.get("question", ""),
+                    },
+                ),
             )
+            carry_out(request, found)
         except DefinitionInvalid as error:
             for fault in error.faults:
                 field = f"{_VALUE}{fault.path.removeprefix('values.')}"
@@ -247,7 +287,6 @@ class ManualTaskAdmin(Operable, ReadOnlyAdmin):
         except FulfillmentError as error:
             form.add_error(None, str(error))
             return False
-        self.message_user(request, f"Decided: {in_words(decided.outcome)}.")
         return True
 
 

@@ -164,7 +164,7 @@ class Operating:
                     actor=actor_of(request), request=_wanted(repair, subject, form, request)
                 )
                 if request.POST.get("seen") == form.digest():
-                    _do(request, found)
+                    carry_out(request, found)
                     return redirect(_back(found.found.subject))
                 page |= _previewed(found, form)
             except FulfillmentError as error:
@@ -237,7 +237,8 @@ def _previewed(found: operations.Prepared, form: OperationForm) -> dict[str, Any
     }
 
 
-def _do(request: HttpRequest, found: operations.Prepared) -> None:
+def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
+    """Do it, or ask for the approval that it needs; and say so."""
     if found.needs is not None:
         approval = operations.ask_for_approval(prepared=found)
         told = (

@@ -24,6 +24,7 @@ from fulfillment.admin.asking import (
     holds_here,
 )
 from fulfillment.admin.audit import trail_link
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.picture import picture, plan_picture
@@ -170,7 +171,8 @@ class ReportInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Operable, Holdable, ReadOnlyAdmin):
+class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+    bulk_of = "task"
     subject_kind = "task"
     hold_scope = HoldScope.TASK
     list_display = (

@@ -39,6 +39,8 @@ _PAGES = {
     "incident": "incident",
     "resource": "resource",
     "signal": "signal",
+    "bulk": "bulkjob",
+    "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000

@@ -35,7 +35,7 @@ def verify(
     Of all orders, of those named, or of those that have moved since a moment. Streams: however
     much there is, it holds some thousand rows at once. What happens meanwhile is not looked at.
     """
-    with _snapshot():
+    with snapshot():
         if fulfillment_ids is None and since is not None:
             with cursor() as raw:
                 raw.execute(_MOVED_SINCE, [since])
@@ -49,7 +49,7 @@ def verify(
 
 
 @contextmanager
-def _snapshot() -> Iterator[None]:
+def snapshot() -> Iterator[None]:
     """All of it as it is at one moment."""
     is_outermost = not connection.in_atomic_block
     with transaction.atomic(), cursor() as raw:

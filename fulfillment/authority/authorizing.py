@@ -111,6 +111,7 @@ def held(*, actor: Actor) -> frozenset[Action]:
         if not (actor.account and one in APPROVALS)
         and (
             (user.is_superuser and one not in HIGH_RISK)
+            or _is_first(user, one)
             or (one.codename in permitted and any(names(given, one) for given in granted))
         )
     )
@@ -132,6 +133,8 @@ def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) 
         return False, "there is no such active user."
     if user.is_superuser and action not in HIGH_RISK:
         return True, "superuser"
+    if _is_first(user, action):
+        return True, "superuser, as long as nobody holds it"
     if actor.account and action in APPROVALS:
         return False, "whoever approves has to log in, or to use an API key of their own."
     if not _permissions(user).filter(codename=action.codename).exists():
@@ -149,6 +152,37 @@ def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) 
     if not lacking:
         return False, "no grant that is valid now says where it may be done."
     return False, "; ".join(lacking) + "."
+
+
+def _is_first(user: User, action: Action) -> bool:
+    """Somebody has to begin saying who may do what."""
+    return action is Action.GRANT_EDIT and user.is_superuser and not holders(action=action)
+
+
+def holders(*, action: Action, ever: bool = False) -> set[int]:
+    """The ids of the active users who may do this somewhere now; with `ever` also of those who
+    are not active, and whose grants are not valid yet or any more."""
+    grants = [
+        grant
+        for grant in Grant.objects.filter(Q() if ever else _valid_at(_now()))
+        if names(grant.actions, action)
+    ]
+    rows = User.objects.filter() if ever else User.objects.filter(is_active=True)
+    of_permission = {"content_type__app_label": "fulfillment", "codename": action.codename}
+    permission = Permission.objects.filter(**of_permission)
+    permitted = rows.filter(
+        Q(user_permissions__in=permission) | Q(groups__permissions__in=permission)
+    )
+    granted = Q(pk__in=[one.user_id for one in grants if one.user_id]) | Q(
+        groups__in=[one.group_id for one in grants if one.group_id]
+    )
+    ids = permitted.values_list("pk", flat=True)
+    return set(rows.filter(granted, pk__in=set(ids)).values_list("pk", flat=True))
+
+
+def _valid_at(now: datetime) -> Q:
+    begun = Q(valid_from=None) | Q(valid_from__lte=now)
+    return begun & (Q(valid_until=None) | Q(valid_until__gt=now))
 
 
 def uncovered(*, grant: Grant, context: Context) -> list[str]:
@@ -185,8 +219,7 @@ def _grants(user: User, now: datetime) -> QuerySet[Grant]:
     """That are valid now, to them or to a role of theirs."""
     return (
         Grant.objects.filter(Q(user=user) | Q(group__user=user))
-        .filter(Q(valid_from=None) | Q(valid_from__lte=now))
-        .filter(Q(valid_until=None) | Q(valid_until__gt=now))
+        .filter(_valid_at(now))
         .select_related("user", "group")
         .order_by("pk")
         .distinct()

@@ -30,6 +30,7 @@ from fulfillment.operations.deciding import DecideManualTask, decide
 from fulfillment.operations.editing import edit_calendar, edit_calendars
 from fulfillment.operations.escalating import escalate_due
 from fulfillment.operations.force_completing import ForceComplete
+from fulfillment.operations.granting import EditAccess
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
 from fulfillment.operations.incidents import CloseIncident, group_cases
@@ -93,6 +94,7 @@ register(
     MatchEvent(),
     ReplayEvent(),
     BreakLock(),
+    EditAccess(),
     AssignCase(),
     EscalateCase(),
     AwaitCustomer(),

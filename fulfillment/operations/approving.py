@@ -28,6 +28,7 @@ from fulfillment.errors import (
     FulfillmentError,
     NotPossible,
     ParametersInvalid,
+    SubjectChanged,
     SubjectUnknown,
 )
 from fulfillment.models import Approval, ApprovalState
@@ -54,6 +55,11 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     asker, needs = actor.user_id, prepared.needs
     assert needs is not None
     preview = prepared.preview()
+    if prepared.request.expected_version not in ("", preview.version):
+        raise SubjectChanged(
+            f"{prepared.found.subject} has changed since you looked at it. Look again; nothing was "
+            "asked for."
+        )
     prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
     digest = _hash(payload, action=prepared.repair.action, subject=prepared.found.subject)

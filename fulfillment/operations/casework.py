@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from pydantic import Field
 
 from fulfillment.actions import Action
-from fulfillment.authority.actors import Actor, ActorKind
+from fulfillment.authority.actors import Actor
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.work import casework
 from fulfillment.engine.work.unit import Unit
@@ -188,9 +188,10 @@ def _has(case: FalloutCase) -> str:
 
 
 def _who(actor: Actor) -> str:
-    if actor.kind is not ActorKind.PERSON:
+    """Their user name; the log may know them by a longer one."""
+    if actor.user_id is None:
         raise NotPossible(f"{actor.name} is no person who could have it: say to whom.")
-    return actor.name
+    return User.objects.get(pk=actor.user_id).get_username()
 
 
 def _check_user(name: str) -> None:

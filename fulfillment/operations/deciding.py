@@ -119,9 +119,9 @@ class DecideManualTask(Repair):
             ),
         )
         row = decided.manual
-        after = {"state": str(row.state), "outcome": outcome, "values": dict(values)}
-        if parameters.question:
-            after["question"] = parameters.question
+        after: dict[str, Any] = {"outcome": outcome, "values": dict(values)}
+        if row.state in MANUAL_OPEN:
+            after |= {"state": str(row.state), "question": parameters.question}
         return Done(
             told=decided.told,
             before={"state": str(known.state), "claimed_by": known.claimed_by},

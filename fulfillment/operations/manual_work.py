@@ -101,7 +101,7 @@ class ReassignManualTask(_OfManualTasks):
         row.claimed_at = unit.now if parameters.to else None
         details = {"from": had, "to": row.claimed_by, "queue": row.queue}
         if before not in MANUAL_TIMED:
-            asking.note(unit, manual=row, name=self.kind, cause=why.reason, **details)
+            asking.note(unit, manual=row, name=self.kind, cause=why.reason, details=details)
         else:
             if parameters.to:
                 asking.move(
@@ -109,7 +109,7 @@ class ReassignManualTask(_OfManualTasks):
                     manual=row,
                     transition=ManualTask.reassign,
                     cause=why.reason,
-                    **details,
+                    details=details,
                 )
             elif before is ManualState.CLAIMED:
                 asking.move(
@@ -117,10 +117,10 @@ class ReassignManualTask(_OfManualTasks):
                     manual=row,
                     transition=ManualTask.release,
                     cause=why.reason,
-                    **details,
+                    details=details,
                 )
             else:
-                asking.note(unit, manual=row, name=self.kind, cause=why.reason, **details)
+                asking.note(unit, manual=row, name=self.kind, cause=why.reason, details=details)
         told = f"{row.title}: {row.claimed_by or f'nobody in {row.queue}'} has it now."
         return _done(row, told, before=before, had=had, queue=queue)
 

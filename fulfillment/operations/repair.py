@@ -168,6 +168,11 @@ class Repair(ABC):
         is waived is waiving it. Each has to be allowed, and approved, like the thing itself."""
         return ()
 
+    def needs(self, found: Found, parameters: Any, actor: Actor) -> Action | None:
+        """Who has to approve it with these parameters, beside whom the table names
+        (`authority.controls`)."""
+        return None
+
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
         return True
@@ -373,9 +378,14 @@ def prepare(
         why=why,
         permit=permits[0],
         needs=strictest(
-            approval_for(action=one, context=context)
-            for one in actions
-            for context in found.contexts
+            (
+                repair.needs(found, values, actor),
+                *(
+                    approval_for(action=one, context=context)
+                    for one in actions
+                    for context in found.contexts
+                ),
+            )
         ),
     )
 
@@ -385,26 +395,26 @@ def last_change(unit: Unit, found: Found) -> str:
     entity, _, name = found.subject.partition(":")
     if not found.fulfillment_ids:
         return _last_operation(found)
+    # What it hangs on counts as well: another plan makes another task of it, although it stays.
     unit.raw.execute(
-        "SELECT name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR %s "
-        "    OR %s AND entity = 'plan' AND name = 'supersede') "
+        "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
         "ORDER BY sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
-            entity == "order",
-            entity == "task",  # Another plan makes another task of it, although it stays.
+            ["plan", "order", "cancellation", "amendment"],
         ],
     )
     row = unit.raw.fetchone()
     if row is None:
         return _last_operation(found)
-    transition, state, actor, cause, at = row
-    if entity == "task" and transition == "supersede":
+    changed, transition, state, actor, cause, at = row
+    if transition == "supersede":
         return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
-    return f"It is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
+    what = "It" if changed == entity else f"Its {changed}"
+    return f"{what} is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 
 
 def _last_operation(found: Found) -> str:

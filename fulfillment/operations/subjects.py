@@ -11,11 +11,12 @@ from typing import Any
 
 from fulfillment.authority.context import Context
 from fulfillment.engine.store import graphs
-from fulfillment.engine.work.rows import tasks_by_id
+from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import SubjectUnknown
 from fulfillment.models import Fulfillment, Plan, TargetSystem, Task
 from fulfillment.operations.repair import Found
+from fulfillment.states import PLAN_SELECTABLE
 
 _MOST_DIGITS = 18
 
@@ -62,12 +63,16 @@ def task_found(*, name: str) -> Found:
 
 
 def task_version(unit: Unit, found: Found) -> str:
-    """Another text whenever its state, attempts, way, plan, or what it returned are others."""
+    """Another text whenever its state, attempts, way, plan, or what it returned are others; or
+    when its plan does not go on any more."""
     unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
     task = unit.tasks[found.pk]
+    unit.adopt_plans(plans_by_id(unit.raw, [task.plan_id]))
+    plan = unit.plans[task.plan_id]
     told = json.dumps(
         [
             task.plan_id,
+            plan.state in PLAN_SELECTABLE and plan.rest_due_at is None,
             task.state,
             task.route,
             task.attempts,

@@ -8,7 +8,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 from unfold.decorators import display
 
+from fulfillment.actions import Action
+from fulfillment.admin.asking import holds_here, may
 from fulfillment.admin.reading import DeskAdmin, Reading, ReadOnlyInline
+from fulfillment.authority.context import Context
 from oms.models import ApiClient, ApiKey
 
 
@@ -48,11 +51,13 @@ class ApiKeyAdmin(Reading, DeskAdmin):
         return ", ".join(key.scopes)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("oms.change_apikey"))
+        return holds_here(request, Action.KEY_EDIT)
 
     @admin.action(description="Revoke: the key stops working at once", permissions=["revoke"])
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
         working = list(keys.filter(revoked_at=None))
+        for key in working:
+            may(request, Action.KEY_EDIT, Context(subject=f"key:{key.prefix}"))
         keys.filter(revoked_at=None).update(revoked_at=timezone.now())
         for key in working:
             self.log_change(request, key, "Revoked.")

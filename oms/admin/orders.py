@@ -8,12 +8,24 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.decorators import staff_member_required
 from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.utils.html import format_html_join
-from unfold.decorators import display
+from unfold.decorators import action, display
 
 from fulfillment import queries
+from fulfillment.actions import Action
+from fulfillment.admin.asking import (
+    ReasonForm,
+    actor_of,
+    ask,
+    attempt,
+    found_or_404,
+    holds_here,
+)
+from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
@@ -32,6 +44,7 @@ from oms.admin.amendments import AmendmentInline, RevisionInline
 from oms.admin.cancellations import CancellationInline
 from oms.admin.customers import NotificationInline
 from oms.admin.standing import ORDER_SIGNS, standing
+from oms.evidence.packing import taken
 from oms.models import Milestone, Order, OrderItem
 
 register_signs(entity="order", signs=ORDER_SIGNS)
@@ -81,7 +94,9 @@ class MilestoneInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+    bulk_of = "order"
+    bulk_name = "reference"
     subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
@@ -126,6 +141,7 @@ class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
         *(AmendmentInline, RevisionInline, NotificationInline),
     )
     change_form_outer_before_template = "desk/order.html"
+    actions_detail = ("hold", "evidence")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         plans = Plan.objects.filter(fulfillment_id=OuterRef("fulfillment_id")).order_by("-id")[:1]
@@ -159,6 +175,40 @@ class OrderAdmin(Operable, Holdable, ReadOnlyAdmin):
         context["standing"] = standing(context["original"])
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
+
+    def has_evidence_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return holds_here(request, Action.ORDER_EVIDENCE)
+
+    @action(
+        description="Take the evidence",
+        url_path="evidence",
+        permissions=["evidence"],
+        icon="folder_zip",
+    )
+    def evidence(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Everything about the order in one file."""
+        order: Order = found_or_404(self, request, object_id)
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            reason = form.cleaned_data["reason"]
+            file = attempt(
+                form,
+                lambda: taken(reference=order.reference, actor=actor_of(request), reason=reason),
+            )
+            if file is not None:
+                name = f"evidence-{order.reference}.zip"
+                return FileResponse(file, as_attachment=True, filename=name)
+        return ask(
+            self,
+            request,
+            form=form,
+            title=f"Take the evidence about {order.reference}",
+            told="One file with everything about it: versions, plans, tasks, what was sent and "
+            "answered, who did what by hand, and the seals over its audit trail. It is about a "
+            "customer: look after it.",
+            button="Take it",
+            back=reverse("admin:oms_order_change", args=[order.pk]),
+        )
 
     @display(description="state")
     def state_badge(self, order: Order) -> str:

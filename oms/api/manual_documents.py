@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from fulfillment.elements import FanOutProgress
-from fulfillment.models import ManualState, ManualTask
+from fulfillment.models import ManualOrigin, ManualState, ManualTask, Trouble
 
 
 class FieldOut(BaseModel):
@@ -29,7 +29,17 @@ class ManualSummary(BaseModel):
         description="Until when; null when that has passed and somebody has been told."
     )
     otherwise: str = Field(description="The outcome without a decision in time, or `escalate`.")
-    outcomes: dict[str, Literal["proceed", "refuse", "undo"]]
+    claimed_by: str | None = Field(description="Who has taken it; nobody else decides it.")
+    awaits: Literal["customer", "commerce"] | None = Field(
+        description="Whose answer is awaited; its time stands still meanwhile."
+    )
+    question: str | None = Field(description="What they were asked last.")
+    outcomes: dict[
+        str,
+        Literal[
+            "proceed", "refuse", "undo", "repair", "waive", "ask_customer", "requote", "cancel"
+        ],
+    ]
     outcome: str | None = Field(description="What was decided.")
     decided_by: str | None
     decided_at: datetime | None
@@ -40,6 +50,20 @@ class ManualOut(ManualSummary):
     instructions: str
     fields: dict[str, FieldOut] = Field(description="What has to be entered, by name.")
     context: dict[str, Any] = Field(description="The order and what was known, as it was then.")
+
+
+class ManualWorkSummary(ManualSummary):
+    """As people see it: with what is asked because something has gone wrong."""
+
+    origin: ManualOrigin
+    trouble: Trouble | None = Field(description="Of a REPAIR: why its task can't go on by itself.")
+    calendar: str | None = Field(description="The business calendar that its time is counted by.")
+    claimed_at: datetime | None
+    escalations: int
+
+
+class ManualWorkOut(ManualWorkSummary, ManualOut):
+    pass
 
 
 class FanOutOut(BaseModel):
@@ -59,12 +83,15 @@ def manual_summary(manual: ManualTask) -> ManualSummary:
 
 
 def manual_document(manual: ManualTask) -> dict[str, Any]:
-    answer = ManualOut(
-        **_summary(manual),
-        instructions=manual.instructions,
-        fields={name: FieldOut(**spec) for name, spec in manual.fields.items()},
-        context=manual.context,
-    )
+    return ManualOut(**_summary(manual), **_whole(manual)).model_dump(mode="json")
+
+
+def manual_work_summary(manual: ManualTask) -> ManualWorkSummary:
+    return ManualWorkSummary(**_summary(manual), **_of_people(manual))
+
+
+def manual_work_document(manual: ManualTask) -> dict[str, Any]:
+    answer = ManualWorkOut(**_summary(manual), **_of_people(manual), **_whole(manual))
     return answer.model_dump(mode="json")
 
 
@@ -80,6 +107,24 @@ def fan_out_document(progress: FanOutProgress) -> FanOutOut:
     )
 
 
+def _whole(manual: ManualTask) -> dict[str, Any]:
+    return {
+        "instructions": manual.instructions,
+        "fields": {name: FieldOut(**spec) for name, spec in manual.fields.items()},
+        "context": manual.context,
+    }
+
+
+def _of_people(manual: ManualTask) -> dict[str, Any]:
+    return {
+        "origin": manual.origin,
+        "trouble": manual.trouble or None,
+        "calendar": manual.calendar or None,
+        "claimed_at": manual.claimed_at,
+        "escalations": manual.escalations,
+    }
+
+
 def _summary(manual: ManualTask) -> dict[str, Any]:
     return {
         "id": manual.pk,
@@ -92,6 +137,9 @@ def _summary(manual: ManualTask) -> dict[str, Any]:
         "opened_at": manual.opened_at,
         "due_at": manual.due_at,
         "otherwise": manual.otherwise,
+        "claimed_by": manual.claimed_by or None,
+        "awaits": manual.awaits or None,
+        "question": manual.question or None,
         "outcomes": manual.outcomes,
         "outcome": manual.outcome or None,
         "decided_by": manual.decided_by or None,

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.errors import DecisionMade, DefinitionInvalid, OutcomeUnknown
-from fulfillment.models import ManualState, ManualTask
+from fulfillment.models import ManualOrigin, ManualState, ManualTask
 from oms.api import schema
 from oms.api.manual_documents import ManualOut, ManualSummary, manual_document, manual_summary
 from oms.api.operating import Reason, operate
@@ -40,6 +40,9 @@ class ManualFilter(Closed):
 class DecisionIn(Closed):
     outcome: Word = Field(description="One of the task's `outcomes`.")
     values: dict[str, JsonValue] = Field({}, description="What its `fields` ask for.")
+    question: Annotated[str, StringConstraints(max_length=1000)] = Field(
+        "", description="Of an outcome that asks the customer: what, word for word."
+    )
     reason: Reason
 
 
@@ -112,7 +115,11 @@ class ManualDecision(APIView):
                     action=Action.MANUAL_DECIDE,
                     subject=f"manual:{manual.pk}",
                     reason=wanted.reason,
-                    parameters={"outcome": wanted.outcome, "values": wanted.values},
+                    parameters={
+                        "outcome": wanted.outcome,
+                        "values": wanted.values,
+                        "question": wanted.question,
+                    },
                 ),
                 document=lambda _: manual_document(_found(request, manual.pk)),
             )
@@ -152,8 +159,9 @@ class ManualDecision(APIView):
 
 def _of(request: Request) -> QuerySet[ManualTask]:
     own: QuerySet[Order] = orders_of(request)
+    # What has gone wrong is for the people who look after it.
     return ManualTask.objects.filter(
-        fulfillment_id__in=own.values("fulfillment_id")
+        fulfillment_id__in=own.values("fulfillment_id"), origin=ManualOrigin.WORKFLOW
     ).select_related("task", "fulfillment")
 
 

@@ -13,6 +13,7 @@ from fulfillment.models import (
     CaseCategory,
     CaseState,
     IncidentState,
+    ManualOrigin,
     ManualState,
     RowState,
     Severity,
@@ -144,6 +145,12 @@ SUBJECT = OpenApiParameter(
     required=True,
     description="Such as `task:12`, `order:O-17`, `case:4` or `target:billing`.",
 )
+EVIDENCE_REASON = OpenApiParameter(
+    "reason",
+    OpenApiTypes.STR,
+    required=True,
+    description="Why it is taken; the record keeps it.",
+)
 TASK = OpenApiParameter(
     "task",
     OpenApiTypes.STR,
@@ -156,6 +163,21 @@ MANUAL_FILTERS = [
     OpenApiParameter("role", OpenApiTypes.STR, description="Who is to decide."),
     OpenApiParameter("state", OpenApiTypes.STR, enum=[s.value for s in ManualState]),
     OpenApiParameter("limit", OpenApiTypes.INT, description="1 to 200; 50 unless given."),
+    OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
+]
+MANUAL_WORK_FILTERS = [
+    OpenApiParameter(
+        "state",
+        OpenApiTypes.STR,
+        enum=["open", "all", *(s.value for s in ManualState)],
+        description="Default: open, those that are not decided.",
+    ),
+    OpenApiParameter("origin", OpenApiTypes.STR, enum=[one.value for one in ManualOrigin]),
+    OpenApiParameter("queue", OpenApiTypes.STR),
+    OpenApiParameter("role", OpenApiTypes.STR),
+    OpenApiParameter("claimed_by", OpenApiTypes.STR, description="User name."),
+    OpenApiParameter("order", OpenApiTypes.STR, description="Its reference."),
+    OpenApiParameter("limit", OpenApiTypes.INT, description="At most 200; default: 50."),
     OpenApiParameter("after", OpenApiTypes.INT, description="The last id of the page before."),
 ]
 CASE_FILTERS = [

@@ -30,9 +30,11 @@ from oms.api.callbacks import Callbacks
 from oms.api.cancellations import CancellationDetail, OrderCancel, OrderCancellations
 from oms.api.cases import CaseDetail, Cases, IncidentDetail, Incidents
 from oms.api.commands import CommandDetail
+from oms.api.evidence import OrderEvidence
 from oms.api.health import Health
 from oms.api.holds import HoldRelease, OrderHolds
 from oms.api.manual_tasks import ManualDecision, ManualDetail, ManualTasks
+from oms.api.manual_work import ManualWork, ManualWorkDetail
 from oms.api.operations import OfferedOperations, OperationPreviews, Operations
 from oms.api.orders import OrderDetail, OrderGraph, Orders, OrderTimeline
 from oms.api.signals import OrderMilestones, Signals
@@ -52,6 +54,7 @@ urlpatterns = [
     re_path(rf"{_ORDER}/timeline$", OrderTimeline.as_view()),
     re_path(rf"{_ORDER}/graph$", OrderGraph.as_view()),
     re_path(rf"{_ORDER}/why$", OrderWhy.as_view()),
+    re_path(rf"{_ORDER}/evidence$", OrderEvidence.as_view()),
     re_path(rf"{_ORDER}/amend$", Amend.as_view()),
     re_path(rf"{_ORDER}/amendments$", OrderAmendments.as_view()),
     re_path(rf"{_ORDER}/amendments/(?P<number>[0-9]{{1,9}})$", OrderAmendment.as_view()),
@@ -67,6 +70,8 @@ urlpatterns = [
     path("v1/manual-tasks", ManualTasks.as_view()),
     re_path(rf"{_MANUAL}$", ManualDetail.as_view()),
     re_path(rf"{_MANUAL}/decision$", ManualDecision.as_view()),
+    path("v1/manual-work", ManualWork.as_view()),
+    re_path(r"^v1/manual-work/(?P<manual_id>[0-9]{1,18})$", ManualWorkDetail.as_view()),
     path("v1/operations", Operations.as_view()),
     path("v1/operations/offered", OfferedOperations.as_view()),
     path("v1/operations/preview", OperationPreviews.as_view()),

@@ -11,8 +11,17 @@ from django.utils.html import escape
 
 from fulfillment import operations, stuck
 from fulfillment.engine.work import audit
-from fulfillment.errors import CaseUnknown, ReasonMissing
-from fulfillment.models import CaseState, Command, FalloutCase, Operation, Task, Transition
+from fulfillment.errors import CaseUnknown, NotPossible, ReasonMissing
+from fulfillment.models import (
+    CaseState,
+    Command,
+    FalloutCase,
+    Incident,
+    Operation,
+    RoutingRule,
+    Task,
+    Transition,
+)
 from oms.models import Order
 from tests import desk
 from tests.desk import by
@@ -34,7 +43,9 @@ def test_a_case_says_what_happened_what_it_costs_and_what_may_be_done(
     assert "Use it: alpha does not do it" in page
     assert case.explanation.split(".")[0] in page
     assert escape(case.customer_impact) in page
-    assert "correct the payload" in page
+    assert "Try a failed task again" in page
+    assert "What has to be found out" in page
+    assert "1 of 1 have not got on" in page
     assert "<th>outcome</th>" in page
     assert "<td>REJECTED</td>" in page
     assert "<td>no_stock</td>" in page
@@ -91,7 +102,7 @@ def test_a_case_is_closed_with_a_resolution_and_stands_in_the_audit_trail(
     assert "This field is required" in boss.post(close, {"resolution": " "}).content.decode()
     answer = boss.post(close, {"resolution": "Sold out; the customer knows."}, follow=True)
     shown = answer.content.decode()
-    assert "Closed." in shown
+    assert f"Case {case.pk} is closed" in shown
     assert "Sold out; the customer knows." in shown
     assert "✓</span> resolved" in shown
     assert close not in shown
@@ -108,7 +119,7 @@ def test_a_case_is_closed_with_a_resolution_and_stands_in_the_audit_trail(
     assert (entry.subject, entry.reason) == (f"case:{case.pk}", "Sold out; the customer knows.")
 
     again = boss.post(close, {"resolution": "Otherwise."}, follow=True).content.decode()
-    assert "It was closed before." in again
+    assert "is closed already, by boss" in again
     assert FalloutCase.objects.get(pk=case.pk).resolution == "Sold out; the customer knows."
     assert Operation.objects.filter(kind="close_case").count() == 1
 
@@ -134,7 +145,8 @@ def test_closing_one_leaves_a_newer_case_about_the_same_open(case: FalloutCase) 
         }
     )
     newer.save(force_insert=True)
-    assert not operations.close_case(case_id=case.pk, resolution="Again.", actor=by("anna"))
+    with pytest.raises(NotPossible, match="by anna: First"):
+        operations.close_case(case_id=case.pk, resolution="Again.", actor=by("anna"))
     newer.refresh_from_db()
     assert newer.state == CaseState.OPEN
 
@@ -155,3 +167,23 @@ def test_closing_needs_a_case_and_a_resolution(case: FalloutCase) -> None:
         operations.close_case(case_id=999_999, resolution="x", actor=by("anna"))
     with pytest.raises(ReasonMissing):
         operations.close_case(case_id=case.pk, resolution="  ", actor=by("anna"))
+
+
+def test_incidents_and_rules_have_pages_that_only_show(boss: Client, case: FalloutCase) -> None:
+    incident = Incident.objects.create(
+        fingerprint=case.fingerprint,
+        target="alpha",
+        action="use",
+        reason_code="no_stock",
+        title="alpha use: no_stock",
+        severity="MEDIUM",
+        owner_queue="operations",
+        opened_at=case.opened_at,
+    )
+    FalloutCase.objects.filter(pk=case.pk).update(incident=incident)
+    RoutingRule.objects.create(name="stock", position=1, owner_queue="supply")
+    assert "alpha use: no_stock" in text_of(boss, address_of(Incident, "changelist"))
+    assert "alpha use: no_stock" in text_of(boss, address_of(Incident, "change", incident.pk))
+    assert "supply" in text_of(boss, address_of(RoutingRule, "changelist"))
+    page = text_of(boss, address_of(RoutingRule, "change", "stock"))
+    assert 'name="owner_queue"' not in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from fulfillment import operations
@@ -170,6 +170,9 @@ def test_deciding_needs_a_permission(client: Client, order: Order) -> None:
     assert address_of(ManualTask, "decide", manual.pk) not in page
     assert decide(client, **{"value-limit": "1"}).status_code == 403
     people.operator("reader", Action.MANUAL_DECIDE)
+    assert decide(client, **{"value-limit": "1"}).status_code == 403  # It is for others.
+    assert str(ManualTask.objects.get().state) == "OPEN"
+    reader.groups.add(Group.objects.get_or_create(name=manual.role)[0])
     assert decide(client, **{"value-limit": "1"}).status_code == 200
     assert ManualTask.objects.get().decided_by == "reader"
 

@@ -197,7 +197,8 @@ def test_queue_and_role_may_come_from_the_order_and_from_what_was_found_out(
 def test_what_is_no_name_goes_to_a_person(systems: ScriptedSystems, role: str) -> None:
     order = routed(systems, role)
     assert desk.states_of(order)["review@1"] == "AWAITING_MANUAL"
-    assert not ManualTask.objects.exists()
+    repair = ManualTask.objects.get()
+    assert (repair.origin, repair.trouble, repair.queue) == ("REPAIR", "INPUT", "data")
     case = FalloutCase.objects.get()
     assert case.reason_code == "fulfillment.no_name"
     assert "can't be the queue or the role of a manual task" in case.explanation

@@ -16,6 +16,7 @@ from fulfillment.states import PLAN_GOING_ON, TASK_SUCCESSFUL
 from oms.models import Order
 from tests import by_hand, desk, people
 from tests.desk import ScriptedSystems
+from tests.integration.test_leakage import ACTIVE, PRICED, a_service, an_order, gaps, look_after
 
 pytestmark = pytest.mark.django_db
 
@@ -230,3 +231,15 @@ def test_that_nobody_will_be_billed_is_told_before(stuck: Order) -> None:
     assert TargetSystem.objects.get(pk="billing").domain == "billing"
     seen = by_hand.previewed(asked(stuck), actor=people.anybody("anna", FORCE))
     assert "What was not charged or billed never will be" in seen.done.financial_impact
+
+
+def test_what_is_in_use_and_was_never_billed_is_found(systems: ScriptedSystems) -> None:
+    a_service()
+    systems.sends["bill"] = [desk.rejected()]
+    order = an_order(desk.item(**PRICED))
+    by_hand.done_by_two(asked(order), actor=people.anybody("anna", FORCE))
+    order.refresh_from_db()
+    assert str(order.state) == "COMPLETED"
+    assert gaps() == [("1", ACTIVE)]
+    assert look_after(4.1) == 1
+    assert FalloutCase.objects.get(category="LEAKAGE").reason_code == "active_without_billing"

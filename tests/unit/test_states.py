@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from django_fsm import TransitionNotAllowed
 
-from fulfillment.models import Plan, Task
+from fulfillment.models import (
+    BULK_TERMINAL,
+    BulkJob,
+    BulkRow,
+    BulkState,
+    ManualState,
+    ManualTask,
+    Plan,
+    RowState,
+    Task,
+)
 from fulfillment.states import (
     PLAN_SELECTABLE,
     PLAN_TERMINAL,
@@ -117,13 +127,45 @@ TASK |= {
     "waive": (NOT_DONE, "WAIVED_BY_AUTHORIZED_USER"),
     "leave_out": (NOT_DONE, "SKIPPED_BY_POLICY"),
 }
+MANUAL_TO_DO = {"OPEN", "CLAIMED"}
+MANUAL = {
+    "claim": ({"OPEN"}, "CLAIMED"),
+    "release": ({"CLAIMED"}, "OPEN"),
+    "reassign": (MANUAL_TO_DO, "CLAIMED"),
+    "await_customer": (MANUAL_TO_DO, "AWAITING_CUSTOMER"),
+    "resume": ({"AWAITING_CUSTOMER"}, "CLAIMED"),
+    "reopen": ({"AWAITING_CUSTOMER"}, "OPEN"),
+    "decide": (MANUAL_TO_DO | {"AWAITING_CUSTOMER"}, "DECIDED"),
+    "withdraw": (MANUAL_TO_DO | {"AWAITING_CUSTOMER"}, "WITHDRAWN"),
+}
 BY_HAND = ("try_again", "reopen", "send_anew", "confirm", "waive", "leave_out")
+BULK_ACTIVE = {"RUNNING_CANARY", "RUNNING"}
+BULK_JOB = {
+    "start": ({"DRAFT"}, "RUNNING_CANARY"),
+    "pause": (BULK_ACTIVE, "PAUSED"),
+    "stop": (BULK_ACTIVE, "STOPPED"),
+    "resume_canary": ({"PAUSED", "STOPPED"}, "RUNNING_CANARY"),
+    "go_on": (BULK_ACTIVE | {"PAUSED", "STOPPED"}, "RUNNING"),
+    "complete": (BULK_ACTIVE, "COMPLETED"),
+    "cancel": (BULK_ACTIVE | {"DRAFT", "PAUSED", "STOPPED"}, "CANCELLED"),
+}
+BULK_ROW = {
+    "leave_out": ({"PENDING"}, "LEFT_OUT"),
+    "carry_out": ({"PENDING"}, "DONE"),
+    "refuse": ({"PENDING"}, "REFUSED"),
+    "fail": ({"PENDING"}, "FAILED"),
+    "verify": ({"DONE"}, "VERIFIED"),
+    "give_up": ({"DONE"}, "NOT_VERIFIED"),
+}
 MACHINES = [
+    (BulkJob, BulkState, BULK_JOB),
+    (BulkRow, RowState, BULK_ROW),
     (Order, OrderState, ORDER),
     (CancellationRequest, CancellationState, CANCELLATION),
     (AmendmentRequest, AmendmentState, AMENDMENT),
     (Plan, PlanState, PLAN),
     (Task, TaskState, TASK),
+    (ManualTask, ManualState, MANUAL),
 ]
 PAIRS = [
     pytest.param(model, state, name, edges, id=f"{model.__name__}-{state}-{name}")
@@ -163,6 +205,8 @@ def test_there_is_no_transition_beside_the_documented_ones(
         (frozenset({"APPLIED", "DENIED", "SUPERSEDED", "CHANGE_ORDERED"}), AMENDMENT),
         (PLAN_TERMINAL, PLAN),
         (TASK_TERMINAL, TASK),
+        (BULK_TERMINAL, BULK_JOB),
+        (frozenset(RowState) - {"PENDING", "DONE"}, BULK_ROW),
     ],
 )
 def test_nothing_leads_out_of_a_final_state(
@@ -195,6 +239,8 @@ def test_a_state_can_not_be_written_directly(model: Any, states: Any, edges: Any
         (AmendmentRequest, "ASSESSING"),
         (Plan, "CREATED"),
         (Task, "PENDING"),
+        (BulkJob, "DRAFT"),
+        (BulkRow, "PENDING"),
     ],
 )
 def test_a_new_row_begins_at_the_beginning(model: Any, beginning: str) -> None:

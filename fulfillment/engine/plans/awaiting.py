@@ -151,7 +151,11 @@ def _await(
     else:
         manual.stopped_at = unit.now
         asking.move(
-            unit, manual=manual, transition=ManualTask.await_customer, cause=question, awaits=awaits
+            unit,
+            manual=manual,
+            transition=ManualTask.await_customer,
+            cause=question,
+            details={"awaits": awaits},
         )
     standing.stop(unit, plan=unit.plans[task.plan_id])
     _tell_task(unit, manual, task)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fulfillment.definitions.graph import Graph
+from fulfillment.definitions.node_parts import ENDS_WELL
 from fulfillment.definitions.outputs import output_faults
 from fulfillment.definitions.readiness import existence, place_beside
 from fulfillment.engine.plans.knowing import Known
@@ -40,7 +41,7 @@ def checked(known: Known, outputs: Mapping[str, Any], *, all_of_them: bool) -> d
         raise NotPossible(f"The outputs for {task.key} hold text that is not valid.")
     outcome = outputs.get(_OUTCOME)
     if node.manual is not None and outcome is not None:
-        going_on = [name for name, does in node.manual.outcomes.items() if does == "proceed"]
+        going_on = [name for name, does in node.manual.outcomes.items() if does in ENDS_WELL]
         if outcome not in going_on:
             raise NotPossible(
                 f"With the outcome {outcome!r} {task.key} does not go on; it does with: "

@@ -226,7 +226,7 @@ def _escalate(unit: Unit, plan: Plan, manual: ManualTask, task: Task, node: Node
                 cause="nobody had decided in time",
             )
     asking.note(
-        unit, manual=manual, name="escalate", cause="nobody had decided in time", before=before
+        unit, manual=manual, name="escalate", cause="nobody had decided in time", details=before
     )
     asking.tell(unit, event_type=events.MANUAL_ESCALATED, manual=manual, task=task)
 

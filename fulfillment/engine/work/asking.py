@@ -88,19 +88,26 @@ def move(
     manual: ManualTask,
     transition: Callable[[ManualTask], Any],
     cause: str,
-    **details: Any,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
     """Apply a transition of the manual task's state machine and note it for the audit."""
     before = str(manual.state)
     transition(manual)
     unit.changed_manual[manual.pk] = manual
-    _record(unit, manual, name=transition.__name__, before=before, cause=cause, **details)
+    _record(unit, manual, name=transition.__name__, before=before, cause=cause, details=details)
 
 
-def note(unit: Unit, *, manual: ManualTask, name: str, cause: str, **details: Any) -> None:
+def note(
+    unit: Unit,
+    *,
+    manual: ManualTask,
+    name: str,
+    cause: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
     """Something about it has changed that is not its state."""
     unit.changed_manual[manual.pk] = manual
-    _record(unit, manual, name=name, before=str(manual.state), cause=cause, **details)
+    _record(unit, manual, name=name, before=str(manual.state), cause=cause, details=details)
 
 
 def put(unit: Unit, *, manual: ManualTask, task: Task, cause: str) -> None:
@@ -287,7 +294,13 @@ def _context(
 
 
 def _record(
-    unit: Unit, manual: ManualTask, *, name: str, before: str, cause: str, **details: Any
+    unit: Unit,
+    manual: ManualTask,
+    *,
+    name: str,
+    before: str,
+    cause: str,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
     unit.record(
         fulfillment_id=manual.fulfillment_id,
@@ -297,5 +310,5 @@ def _record(
         before=before,
         after=str(manual.state),
         cause=cause,
-        details=details,
+        details=dict(details or {}),
     )

@@ -26,8 +26,8 @@ from fulfillment.models import (
     RowState,
     Task,
 )
-from fulfillment.operations.bulk.selecting import Selection, select
-from fulfillment.operations.catalog import repair_of, repairs_about
+from fulfillment.operations.bulk.selecting import Selection, leads, select
+from fulfillment.operations.catalog import every_repair, repair_of
 from fulfillment.operations.records import log, reason_of
 from fulfillment.operations.repair import values_of
 
@@ -227,12 +227,15 @@ def draft(
 def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[ForMany]:
     """What this actor may do to things of this kind, and to how many of these it can be done.
 
-    By their states alone, in one statement; the dry run looks at each.
+    By their states alone, in one statement; the dry run looks at each. What is done to something
+    that they lead to, such as the failed tasks of cases, counts as possible for all.
     """
     allowed = [
         repair
-        for repair in repairs_about(about)
-        if repair.action not in _NEVER and holds(actor=actor, action=repair.action)
+        for repair in every_repair()
+        if repair.action not in _NEVER
+        and (about in (repair.about, *repair.also_about) or leads(of=about, to=repair.about))
+        and holds(actor=actor, action=repair.action)
     ]
     counted = _states(about, names) if any(one.from_states for one in allowed) else {}
     return [
@@ -240,7 +243,7 @@ def offers(*, actor: Actor, about: str, names: Collection[str]) -> list[ForMany]
             action=repair.action,
             words=repair.action.words,
             possible=sum(counted.get(state, 0) for state in repair.from_states)
-            if repair.from_states and counted
+            if repair.from_states and counted and repair.about == about
             else len(names),
             of=len(names),
         )

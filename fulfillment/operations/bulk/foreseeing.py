@@ -108,11 +108,11 @@ def _look(job: BulkJob, repair: Repair, row: Leased, authority: Remembering) -> 
             authority=authority,
         )
         context = places.merged(prepared.found.contexts)
+        preview = prepared.preview()
+        repair.confirm(preview.done, prepared.values)
         if not repair.is_offered(found):
             told = "This can't be done to it as it is."
             return _Seen(foreseen=Foreseen.IMPOSSIBLE, told=told, context=context, pk=pk)
-        preview = prepared.preview()
-        repair.confirm(preview.done, prepared.values)
     except Denied as error:
         return _Seen(foreseen=Foreseen.DENIED, told=str(error), context=context, pk=pk)
     except (*DATABASE_TROUBLE, ConcurrentChange):

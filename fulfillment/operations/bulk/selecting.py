@@ -107,6 +107,11 @@ def listings() -> Mapping[str, Listing]:
     return _listings
 
 
+def leads(*, of: str, to: str) -> bool:
+    """Whether things of one kind lead to those of another."""
+    return (of, to) in _ways
+
+
 def select(*, selection: Selection, about: Sequence[str]) -> list[str]:
     """The subjects, each once, of a kind that an operation is about: the first where they have to
     be found from others.

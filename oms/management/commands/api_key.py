@@ -11,6 +11,14 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_slug
 from django.utils import timezone
 
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
+from fulfillment.engine.store.database import cursor
+from fulfillment.errors import FulfillmentError
+from fulfillment.management.people import actor_of, add_actor
+from fulfillment.operations.records import log, now_of
 from oms.keys import create_key
 from oms.models import ApiClient, ApiKey, Scope
 
@@ -33,8 +41,15 @@ class Command(BaseCommand):
         revoke = verbs.add_parser("revoke", help="a key stops working at once")
         revoke.add_argument("prefix", help="as `list` shows it, or the whole key")
 
+        for operating in (create, revoke):
+            add_actor(operating)
+
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        {"create": self._create, "list": self._list, "revoke": self._revoke}[verb](options)
+        do = {"create": self._create, "list": self._list, "revoke": self._revoke}[verb]
+        try:
+            do(options)
+        except FulfillmentError as error:
+            raise CommandError(str(error)) from error
 
     def _create(self, options: dict[str, Any]) -> None:
         days = options["days"]
@@ -45,11 +60,15 @@ class Command(BaseCommand):
             if options["user"]
             else {"client": _client(options["client"])}
         )
+        actor = actor_of(options)
+        subject = f"user:{options['user']}" if options["user"] else f"client:{options['client']}"
+        authorize(actor=actor, action=Action.KEY_EDIT, context=Context(subject=subject))
         key = create_key(
             **whose,
             scopes=options["scope"] or list(Scope),
             valid_for=None if days is None else timedelta(days=days),
         )
+        _record(kind="make_key", subject=subject, actor=actor, key=key.split("_")[1])
         if options["quiet"]:
             self.stdout.write(key)
             return
@@ -72,6 +91,9 @@ class Command(BaseCommand):
 
     def _revoke(self, options: dict[str, Any]) -> None:
         prefix = options["prefix"].removeprefix("oms_").split("_")[0]
+        actor = actor_of(options)
+        subject = f"key:{prefix}"
+        authorize(actor=actor, action=Action.KEY_EDIT, context=Context(subject=subject))
         revoked = ApiKey.objects.filter(prefix=prefix, revoked_at=None).update(
             revoked_at=timezone.now()
         )
@@ -79,6 +101,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"No working key has the prefix {prefix}; `manage.py api_key list` shows them."
             )
+        _record(kind="revoke_key", subject=subject, actor=actor, key=prefix)
         self.stdout.write(f"{prefix} works no longer.")
 
 
@@ -100,3 +123,9 @@ def _user(name: str) -> User:
             f"There is no active user {name!r}; the admin makes users, and `createsuperuser` does."
         )
     return user
+
+
+def _record(*, kind: str, subject: str, actor: Actor, key: str) -> None:
+    with cursor() as raw:
+        after = {"key": key}
+        log(kind=kind, subject=subject, actor=actor.name, reason="", after=after, now=now_of(raw))

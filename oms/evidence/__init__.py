@@ -1,0 +1,1 @@
+"""Everything about one order in one file that can be checked without the database."""
