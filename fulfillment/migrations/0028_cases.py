@@ -428,6 +428,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="falloutcase",
+            index=models.Index(fields=["state", "id"], name="case_by_state_and_number"),
+        ),
+        migrations.AddIndex(
+            model_name="falloutcase",
             index=models.Index(
                 condition=_UNRESOLVED & models.Q(incident__isnull=True) & ~models.Q(fingerprint=""),
                 fields=["fingerprint"],

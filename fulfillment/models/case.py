@@ -178,6 +178,7 @@ class FalloutCase(StatefulModel):
             models.Index(
                 fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_by_state"
             ),
+            models.Index(fields=["state", "id"], name="case_by_state_and_number"),
             models.Index(fields=["id"], condition=IS_UNRESOLVED, name="case_open"),
             models.Index(
                 fields=["owner_queue", "sla_due_at"],
