@@ -14,6 +14,8 @@ from django.test import Client
 from fulfillment import operations
 from fulfillment.engine.work import hints
 from fulfillment.models import (
+    BulkJob,
+    BulkRow,
     BusinessCalendar,
     Command,
     Delivery,
@@ -103,6 +105,21 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         otherwise="escalate",
         opened_at=event.occurred_at,
     )
+    job = BulkJob.objects.create(
+        action="task.retry",
+        reason="It is <b>mended</b>.",
+        selection={"of": "task", "named": 1},
+        canary=1,
+        stages=[50],
+        goes_on=False,
+        most_failures=1,
+        most_failures_percent=10,
+        actor="anna",
+        actor_kind="PERSON",
+        drafted_at=event.occurred_at,
+        changed_at=event.occurred_at,
+    )
+    BulkRow.objects.create(job=job, position=1, subject=f"task:{command.task_id}")
     AmendmentRequest.objects.create(
         order=order,
         number=1,

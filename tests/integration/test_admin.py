@@ -16,6 +16,8 @@ from django.urls import reverse
 from fulfillment.engine.outbound import outbox
 from fulfillment.models import (
     Attempt,
+    BulkJob,
+    BulkRow,
     BusinessCalendar,
     Command,
     Delivery,
@@ -76,6 +78,8 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
         *_LARGE,
         ApiClient,
         ApiKey,
+        BulkJob,
+        BulkRow,
         BusinessCalendar,
         PlanGraph,
         Subscription,
