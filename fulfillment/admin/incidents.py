@@ -108,8 +108,10 @@ class IncidentAdmin(Operable, ReadOnlyAdmin):
 
 
 @admin.register(RoutingRule)
-class RoutingRuleAdmin(ReadOnlyAdmin):
+class RoutingRuleAdmin(Operable, ReadOnlyAdmin):
     """Read here; written by the operation `routing.edit`, which keeps a record."""
+
+    subject_kind = "routing"
 
     list_display = (
         "name",

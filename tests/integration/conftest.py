@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,12 @@ from fulfillment.models import (
     Delivery,
     HoldScope,
     InboundEvent,
+    Incident,
     ManualTask,
     OutboxEvent,
+    Resource,
+    ResourceLock,
+    RoutingRule,
     Signal,
     Subscription,
 )
@@ -145,6 +150,32 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         reason="Too <b>late</b>.",
         order_state_before="IN_PROGRESS",
         requested_at=event.occurred_at,
+    )
+    Incident.objects.create(
+        fingerprint="a test",
+        target="alpha",
+        action="two",
+        reason_code="no_stock",
+        title="alpha has no <b>stock</b>",
+        severity="HIGH",
+        owner_queue="supply",
+        opened_at=event.occurred_at,
+    )
+    RoutingRule.objects.create(
+        name="no-stock",
+        position=1,
+        reason_code="no_stock",
+        owner_queue="supply",
+        severity="HIGH",
+        sla=timedelta(hours=4),
+        updated_at=event.occurred_at,
+    )
+    Resource.objects.create(name="depot", kept_by="PLAN")
+    ResourceLock.objects.create(
+        name="depot:7",
+        fulfillment_id=event.fulfillment_id,
+        plan_id=command.task.plan_id,
+        taken_at=event.occurred_at,
     )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor=by("anna"))
     return order

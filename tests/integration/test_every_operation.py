@@ -20,15 +20,15 @@ from fulfillment.models import (
     FalloutCase,
     Hold,
     InboundEvent,
+    Incident,
     ManualTask,
-    Resource,
-    ResourceLock,
     Task,
 )
+from fulfillment.operations import bulk
 from fulfillment.operations.fields import fields_of
 from fulfillment.operations.offering import help_of
 from oms.models import Order
-from tests import desk, people
+from tests import people
 from tests.api import Api, problem
 
 pytestmark = pytest.mark.django_db
@@ -41,13 +41,14 @@ _LOGGED = ("fulfillment_authoritydecision",)
 def subjects(halfway: Order) -> Mapping[str, str]:
     """One subject of each kind that operations are about."""
     task = Task.objects.filter(state="FAILED_FINAL").get()
-    Resource.objects.create(name="depot", kept_by="PLAN")
-    ResourceLock.objects.create(
-        name="depot:7",
-        fulfillment_id=task.fulfillment_id,
-        plan_id=task.plan_id,
-        taken_at=desk.now(),
+    drafter = people.anybody("drafter", Action.BULK_START, Action.TASK_RETRY)
+    job = bulk.draft(
+        actor=drafter,
+        action=Action.TASK_RETRY,
+        selection=bulk.Selection(of="task", names=[str(task.pk)]),
+        reason="They have mended it.",
     )
+    bulk.work()
     reference = halfway.reference
     return {
         "task": f"task:{task.pk}",
@@ -63,6 +64,9 @@ def subjects(halfway: Order) -> Mapping[str, str]:
         "event": f"event:{InboundEvent.objects.latest('pk').pk}",
         "resource": "resource:depot",
         "lock": "lock:depot:7",
+        "incident": f"incident:{Incident.objects.get().pk}",
+        "routing": "routing:a-rule",
+        "bulk": f"bulk:{job.pk}",
     }
 
 
@@ -124,3 +128,9 @@ def test_it_says_what_it_does_and_what_it_has_to_be_told(repair: operations.Repa
     assert repair.action.words
     for field in fields_of(repair):
         assert field.help.endswith("."), field.name
+
+
+@pytest.mark.parametrize("repair", REPAIRS, ids=lambda repair: repair.action.value)
+def test_it_is_documented(repair: operations.Repair) -> None:
+    documented = (CHECKOUT / "docs" / "repairs.md").read_text()
+    assert f"`{repair.action.value}`" in documented
