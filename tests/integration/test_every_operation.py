@@ -27,6 +27,7 @@ from fulfillment.models import (
 from fulfillment.operations import bulk
 from fulfillment.operations.fields import fields_of
 from fulfillment.operations.offering import help_of
+from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import people
 from tests.api import Api, problem
