@@ -17,6 +17,8 @@ from fulfillment.actions import Action
 from fulfillment.engine.work import hints
 from fulfillment.models import (
     Approval,
+    BulkJob,
+    BulkRow,
     BusinessCalendar,
     Command,
     Delivery,
@@ -111,6 +113,21 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         otherwise="escalate",
         opened_at=event.occurred_at,
     )
+    job = BulkJob.objects.create(
+        action="task.retry",
+        reason="It is <b>mended</b>.",
+        selection={"of": "task", "named": 1},
+        canary=1,
+        stages=[50],
+        goes_on=False,
+        most_failures=1,
+        most_failures_percent=10,
+        actor="anna",
+        actor_kind="PERSON",
+        drafted_at=event.occurred_at,
+        changed_at=event.occurred_at,
+    )
+    BulkRow.objects.create(job=job, position=1, subject=f"task:{command.task_id}")
     AmendmentRequest.objects.create(
         order=order,
         number=1,
