@@ -73,7 +73,7 @@ UNFOLD: dict[str, Any] = {
                         "gavel",
                         "fulfillment",
                         "manualtask",
-                        state__exact="OPEN",
+                        decided_at__isempty="1",
                     ),
                     _page(
                         "Fallout",

@@ -36,7 +36,6 @@ _PAGES = {
     "calendar": "businesscalendar",
     "manual": "manualtask",
     "event": "inboundevent",
-    "incident": "incident",
     "resource": "resource",
     "signal": "signal",
     "bulk": "bulkjob",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -15,7 +14,7 @@ from fulfillment.engine.work import casework
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.models import HIGHEST_LEVEL, CaseState, FalloutCase
-from fulfillment.operations.closing import case_found
+from fulfillment.operations.closing import case_found, case_version
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 
 OPEN_STATES = frozenset({CaseState.OPEN, CaseState.ASSIGNED, CaseState.AWAITING_CUSTOMER})
@@ -162,14 +161,6 @@ class EscalateCase(_Casework):
             before=before,
             after=_standing(case),
         )
-
-
-def case_version(found: Found) -> str:
-    """Another text after whatever matters to who sees to it."""
-    values = FalloutCase.objects.values_list(
-        "state", "assigned_to", "owner_queue", "escalation_level", "reason_code", "tasks_open"
-    ).get(pk=found.pk)
-    return hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
 
 
 def _open(found: Found) -> FalloutCase:

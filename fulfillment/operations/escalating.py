@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.engine.store.halving import in_halves
-from fulfillment.engine.work import casework
+from fulfillment.engine.work import cases, casework
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import HIGHEST_LEVEL, UNRESOLVED, FalloutCase
+from fulfillment.models import HIGHEST_LEVEL, IS_UNRESOLVED, UNRESOLVED, FalloutCase
 from fulfillment.operations.records import log
+from fulfillment.states import TASK_SUCCESSFUL
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,11 @@ _DUE = (
     + "ORDER BY coalesce(escalates_at, sla_due_at) LIMIT %s"
 )
 _STILL_DUE = _DUE_ONES.format(only="AND id = ANY(%s::bigint[])") + ("ORDER BY id FOR NO KEY UPDATE")
+# While versions change, a task may get on in a process that does not know of cases with several.
+_GOT_ON = """
+SELECT k.task_id FROM fulfillment_casetask k JOIN fulfillment_task t ON t.id = k.task_id
+WHERE k.case_id = ANY(%s::bigint[]) AND k.left_at IS NULL AND t.state = ANY(%s::text[])
+"""
 _TOGETHER = 50
 _AT_MOST = 1000
 _BY = "escalation"
@@ -46,7 +52,10 @@ def _escalate(rows: Sequence[Row]) -> list[int]:
     def work(unit: Unit) -> list[int]:
         unit.raw.execute(_STILL_DUE, [[case_id for case_id, _ in rows]], prepare=True)
         still = [case_id for case_id, _ in unit.raw.fetchall()]
-        for case in FalloutCase.objects.filter(pk__in=still).order_by("pk"):
+        unit.raw.execute(_GOT_ON, [still, sorted(TASK_SUCCESSFUL)], prepare=True)
+        got_on = [cases.of_task(task_id) for (task_id,) in unit.raw.fetchall()]
+        cases.resolve_cases(unit, subjects=got_on, resolution="The task has succeeded since.")
+        for case in FalloutCase.objects.filter(IS_UNRESOLVED, pk__in=still).order_by("pk"):
             before = {"level": case.escalation_level, "owner_queue": case.owner_queue}
             casework.escalate(unit, case=case, cause="Its time is over.")
             if case.fulfillment_id is None:  # It is in no order's audit trail.

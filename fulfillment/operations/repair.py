@@ -399,12 +399,14 @@ def last_change(unit: Unit, found: Found) -> str:
     unit.raw.execute(
         "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
         "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
-        "ORDER BY sequence DESC LIMIT 1",
+        # Of what changed in one moment its own part says most.
+        "ORDER BY occurred_at DESC, entity = %s DESC, sequence DESC LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
             str(found.pk) if entity != "order" else name,
             ["plan", "order", "cancellation", "amendment"],
+            entity,
         ],
     )
     row = unit.raw.fetchone()

@@ -13,7 +13,9 @@ _COMMANDS = """
 SELECT c.idempotency_key AS key, c.target_id AS target, t.id AS task, t.key AS name,
        t.state, f.order_reference AS "order",
        EXISTS (SELECT 1 FROM fulfillment_falloutcase k
-               WHERE k.task_id = t.id AND k.state = 'OPEN'
+               LEFT JOIN fulfillment_casetask j ON j.case_id = k.id AND j.left_at IS NULL
+               WHERE t.id IN (k.task_id, j.task_id) AND k.fulfillment_id = t.fulfillment_id
+                 AND k.state <> 'RESOLVED'
                  AND k.category IN ('UNCERTAIN', 'CONFLICT', 'DATA', 'POISON')) AS in_doubt
 FROM fulfillment_command c
 JOIN fulfillment_task t ON t.id = c.task_id

@@ -8,7 +8,7 @@ from tests.chaos.evidence import Evidence, Violation
 
 _OPEN_CASE = """
 EXISTS (SELECT 1 FROM fulfillment_falloutcase k
-        WHERE k.fulfillment_id = {} AND k.state = 'OPEN' AND k.category <> 'LEAKAGE')
+        WHERE k.fulfillment_id = {} AND k.state <> 'RESOLVED' AND k.category <> 'LEAKAGE')
 """
 # A person is asked, or a report is waited for, and the time for that is not over: no trouble.
 _EXPECTED = """
@@ -38,6 +38,7 @@ FROM fulfillment_task t JOIN fulfillment_fulfillment f ON f.id = t.fulfillment_i
 WHERE t.state IN ('AWAITING_MANUAL', 'FAILED_FINAL')
   AND NOT EXISTS (SELECT 1 FROM fulfillment_falloutcase k
                   WHERE k.task_id = t.id AND k.category <> 'LEAKAGE')
+  AND NOT EXISTS (SELECT 1 FROM fulfillment_casetask k WHERE k.task_id = t.id)
   AND (t.state = 'AWAITING_MANUAL' OR t.required)
   AND NOT EXISTS (SELECT 1 FROM fulfillment_manualtask m
                   WHERE m.task_id = t.id AND m.state = 'OPEN' AND m.due_at > fulfillment_now())

@@ -381,7 +381,7 @@ def every_request_is_decided(evidence: Evidence) -> Iterator[Violation]:
             f"FROM oms_{kind}request r JOIN oms_order o ON o.id = r.order_id "
             f"WHERE r.state = 'ASSESSING' AND NOT EXISTS ("
             f"SELECT 1 FROM fulfillment_falloutcase k "
-            f"WHERE k.fulfillment_id = o.fulfillment_id AND k.state = 'OPEN')"
+            f"WHERE k.fulfillment_id = o.fulfillment_id AND k.state <> 'RESOLVED')"
         ):
             yield Violation(
                 rule="undecided",

@@ -106,7 +106,7 @@ def test_it_is_decided_with_typed_values(boss: Client, order: Order) -> None:
         "value-extra": '{"a": "b"}',
     }
     page = decide(boss, **entered).content.decode()
-    assert "Decided: approved." in page
+    assert ": approved." in page
     assert desk.tasks_of(order)["approve@1"].outputs == {
         "reason": "x",
         "limit": 500,

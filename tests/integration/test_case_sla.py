@@ -14,6 +14,7 @@ from fulfillment.engine.store import calendars, routing
 from fulfillment.engine.work import audit, sla
 from fulfillment.models import (
     BusinessCalendar,
+    CaseTask,
     FalloutCase,
     OutboxEvent,
     RoutingRule,
@@ -201,3 +202,23 @@ def test_news_about_the_same_leave_an_escalated_case_where_it_is(
         "duty-manager",
         1,
     )
+
+
+def test_a_task_that_got_on_unnoticed_closes_its_case_instead(
+    systems: ScriptedSystems, clock: Callable[[float], None]
+) -> None:
+    """As in a process of the release before, which knows of no cases with several tasks."""
+    order = an_order(systems)
+    case = the_case()
+    FalloutCase.objects.filter(pk=case.pk).update(tasks_open=0)
+    CaseTask.objects.update(left_at=desk.now())
+    operations.retry(task_id=desk.tasks_of(order)["one@1"].pk, actor=desk.by("ops"), reason="again")
+    desk.drain()
+    assert the_case().state == "OPEN"
+    FalloutCase.objects.filter(pk=case.pk).update(tasks_open=1)
+    CaseTask.objects.update(left_at=None)
+    clock(30 * 86_400)
+    operations.escalate_due()
+    case = the_case()
+    assert (case.state, case.escalation_level) == ("RESOLVED", 0)
+    assert audit.verify(fulfillment_id=order.fulfillment_id) == []

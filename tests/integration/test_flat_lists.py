@@ -14,11 +14,12 @@ from django.db import connection
 from django.test import Client
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask
 from oms.models import Order
-from tests import crowd, desk
+from tests import crowd, desk, people
 from tests.api import Api
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems, by
@@ -177,3 +178,28 @@ def test_a_search_by_name_goes_through_the_newest_only(
     assert max(read.values()) == read["oms_order_pkey"]
     assert read["oms_order_pkey"] <= 3 * looked_back + FEW  # Which they are, entries and rows.
     assert "oms_order" not in read
+
+
+def test_lists_of_cases_read_a_page_and_their_jobs_what_is_due(
+    boss: Client, shown: dict[str, Order]
+) -> None:
+    api = Api(user=people.operator("anna", Action.CASE_ASSIGN))
+    last = FalloutCase.objects.latest("pk")
+    for what, query in {
+        "open": {},
+        "closed": {"state": "RESOLVED"},
+        "all, far back": {"state": "all", "after": last.pk - 10},
+        "of a queue": {"queue": "operations"},
+        "of nobody": {"assigned_to": "nobody"},
+        "of one order": {"order": shown["done"].reference, "state": "all"},
+    }.items():
+        path = f"/cases?{urlencode(query)}&limit=20"
+        answer = api.get(path)
+        assert answer.status_code == 200, answer.content
+        assert bool(answer.json()["cases"]) == (what != "of nobody"), what
+        reads_little(lambda path=path: api.get(path), what=what)
+    operations.escalate_due()
+    reads_little(operations.escalate_due, what="what is to be escalated")
+    case = FalloutCase.objects.filter(state="OPEN").latest("pk")
+    address = address_of(FalloutCase, "change", case.pk)
+    reads_little(lambda: boss.get(address), what="one case")
