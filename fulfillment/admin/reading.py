@@ -39,7 +39,6 @@ _PAGES = {
     "resource": "resource",
     "signal": "signal",
     "bulk": "bulkjob",
-    "incident": "incident",
     "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""

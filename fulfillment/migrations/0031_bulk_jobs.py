@@ -369,6 +369,10 @@ class Migration(migrations.Migration):
             model_name="bulkrow",
             index=models.Index(fields=["job", "state", "position"], name="bulk_row_as_listed"),
         ),
+        migrations.AddIndex(
+            model_name="bulkrow",
+            index=models.Index(fields=["job", "position", "id"], name="bulk_row_in_order"),
+        ),
         migrations.AddConstraint(
             model_name="bulkrow",
             constraint=models.CheckConstraint(

@@ -257,6 +257,7 @@ class BulkRow(StatefulModel):
                 name="bulk_row_to_be_known",
             ),
             models.Index(fields=["job", "state", "position"], name="bulk_row_as_listed"),
+            models.Index(fields=["job", "position", "id"], name="bulk_row_in_order"),
         ]
 
     def __str__(self) -> str:

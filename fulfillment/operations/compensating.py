@@ -16,7 +16,7 @@ from fulfillment.engine.structure import undo_payloads
 from fulfillment.engine.work.rows import tasks_by_id
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
-from fulfillment.models import Command, FalloutCase, Plan, Task
+from fulfillment.models import CaseTask, Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import newest_plan, task_found, task_version
@@ -201,10 +201,13 @@ def _check_is_not_undone(task: Task, name: str) -> None:
 
 def _told_of(task: Task, command: Command) -> dict[str, Any]:
     """What the late answer has told of it, as its case keeps it."""
-    for case in FalloutCase.objects.filter(task=task.pk).order_by("-pk"):
-        facts = case.facts.get(f"done_after_all_{command.revision}")
-        if facts is not None:
-            return dict(facts.get("outputs", {}))
+    cases = FalloutCase.objects.filter(fulfillment=task.fulfillment_id).order_by("-pk")
+    joined = CaseTask.objects.filter(case__in=cases, task=task.pk).order_by("-pk")
+    known = [case.facts for case in cases.filter(task=task.pk)] + [one.facts for one in joined]
+    for facts in known:
+        told = facts.get(f"done_after_all_{command.revision}")
+        if told is not None:
+            return dict(told.get("outputs", {}))
     return {}
 
 

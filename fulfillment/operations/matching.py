@@ -46,6 +46,9 @@ class _OfEvent(Repair):
         event = InboundEvent.objects.get(pk=found.pk)
         return f"{event.disposition} {event.task_id or ''}"
 
+    def is_offered(self, found: Found) -> bool:
+        return InboundEvent.objects.filter(pk=found.pk, disposition=Disposition.UNMATCHED).exists()
+
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         event = InboundEvent.objects.select_for_update().get(pk=found.pk)
         _check_is_parked(event)

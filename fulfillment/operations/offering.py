@@ -10,7 +10,7 @@ from typing import Any
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import answer
+from fulfillment.authority.authorizing import answer, holds
 from fulfillment.authority.context import MONEY, Context
 from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
 from fulfillment.engine.store.database import cursor
@@ -59,6 +59,8 @@ def offers(*, actor: Actor, subject: str) -> list[Offer]:
             )
             if not is_allowed
         ]
+        if repair.is_aimed and holds(actor=actor, action=repair.action):
+            refused = []  # Where it is done is told by its parameters alone.
         why_not = " ".join(dict.fromkeys(refused))
         if not why_not and not is_possible:
             why_not = "As it stands now, there is nothing to be done by it."

@@ -58,6 +58,12 @@ def running_plan(unit: Unit, fulfillment_id: int) -> Plan:
     return plan
 
 
+def goes_on(found: Found) -> bool:
+    """Whether its order is still fulfilled, as far as that can be told without a lock."""
+    plan = newest_plan(found.pk)
+    return plan is not None and plan.state in PLAN_GOING_ON
+
+
 def known_plan(unit: Unit, fulfillment_id: int) -> Plan | None:
     """The plan that the order goes by, or went by last, as this unit has locked it."""
     newest = newest_plan(fulfillment_id)

@@ -59,6 +59,9 @@ class RegeneratePlan(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return plans.order_version(unit, found)
 
+    def is_offered(self, found: Found) -> bool:
+        return plans.goes_on(found)
+
     def carry_out(self, unit: Unit, found: Found, parameters: Regeneration, why: Why) -> Done:
         plan = plans.running_plan(unit, found.pk)
         before = graphs.by_id(plan.graph_id)

@@ -30,6 +30,9 @@ class TerminatePlan(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return plans.order_version(unit, found)
 
+    def is_offered(self, found: Found) -> bool:
+        return plans.goes_on(found)
+
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         plan = plans.known_plan(unit, found.pk)
         if plan is None:

@@ -14,12 +14,14 @@ from fulfillment.models import (
     Approval,
     AuditSeal,
     AuthorityDecision,
+    BulkRow,
     Command,
     FalloutCase,
     Fulfillment,
     Hold,
     HoldScope,
     InboundEvent,
+    Incident,
     ManualTask,
     Operation,
     Plan,
@@ -105,6 +107,8 @@ def _named(order: Order) -> dict[type[Model], QuerySet[Any]]:
                 f"order:{name}" for name in (fulfillment.business_key, order.reference) if name
             ]
         ),
+        BulkRow: BulkRow.objects.filter(subject__in=subjects),
+        Incident: Incident.objects.filter(cases__fulfillment=fulfillment).distinct(),
         AuditSeal: AuditSeal.objects.filter(pk__in=seals),
     }
 

@@ -49,6 +49,10 @@ class CancelOrder(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return desk_order_version(unit, found)
 
+    def is_offered(self, found: Found) -> bool:
+        order = order_of(found)
+        return not order.is_final and order.state not in _UNDER_WAY
+
     def carry_out(self, unit: Unit, found: Found, parameters: Cancelling, why: Why) -> Done:
         order = order_of(found)
         before = str(order.state)

@@ -17,6 +17,7 @@ from oms.changes.errors import AmendmentError
 from oms.changes.requesting import Wish
 from oms.models import AmendmentRequest, AmendmentState, Mode
 from oms.repairs.subjects import desk_order_found, desk_order_version, most, order_of, sold_for
+from oms.states import OrderState
 
 
 class Changing(Parameters):
@@ -53,6 +54,9 @@ class ChangeOrder(Repair):
 
     def version(self, unit: Unit, found: Found) -> str:
         return desk_order_version(unit, found)
+
+    def is_offered(self, found: Found) -> bool:
+        return order_of(found).state in (OrderState.IN_PROGRESS, OrderState.COMPLETED)
 
     def carry_out(self, unit: Unit, found: Found, parameters: Changing, why: Why) -> Done:
         order = order_of(found)

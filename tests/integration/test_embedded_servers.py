@@ -173,6 +173,12 @@ def test_an_external_database_needs_a_secret_key(home: Path) -> None:
         resolve(read_environment({"OMS_HOME": str(home), "DATABASE_URL": "postgres://db/oms"}))
 
 
+def test_an_external_database_needs_a_key_for_its_audit_trails(home: Path) -> None:
+    given = {"OMS_HOME": str(home), "DATABASE_URL": "postgres://db/oms", "OMS_SECRET_KEY": "key"}
+    with pytest.raises(EnvironmentInvalid, match="OMS_AUDIT_KEY is not set"):
+        resolve(read_environment(given))
+
+
 def test_a_process_that_has_ended_is_not_alive(home: Path) -> None:
     home.mkdir()
     pid = process.launch(["true"], log=home / "log", layout=layout_of(home))

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.conf import settings
-from django.db import ProgrammingError, connection
+from django.db import ProgrammingError, connection, transaction
 
 from fulfillment.engine.store import guards
 from fulfillment.engine.work.running import run_unit
@@ -114,6 +114,19 @@ def test_no_state_changes_outside_of_a_unit(committed_db: str, systems: Scripted
             refused()
     # What is no state may be written as ever.
     assert Order.objects.update(region="ID") == 1
+
+
+def test_processes_of_the_release_before_go_on_writing(
+    committed_db: str, systems: ScriptedSystems
+) -> None:
+    """They say nothing of units, and plan their statements as units do."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    desk.order()
+    with transaction.atomic(), connection.cursor() as raw:
+        raw.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        raw.execute("UPDATE fulfillment_task SET state = 'DISPATCHED'")
+        assert raw.rowcount == 1
 
 
 def test_a_row_begins_where_its_machine_begins(done: Order) -> None:

@@ -330,10 +330,14 @@ def test_the_customer_is_asked_and_time_stands_still(
 def test_the_customer_s_answer_lets_it_go_on(systems: ScriptedSystems) -> None:
     order = manual_work.without_its_input(systems)
     decide(order, "NEEDS_CUSTOMER_INPUT", question="What number?")
+    case = FalloutCase.objects.get()
+    assert (str(case.state), case.customer_asked) == ("AWAITING_CUSTOMER", "What number?")
     report(order, "customer_answered", number="N-1")
     manual = the_one(order)
     assert (str(manual.state), manual.context["answer"]) == ("CLAIMED", {"number": "N-1"})
     task = desk.tasks_of(order)["two@1"]
+    case.refresh_from_db()
+    assert (str(case.state), case.assigned_to) == ("ASSIGNED", "ann")
     assert "The number of one is missing." in task.blocked_reason
     assert str(task.waits_for) == "REPAIR"
 

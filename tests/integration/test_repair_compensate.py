@@ -17,7 +17,7 @@ from fulfillment.errors import (
     ParametersInvalid,
     SubjectChanged,
 )
-from fulfillment.models import Approval, Command, FalloutCase, Operation, Task, Transition
+from fulfillment.models import Approval, CaseTask, Command, FalloutCase, Operation, Task, Transition
 from fulfillment.operations.compensating import CompensateTask
 from fulfillment.operations.repair import Done, Request
 from oms.models import Order
@@ -347,6 +347,7 @@ def test_done_after_it_had_failed_for_good_it_is_undone_as_well(systems: Scripte
 
 def test_what_the_engine_was_not_told_is_entered(twice: Order, systems: ScriptedSystems) -> None:
     FalloutCase.objects.update(facts={})
+    CaseTask.objects.update(facts={})
     command = Command.objects.get(action="charge")
     actor = people.anybody("anna", COMPENSATE)
     seen = by_hand.previewed(asked(twice, "charge@1", command_id=command.pk), actor=actor)

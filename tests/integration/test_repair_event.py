@@ -199,6 +199,19 @@ def test_whoever_may_not_where_the_task_is_changes_nothing(
     assert desk.states_of(order)["one@1"] == "SUCCEEDED"
 
 
+def test_it_is_offered_to_whoever_may_do_it_somewhere_until_it_is_done(
+    order: Order, event: InboundEvent
+) -> None:
+    def offered() -> dict[str, tuple[bool, bool]]:
+        found = operations.offers(actor=kim, subject=f"event:{event.pk}")
+        return {str(one.repair.action): (one.is_allowed, one.is_possible) for one in found}
+
+    kim = people.actor(people.operator("kim", MATCH, products=["thing"]))
+    assert offered() == {"event.match": (True, True), "event.replay": (False, True)}
+    match(event, task=f"{order.reference}/one@1")
+    assert offered() == {"event.match": (True, False), "event.replay": (False, False)}
+
+
 def test_what_is_missing_is_said(order: Order, event: InboundEvent) -> None:
     with pytest.raises(ParametersInvalid, match="name the task"):
         match(event)

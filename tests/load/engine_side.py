@@ -206,10 +206,11 @@ def _moved(workflow: dict[str, Any], instead: Mapping[str, str]) -> dict[str, An
 def _hold(count: int) -> None:
     """Nine of ten on customers without orders, the others on orders that are there and wait."""
     from fulfillment import operations
+    from fulfillment.authority.actors import engine
     from fulfillment.models import HoldScope
     from oms.models import Order
 
-    reason = {"reason": "Measured beside it.", "actor": "bench"}
+    reason: dict[str, Any] = {"reason": "Measured beside it.", "actor": engine("bench")}
     waiting = submitted(requests_of(count // 10, run="HELD"), batch=100) if count >= 10 else []
     for order in Order.objects.filter(pk__in=waiting):
         operations.place_hold(scope=HoldScope.ORDER, name=order.reference, **reason)

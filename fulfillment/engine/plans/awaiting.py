@@ -17,15 +17,29 @@ from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate, clean
 from fulfillment.engine.tasks import manual as questions
 from fulfillment.engine.timing import standing
-from fulfillment.engine.work import asking, events, hints, sla
+from fulfillment.engine.work import asking, casework, events, hints, sla
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit
-from fulfillment.models import ClockPolicy, Hold, HoldScope, ManualState, ManualTask, Task
+from fulfillment.models import (
+    UNRESOLVED,
+    CaseState,
+    ClockPolicy,
+    FalloutCase,
+    Hold,
+    HoldScope,
+    ManualState,
+    ManualTask,
+    Task,
+)
 from fulfillment.states import TaskState
 
 CUSTOMER = "customer"
 COMMERCE = "commerce"
+_CASES = f"""
+SELECT c.id FROM fulfillment_falloutcase c JOIN fulfillment_casetask t ON t.case_id = c.id
+WHERE t.task_id = %s AND t.left_at IS NULL AND c.{UNRESOLVED} ORDER BY c.id
+"""
 ANSWER = "answer"
 """In the context of a manual task: what came back."""
 
@@ -136,7 +150,10 @@ def resume_all(
 
 
 def end(unit: Unit, *, manual: ManualTask, reason: str) -> None:
-    """Nobody is awaited any more: the hold that was placed for it is released."""
+    """Nobody is awaited any more: the hold that was placed for it is released, its case goes on."""
+    for case in _cases(unit, manual.task_id):
+        if case.state == CaseState.AWAITING_CUSTOMER:
+            casework.go_on(unit, case=case, cause=reason)
     if asking.let_go(unit, manual=manual, reason=reason):
         # If this process dies before it, the scanner finds the same tasks.
         transaction.on_commit(_set_going, robust=True)
@@ -158,8 +175,19 @@ def _await(
             details={"awaits": awaits},
         )
     standing.stop(unit, plan=unit.plans[task.plan_id])
+    for case in _cases(unit, task.pk):
+        if case.state == CaseState.OPEN:  # Who asks has it.
+            casework.assign(unit, case=case, to=manual.claimed_by or unit.actor, cause=question)
+        if case.state == CaseState.ASSIGNED:
+            casework.await_customer(unit, case=case, asked=question, cause=question)
     _tell_task(unit, manual, task)
     asking.tell(unit, event_type=events.MANUAL_AWAITING, manual=manual, task=task)
+
+
+def _cases(unit: Unit, task_id: int) -> list[FalloutCase]:
+    """The open ones that the task is in, locked."""
+    unit.raw.execute(_CASES, [task_id], prepare=True)
+    return [casework.locked(case_id) for (case_id,) in unit.raw.fetchall()]
 
 
 def _tell_task(unit: Unit, manual: ManualTask, task: Task) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Count
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
@@ -256,7 +257,5 @@ def _states(about: str, names: Collection[str]) -> Mapping[str, int]:
     if model is None or not hasattr(model, "state"):
         return {}
     numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
-    counted: dict[str, int] = {}
-    for state in model.objects.filter(pk__in=numbers).values_list("state", flat=True):
-        counted[state] = counted.get(state, 0) + 1
-    return counted
+    rows = model.objects.filter(pk__in=numbers).order_by().values_list("state")
+    return dict(rows.annotate(number=Count("pk")))
