@@ -36,6 +36,7 @@ _PAGES = {
     "calendar": "businesscalendar",
     "manual": "manualtask",
     "event": "inboundevent",
+    "incident": "incident",
     "resource": "resource",
     "signal": "signal",
     "bulk": "bulkjob",
