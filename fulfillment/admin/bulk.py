@@ -446,7 +446,6 @@ class BulkRowAdmin(ReadOnlyAdmin):
         *("done_at", "known_at"),
     )
     list_filter = ("state", "foreseen")
-    list_display_links = None
     ordering = ("job_id", "position", "id")
     search_fields = ("subject",)
     search_help_text = "What it is about, such as task:12"

@@ -36,10 +36,10 @@ _PAGES = {
     "calendar": "businesscalendar",
     "manual": "manualtask",
     "event": "inboundevent",
+    "incident": "incident",
     "resource": "resource",
     "signal": "signal",
     "bulk": "bulkjob",
-    "incident": "incident",
     "approval": "approval",
 }
 """Models by the kind of subject that logs and holds name."""

@@ -429,6 +429,16 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="falloutcase",
             index=models.Index(
+                fields=["id"], condition=models.Q(state="RESOLVED"), name="case_closed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="falloutcase",
+            index=models.Index(fields=["fulfillment", "id"], name="case_by_order"),
+        ),
+        migrations.AddIndex(
+            model_name="falloutcase",
+            index=models.Index(
                 condition=_UNRESOLVED & models.Q(incident__isnull=True) & ~models.Q(fingerprint=""),
                 fields=["fingerprint"],
                 name="case_of_no_incident",

@@ -178,6 +178,10 @@ class FalloutCase(StatefulModel):
             models.Index(
                 fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_by_state"
             ),
+            models.Index(
+                fields=["id"], condition=models.Q(state=CaseState.RESOLVED), name="case_closed"
+            ),
+            models.Index(fields=["fulfillment", "id"], name="case_by_order"),
             models.Index(fields=["id"], condition=IS_UNRESOLVED, name="case_open"),
             models.Index(
                 fields=["owner_queue", "sla_due_at"],

@@ -28,13 +28,12 @@ from fulfillment.errors import (
     FulfillmentError,
     NotPossible,
     ParametersInvalid,
-    SubjectChanged,
     SubjectUnknown,
 )
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.catalog import repair_of
 from fulfillment.operations.records import log, now_of, reason_of
-from fulfillment.operations.repair import Authority, Done, Prepared, Request, prepare
+from fulfillment.operations.repair import Authority, Done, Prepared, Request, last_change, prepare
 
 LASTS = timedelta(hours=24)
 _AT_ONCE = 500
@@ -55,11 +54,6 @@ def ask_for_approval(*, prepared: Prepared) -> Approval:
     asker, needs = actor.user_id, prepared.needs
     assert needs is not None
     preview = prepared.preview()
-    if prepared.request.expected_version not in ("", preview.version):
-        raise SubjectChanged(
-            f"{prepared.found.subject} has changed since you looked at it. Look again; nothing was "
-            "asked for."
-        )
     prepared.repair.confirm(preview.done, prepared.values)
     payload = _payload(prepared)
     digest = _hash(payload, action=prepared.repair.action, subject=prepared.found.subject)
@@ -334,7 +328,9 @@ def _outdate_if_changed(approval: Approval, prepared: Prepared) -> bool:
             return False
         if row.version == prepared.repair.version(unit, prepared.found):
             return False
-        move(unit, row, Approval.outdate, cause="What it is about has changed since.")
+        changed = last_change(unit, prepared.found)
+        cause = f"What it is about has changed since. {changed}".strip()
+        move(unit, row, Approval.outdate, cause=cause)
         return True
 
     return run_unit(work, fulfillment_ids=prepared.found.fulfillment_ids, actor=_ENGINE)

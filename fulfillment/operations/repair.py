@@ -238,11 +238,11 @@ class Prepared:
     """What was done, with the number of its record, as the unit wrote it that ran last."""
 
     def preview(self) -> Preview:
-        """By the function that does it, rolled back. Raises NotPossible."""
+        """By the function that does it, rolled back. Raises NotPossible, SubjectChanged."""
         seen: list[Preview] = []
 
         def work(unit: Unit) -> None:
-            version = self.repair.version(unit, self.found)
+            version = self._version(unit)
             done = self.repair.carry_out(unit, self.found, self.values, self.why)
             conclude(unit)
             seen[:] = [
@@ -269,12 +269,8 @@ class Prepared:
         for done in self._written:
             if Operation.objects.filter(pk=done.record).exists():
                 return done
-        expected = self.request.expected_version
-        if expected and expected != self.repair.version(unit, self.found):
-            raise SubjectChanged(
-                f"{self.found.subject} has changed since you looked at it. "
-                f"{last_change(unit, self.found)} Look again; nothing was done."
-            )
+        if self.request.expected_version:
+            self._version(unit)
         why = replace(self.why, approval=approval)
         done = self.repair.carry_out(unit, self.found, self.values, why)
         self.repair.confirm(done, self.values)
@@ -325,6 +321,16 @@ class Prepared:
             fulfillment_ids=self.found.fulfillment_ids,
             actor=self.why.actor.name,
         )
+
+    def _version(self, unit: Unit) -> str:
+        """As it is now. Raises SubjectChanged when whoever asks has seen another."""
+        version, expected = self.repair.version(unit, self.found), self.request.expected_version
+        if expected and expected != version:
+            raise SubjectChanged(
+                f"{self.found.subject} has changed since you looked at it. "
+                f"{last_change(unit, self.found)} Look again; nothing was done."
+            )
+        return version
 
     def perform(self) -> Done:
         """The same, and wait for what has to be waited for."""

@@ -85,7 +85,7 @@ class Graph:
     ) -> bool | None:
         source = edge["source"]
         task = tasks.get((source, element if self.group(source) is not None else 0))
-        if task is None or task["state"] != "SUCCEEDED":
+        if task is None or task["state"] not in SUCCESSFUL:
             return None
         return not set(edge["labels"]).isdisjoint(choice(self.nodes[source], task))
 

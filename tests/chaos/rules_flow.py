@@ -19,6 +19,11 @@ JOIN fulfillment_plan p ON p.id = t.plan_id
 WHERE t.round = 0 AND NOT EXISTS (
     SELECT 1 FROM fulfillment_plan n
     WHERE n.fulfillment_id = p.fulfillment_id AND n.order_version > p.order_version)
+-- By hand it may be undone and done again; that each is done once, another rule says.
+AND NOT (p.state = 'SUPERSEDED' AND EXISTS (
+    SELECT 1 FROM fulfillment_task u
+    WHERE u.fulfillment_id = t.fulfillment_id
+      AND u.key = 'undo.v' || (p.version + 1) || '/' || t.key))
 """
 _SENT_THOUGH_SKIPPED = """
 SELECT t.id, t.key, t.state, a.started_at FROM fulfillment_task t

@@ -13,8 +13,12 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.engine.work import hints
 from fulfillment.models import (
+    Approval,
+    BulkJob,
+    BulkRow,
     BusinessCalendar,
     Command,
     Delivery,
@@ -29,9 +33,10 @@ from fulfillment.models import (
     Signal,
     Subscription,
 )
+from fulfillment.operations import bulk
 from oms.keys import create_key
 from oms.models import AmendmentRequest, CancellationRequest, Order, PendingAsset, Scope
-from tests import desk
+from tests import desk, people
 from tests.desk import ScriptedSystems, by
 
 
@@ -108,6 +113,21 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         otherwise="escalate",
         opened_at=event.occurred_at,
     )
+    job = BulkJob.objects.create(
+        action="task.retry",
+        reason="It is <b>mended</b>.",
+        selection={"of": "task", "named": 1},
+        canary=1,
+        stages=[50],
+        goes_on=False,
+        most_failures=1,
+        most_failures_percent=10,
+        actor="anna",
+        actor_kind="PERSON",
+        drafted_at=event.occurred_at,
+        changed_at=event.occurred_at,
+    )
+    BulkRow.objects.create(job=job, position=1, subject=f"task:{command.task_id}")
     AmendmentRequest.objects.create(
         order=order,
         number=1,
@@ -160,7 +180,27 @@ def halfway(db: None, systems: ScriptedSystems) -> Order:
         plan_id=command.task.plan_id,
         taken_at=event.occurred_at,
     )
+    asker = people.operator("asker", Action.TASK_WAIVE)
+    Approval.objects.create(
+        action=Action.TASK_WAIVE,
+        subject=f"task:{command.task_id}",
+        fulfillment_id=event.fulfillment_id,
+        needs=Action.APPROVE_OPERATIONS,
+        payload={"parameters": {}, "reason": "<b>Sold</b> out.", "evidence": "A call."},
+        payload_hash="a test",
+        version="a test",
+        told="It would be waived.",
+        requested_by=asker,
+        requested_at=event.occurred_at,
+        expires_at=event.occurred_at + timedelta(hours=24),
+    )
     operations.place_hold(scope=HoldScope.CUSTOMER, name="C-9", reason="Unpaid.", actor=by("anna"))
+    bulk.draft(
+        actor=by("anna"),
+        action=Action.TASK_RETRY,
+        selection=bulk.Selection(of="task", names=[str(command.task_id)]),
+        reason="They have <b>mended</b> it.",
+    )
     return order
 
 

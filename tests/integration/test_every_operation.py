@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -68,6 +68,8 @@ def subjects(halfway: Order) -> Mapping[str, str]:
         "incident": f"incident:{Incident.objects.get().pk}",
         "routing": "routing:a-rule",
         "bulk": f"bulk:{job.pk}",
+        "user": f"user:{people.operator('mallory')}",
+        "group": f"group:{Group.objects.get_or_create(name='night shift')[0]}",
     }
 
 

@@ -111,6 +111,26 @@ def test_what_its_target_has_confirmed_since_it_failed_is_not_tried_again(
     assert repairs.rows() == before
 
 
+def test_of_a_list_no_element_is_tried_again_that_was_confirmed_since_it_failed(
+    systems: ScriptedSystems,
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"port": desk.task(for_each={"over": "${item.characteristics.numbers}"})})
+    order = desk.order(desk.item(characteristics={"numbers": ["1"]}))
+    (claim,) = desk.claim()
+    desk.settle(desk.result(claim, desk.rejected()))
+    desk.settle(desk.result(claim, desk.succeeded()))
+    end = next(
+        task
+        for task in desk.tasks_of(order).values()
+        if task.pk != claim.task_id and task.state == TaskState.FAILED_FINAL
+    )
+    before = repairs.rows()
+    with pytest.raises(OutcomeInDoubt, match="has said that it was done"):
+        repairs.preview(RETRY, end)
+    assert repairs.rows() == before
+
+
 def test_whoever_looks_at_an_old_version_is_told_who_did_what(systems: ScriptedSystems) -> None:
     _, task = a_failed_task(systems)
     version = repairs.preview(RETRY, task).version

@@ -133,8 +133,8 @@ def test_a_worker_and_whoever_waives_what_is_about_to_be_sent(
 def test_twenty_operators_repair_the_same_orders(
     committed_db: str, redis_url: str, systems: ScriptedSystems
 ) -> None:
-    """Retried, waived, skipped and corrected while workers send: one wins for each task,
-    and the others are told what has changed."""
+    """Retried, waived, skipped and corrected while workers send, all at once: one wins for each
+    task, and the others are told what has changed."""
     desk.target("alpha")
     desk.workflow({"one": desk.task(input={"n": 1}), "two": desk.task(after=["one"])})
     systems.sends["one"] = [desk.rejected()] * 4

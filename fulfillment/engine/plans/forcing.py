@@ -10,6 +10,7 @@ from fulfillment.engine.plans import anew, migrating
 from fulfillment.engine.plans.progress import after
 from fulfillment.engine.plans.settlement import go_on
 from fulfillment.engine.store import graphs
+from fulfillment.engine.structure import fanning
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
@@ -77,7 +78,9 @@ def _end(unit: Unit, plan: Plan, task: Task, cause: str, details: Mapping[str, A
     task.blocked_reason = ""
     transition = Task.waive if task.required else Task.leave_out
     unit.change_task(task, transition, cause=cause, **details)
-    if not task.element:  # An element that ends would let the next one of its list begin.
+    if task.element:
+        fanning.end_there(unit, plan=plan, task=task)
+    else:
         after(unit, plan=plan, task=task)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from adapters.contract import OutcomeKind
@@ -21,6 +22,12 @@ RECONCILE = "reconcile"
 _HISTORY = """
 SELECT name, from_state, to_state, details FROM fulfillment_transition
 WHERE fulfillment_id = %s AND entity = 'task' AND entity_id = %s ORDER BY sequence DESC LIMIT 100
+"""
+_CONTRADICTED = """
+SELECT DISTINCT entity_id FROM fulfillment_transition
+WHERE fulfillment_id = %s AND entity = 'task' AND name = 'conflicting_outcome'
+  AND entity_id = ANY(%s::text[])
+ORDER BY entity_id
 """
 # Not with IS NULL: that would invite the index of all open attempts.
 _ON_THE_WIRE = f"""
@@ -105,6 +112,18 @@ def refuse_in_doubt(known: Known, *, what: str) -> None:
             f"{known.task.key} is not {what} now: {known.doubt.rstrip('.')}. Say first what became "
             "of it (task.reconcile); nothing was done."
         )
+
+
+def refuse_any_in_doubt(unit: Unit, *, tasks: Collection[Task], what: str) -> None:
+    """The same for many of one order, in one look at its history; most have none to be looked at.
+
+    Raises OutcomeInDoubt for the first.
+    """
+    by_id = {str(task.id): task for task in tasks}
+    for fulfillment_id in {task.fulfillment_id for task in tasks}:
+        unit.raw.execute(_CONTRADICTED, [fulfillment_id, list(by_id)], prepare=True)
+        for (entity_id,) in unit.raw.fetchall():
+            refuse_in_doubt(look(unit, task_id=by_id[entity_id].pk), what=what)
 
 
 def _history(unit: Unit, task: Task) -> tuple[Stopped | None, bool]:

@@ -35,7 +35,6 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     plan = unit.plans[task.plan_id]
     if task.state != TaskState.FAILED_FINAL or plan.state not in PLAN_SELECTABLE or task.round:
         return []
-    knowing.refuse_in_doubt(knowing.look(unit, task_id=task_id), what="tried again")
     graph = graphs.by_id(plan.graph_id)
     failed = [task]
     if graph.nodes[task.node].kind is NodeKind.GATHER:
@@ -53,6 +52,7 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
             and graph.nodes[one.node].group == spread
         ]
     again = [one for one in failed if graph.nodes[one.node].is_command]
+    knowing.refuse_any_in_doubt(unit, tasks=again, what="tried again")
     reopened = {}
     for one in again:
         send_anew(unit, task=one, route=0, transition=Task.try_again, cause="tried again by hand")

@@ -97,6 +97,16 @@ def ended(unit: Unit, *, plan: Plan, task: Task) -> set[Place]:
     return go_on(unit, plan=plan, fan_out=fan_out)
 
 
+def end_there(unit: Unit, *, plan: Plan, task: Task) -> None:
+    """Count an element whose last task has ended by hand, and begin with no other: the list is
+    not worked through to its end."""
+    group = graphs.by_id(plan.graph_id).nodes[task.node].group
+    assert group is not None
+    fan_out = of(unit, plan=plan, node=group)
+    if task.node == _declared(plan, group).last and task.element not in fan_out.failed:
+        fan_out.done += 1
+
+
 def go_on(unit: Unit, *, plan: Plan, fan_out: FanOut) -> set[Place]:
     """Start as many elements as may be under way, or end the fan-out."""
     declared = _declared(plan, fan_out.node)
