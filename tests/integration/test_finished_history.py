@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from django.db.models import F
 from django.db import connection
+from django.db.models import F
 
 from fulfillment.engine.work import audit
 from fulfillment.models import Attempt, Command, Fulfillment, OutboxEvent, Task, Transition

@@ -238,3 +238,23 @@ def test_what_may_help_costs_the_same_for_many(fail: Callable[..., list[Order]])
         return len(seen)
 
     assert queries(found) == queries(found[:2])
+
+
+def test_a_case_that_is_about_another_cause_now_leaves_its_incident(
+    systems: ScriptedSystems, settings: Any
+) -> None:
+    """What is released with the incident has its cause in common with it."""
+    settings.OMS_INCIDENT_CASES = 2
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(retry={"maximum_attempts": 5, "escalate_after": 1})})
+    systems.sends["one"] = [desk.failed("busy")] * 3 + [desk.rejected("no_mapping")] * 2
+    for _ in range(3):
+        desk.order()
+    desk.drain()
+    assert operations.group_cases() == 3
+    desk.advance(3600)
+    desk.drain()
+    assert operations.group_cases() == 2
+    found = {one.reason_code: one for one in Incident.objects.filter(state="OPEN")}
+    changed = FalloutCase.objects.filter(reason_code="no_mapping")
+    assert [case.incident for case in changed] == [found["no_mapping"]] * 2

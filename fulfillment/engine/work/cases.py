@@ -48,6 +48,7 @@ VALUES (
 ON CONFLICT (subject) WHERE {UNRESOLVED} DO UPDATE SET
     category = excluded.category, target = excluded.target, action = excluded.action,
     fingerprint = excluded.fingerprint, reason_code = excluded.reason_code,
+    incident_id = CASE WHEN c.fingerprint = excluded.fingerprint THEN c.incident_id END,
     repair_options = excluded.repair_options,
     severity = CASE
         WHEN {_OWN} THEN excluded.severity
