@@ -379,6 +379,47 @@ def test_the_clock_goes_on_when_it_is_repaired_without_the_manual_task(
     assert plan.finish_by >= was_due + timedelta(hours=1)
 
 
+@pytest.mark.parametrize("by_decision", [True, False])
+def test_a_case_of_several_goes_on_when_the_one_that_had_asked_is_settled(
+    systems: ScriptedSystems, by_decision: bool
+) -> None:
+    """The customer is awaited no more: else its time would stand still for ever."""
+    desk.target("alpha", idempotent=False, status_query=False)
+    each = {"over": "${item.characteristics.sites}", "at_once": 2}
+    desk.workflow({"one": desk.task(for_each=each)})
+    systems.sends["one"] = [desk.unknown(), desk.unknown()]
+    order = desk.order(desk.item(characteristics={"sites": ["a", "b"]}))
+    desk.finish()
+    case = FalloutCase.objects.get()
+    first, _ = ManualTask.objects.order_by("pk")
+    assert case.tasks_open == 2
+    operations.decide(
+        manual_id=first.pk,
+        outcome="NEEDS_CUSTOMER_INPUT",
+        question="Has it come?",
+        actor=by("ann"),
+        reason="Nobody here knows.",
+    )
+    case.refresh_from_db()
+    assert (str(case.state), case.sla_paused_at is None) == ("AWAITING_CUSTOMER", False)
+    if by_decision:
+        ann = people.operator("ann", Action.MANUAL_DECIDE, Action.TASK_RECONCILE)
+        ann.groups.add(Group.objects.get_or_create(name=first.role)[0])
+        wanted = by_hand.request(
+            Action.MANUAL_DECIDE,
+            f"manual:{first.pk}",
+            outcome="REPAIRED",
+            values={"happened": True},
+        )
+        by_hand.done_by_two(wanted, actor=people.actor(ann))
+    else:
+        repairs.repair(Action.TASK_RECONCILE, first.task, happened=True)
+    case.refresh_from_db()
+    assert case.tasks_open == 1
+    assert (str(case.state), case.sla_paused_at) == ("ASSIGNED", None)
+    assert by_hand.is_intact(order)
+
+
 # --- commerce ------------------------------------------------------------------------------------
 
 

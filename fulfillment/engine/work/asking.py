@@ -13,10 +13,11 @@ from typing import Any
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import allocate, clean
-from fulfillment.engine.work import events, sla
+from fulfillment.engine.work import casework, events, sla
 from fulfillment.engine.work.unit import InTrouble, Unit
 from fulfillment.models import (
     MANUAL_OPEN,
+    UNRESOLVED,
     CaseCategory,
     ManualOrigin,
     ManualTask,
@@ -66,6 +67,19 @@ HAPPENED, REFERENCE = "happened", "reference"
 _RELEASE = """
 UPDATE fulfillment_hold SET released_at = %s, released_by = %s, release_reason = %s
 WHERE id = %s AND released_at IS NULL RETURNING id
+"""
+# As the rows of manual tasks were before this unit, and as those of cases are by now.
+_LEFT_BEHIND = f"""
+SELECT DISTINCT c.id FROM fulfillment_casetask t
+JOIN fulfillment_falloutcase c ON c.id = t.case_id
+JOIN fulfillment_manualtask m ON m.task_id = t.task_id AND m.state = 'AWAITING_CUSTOMER'
+WHERE t.task_id = ANY(%s::bigint[]) AND t.left_at IS NOT NULL
+  AND c.state = 'AWAITING_CUSTOMER' AND c.{UNRESOLVED}
+  AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_casetask o
+    JOIN fulfillment_manualtask w ON w.task_id = o.task_id AND w.state = 'AWAITING_CUSTOMER'
+    WHERE o.case_id = c.id AND o.left_at IS NULL)
+ORDER BY c.id
 """
 _COMMANDS = """
 SELECT DISTINCT ON (task_id) task_id, idempotency_key, payload FROM fulfillment_command
@@ -142,6 +156,7 @@ def still_open(unit: Unit, *, task_ids: Collection[int]) -> dict[int, ManualTask
 def keep_in_step(unit: Unit) -> None:
     """Withdraw what nobody has to decide any more, and ask for what has come to wait."""
     gone = [pk for pk in unit.repaired if not _waits(unit, pk)]
+    _await_no_more(unit, gone)
     asked = [pk for pk in unit.troubles if _waits(unit, pk)]
     if not gone and not asked:
         return
@@ -155,6 +170,16 @@ def keep_in_step(unit: Unit) -> None:
         if pk not in known or known[pk].trouble not in (Trouble.NONE, unit.troubles[pk].trouble)
     ]:
         _ask(unit, new, known)
+
+
+def _await_no_more(unit: Unit, gone: Collection[int]) -> None:
+    """Cases of several tasks whose time stood still for one that has left: it goes on."""
+    if not gone:
+        return
+    unit.raw.execute(_LEFT_BEHIND, [list(gone)], prepare=True)
+    for (case_id,) in unit.raw.fetchall():
+        case = casework.locked(case_id)
+        casework.go_on(unit, case=case, cause="Who had asked the customer is not in it any more.")
 
 
 def _waits(unit: Unit, task_id: int) -> bool:
