@@ -420,6 +420,28 @@ def test_a_case_of_several_goes_on_when_the_one_that_had_asked_is_settled(
     assert by_hand.is_intact(order)
 
 
+def test_a_case_of_several_waits_until_every_answer_is_there(systems: ScriptedSystems) -> None:
+    desk.target("alpha", idempotent=False, status_query=False)
+    each = {"over": "${item.characteristics.sites}", "at_once": 2}
+    desk.workflow({"one": desk.task(for_each=each)})
+    systems.sends["one"] = [desk.unknown(), desk.unknown()]
+    desk.order(desk.item(characteristics={"sites": ["a", "b"]}))
+    desk.finish()
+    case, asked = FalloutCase.objects.get(), list(ManualTask.objects.order_by("pk"))
+    for one in asked:
+        operations.decide(
+            manual_id=one.pk,
+            outcome="NEEDS_CUSTOMER_INPUT",
+            question="Has it come?",
+            actor=by("ann"),
+            reason="Nobody here knows.",
+        )
+    for one, state in zip(asked, ("AWAITING_CUSTOMER", "ASSIGNED"), strict=True):
+        operations.resume(manual_id=one.pk, actor=by("ann"), reason="They have rung.")
+        case.refresh_from_db()
+        assert str(case.state) == state
+
+
 # --- commerce ------------------------------------------------------------------------------------
 
 

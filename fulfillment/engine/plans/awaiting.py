@@ -24,6 +24,7 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.models import (
     UNRESOLVED,
     CaseState,
+    CaseTask,
     ClockPolicy,
     FalloutCase,
     Hold,
@@ -152,7 +153,8 @@ def resume_all(
 def end(unit: Unit, *, manual: ManualTask, reason: str) -> None:
     """Nobody is awaited any more: the hold that was placed for it is released, its case goes on."""
     for case in _cases(unit, manual.task_id):
-        if case.state == CaseState.AWAITING_CUSTOMER:
+        is_awaited = case.state == CaseState.AWAITING_CUSTOMER
+        if is_awaited and not _others_await(unit, case=case, manual=manual):
             casework.go_on(unit, case=case, cause=reason)
     if asking.let_go(unit, manual=manual, reason=reason):
         # If this process dies before it, the scanner finds the same tasks.
@@ -188,6 +190,16 @@ def _cases(unit: Unit, task_id: int) -> list[FalloutCase]:
     """The open ones that the task is in, locked."""
     unit.raw.execute(_CASES, [task_id], prepare=True)
     return [casework.locked(case_id) for (case_id,) in unit.raw.fetchall()]
+
+
+def _others_await(unit: Unit, *, case: FalloutCase, manual: ManualTask) -> bool:
+    """Whether somebody is awaited for another task of the same case."""
+    tasks = CaseTask.objects.filter(case=case, left_at=None).values("task_id")
+    rows = ManualTask.objects.filter(task__in=tasks, state=ManualState.AWAITING_CUSTOMER)
+    return any(
+        unit.changed_manual.get(row.pk, row).state == ManualState.AWAITING_CUSTOMER
+        for row in rows.exclude(pk=manual.pk)
+    )
 
 
 def _tell_task(unit: Unit, manual: ManualTask, task: Task) -> None:
