@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from unfold.decorators import display
 
 from fulfillment.actions import Action
-from fulfillment.admin.asking import holds_here, may
+from fulfillment.admin.asking import actor_of, holds_here, may
 from fulfillment.admin.reading import DeskAdmin, Reading, ReadOnlyInline
 from fulfillment.authority.context import Context
+from oms.keys import revoke_key
 from oms.models import ApiClient, ApiKey
 
 
@@ -58,8 +58,8 @@ class ApiKeyAdmin(Reading, DeskAdmin):
         working = list(keys.filter(revoked_at=None))
         for key in working:
             may(request, Action.KEY_EDIT, Context(subject=f"key:{key.prefix}"))
-        keys.filter(revoked_at=None).update(revoked_at=timezone.now())
         for key in working:
+            revoke_key(prefix=key.prefix, actor=actor_of(request))
             self.log_change(request, key, "Revoked.")
         if working:
             names = ", ".join(str(key) for key in working)
