@@ -406,7 +406,8 @@ def last_change(unit: Unit, found: Found) -> str:
         "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
         "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
         # Of what changed in one moment its own part says most.
-        "ORDER BY occurred_at DESC, entity = %s DESC, sequence DESC LIMIT 1",
+        "ORDER BY occurred_at DESC, entity = %s DESC, name = 'supersede' DESC, sequence DESC "
+        "LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,
