@@ -258,7 +258,8 @@ class BulkJobAdmin(ReadOnlyAdmin):
         ("most_failures", "most_failures_percent"),
         ("known_within", "drafted_at"),
         ("started_at", "finished_at"),
-        ("incident_link", "digest"),
+        "incident_link",
+        "digest",
         ("parameters_text", "selection_text"),
     )
     readonly_fields = (
