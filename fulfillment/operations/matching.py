@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
 from fulfillment.authority.context import MONEY
+from fulfillment.authority.controls import approval_for
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.dispatch.callbacks import AboutCommand
 from fulfillment.engine.work.unit import Unit
@@ -91,6 +93,14 @@ class MatchEvent(_OfEvent):
     kind = "match_event"
     parameters = Match
     needs_evidence = True
+
+    def needs(self, found: Found, parameters: Match, actor: Actor) -> Action | None:
+        """It is somebody's word for what became of a charge, as `task.reconcile` is."""
+        return (
+            approval_for(action=Action.TASK_RECONCILE, context=found.context)
+            if (not MONEY.isdisjoint(found.context.domains))
+            else None
+        )
 
     def aim(self, found: Found, parameters: Match) -> Found:
         event = InboundEvent.objects.get(pk=found.pk)

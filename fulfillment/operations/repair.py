@@ -21,7 +21,7 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
-from fulfillment.authority.controls import approval_for, strictest
+from fulfillment.authority.controls import approval_for, strictest, suffices
 from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.work.running import conclude, run_unit
 from fulfillment.engine.work.unit import Unit
@@ -271,6 +271,7 @@ class Prepared:
                 return done
         if self.request.expected_version:
             self._version(unit)
+        self._check_reach(unit)
         why = replace(self.why, approval=approval)
         done = self.repair.carry_out(unit, self.found, self.values, why)
         self.repair.confirm(done, self.values)
@@ -332,6 +333,22 @@ class Prepared:
             )
         return version
 
+    def _check_reach(self, unit: Unit) -> None:
+        """That it reaches no more under the locks than was asked about before them. Raises
+        SubjectChanged."""
+        aimed = self.repair.aim(self.found, self.values)
+        needed = _needed(self.repair, aimed, self.values, self.why.actor)
+        if (
+            all(one in self.found.contexts for one in aimed.contexts)
+            and set(aimed.implies) <= set(self.found.implies)
+            and suffices(given=self.needs, needed=needed)
+        ):
+            return
+        raise SubjectChanged(
+            f"{self.found.subject} has changed: more is done by it than you have asked for. "
+            f"{last_change(unit, self.found)} Look again; nothing was done."
+        )
+
     def perform(self) -> Done:
         """The same, and wait for what has to be waited for."""
         return self.repair.afterwards(self.commit())
@@ -361,8 +378,7 @@ def prepare(
             for context in aimed.contexts
         ]
     found = aimed
-    actions = (repair.action, *repair.implies(values), *found.implies)
-    for implied in actions[1:]:
+    for implied in (*repair.implies(values), *found.implies):
         for context in found.contexts:
             authority(actor=actor, action=implied, context=context)
     why = Why(
@@ -383,16 +399,22 @@ def prepare(
         values=values,
         why=why,
         permit=permits[0],
-        needs=strictest(
-            (
-                repair.needs(found, values, actor),
-                *(
-                    approval_for(action=one, context=context)
-                    for one in actions
-                    for context in found.contexts
-                ),
-            )
-        ),
+        needs=_needed(repair, found, values, actor),
+    )
+
+
+def _needed(repair: Repair, found: Found, values: Parameters, actor: Actor) -> Action | None:
+    """Who has to approve all that is done by it."""
+    actions = (repair.action, *repair.implies(values), *found.implies)
+    return strictest(
+        (
+            repair.needs(found, values, actor),
+            *(
+                approval_for(action=one, context=context)
+                for one in actions
+                for context in found.contexts
+            ),
+        )
     )
 
 
