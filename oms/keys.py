@@ -17,7 +17,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
 from fulfillment.engine.store.database import cursor
 from fulfillment.operations.records import log, now_of
 from oms.models import ApiClient, ApiKey, Scope
@@ -48,7 +51,8 @@ def create_key(
 
 def revoke_key(*, prefix: str, actor: Actor) -> bool:
     """It stops working at once, and the log of operations says who did it; false when no working
-    key has this prefix."""
+    key has this prefix. Raises Denied."""
+    authorize(actor=actor, action=Action.KEY_EDIT, context=Context(subject=f"key:{prefix}"))
     with transaction.atomic(), cursor() as raw:
         now = now_of(raw)
         working = ApiKey.objects.filter(prefix=prefix, revoked_at=None)

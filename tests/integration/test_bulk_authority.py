@@ -18,6 +18,8 @@ from fulfillment.models import (
     Task,
 )
 from fulfillment.operations import bulk
+from oms.evidence.members import members
+from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems
 from tests.integration.test_bulk_jobs import failed_orders, known, states
@@ -214,3 +216,18 @@ def test_what_a_row_needs_by_itself_is_told_by_the_dry_run(systems: ScriptedSyst
     rows = list(job.rows.all())
     assert {row.foreseen for row in rows} == {"IMPOSSIBLE"}
     assert "approve.payment" in rows[0].foretold
+
+
+def test_the_evidence_of_each_order_tells_by_which_approval(systems: ScriptedSystems) -> None:
+    tasks = of_billing(systems, 2)
+    ann = people.anybody("ann", *BULK)
+    job = a_draft(ann, *tasks)
+    _, approval = bulk.start(job_id=job.pk, actor=ann, reason="Open again.")
+    assert approval is not None
+    operations.approve(approval_id=approval.pk, actor=people.senior(), reason="Yes.")
+    bulk.work()
+    order = Order.objects.get(fulfillment_id=tasks[0].fulfillment_id)
+    found = {table: list(rows.values_list("pk", flat=True)) for table, rows in members(order)}
+    assert found["fulfillment_bulkjob"] == [job.pk]
+    assert found["fulfillment_approval"] == [approval.pk]
+    assert len(found["fulfillment_bulkrow"]) == 1

@@ -80,7 +80,9 @@ def open_anew(unit: Unit, *, plan: Plan, graph: Graph) -> set[str]:
 def in_doubt(unit: Unit, *, tasks: Iterable[Task]) -> set[str]:
     """Those that are on the wire, or of which nobody knows whether they have had an effect."""
     tasks = [task for task in tasks if _is_command(unit, task)]
+    failed = [task.id for task in tasks if task.state == TaskState.FAILED_FINAL]
     doubtful = doubt.in_doubt(unit.raw, task_ids=[task.id for task in tasks if task.sends])
+    doubtful |= doubt.contradicted(unit.raw, task_ids=failed)
     return {task.key for task in tasks if task.state in _ON_THE_WAY or task.id in doubtful}
 
 

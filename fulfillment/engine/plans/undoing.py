@@ -150,7 +150,9 @@ def _revision(
     only: Collection[str],
 ) -> Revision:
     sent = [task.id for task in tasks if task.sends]
+    failed = [task.id for task in tasks if task.state == TaskState.FAILED_FINAL]
     in_doubt = doubt.in_doubt(unit.raw, task_ids=sent)
+    in_doubt |= doubt.contradicted(unit.raw, task_ids=failed)
     return revise(
         before=graphs.by_id(plan.graph_id),
         tasks=[_had(task) for task in tasks],

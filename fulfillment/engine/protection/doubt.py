@@ -1,7 +1,8 @@
-"""Tasks that may have had an effect although they wait to be sent, or for a person.
+"""Tasks that may have had an effect although they wait to be sent, or for a person, or have failed.
 
 A call whose outcome was lost is asked for, where the target system can be asked. Where it can't,
-the same key is sent again, so until that is answered nobody knows.
+the same key is sent again, so until that is answered nobody knows. What has failed for good and
+was confirmed since is in doubt until a person has looked it up.
 """
 
 from __future__ import annotations
@@ -37,6 +38,30 @@ JOIN LATERAL (
     WHERE task_id = w.id ORDER BY revision DESC LIMIT 1
 ) c ON true
 """
+# As `knowing` reads one task's history: what was said of it before it moved, or before a person
+# has looked it up, does not count any more; nor what was undone as a command of its own.
+_CONTRADICTED = """
+WITH failed AS MATERIALIZED (
+    SELECT id, fulfillment_id, key FROM fulfillment_task
+    WHERE id = ANY(%s::bigint[]) AND state = 'FAILED_FINAL'
+), told AS MATERIALIZED (
+    SELECT f.id, f.fulfillment_id, f.key, max(c.sequence) AS last FROM failed f
+    JOIN fulfillment_transition c ON c.fulfillment_id = f.fulfillment_id
+     AND c.entity = 'task' AND c.entity_id = f.id::text
+    WHERE c.name = 'conflicting_outcome' AND c.details ->> 'outcome' = 'SUCCEEDED'
+    GROUP BY f.id, f.fulfillment_id, f.key
+)
+SELECT t.id FROM told t
+WHERE NOT EXISTS (
+    SELECT 1 FROM fulfillment_transition c
+    WHERE c.fulfillment_id = t.fulfillment_id AND c.entity = 'task' AND c.entity_id = t.id::text
+      AND c.sequence > t.last AND (c.name = 'reconcile' OR c.from_state <> c.to_state)
+) AND NOT EXISTS (
+    SELECT 1 FROM fulfillment_task u
+    WHERE u.fulfillment_id = t.fulfillment_id AND u.state <> 'CANCELLED'
+      AND starts_with(u.key, 'undo.v') AND strpos(u.key, '/' || t.key || '~command') > 0
+)
+"""
 
 
 def in_doubt(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozenset[int]:
@@ -49,6 +74,14 @@ def in_doubt(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozense
         for task_id, state, is_lost in _look_up(raw, task_ids)
         if is_lost or state == TaskState.AWAITING_MANUAL
     )
+
+
+def contradicted(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozenset[int]:
+    """Those of them that have failed for good, and were confirmed since by their target system."""
+    if not task_ids:
+        return frozenset()
+    raw.execute(_CONTRADICTED, [array(sorted(task_ids))], prepare=True)
+    return frozenset(task_id for (task_id,) in raw.fetchall())
 
 
 def lost(raw: psycopg.Cursor[Row], *, task_ids: Collection[int]) -> frozenset[int]:
