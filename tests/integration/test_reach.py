@@ -13,7 +13,7 @@ from fulfillment.actions import Action
 from fulfillment.authority import actors
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.dispatch.callbacks import Report
-from fulfillment.errors import ApprovalNeeded, Denied
+from fulfillment.errors import ApprovalNeeded, Denied, SubjectChanged
 from fulfillment.models import Command, InboundEvent, ManualTask, Signal, Task
 from fulfillment.states import TaskState
 from oms.models import CancellationRequest, Order
@@ -67,6 +67,29 @@ def test_planning_anew_charges_nobody_again_without_payment_control(
     by_hand.done_by_two(asked, actor=anna)
     desk.finish()
     assert systems.actions() == ["charge"]
+
+
+def test_what_fails_to_charge_meanwhile_is_not_charged_again_by_the_way(
+    systems: ScriptedSystems,
+) -> None:
+    """Who has to approve is looked at again under the locks."""
+    desk.target("alpha", domain="logistics")
+    desk.target("biller", domain="payment")
+    desk.workflow({"ship": desk.task(), "charge": desk.task("biller")})
+    systems.sends["ship"] = [desk.rejected()]
+    systems.sends["charge"] = [desk.rejected()]
+    order = desk.order()
+    desk.drain(["alpha"])
+    asked = by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order))
+    anna = people.anybody("anna", Action.PLAN_REGENERATE)
+    prepared = operations.prepared(actor=anna, request=asked)
+    assert prepared.needs is None
+    desk.finish()
+    assert desk.states_of(order)["charge@1"] == "FAILED_FINAL"
+    before = by_hand.everything()
+    with pytest.raises(SubjectChanged, match="more is done by it"):
+        prepared.perform()
+    assert by_hand.differing(before) == []
 
 
 def test_undoing_by_planning_anew_is_a_compensation(charged: Order) -> None:
