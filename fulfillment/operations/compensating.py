@@ -59,6 +59,9 @@ class CompensateTask(Repair):
     def find(self, *, name: str) -> Found:
         return task_found(name=name)
 
+    def implies(self, parameters: Compensation) -> tuple[Action, ...]:
+        return (Action.TASK_WAIVE,) if parameters.and_then == "leave" else ()
+
     def aim(self, found: Found, parameters: Compensation) -> Found:
         """What is undone before it, and done again after it, is reached by it as well, and so are
         the systems that undo all of that."""

@@ -266,9 +266,8 @@ class Prepared:
         Raises NotPossible, SubjectChanged. Once it was done it is not done again: a unit runs again
         when the reply to its commit was lost.
         """
-        for done in self._written:
-            if Operation.objects.filter(pk=done.record).exists():
-                return done
+        if (known := self.known()) is not None:
+            return known
         if self.request.expected_version:
             self._version(unit)
         self._check_reach(unit)
@@ -293,6 +292,13 @@ class Prepared:
         done = replace(done, record=operation.pk)
         self._written[:] = [done]
         return done
+
+    def known(self) -> Done | None:
+        """What it has done, when a unit before this one has committed that."""
+        for done in self._written:
+            if Operation.objects.filter(pk=done.record).exists():
+                return done
+        return None
 
     def alone(self) -> None:
         """Raises ApprovalNeeded for what takes a second person."""

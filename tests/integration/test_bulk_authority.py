@@ -202,6 +202,22 @@ def test_an_approver_is_asked_about_every_place(systems: ScriptedSystems) -> Non
     assert job.state == "DRAFT"
 
 
+def test_what_a_row_needs_by_itself_is_told_by_the_dry_run(systems: ScriptedSystems) -> None:
+    """What is done to a row may need a second person though the action itself does not."""
+    tasks = of_billing(systems, 2)
+    orders = [task.fulfillment.order_reference for task in tasks]
+    job = bulk.draft(
+        actor=people.anybody("ann", *BULK, Action.PLAN_REGENERATE),
+        action="plan.regenerate",
+        selection=bulk.Selection(of="order", names=orders),
+        reason="They have mended it.",
+    )
+    bulk.work()
+    rows = list(job.rows.all())
+    assert {row.foreseen for row in rows} == {"IMPOSSIBLE"}
+    assert "approve.payment" in rows[0].foretold
+
+
 def test_the_evidence_of_each_order_tells_by_which_approval(systems: ScriptedSystems) -> None:
     tasks = of_billing(systems, 2)
     ann = people.anybody("ann", *BULK)
