@@ -24,7 +24,7 @@ from fulfillment.errors import (
 )
 from fulfillment.models import FalloutCase, Hold, ManualTask, Operation, OutboxEvent, Task
 from oms.models import CancellationRequest, Notification, Order
-from tests import by_hand, desk, manual_work, people
+from tests import by_hand, desk, manual_work, people, repairs
 from tests.desk import ScriptedSystems, by
 from tests.manual_work import decide, decide_by_two, steps_of, the_one
 
@@ -353,6 +353,30 @@ def test_who_decides_while_the_customer_is_awaited_needs_no_answer(
     desk.finish()
     assert state_of(order) == "COMPLETED"
     assert desk.plan_of(order).stopped_at is None
+
+
+def test_the_clock_goes_on_when_it_is_repaired_without_the_manual_task(
+    systems: ScriptedSystems,
+) -> None:
+    """Nobody waits for the customer any more, so the deadline runs on."""
+    desk.target("alpha", idempotent=False, status_query=False)
+    desk.workflow({"one": desk.task()}, deadline={"within": "P10D"})
+    systems.sends["one"] = [desk.unknown(), desk.accepted()]
+    order = desk.order()
+    desk.finish()
+    decide(order, "NEEDS_CUSTOMER_INPUT", question="Has it come?")
+    assert desk.plan_of(order).stopped_at is not None
+    was_due = desk.plan_of(order).finish_by
+    desk.advance(3600)
+    task = desk.tasks_of(order)["one@1"]
+    repairs.repair(Action.TASK_RECONCILE, task, happened=False)
+    desk.drain()
+    assert (desk.states_of(order)["one@1"], str(the_one(order).state)) == ("ACCEPTED", "WITHDRAWN")
+    plan = desk.plan_of(order)
+    assert plan.stopped_at is None
+    assert was_due is not None
+    assert plan.finish_by is not None
+    assert plan.finish_by >= was_due + timedelta(hours=1)
 
 
 # --- commerce ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fulfillment.errors import Denied, EvidenceMissing, NotPossible, OutcomeInDo
 from fulfillment.models import FalloutCase, ManualTask, Operation, TargetSystem, Transition
 from fulfillment.operations.repair import Request
 from fulfillment.states import PLAN_GOING_ON, TASK_SUCCESSFUL
-from oms.models import Order
+from oms.models import Asset, Milestone, Notification, Order, PendingAsset
 from tests import by_hand, desk, people
 from tests.desk import ScriptedSystems
 from tests.integration.test_leakage import ACTIVE, PRICED, a_service, an_order, gaps, look_after
@@ -242,3 +242,33 @@ def test_what_is_in_use_and_was_never_billed_is_found(systems: ScriptedSystems) 
     assert gaps() == [("1", ACTIVE)]
     assert look_after(4.1) == 1
     assert FalloutCase.objects.get(category="LEAKAGE").reason_code == "active_without_billing"
+
+
+def test_what_was_not_done_is_neither_real_nor_told(systems: ScriptedSystems) -> None:
+    """installed-base-is-reality: that somebody ends an order activates nothing."""
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "build": desk.task(),
+            "activate": desk.task(after=["build"]),
+            "bill": desk.task(after=["activate"]),
+        },
+        activation="activate",
+        billing_trigger="order_submit",
+        billing={"task": "bill", "within": "PT4H"},
+        milestones={
+            "built": {"title": "Built", "reached_by": "build", "tell": "It is built."},
+            "ready": {"title": "Ready", "reached_by": "activate", "tell": "It is ready."},
+        },
+    )
+    systems.sends["activate"] = [desk.rejected()]
+    order = an_order(desk.item(**PRICED))
+    by_hand.done_by_two(asked(order), actor=people.anybody("anna", FORCE))
+    order.refresh_from_db()
+    assert str(order.state) == "COMPLETED"
+    assert not Asset.objects.exists()
+    assert not PendingAsset.objects.exists()
+    assert set(Milestone.objects.values_list("name", flat=True)) == {"built"}
+    assert not Notification.objects.filter(occasion="milestone:ready").exists()
+    assert Notification.objects.filter(occasion="completed").exists()
+    assert gaps() == []

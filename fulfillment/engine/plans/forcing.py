@@ -46,19 +46,23 @@ def complete(unit: Unit, *, plan: Plan, rest: Rest, cause: str, details: Mapping
     """Waive what is mandatory, leave out what is not, and complete the plan with it.
 
     `rest` is what `rest_of` has just found: nothing in doubt, and nothing that is being undone.
-    What no decision has brought into being is not needed any more, as nothing is chosen.
+    What no decision has brought into being is not needed any more, as nothing is chosen. Nothing
+    of it was done in another way, as a waiver alone would say: no milestone is reached by it, and
+    nothing is activated.
     Raises NotPossible when something of it would still be open.
     """
     assert not rest.in_doubt
     assert not rest.being_undone
     ended: list[Task] = []
     left: Collection[Task] = rest.open
+    notices, signals = len(unit.notices), len(unit.signals)
     while left:
         for task in left:
             if _is_open(task):  # What hangs on one before it has ended with that.
                 _end(unit, plan, task, cause, details)
                 ended.append(task)
         left = [task for task in migrating.tasks_of(unit, plan=plan) if _is_open(task)]
+    del unit.notices[notices:], unit.signals[signals:]
     cases.resolve_cases(
         unit,
         subjects=[cases.of_plan(plan.pk), *(cases.of_task(task.pk) for task in ended)],

@@ -20,6 +20,7 @@ from fulfillment.engine.structure import places
 from fulfillment.engine.tasks import overtaking
 from fulfillment.engine.tasks.outcomes import NOT_ASKED, NOT_SENT, Result, settle_task
 from fulfillment.engine.tasks.reconciling import code_of
+from fulfillment.engine.timing import standing
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.rows import fresh, plans_by_id, tasks_by_id
 from fulfillment.engine.work.running import run_unit
@@ -163,7 +164,10 @@ def go_on(unit: Unit, *, wanted: Mapping[int, Iterable[Place]]) -> None:
     """Select in these plans, and bring their own states up to date."""
     select_or_defer(unit, wanted=wanted, cause="everything it depends on is there")
     for plan_id in wanted:
-        update_plan(unit, plan=unit.plans[plan_id])
+        plan = unit.plans[plan_id]
+        if plan.stopped_at is not None:
+            standing.go_on(unit, plan=plan)  # Whoever was waited for may be so no more.
+        update_plan(unit, plan=plan)
     cases.resolve_cases(
         unit,
         subjects=map(cases.of_plan, unit.unstuck),
