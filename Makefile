@@ -34,7 +34,7 @@ demo: $(READY)
 	@$(BIN)/python manage.py demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 properties: $(READY)
 	@seed=$(or $(SEED),$$(date +%s)); \

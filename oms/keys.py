@@ -14,8 +14,15 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
+from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
+from fulfillment.engine.store.database import cursor
+from fulfillment.operations.records import log, now_of
 from oms.models import ApiClient, ApiKey, Scope
 
 _SHAPE = re.compile(r"oms_(?P<prefix>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
@@ -40,6 +47,27 @@ def create_key(
         expires_at=None if valid_for is None else timezone.now() + valid_for,
     )
     return f"oms_{prefix}_{secret}"
+
+
+def revoke_key(*, prefix: str, actor: Actor) -> bool:
+    """It stops working at once, and the log of operations says who did it; false when no working
+    key has this prefix. Raises Denied."""
+    authorize(actor=actor, action=Action.KEY_EDIT, context=Context(subject=f"key:{prefix}"))
+    with transaction.atomic(), cursor() as raw:
+        now = now_of(raw)
+        working = ApiKey.objects.filter(prefix=prefix, revoked_at=None)
+        if not working.update(revoked_at=now):
+            return False
+        after = {"key": prefix}
+        log(
+            kind="revoke_key",
+            subject=f"key:{prefix}",
+            actor=actor.name,
+            reason="",
+            after=after,
+            now=now,
+        )
+    return True
 
 
 def find_key(text: str, /) -> ApiKey | None:

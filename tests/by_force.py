@@ -38,6 +38,12 @@ def as_owner(*statements: str, values: tuple[Any, ...] = ()) -> int:
         return [owner.execute(one.encode(), values or None).rowcount for one in statements][-1]
 
 
+def like_a_unit() -> None:
+    """To the end of this transaction: states may be written, by the ways that there are."""
+    with connection.cursor() as raw:
+        raw.execute("SELECT set_config('fulfillment.unit', 'on', true)")
+
+
 @contextmanager
 def guards_off(owner: psycopg.Connection[Any]) -> Iterator[None]:
     """The same on a connection of the owner."""

@@ -253,10 +253,13 @@ class BulkJobAdmin(ReadOnlyAdmin):
         "evidence",
         ("rows_link", "file"),
         ("dry_run", "approved"),
-        ("canary", "stages", "stage", "goes_on"),
-        ("most_failures", "most_failures_percent", "known_within"),
-        ("drafted_at", "started_at", "finished_at"),
-        ("incident_link", "digest"),
+        ("canary", "goes_on"),
+        ("stages", "stage"),
+        ("most_failures", "most_failures_percent"),
+        ("known_within", "drafted_at"),
+        ("started_at", "finished_at"),
+        "incident_link",
+        "digest",
         ("parameters_text", "selection_text"),
     )
     readonly_fields = (

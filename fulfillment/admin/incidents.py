@@ -43,11 +43,15 @@ class IncidentAdmin(Operable, ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "Incident number"
     fields = (
-        ("title", "state_badge", "severity_badge"),
-        ("target", "action", "reason_code"),
+        "title",
+        ("state_badge", "severity_badge"),
+        ("target", "action"),
+        "reason_code",
         ("owner_queue", "assigned_to"),
-        ("open_cases", "all_cases", "orders"),
-        ("opened_at", "releasing_since", "resolved_at", "resolved_by"),
+        ("open_cases", "all_cases"),
+        "orders",
+        ("opened_at", "releasing_since"),
+        ("resolved_at", "resolved_by"),
         "cause",
         "fix",
         "jobs",
@@ -131,8 +135,10 @@ class RoutingRuleAdmin(Operable, ReadOnlyAdmin):
     search_help_text = "Name of a rule"
     fields = (
         ("name", "position"),
-        ("category", "target", "action", "reason_code"),
-        ("owner_queue", "role", "severity"),
-        ("sla", "calendar", "escalation_queue"),
+        ("category", "reason_code"),
+        ("target", "action"),
+        ("owner_queue", "role"),
+        ("severity", "escalation_queue"),
+        ("sla", "calendar"),
         "updated_at",
     )

@@ -197,6 +197,8 @@ def uncovered(*, grant: Grant, context: Context) -> list[str]:
         if scope and (not actual or not set(actual) <= set(scope)):
             found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
     if grant.maximum_amount is not None:
+        if not context.products and not context.amounts:
+            found.append("amount unknown")  # What is sold is not known, so neither is for how much.
         for currency, amount in context.amounts.items():
             if amount and (currency != grant.currency or abs(amount) > grant.maximum_amount):
                 found.append(f"{amount} {currency}")

@@ -12,6 +12,9 @@
 | say what became of an unknown outcome | operations; where it charges, payment control |
 | create a compensation | operations up to `MATRIX_LIMIT`, finance above it |
 | break a lock | senior operations |
+
+What is done in another way asks for the same (`Repair.needs`, `Found.implies`): planning anew what
+has failed to charge, matching an event to a charge, and whatever else comes down to one of these.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ FINANCE_OPS = Role(
     name="Finance operations",
     what="Looks after what is charged and billed, and approves what costs revenue.",
     grants=(
-        Where(actions=_TASKS, domains=_MONEY),
-        Where(actions=(*_WORK, "approve.finance", "approve.payment")),
+        Where(actions=(*_TASKS, "target.pause", "target.resume"), domains=_MONEY),
+        Where(actions=(*_WORK, "incident.*", "bulk.*", "approve.finance", "approve.payment")),
     ),
 )
 SENIOR_OPS = Role(

@@ -127,6 +127,9 @@ def approve(*, approval_id: int, actor: Actor, reason: str) -> tuple[Approval, D
             authorize(actor=actor, action=Action(approval.needs), context=context)
 
     def work(unit: Unit) -> tuple[Approval, Done]:
+        known = prepared.known()
+        if known is not None:  # The reply to its commit was lost.
+            return _known(approval_id), known
         row = _open(unit, approval_id)
         done = prepared.carry_out(unit, approval=row)
         row.decided_by_id = actor.user_id

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -14,13 +16,17 @@ from fulfillment.engine.plans import anew, repairing, undoing
 from fulfillment.engine.store import graphs
 from fulfillment.engine.structure import undo_payloads
 from fulfillment.engine.work.rows import tasks_by_id
+from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import NotPossible
+from fulfillment.errors import FulfillmentError, NotPossible
 from fulfillment.models import CaseTask, Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import newest_plan, task_found, task_version
+from fulfillment.operations.subjects import context_of, newest_plan, task_found, task_version
 from fulfillment.states import TASK_TERMINAL, TaskState
+
+_HAS_BEEN_DONE = frozenset({TaskState.SUCCEEDED, TaskState.FAILED_FINAL})
+"""Or tried: to try it again takes the same authority."""
 
 
 class Compensation(Parameters):
@@ -52,6 +58,28 @@ class CompensateTask(Repair):
 
     def find(self, *, name: str) -> Found:
         return task_found(name=name)
+
+    def implies(self, parameters: Compensation) -> tuple[Action, ...]:
+        return (Action.TASK_WAIVE,) if parameters.and_then == "leave" else ()
+
+    def aim(self, found: Found, parameters: Compensation) -> Found:
+        """What is undone before it, and done again after it, is reached by it as well, and so are
+        the systems that undo all of that."""
+        nodes = _reached(found, parameters)
+        undos = {node.compensation.target for node in nodes if node.compensation is not None}
+        targets = found.context.targets | undos.union(node.target for node in nodes) - {""}
+        if targets == found.context.targets and len(nodes) <= 1:
+            return found
+        task = Task.objects.select_related("plan", "fulfillment").get(pk=found.pk)
+        own = graphs.by_id(task.plan.graph_id).nodes[task.node]
+        context = context_of(
+            subject=found.subject,
+            order=task.fulfillment,
+            plan=task.plan,
+            targets=targets,
+            positions={position for node in (own, *nodes) for position in node.items},
+        )
+        return replace(found, context=context)
 
     def version(self, unit: Unit, found: Found) -> str:
         newest = newest_plan(found.fulfillment_ids[0])  # The one that it would be undone in.
@@ -90,6 +118,33 @@ class CompensateTask(Repair):
                 is_so = undo.state == TaskState.SUCCEEDED if undo.state in TASK_TERMINAL else None
                 found[pk] = CameAbout(is_so=is_so, told=f"{undo.key} is {undo.state}.")
         return found
+
+
+def _reached(found: Found, parameters: Compensation) -> list[Node]:
+    """What is undone, or tried again, by it as it is now; what refuses it says so when it is
+    done."""
+
+    def look(unit: Unit) -> list[Node]:
+        unit.adopt_tasks(tasks_by_id(unit.raw, [found.pk]))
+        task = unit.tasks[found.pk]
+        plan = plans.running_plan(unit, task.fulfillment_id)
+        if task.plan_id != plan.pk:
+            return []
+        if parameters.command_id is not None:
+            command = Command.objects.filter(pk=parameters.command_id, task=task.pk).first()
+            return [] if command is None else [_overtaken(plan, task, command)[1]]
+        wanted = anew.wanted(plan, graph=anew.same_graph(plan), begin_anew={task.key})
+        fates = undoing.assess(unit, plan=plan, wanted=wanted).fates
+        touched = {one.key for one in fates if one.becomes in (Becomes.UNDONE, Becomes.REDONE)}
+        return [
+            graphs.routed(plan.graph_id, one.node, one.route)
+            for one in unit.tasks.values()
+            if one.key in touched and one.state in _HAS_BEEN_DONE
+        ]
+
+    with suppress(FulfillmentError):
+        return run_unit(look, fulfillment_ids=(), actor="")
+    return []
 
 
 def _undone_key(undo: Task) -> str:

@@ -24,7 +24,7 @@ from fulfillment.errors import (
     SubjectUnknown,
 )
 from fulfillment.models import MANUAL_OPEN, ManualTask, Trouble
-from fulfillment.operations.catalog import perform
+from fulfillment.operations.catalog import perform, repair_of
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of
 
@@ -40,6 +40,8 @@ _REPAIRED: Mapping[str, Action] = {
     Trouble.REPORT: Action.SIGNAL_SEND,
 }
 """What saying that it is repaired comes down to, by why it had stopped."""
+_OF_THE_ORDER = frozenset({"requote", "cancel"})
+"""What is done to all of the order, and not just to what was asked about."""
 _IMPACTS: Mapping[str, str] = {
     "proceed": "The order goes on by what was decided.",
     "refuse": "What stands behind it is not done.",
@@ -89,7 +91,10 @@ class DecideManualTask(Repair):
         implied = _IMPLIED.get(effect)
         if effect == "repair" or (effect == "refuse" and known.trouble == Trouble.UNKNOWN):
             implied = _REPAIRED.get(known.trouble)
-        return found if implied is None else replace(found, implies=(*found.implies, implied))
+        if implied is None:
+            return found
+        aimed = replace(found, implies=(*found.implies, implied))
+        return _of_the_order(aimed, implied) if effect in _OF_THE_ORDER else aimed
 
     def carry_out(self, unit: Unit, found: Found, parameters: DecisionParameters, why: Why) -> Done:
         known = ManualTask.objects.get(pk=found.pk)
@@ -160,6 +165,13 @@ def manual_found(*, name: str) -> Found:
         fulfillment_ids=(row.fulfillment_id,),
         context=replace(context, role=row.role),
     )
+
+
+def _of_the_order(found: Found, action: Action) -> Found:
+    """Where that action is done to all of its order: with its items, and what is in use of it."""
+    order = repair_of(action).found(subject=f"order:{found.context.order_reference}")
+    context = replace(order.context, subject=found.subject, role=found.context.role)
+    return replace(found, context=context)
 
 
 def manual_version(found: Found) -> str:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
 from fulfillment.authority.context import MONEY
+from fulfillment.authority.controls import approval_for
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.dispatch.callbacks import AboutCommand
 from fulfillment.engine.work.unit import Unit
@@ -92,6 +94,14 @@ class MatchEvent(_OfEvent):
     parameters = Match
     needs_evidence = True
 
+    def needs(self, found: Found, parameters: Match, actor: Actor) -> Action | None:
+        """It is somebody's word for what became of a charge, as `task.reconcile` is."""
+        return (
+            approval_for(action=Action.TASK_RECONCILE, context=found.context)
+            if (not MONEY.isdisjoint(found.context.domains))
+            else None
+        )
+
     def aim(self, found: Found, parameters: Match) -> Found:
         event = InboundEvent.objects.get(pk=found.pk)
         if parameters.task:
@@ -122,6 +132,8 @@ class ReplayEvent(_OfEvent):
 
     def aim(self, found: Found, parameters: Parameters) -> Found:
         event = InboundEvent.objects.get(pk=found.pk)
+        if event.task_id is not None:  # The same request again may be answered as before.
+            return _about(found, event, task=str(event.task_id))
         _check_is_parked(event)
         return _about(found, event, task=str(self.command(event, parameters).task_id))
 

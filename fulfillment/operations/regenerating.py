@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
+from django.db.models import Q, QuerySet
 from pydantic import Field
 
 from fulfillment.actions import Action
+from fulfillment.authority.actors import Actor
+from fulfillment.authority.context import MONEY
 from fulfillment.definitions.assessment import Assessment, Becomes
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine.plans import anew, migrating, undoing
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import FulfillmentError, NotPossible
-from fulfillment.models import Plan
+from fulfillment.errors import EvidenceMissing, FulfillmentError, NotPossible
+from fulfillment.models import Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.migrating import graph_by
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import order_found
+from fulfillment.operations.subjects import newest_plan, order_found
 from fulfillment.pinning import published, versions_of
-from fulfillment.states import TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 _MAY_BEGIN_ANEW = frozenset(
     {
@@ -56,6 +60,17 @@ class RegeneratePlan(Repair):
     def find(self, *, name: str) -> Found:
         return order_found(name=name)
 
+    def aim(self, found: Found, parameters: Regeneration) -> Found:
+        """What is done is undone by it: that is a compensation, by whatever name."""
+        done = _tasks(found).filter(key__in=parameters.redo, state__in=sorted(TASK_SUCCESSFUL))
+        return replace(found, implies=(Action.PLAN_COMPENSATE,)) if done.exists() else found
+
+    def needs(self, found: Found, parameters: Regeneration, actor: Actor) -> Action | None:
+        """What has failed to charge is tried again by it; of a list nothing is."""
+        failed = Q(state=TaskState.FAILED_FINAL, element=0) | Q(key__in=parameters.redo)
+        charging = _tasks(found).filter(failed, target__domain__in=sorted(MONEY))
+        return Action.APPROVE_PAYMENT if charging.exists() else None
+
     def version(self, unit: Unit, found: Found) -> str:
         return plans.order_version(unit, found)
 
@@ -63,6 +78,8 @@ class RegeneratePlan(Repair):
         return plans.goes_on(found)
 
     def carry_out(self, unit: Unit, found: Found, parameters: Regeneration, why: Why) -> Done:
+        if found.implies and not why.evidence:
+            raise EvidenceMissing("Say why what is done has to be undone, and where that is seen.")
         plan = plans.running_plan(unit, found.pk)
         before = graphs.by_id(plan.graph_id)
         graph = _graph(plan, newest=parameters.workflows == "newest")
@@ -99,6 +116,12 @@ class RegeneratePlan(Repair):
             financial_impact=plans.financial_impact(assessment),
             result={"plan": successor.pk},
         )
+
+
+def _tasks(found: Found) -> QuerySet[Task]:
+    """Of the plan that it goes by."""
+    plan = newest_plan(found.pk)
+    return Task.objects.none() if plan is None else Task.objects.filter(plan=plan, round=0)
 
 
 def _graph(plan: Plan, *, newest: bool) -> Graph:

@@ -21,7 +21,7 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Permit, authorize, holds
 from fulfillment.authority.context import Context
-from fulfillment.authority.controls import approval_for, strictest
+from fulfillment.authority.controls import approval_for, strictest, suffices
 from fulfillment.engine.store.database import clean, storable
 from fulfillment.engine.work.running import conclude, run_unit
 from fulfillment.engine.work.unit import Unit
@@ -266,11 +266,11 @@ class Prepared:
         Raises NotPossible, SubjectChanged. Once it was done it is not done again: a unit runs again
         when the reply to its commit was lost.
         """
-        for done in self._written:
-            if Operation.objects.filter(pk=done.record).exists():
-                return done
+        if (known := self.known()) is not None:
+            return known
         if self.request.expected_version:
             self._version(unit)
+        self._check_reach(unit)
         why = replace(self.why, approval=approval)
         done = self.repair.carry_out(unit, self.found, self.values, why)
         self.repair.confirm(done, self.values)
@@ -292,6 +292,13 @@ class Prepared:
         done = replace(done, record=operation.pk)
         self._written[:] = [done]
         return done
+
+    def known(self) -> Done | None:
+        """What it has done, when a unit before this one has committed that."""
+        for done in self._written:
+            if Operation.objects.filter(pk=done.record).exists():
+                return done
+        return None
 
     def alone(self) -> None:
         """Raises ApprovalNeeded for what takes a second person."""
@@ -332,6 +339,22 @@ class Prepared:
             )
         return version
 
+    def _check_reach(self, unit: Unit) -> None:
+        """That it reaches no more under the locks than was asked about before them. Raises
+        SubjectChanged."""
+        aimed = self.repair.aim(self.found, self.values)
+        needed = _needed(self.repair, aimed, self.values, self.why.actor)
+        if (
+            all(one in self.found.contexts for one in aimed.contexts)
+            and set(aimed.implies) <= set(self.found.implies)
+            and suffices(given=self.needs, needed=needed)
+        ):
+            return
+        raise SubjectChanged(
+            f"{self.found.subject} has changed: more is done by it than you have asked for. "
+            f"{last_change(unit, self.found)} Look again; nothing was done."
+        )
+
     def perform(self) -> Done:
         """The same, and wait for what has to be waited for."""
         return self.repair.afterwards(self.commit())
@@ -361,8 +384,7 @@ def prepare(
             for context in aimed.contexts
         ]
     found = aimed
-    actions = (repair.action, *repair.implies(values), *found.implies)
-    for implied in actions[1:]:
+    for implied in (*repair.implies(values), *found.implies):
         for context in found.contexts:
             authority(actor=actor, action=implied, context=context)
     why = Why(
@@ -383,16 +405,22 @@ def prepare(
         values=values,
         why=why,
         permit=permits[0],
-        needs=strictest(
-            (
-                repair.needs(found, values, actor),
-                *(
-                    approval_for(action=one, context=context)
-                    for one in actions
-                    for context in found.contexts
-                ),
-            )
-        ),
+        needs=_needed(repair, found, values, actor),
+    )
+
+
+def _needed(repair: Repair, found: Found, values: Parameters, actor: Actor) -> Action | None:
+    """Who has to approve all that is done by it."""
+    actions = (repair.action, *repair.implies(values), *found.implies)
+    return strictest(
+        (
+            repair.needs(found, values, actor),
+            *(
+                approval_for(action=one, context=context)
+                for one in actions
+                for context in found.contexts
+            ),
+        )
     )
 
 
@@ -406,7 +434,8 @@ def last_change(unit: Unit, found: Found) -> str:
         "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
         "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
         # Of what changed in one moment its own part says most.
-        "ORDER BY occurred_at DESC, entity = %s DESC, sequence DESC LIMIT 1",
+        "ORDER BY occurred_at DESC, entity = %s DESC, name = 'supersede' DESC, sequence DESC "
+        "LIMIT 1",
         [
             found.fulfillment_ids[0],
             entity,

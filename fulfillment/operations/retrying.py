@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fulfillment.actions import Action
@@ -13,6 +14,7 @@ from fulfillment.errors import NothingToRetry
 from fulfillment.models import Task
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import Done, Found, Request, Why
+from fulfillment.operations.subjects import context_of
 from fulfillment.operations.tasks import TaskRepair, delayed
 from fulfillment.states import TaskState
 
@@ -23,6 +25,21 @@ class RetryTask(TaskRepair):
     action = Action.TASK_RETRY
     kind = "retry"
     from_states = frozenset({TaskState.FAILED_FINAL})
+
+    def aim(self, found: Found, parameters: Any) -> Found:
+        """It begins with the first of its ways again, wherever it has failed."""
+        task = Task.objects.select_related("plan", "fulfillment").get(pk=found.pk)
+        node = graphs.by_id(task.plan.graph_id).nodes[task.node]
+        if not node.target or node.target in found.context.targets:
+            return found
+        context = context_of(
+            subject=found.subject,
+            order=task.fulfillment,
+            plan=task.plan,
+            targets={*found.context.targets, node.target},
+            positions=node.items,
+        )
+        return replace(found, context=context)
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         again = rerunning.rerun(unit, task_id=found.pk)

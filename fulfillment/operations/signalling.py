@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, StringConstraints
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.context import Context
 from fulfillment.engine.plans import signals
 from fulfillment.engine.work import subjects
 from fulfillment.engine.work.unit import Unit
@@ -52,6 +54,19 @@ class SendSignal(Repair):
             return order_found(name=name)
         except SubjectUnknown:
             raise OrderUnknown(f"There is no order {name[:100]}; write it as O-17.") from None
+
+    def aim(self, found: Found, parameters: SignalParameters) -> Found:
+        """Whoever waits with a key may be any order of its owner: only what covers all of them
+        covers that."""
+        if parameters.key is None:
+            return found
+        known = found.context
+        return replace(
+            found,
+            context=Context(
+                subject=known.subject, order_reference=known.order_reference, owner=known.owner
+            ),
+        )
 
     def version(self, unit: Unit, found: Found) -> str:
         """Nothing makes a report outdated: what has happened has happened."""

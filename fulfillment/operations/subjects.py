@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from fulfillment.authority.context import Context
+from fulfillment.definitions.graph import Node
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit
@@ -56,7 +57,7 @@ def task_found(*, name: str) -> Found:
             subject=f"task:{found.pk}",
             order=found.fulfillment,
             plan=found.plan,
-            targets={found.target_id or node.target} - {""},
+            targets=_targets(found, node),
             positions=node.items,
         ),
     )
@@ -82,6 +83,22 @@ def task_version(unit: Unit, found: Found) -> str:
         ]
     )
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _targets(task: Task, node: Node) -> set[str]:
+    """The system that it is for; of a list's beginning and end those of its elements, which are
+    tried again, left out and given up with it."""
+    graph = graphs.by_id(task.plan.graph_id)
+    spread = next(
+        (
+            one.index
+            for one in graph.nodes
+            if one.fan_out is not None and task.node in (one.index, one.fan_out.gather)
+        ),
+        None,
+    )
+    nodes = [graph.nodes[one] for one in graph.groups.get(spread, ())] if spread is not None else []
+    return {task.target_id or node.target, *(one.target for one in nodes)} - {None, ""}
 
 
 def order_found(*, name: str) -> Found:

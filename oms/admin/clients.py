@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from unfold.decorators import display
 
 from fulfillment.actions import Action
-from fulfillment.admin.asking import holds_here, may
+from fulfillment.admin.asking import actor_of, holds_here
 from fulfillment.admin.reading import DeskAdmin, Reading, ReadOnlyInline
-from fulfillment.authority.context import Context
+from fulfillment.errors import Denied
+from oms.keys import revoke_key
 from oms.models import ApiClient, ApiKey
 
 
@@ -57,9 +58,10 @@ class ApiKeyAdmin(Reading, DeskAdmin):
     def revoke(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
         working = list(keys.filter(revoked_at=None))
         for key in working:
-            may(request, Action.KEY_EDIT, Context(subject=f"key:{key.prefix}"))
-        keys.filter(revoked_at=None).update(revoked_at=timezone.now())
-        for key in working:
+            try:
+                revoke_key(prefix=key.prefix, actor=actor_of(request))
+            except Denied as error:
+                raise PermissionDenied(str(error)) from None
             self.log_change(request, key, "Revoked.")
         if working:
             names = ", ".join(str(key) for key in working)

@@ -17,7 +17,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from fulfillment.actions import APPROVALS, Action
-from fulfillment.admin.asking import actor_of, may
+from fulfillment.admin.asking import actor_of, held_here, may
 from fulfillment.admin.authority import access_link, grants_link
 from fulfillment.authority.actors import person
 from fulfillment.authority.authorizing import held
@@ -65,8 +65,8 @@ class DeskUserAdmin(UserAdmin, ModelAdmin):
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""
     ) -> HttpResponse:
-        """One's own; that of others with authority, and never of somebody who approves: whoever
-        knew it would be two people."""
+        """One's own; that of others with authority, and never of, or by, somebody who approves:
+        whoever knew it would be two people."""
         user = self.get_object(request, id)
         if request.method == "POST" and user is not None and user.pk != request.user.pk:
             context = Context(subject=f"user:{user.get_username()}")
@@ -76,6 +76,11 @@ class DeskUserAdmin(UserAdmin, ModelAdmin):
                 raise PermissionDenied(
                     f"{user} approves what others ask for, so nobody else sets that password "
                     "here. `manage.py changepassword` on the server does."
+                )
+            if not APPROVALS.isdisjoint(held_here(request)):
+                raise PermissionDenied(
+                    "You approve what others ask for, so you set nobody's password but your own. "
+                    "`manage.py changepassword` on the server does."
                 )
             with cursor() as raw:
                 log(

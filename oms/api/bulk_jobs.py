@@ -9,11 +9,14 @@ from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from pydantic import Field, JsonValue, StrictInt, StringConstraints, model_validator
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fulfillment import operations
+from fulfillment.actions import Action
+from fulfillment.authority.authorizing import holds
 from fulfillment.models import BulkJob, BulkState, RowState
 from fulfillment.operations import bulk
 from oms.api import bulk_documents as documents
@@ -22,10 +25,12 @@ from oms.api.authentication import IsPerson
 from oms.api.operating import Reason, actor_of, answered_once, operate, replied
 from oms.api.orders import next_page, query_of
 from oms.api.parsing import json_body, validated
+from oms.api.problems import Problem
 from oms.api.requests import Closed
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Kind = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z_]+$")]
+_READERS = (Action.BULK_START, Action.BULK_CONTROL, Action.ORDER_EVIDENCE)
 
 
 class SelectionIn(Closed):
@@ -111,8 +116,27 @@ def _document(job: BulkJob) -> documents.BulkOut:
     return documents.job_document(job, counts, bulk.open_approval(job))
 
 
+class SeesBulkJobs(BasePermission):
+    """Whoever starts or controls jobs anywhere, or takes evidence, reads them all. What they may
+    do is for `authorize` to say."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        actor = actor_of(request)
+        if request.method in SAFE_METHODS and not any(
+            holds(actor=actor, action=action) for action in _READERS
+        ):
+            raise Problem(
+                status=403,
+                code="authority.denied",
+                title="You may not see bulk jobs",
+                detail="None of your roles has to do with them. Whoever looks after roles can "
+                "give you one.",
+            )
+        return True
+
+
 class BulkJobs(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="draft_bulk_job",
@@ -176,7 +200,7 @@ class BulkJobs(APIView):
 
 
 class BulkDetail(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="read_bulk_job",
@@ -189,7 +213,7 @@ class BulkDetail(APIView):
 
 
 class BulkRowList(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="list_bulk_rows",
@@ -215,7 +239,7 @@ class BulkRowList(APIView):
 
 
 class BulkRowFile(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="export_bulk_rows",
@@ -234,7 +258,7 @@ class BulkRowFile(APIView):
 
 
 class BulkStart(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="start_bulk_job",
@@ -269,7 +293,7 @@ class BulkStart(APIView):
 class BulkControl(APIView):
     """Pause, resume, cancel, look again: each with a reason."""
 
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
     what = ""
 
     @extend_schema(
@@ -319,7 +343,7 @@ class BulkLookAgain(BulkControl):
 
 
 class BulkLeaveOut(APIView):
-    permission_classes = (IsPerson,)
+    permission_classes = (IsPerson, SeesBulkJobs)
 
     @extend_schema(
         operation_id="leave_out_bulk_rows",

@@ -14,6 +14,7 @@ from fulfillment.models import (
     Approval,
     AuditSeal,
     AuthorityDecision,
+    BulkJob,
     BulkRow,
     Command,
     FalloutCase,
@@ -89,11 +90,19 @@ def _named(order: Order) -> dict[type[Model], QuerySet[Any]]:
         kind__in=("chain", "commands"), row_id=order.fulfillment_id
     ).values("of_id")
     keys = Command.objects.filter(fulfillment=fulfillment).values("idempotency_key")
+    rows = BulkRow.objects.filter(subject__in=subjects)
+    jobs = list(rows.values_list("job", flat=True).distinct())
+    done = Operation.objects.filter(Q(order_reference=order.reference) | Q(subject__in=subjects))
     return {
-        Operation: Operation.objects.filter(
-            Q(order_reference=order.reference) | Q(subject__in=subjects)
+        Operation: done,
+        # What was done to it as one of many was approved with all of them.
+        BulkJob: BulkJob.objects.filter(pk__in=jobs),
+        Approval: Approval.objects.filter(
+            Q(fulfillment=fulfillment) | Q(pk__in=done.values("approval"))
         ),
-        AuthorityDecision: AuthorityDecision.objects.filter(subject__in=subjects),
+        AuthorityDecision: AuthorityDecision.objects.filter(
+            subject__in=[*subjects, *(f"bulk:{job}" for job in jobs)]
+        ),
         Hold: Hold.objects.filter(
             Q(pk__in=Plan.objects.filter(fulfillment=fulfillment).values("stopped_by"))
             | Q(subject__in=[*subjects, of_customer])
@@ -107,7 +116,7 @@ def _named(order: Order) -> dict[type[Model], QuerySet[Any]]:
                 f"order:{name}" for name in (fulfillment.business_key, order.reference) if name
             ]
         ),
-        BulkRow: BulkRow.objects.filter(subject__in=subjects),
+        BulkRow: rows,
         Incident: Incident.objects.filter(cases__fulfillment=fulfillment).distinct(),
         AuditSeal: AuditSeal.objects.filter(pk__in=seals),
     }

@@ -42,15 +42,15 @@ class ChangeOrder(Repair):
     def aim(self, found: Found, parameters: Changing) -> Found:
         """What it comes to is within the grant as well as what it was."""
         wanted = parameters.order.request()
-        context = found.context
-        return replace(
-            found,
-            context=replace(
-                context,
-                products=context.products | {item.offering for item in wanted.items},
-                amounts=most(context.amounts, sold_for(wanted.items)),
-            ),
+        context = replace(
+            found.context,
+            products=found.context.products | {item.offering for item in wanted.items},
+            amounts=most(found.context.amounts, sold_for(wanted.items)),
         )
+        if wanted.region == context.region:
+            return replace(found, context=context)
+        there = replace(context, region=wanted.region)
+        return replace(found, context=context, parts=(context, there))
 
     def version(self, unit: Unit, found: Found) -> str:
         return desk_order_version(unit, found)

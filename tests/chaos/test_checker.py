@@ -248,7 +248,7 @@ def test_an_order_stuck_without_a_case(run: Run, systems: Any) -> None:
     systems.sends["two"] = [desk.rejected("not_done")]
     order = run.order()
     run.finish()
-    run.as_owner("DELETE FROM fulfillment_falloutcase")
+    run.as_owner("DELETE FROM fulfillment_casetask", "DELETE FROM fulfillment_falloutcase")
     assert {"stuck", "no-case"} <= run.broken()
     task = Task.objects.get(key="two@1")
     run.as_owner(

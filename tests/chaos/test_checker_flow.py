@@ -201,15 +201,15 @@ def test_a_decision_that_was_taken_twice(run: Run) -> None:
 
 
 def test_a_decision_that_moves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    decide = manual.decide
+    settle = manual.settle
 
     def forgetful(unit: Any, *, task: Task, **what: Any) -> None:
         state = str(task.state)
-        decide(unit, task=task, **what)
+        settle(unit, task=task, **what)
         unit.touched_tasks.discard(task.pk)
         Task._meta.get_field("state").set_state(task, state)
 
-    monkeypatch.setattr(manual, "decide", forgetful)
+    monkeypatch.setattr(manual, "settle", forgetful)
     whole(run)
     assert "decided-once" in run.broken()
 

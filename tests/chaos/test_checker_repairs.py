@@ -67,7 +67,7 @@ def settled(run: Run) -> None:
 
 def repaired(action: Action, order: Order, subject: str = "", **parameters: Any) -> None:
     """By two people where it needs two."""
-    anna = people.anybody("anna", action)
+    anna = people.anybody("anna", action, Action.PLAN_COMPENSATE, Action.TASK_WAIVE)
     asked = by_hand.request(action, subject or by_hand.of(order), **parameters)
     if operations.prepared(actor=anna, request=asked).needs is None:
         operations.perform(actor=anna, request=asked)

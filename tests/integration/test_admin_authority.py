@@ -142,6 +142,21 @@ def test_nobody_sets_the_password_of_somebody_who_approves(boss: Client) -> None
     assert not senior.check_password("a-new-secret-17")
 
 
+def test_nobody_who_approves_sets_the_password_of_somebody_who_asks(boss: Client) -> None:
+    """Whoever did could ask in that name, and approve in the own."""
+    clerk = people.operator("carl", Action.TASK_WAIVE)
+    people.operator("boss", Action.GRANT_EDIT, Action.APPROVE_FINANCE)
+    new = {
+        "password1": "a-new-secret-17",
+        "password2": "a-new-secret-17",
+        "usable_password": "true",
+    }
+    assert boss.post(f"/admin/auth/user/{clerk.pk}/password/", new).status_code == 403
+    clerk.refresh_from_db()
+    assert not clerk.check_password("a-new-secret-17")
+    assert not Operation.objects.filter(kind="set_password").exists()
+
+
 def test_a_grant_is_looked_at_and_changed_by_the_operation(boss: Client) -> None:
     people.operator("ida", Action.TASK_RETRY, regions=["ID"])
     grant = Grant.objects.get()
@@ -167,3 +182,5 @@ def test_keys_are_revoked_by_whoever_may(boss: Client) -> None:
     boss.post("/admin/oms/apikey/", data)
     key.refresh_from_db()
     assert key.revoked_at is not None
+    done = Operation.objects.get(kind="revoke_key")
+    assert (done.subject, done.after) == (f"key:{key.prefix}", {"key": key.prefix})

@@ -73,6 +73,18 @@ def test_a_job_from_its_draft_to_its_end(api: Api) -> None:
     assert (file["Content-Type"], len(lines)) == ("text/csv", 7)
 
 
+def test_whoever_has_nothing_to_do_with_jobs_does_not_read_them(api: Api) -> None:
+    job = told(api.send("POST", "/bulk-jobs", WANTED), 201)
+    bulk.work()
+    stranger = Api(user=people.operator("eve"))
+    path = f"/bulk-jobs/{job['id']}"
+    for one in ("/bulk-jobs", path, f"{path}/rows", f"{path}/rows.csv"):
+        refused = problem(stranger.get(one))
+        assert (refused["status"], refused["code"]) == (403, "authority.denied")
+    for action in (Action.BULK_CONTROL, Action.ORDER_EVIDENCE):
+        assert Api(user=people.operator(f"u-{action}", action)).get(path).status_code == 200
+
+
 def test_what_needs_approval_is_asked_for(api: Api) -> None:
     TargetSystem.objects.update(domain="billing")
     job = told(api.send("POST", "/bulk-jobs", WANTED), 201)

@@ -148,7 +148,6 @@ def test_what_was_refused_leaves_no_answer_under_its_key(order: Order) -> None:
             {("values.nots", "manual.unknown_value"), ("values.outcome", "manual.unknown_value")},
         ),
     ],
-    ids=str,
 )
 def test_every_fault_of_the_values_is_told(
     order: Order, values: dict[str, Any], faults: set[tuple[str, str]]

@@ -18,6 +18,8 @@ from fulfillment.models import (
     Task,
 )
 from fulfillment.operations import bulk
+from oms.evidence.members import members
+from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems
 from tests.integration.test_bulk_jobs import failed_orders, known, states
@@ -198,3 +200,34 @@ def test_an_approver_is_asked_about_every_place(systems: ScriptedSystems) -> Non
         operations.approve(approval_id=approval.pk, actor=local, reason="Yes.")
     job.refresh_from_db()
     assert job.state == "DRAFT"
+
+
+def test_what_a_row_needs_by_itself_is_told_by_the_dry_run(systems: ScriptedSystems) -> None:
+    """What is done to a row may need a second person though the action itself does not."""
+    tasks = of_billing(systems, 2)
+    orders = [task.fulfillment.order_reference for task in tasks]
+    job = bulk.draft(
+        actor=people.anybody("ann", *BULK, Action.PLAN_REGENERATE),
+        action="plan.regenerate",
+        selection=bulk.Selection(of="order", names=orders),
+        reason="They have mended it.",
+    )
+    bulk.work()
+    rows = list(job.rows.all())
+    assert {row.foreseen for row in rows} == {"IMPOSSIBLE"}
+    assert "approve.payment" in rows[0].foretold
+
+
+def test_the_evidence_of_each_order_tells_by_which_approval(systems: ScriptedSystems) -> None:
+    tasks = of_billing(systems, 2)
+    ann = people.anybody("ann", *BULK)
+    job = a_draft(ann, *tasks)
+    _, approval = bulk.start(job_id=job.pk, actor=ann, reason="Open again.")
+    assert approval is not None
+    operations.approve(approval_id=approval.pk, actor=people.senior(), reason="Yes.")
+    bulk.work()
+    order = Order.objects.get(fulfillment_id=tasks[0].fulfillment_id)
+    found = {table: list(rows.values_list("pk", flat=True)) for table, rows in members(order)}
+    assert found["fulfillment_bulkjob"] == [job.pk]
+    assert found["fulfillment_approval"] == [approval.pk]
+    assert len(found["fulfillment_bulkrow"]) == 1

@@ -17,7 +17,6 @@ from fulfillment.engine.store import targets
 from fulfillment.errors import TargetNameReserved, TargetNamesTooAlike, UnknownQueue
 from fulfillment.models import (
     FalloutCase,
-    Fulfillment,
     Hold,
     Operation,
     TargetSystem,
@@ -342,20 +341,3 @@ def test_a_key_may_be_narrow_and_short_lived() -> None:
 def test_a_client_needs_a_plain_name(name: str) -> None:
     with pytest.raises(CommandError, match=r"[Cc]lient"):
         run("api_key", "create", "--client", name)
-
-
-# --- audit ----------------------------------------------------------------------------------------
-
-
-def test_audit_trails_are_verified_one_or_all(systems: ScriptedSystems) -> None:
-    desk.target("alpha")
-    desk.workflow({"one": desk.task()})
-    order = desk.order()
-    desk.order()
-    assert run("audit", "verify") == "2 audit trails are as they were written.\n"
-    assert run("audit", "verify", order.reference).startswith("1 audit trail")
-    with pytest.raises(CommandError, match="There is no order O-0"):
-        run("audit", "verify", "O-0")
-    Fulfillment.objects.filter(order_reference=order.reference).update(audit_head="0" * 64)
-    with pytest.raises(CommandError, match="1 of 2 audit trails are not as they were written"):
-        run("audit", "verify")

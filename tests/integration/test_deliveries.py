@@ -153,6 +153,7 @@ def test_every_end_of_a_task_has_its_event(
         "FulfillmentTaskFailed",
         "FulfillmentTaskOutcomeUnknown",
         "FulfillmentTaskAwaitingManual",
+        "ManualTaskOpened",
         "FulfillmentPlanBlocked",
     }
     assert {event["externalId"] for event in heard} == {"SHOP-1"}

@@ -98,9 +98,7 @@ def explodes(_: Any) -> desk.Outcome:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(
-    "trouble", [desk.unknown(), desk.failed(), desk.accepted(), explodes], ids=str
-)
+@pytest.mark.parametrize("trouble", [desk.unknown(), desk.failed(), desk.accepted(), explodes])
 def test_trouble_keeps_an_order_waiting_and_is_told_and_later_it_goes_on(
     systems: ScriptedSystems, clock: Clock, trouble: Any
 ) -> None:

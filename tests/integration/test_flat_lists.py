@@ -99,7 +99,12 @@ def boss(shown: dict[str, Order]) -> Client:
 
 def reads_little(page: Callable[[], Any], *, what: str) -> None:
     page()
-    many = {name: rows for name, rows in crowd.rows_read(page).items() if rows > FEW}
+    # Of permissions there are as many as there are models and actions, however many orders.
+    many = {
+        name: rows
+        for name, rows in crowd.rows_read(page).items()
+        if rows > FEW and not name.startswith("auth_permission")
+    }
     assert not many, (what, many)
 
 

@@ -17,7 +17,7 @@ from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ConcurrentChange
-from fulfillment.models import Command, FalloutCase, Fulfillment, Plan, Task, Transition
+from fulfillment.models import Command, FalloutCase, Fulfillment, ManualTask, Plan, Task, Transition
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL
 from oms.models import Order
 from tests import desk
@@ -106,6 +106,7 @@ def test_no_raw_state_writes(systems: ScriptedSystems, seed: int) -> None:
         **{("plan", str(plan.pk)): str(plan.state) for plan in plans},
         **{("order", order.reference): str(order.state) for order in orders},
         **{("case", str(case.pk)): str(case.state) for case in FalloutCase.objects.all()},
+        **{("manual", str(one.pk)): str(one.state) for one in ManualTask.objects.all()},
     }
     told: dict[tuple[str, str], str] = defaultdict(
         str, {("task", str(task.pk)): "PENDING" for task in tasks}

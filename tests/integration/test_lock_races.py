@@ -344,7 +344,7 @@ def test_whose_row_is_in_use_is_called_up_later(systems: ScriptedSystems) -> Non
 def test_more_room_is_for_those_too_who_line_up_meanwhile(systems: ScriptedSystems) -> None:
     a_pool(1, orders=2)
     enlarge = partial(
-        operations.set_capacity, resource="pool", capacity=2, actor="ann", reason="Bought one."
+        operations.set_capacity, resource="pool", capacity=2, actor=by("ann"), reason="One more."
     )
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():

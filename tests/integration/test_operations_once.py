@@ -8,9 +8,10 @@ import pytest
 from django.db import OperationalError
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.engine.work import running
-from fulfillment.models import Hold, HoldScope
-from tests import desk
+from fulfillment.models import Hold, HoldScope, Operation
+from tests import by_hand, desk, people
 from tests.desk import ScriptedSystems, by
 
 
@@ -35,3 +36,27 @@ def test_a_hold_whose_commit_lost_its_reply_is_placed_once(
     )
     assert lost
     assert Hold.objects.count() == 1
+
+
+def test_an_approval_whose_commit_lost_its_reply_is_told_as_done(
+    committed_db: str, systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.target("alpha", domain="logistics")
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.rejected()]
+    order = desk.order()
+    desk.finish()
+    asked = by_hand.request(Action.TASK_SKIP, f"task:{order.reference}/one@1")
+    approval = by_hand.asked_for(asked, actor=people.anybody("anna", Action.TASK_SKIP))
+    lost: list[str] = []
+
+    def reach(name: str) -> None:
+        if name == "unit.after_commit" and not lost:
+            lost.append(name)
+            raise OperationalError("the connection was cut at COMMIT")
+
+    senior = people.senior()
+    monkeypatch.setattr(running.failpoints, "reach", reach)
+    row, done = operations.approve(approval_id=approval.pk, actor=senior, reason="Agreed.")
+    assert lost
+    assert (str(row.state), done.record) == ("EXECUTED", Operation.objects.get(kind="skip").pk)

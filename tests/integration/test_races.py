@@ -27,6 +27,7 @@ from fulfillment.models import (
 from oms.intake.submission import Disposition as Submission
 from oms.models import Order
 from tests import desk
+from tests.by_force import like_a_unit
 from tests.desk import ScriptedSystems
 from tests.together import closing, together
 from tests.waiting import until
@@ -243,6 +244,7 @@ def test_a_claim_leaves_out_a_plan_that_was_superseded_while_it_waited_for_the_l
             Fulfillment.objects.select_for_update().get()
             claims = threads.submit(closing(desk.claim))
             until(somebody_waits_for_me)
+            like_a_unit()
             Plan.objects.update(state="SUPERSEDED")
         assert claims.result(timeout=30) == []
     assert desk.states_of(order) == {"a@1": "READY"}

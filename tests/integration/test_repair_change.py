@@ -113,6 +113,18 @@ def test_what_it_becomes_is_within_the_grant_as_well(order: Order) -> None:
     assert order.version == 2
 
 
+def test_an_order_is_moved_to_no_region_where_one_may_not(order: Order) -> None:
+    Order.objects.filter(pk=order.pk).update(region="ID")
+    order.refresh_from_db()
+    before = by_hand.everything()
+    ida = people.actor(people.operator("ida", CHANGE, regions=["ID"]))
+    there = asked(order, line())
+    there.parameters["order"]["region"] = "SG"  # type: ignore[index]
+    with pytest.raises(Denied, match="region SG"):
+        operations.perform(actor=ida, request=there)
+    assert by_hand.differing(before) == []
+
+
 def test_whoever_comes_second_is_told_who_was_first(order: Order) -> None:
     seen = by_hand.previewed(asked(order, blue()), actor=desk.by("bob"))
     first = asked(order, blue())

@@ -39,7 +39,7 @@ def asked(order: Order, key: str, **parameters: Any) -> Request:
 
 
 def compensate(order: Order, key: str, **parameters: Any) -> Done:
-    actor = people.anybody("anna", COMPENSATE)
+    actor = people.anybody("anna", COMPENSATE, Action.TASK_WAIVE)
     return by_hand.done_by_two(asked(order, key, **parameters), actor=actor)
 
 
@@ -111,10 +111,19 @@ def test_it_is_undone_and_left(stuck: Order, systems: ScriptedSystems) -> None:
     assert str(stuck.state) == "COMPLETED"
 
 
+def test_leaving_it_undone_is_waiving_it(stuck: Order) -> None:
+    before = by_hand.everything()
+    with pytest.raises(Denied, match="permission task.waive is missing"):
+        by_hand.asked_for(
+            asked(stuck, "label@1", and_then="leave"), actor=people.anybody("eve", COMPENSATE)
+        )
+    assert by_hand.differing(before) == []
+
+
 def test_what_others_use_is_left_only_with_a_value_for_them(
     stuck: Order, systems: ScriptedSystems
 ) -> None:
-    actor = people.anybody("anna", COMPENSATE)
+    actor = people.anybody("anna", COMPENSATE, Action.TASK_WAIVE)
     before = by_hand.everything()
     with pytest.raises(NotPossible, match="number is needed by label@1"):
         by_hand.asked_for(asked(stuck, "reserve@1", and_then="leave"), actor=actor)
@@ -236,7 +245,7 @@ def test_whoever_comes_second_undoes_nothing_twice(stuck: Order) -> None:
     first = by_hand.asked_for(asked(stuck, "reserve@1"), actor=people.anybody("anna", COMPENSATE))
     other = by_hand.asked_for(
         asked(stuck, "reserve@1", and_then="leave", outputs={"number": "X"}),
-        actor=people.anybody("bob", COMPENSATE),
+        actor=people.anybody("bob", COMPENSATE, Action.TASK_WAIVE),
     )
     operations.approve(approval_id=first.pk, actor=people.senior(), reason="Agreed.")
     with pytest.raises(SubjectChanged, match=r"Its plan .* by anna"):

@@ -29,6 +29,7 @@ from fulfillment.models import (
 from fulfillment.operations.repair import Done, Request
 from oms.models import Order
 from tests import by_hand, desk, people
+from tests.api import Api
 from tests.desk import ScriptedSystems
 from tests.together import together
 
@@ -269,6 +270,21 @@ def test_looked_at_again_it_finds_its_task(order: Order) -> None:
     done = replay(InboundEvent.objects.get())
     assert "has moved it" in done.told
     assert desk.states_of(order)["one@1"] == "SUCCEEDED"
+
+
+def test_the_same_request_to_replay_it_is_answered_as_before(order: Order) -> None:
+    reported("another")
+    key = Command.objects.get(action="one").idempotency_key
+    InboundEvent.objects.update(idempotency_key=key)
+    api = Api(user=people.operator("rita", REPLAY))
+    body = {"action": "event.replay", "subject": f"event:{InboundEvent.objects.get().pk}"}
+    first, again = (
+        api.send("POST", "/operations", {**body, "reason": "Mended."}, Idempotency_Key="k-1")
+        for _ in range(2)
+    )
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again["Idempotent-Replayed"] == "true"
+    assert Operation.objects.filter(kind="replay_event").count() == 1
 
 
 def test_while_it_finds_none_it_stays_where_it_is(event: InboundEvent) -> None:

@@ -157,10 +157,9 @@ def test_while_something_is_undone_it_is_refused(systems: ScriptedSystems) -> No
     systems.sends["two"] = [desk.rejected()]
     order = desk.order()
     desk.finish()
-    actor = people.anybody("anna", FORCE, Action.PLAN_TERMINATE, Action.PLAN_REGENERATE)
-    operations.perform(
-        actor=actor,
-        request=by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order), redo=["one@1"]),
+    actor = people.anybody("anna", FORCE, Action.PLAN_REGENERATE, Action.PLAN_COMPENSATE)
+    by_hand.done_by_two(
+        by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order), redo=["one@1"]), actor=actor
     )
     with pytest.raises(NotPossible, match=r"being undone: undo\.v2/one@1"):
         by_hand.asked_for(asked(order), actor=actor)

@@ -65,7 +65,6 @@ def asks(order: Order) -> list[Request]:
     ship = Task.objects.get(fulfillment=order.fulfillment_id, key="ship@1")
     return [
         by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order)),
-        by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order), redo=["reserve@1"]),
         by_hand.request(Action.ORDER_CANCEL, by_hand.of(order)),
         by_hand.request(Action.TASK_RETRY, f"task:{ship.pk}"),
     ]
@@ -74,6 +73,7 @@ def asks(order: Order) -> list[Request]:
 def asks_of_two(order: Order) -> list[Request]:
     return [
         by_hand.request(Action.PLAN_COMPENSATE, f"task:{order.reference}/reserve@1"),
+        by_hand.request(Action.PLAN_REGENERATE, by_hand.of(order), redo=["reserve@1"]),
         by_hand.request(Action.PLAN_TERMINATE, by_hand.of(order)),
         by_hand.request(Action.ORDER_FORCE_COMPLETE, by_hand.of(order)),
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from fulfillment.authority.context import Context
+from fulfillment.authority.controls import approval_for, strictest, suffices
 from fulfillment.engine.store import failpoints
 from fulfillment.engine.store.database import DATABASE_TROUBLE, Update
 from fulfillment.engine.work.running import run_unit
@@ -108,6 +109,14 @@ def _look(job: BulkJob, repair: Repair, row: Leased, authority: Remembering) -> 
             authority=authority,
         )
         context = places.merged(prepared.found.contexts)
+        of_all = strictest(
+            approval_for(action=action, context=one)
+            for action in (repair.action, *repair.implies(prepared.values))
+            for one in prepared.found.contexts
+        )
+        if not suffices(given=of_all, needed=prepared.needs):
+            told = f"It needs {prepared.needs} by itself, which no job asks for: do it alone."
+            return _Seen(foreseen=Foreseen.IMPOSSIBLE, told=told, context=context, pk=pk)
         preview = prepared.preview()
         repair.confirm(preview.done, prepared.values)
         if not repair.is_offered(found):

@@ -19,7 +19,7 @@ from fulfillment.engine.store.database import cursor
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import actor_of, add_actor
 from fulfillment.operations.records import log, now_of
-from oms.keys import create_key
+from oms.keys import create_key, revoke_key
 from oms.models import ApiClient, ApiKey, Scope
 
 
@@ -91,17 +91,10 @@ class Command(BaseCommand):
 
     def _revoke(self, options: dict[str, Any]) -> None:
         prefix = options["prefix"].removeprefix("oms_").split("_")[0]
-        actor = actor_of(options)
-        subject = f"key:{prefix}"
-        authorize(actor=actor, action=Action.KEY_EDIT, context=Context(subject=subject))
-        revoked = ApiKey.objects.filter(prefix=prefix, revoked_at=None).update(
-            revoked_at=timezone.now()
-        )
-        if not revoked:
+        if not revoke_key(prefix=prefix, actor=actor_of(options)):
             raise CommandError(
                 f"No working key has the prefix {prefix}; `manage.py api_key list` shows them."
             )
-        _record(kind="revoke_key", subject=subject, actor=actor, key=prefix)
         self.stdout.write(f"{prefix} works no longer.")
 
 
