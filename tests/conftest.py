@@ -31,7 +31,9 @@ from oms.environment import CHECKOUT, read_environment
 from oms.supervisor.processes import stop_leftovers
 
 # Before Django reads its settings, which the last line of this block makes it do.
-os.environ.setdefault("OMS_HOME", str(CHECKOUT / ".oms" / "test"))
+_HOME = Path(os.environ.get("OMS_HOME", CHECKOUT / ".oms" / "test"))
+# Processes that run in parallel have servers of their own: some tests stop them.
+os.environ["OMS_HOME"] = str(_HOME / os.environ.get("PYTEST_XDIST_WORKER", ""))
 os.environ.setdefault("OMS_AUDIT_KEY", "of-the-tests-alone-and-long-enough-for-it")
 os.environ["DJANGO_SETTINGS_MODULE"] = "oms.settings"
 ENVIRONMENT = read_environment()
