@@ -63,6 +63,14 @@ _TEMPLATE_LOCK = 7_190_412
 _STRATEGY = "FILE_COPY" if ENVIRONMENT.embedded_database else "WAL_LOG"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Processes that run in parallel choose all of this by themselves, each for itself."""
+    del os.environ["DJANGO_SETTINGS_MODULE"]
+    if ENVIRONMENT.embedded_redis:
+        del os.environ["REDIS_URL"]
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[None]:
     """The embedded servers; nothing when external ones are named."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
-from django.db.models import F
 
 from fulfillment.engine.work import audit
 from fulfillment.models import Attempt, Command, Fulfillment, OutboxEvent, Task, Transition
