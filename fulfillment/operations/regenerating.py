@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from fulfillment.engine.plans import anew, migrating, undoing
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import EvidenceMissing, FulfillmentError, NotPossible
-from fulfillment.models import Plan, Task
+from fulfillment.models import ManualState, ManualTask, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.migrating import graph_by
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
@@ -91,6 +92,7 @@ class RegeneratePlan(Repair):
                 "Nothing of it would begin anew: what is open has not begun, or is under way. Name "
                 "what shall be done again (`redo`), or plan it by the newest workflows."
             )
+        _check_no_quote_is_awaited(found, begin)
         wanted = anew.wanted(plan, graph=graph, begin_anew=begin)
         assessment = undoing.assess(unit, plan=plan, wanted=wanted)
         _check_what_is_done_stays(assessment)
@@ -115,6 +117,17 @@ class RegeneratePlan(Repair):
             customer_impact=plans.customer_impact(plans.undone(fates)),
             financial_impact=plans.financial_impact(assessment),
             result={"plan": successor.pk},
+        )
+
+
+def _check_no_quote_is_awaited(found: Found, begin: Collection[str]) -> None:
+    """Whose question ends takes its hold along, and the order would go on without the quote."""
+    rows = ManualTask.objects.filter(fulfillment=found.pk, task__key__in=begin)
+    awaited = rows.filter(state=ManualState.AWAITING_CUSTOMER, hold__isnull=False).first()
+    if awaited is not None:
+        raise NotPossible(
+            f"{awaited.title} waits for a new quote, and hold {awaited.hold_id} keeps the order "
+            "until then. Amend the order by the quote, or release the hold; then plan it anew."
         )
 
 

@@ -471,6 +471,19 @@ def test_a_new_quote_holds_the_order_and_is_told_to_commerce(systems: ScriptedSy
     assert by_hand.is_intact(order)
 
 
+def test_nobody_plans_an_order_anew_that_waits_for_its_quote(systems: ScriptedSystems) -> None:
+    order = manual_work.without_its_input(systems)
+    decide(order, "NEEDS_REQUOTE", question="The number is sold out.")
+    hold = Hold.objects.get()
+    anew = operations.Request(
+        action=Action.PLAN_REGENERATE, subject=f"order:{order.reference}", reason="Try again."
+    )
+    with pytest.raises(NotPossible, match=f"waits for a new quote, and hold {hold.pk}"):
+        operations.perform(actor=by("ann"), request=anew)
+    hold.refresh_from_db()
+    assert hold.released_at is None
+
+
 def test_who_decides_without_a_new_quote_releases_the_hold(systems: ScriptedSystems) -> None:
     order = manual_work.asked()
     decide(order, "requote", question="Longer.")
