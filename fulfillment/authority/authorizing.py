@@ -69,6 +69,21 @@ def authorize(*, actor: Actor, action: Action, context: Context, unless: str = "
     return Permit(decision_id=decision.pk, authority=why)
 
 
+def refused_page(*, actor: Actor, page: str) -> None:
+    """Keep that somebody has sent a form of the admin that they may not. Call it outside of any
+    transaction."""
+    AuthorityDecision.objects.create(
+        actor=actor.name,
+        actor_kind=actor.kind,
+        user_id=actor.user_id,
+        action="page",
+        subject=page[:300],
+        is_allowed=False,
+        why="the page is for those who may do what it is for.",
+        decided_at=_now(),
+    )
+
+
 def answer(*, actor: Actor, action: Action, context: Context, now: datetime) -> tuple[bool, str]:
     """Whether, and why or why not. Keeps nothing: for what is shown rather than done."""
     match actor.kind:

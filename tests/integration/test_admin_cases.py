@@ -13,6 +13,7 @@ from fulfillment import operations, stuck
 from fulfillment.engine.work import audit
 from fulfillment.errors import CaseUnknown, NotPossible, ReasonMissing
 from fulfillment.models import (
+    AuthorityDecision,
     CaseState,
     Command,
     FalloutCase,
@@ -160,6 +161,8 @@ def test_who_may_only_look_closes_nothing(client: Client, case: FalloutCase) -> 
     assert close not in page
     assert client.post(close, {"resolution": "x"}).status_code == 403
     assert FalloutCase.objects.get().state == CaseState.OPEN
+    refused = AuthorityDecision.objects.get(is_allowed=False)
+    assert (refused.actor, refused.subject, refused.action) == ("guest", close, "page")
 
 
 def test_closing_needs_a_case_and_a_resolution(case: FalloutCase) -> None:
