@@ -16,6 +16,7 @@ from fulfillment.engine.work import audit
 from fulfillment.errors import DefinitionInvalid, NothingToRetry
 from fulfillment.models import (
     Fulfillment,
+    ManualOrigin,
     ManualTask,
     Plan,
     Purpose,
@@ -288,7 +289,9 @@ class Run:
         return f"{kind} {key.rpartition('/')[2]}"
 
     def open_manual(self) -> list[ManualTask]:
-        return list(ManualTask.objects.filter(state="OPEN").order_by("pk"))
+        """What workflows ask people; what can't go on by itself asks in its own way."""
+        asked = ManualTask.objects.filter(state="OPEN", origin=ManualOrigin.WORKFLOW)
+        return list(asked.order_by("pk"))
 
     def decide(self, manual: ManualTask, outcome: str, value: int | None) -> None:
         plan, place = self.place(manual.fulfillment_id, manual.task_id)
@@ -361,7 +364,7 @@ class Run:
         tasks_of: dict[int, dict[str, Any]] = defaultdict(dict)
         for task in rows:
             tasks_of[task["plan_id"]][task["key"]] = task
-        open_manual = ManualTask.objects.filter(state="OPEN")
+        open_manual = ManualTask.objects.filter(state="OPEN", origin=ManualOrigin.WORKFLOW)
         open_now = set(open_manual.values_list("fulfillment_id", "task__key"))
         for row in Plan.objects.all():
             plan = self.plans[row.fulfillment_id]

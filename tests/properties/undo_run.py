@@ -22,6 +22,7 @@ from fulfillment.errors import DecisionMade, DefinitionInvalid, NothingToRetry
 from fulfillment.models import (
     CaseCategory,
     FalloutCase,
+    ManualOrigin,
     ManualTask,
     Plan,
     Purpose,
@@ -237,7 +238,8 @@ class Run:
         return str(plan.fulfillment.business_key)
 
     def open_manual(self) -> list[ManualTask]:
-        return list(ManualTask.objects.filter(state="OPEN").order_by("pk"))
+        asked = ManualTask.objects.filter(state="OPEN", origin=ManualOrigin.WORKFLOW)
+        return list(asked.order_by("pk"))
 
     def decide(self, manual: ManualTask, which: int, value: int | None) -> None:
         outcome = picked(manual.outcomes, which)[0]
