@@ -12,6 +12,7 @@ from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.timing import durations, jeopardy
 from fulfillment.models import (
     CaseCategory,
+    CaseTask,
     ClockPolicy,
     Command,
     FalloutCase,
@@ -145,7 +146,7 @@ class TimedRun(Run):
             self.shop.let_go(order)
         for place in [p for p in self.shop.line if self.task(p).state not in MOVING]:
             del self.shop.line[place]
-        told = {self.places[pk] for pk in self.cases(CaseCategory.LATE, "task_id")}
+        told = {self.places[pk] for pk in self.late_tasks()}
         assert late <= told, f"nobody is told that {late - told} is late"
         assert all(self.task(place).told for place in told), "somebody is told too early"
 
@@ -206,8 +207,9 @@ class TimedRun(Run):
         for plan in Plan.objects.all():
             self.compare_plan(plan, now=now)
         in_jeopardy = {o for o, p in self.plans.items() if p.in_jeopardy}
-        open_cases = set(self.cases(CaseCategory.JEOPARDY, "fulfillment_id"))
-        assert open_cases == in_jeopardy - self.completed
+        told = FalloutCase.objects.filter(category=CaseCategory.JEOPARDY, state="OPEN")
+        cases = set(told.values_list("fulfillment_id", flat=True))
+        assert cases == in_jeopardy - self.completed
 
     def compare_task(self, task: Task, *, now: datetime) -> None:
         expected = self.task(self.places[task.pk])
@@ -240,10 +242,10 @@ class TimedRun(Run):
     def completed(self) -> set[int]:
         return {order for order, plan in self.plans.items() if plan.state == "COMPLETED"}
 
-    def cases(self, category: CaseCategory, of: str) -> list[int]:
-        """What the open cases of this kind are about."""
-        found = FalloutCase.objects.filter(category=category, state="OPEN")
-        return list(found.exclude(**{of: None}).values_list(of, flat=True))
+    def late_tasks(self) -> list[int]:
+        """What the open cases are about that tell of lateness, the tasks that joined included."""
+        late = CaseTask.objects.filter(case__category=CaseCategory.LATE, case__state="OPEN")
+        return list(late.filter(left_at=None).values_list("task_id", flat=True))
 
 
 def near(at: datetime | None, minutes: float | None, *, now: datetime, what: str) -> None:
