@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +32,27 @@ def _page(title: str, icon: str, app: str, model: str, **lookups: str) -> dict[s
     }
 
 
+def _desk(title: str, icon: str, name: str, *permissions: str) -> dict[str, Any]:
+    """A line of the side bar: a page of the desk, for whoever holds one of these permissions."""
+    address = reverse_lazy(f"desk_{name}")
+
+    def may_see(request: HttpRequest) -> bool:
+        return not permissions or any(request.user.has_perm(one) for one in permissions)
+
+    return {
+        "title": title,
+        "icon": icon,
+        "link": address,
+        "permission": may_see,
+        "active": lambda request: request.path == str(address),
+    }
+
+
+def _file(name: str) -> Callable[[HttpRequest], str]:
+    return lambda request: static(name)
+
+
+_STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",
@@ -60,20 +82,18 @@ UNFOLD: dict[str, Any] = {
     ],
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {"primary": _BLUE},
-    "STYLES": [lambda request: static("oms/desk.css")],
+    "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
+    "SCRIPTS": [_file("oms/live.js"), _file("oms/keys.js")],
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
         "navigation": [
             {
-                "title": "To look into",
+                "title": "Desk",
                 "items": [
+                    _desk("Today", "today", "today"),
                     _page(
-                        "To decide",
-                        "gavel",
-                        "fulfillment",
-                        "manualtask",
-                        decided_at__isempty="1",
+                        "To decide", "gavel", "fulfillment", "manualtask", decided_at__isempty="1"
                     ),
                     _page(
                         "Fallout",
@@ -82,12 +102,20 @@ UNFOLD: dict[str, Any] = {
                         "falloutcase",
                         resolved_at__isempty="1",
                     ),
+                    _page("Incidents", "hub", "fulfillment", "incident", state__exact="OPEN"),
                     _page(
-                        "Incidents",
-                        "hub",
+                        "To approve",
+                        "how_to_reg",
                         "fulfillment",
-                        "incident",
-                        state__exact="OPEN",
+                        "approval",
+                        state__exact="REQUESTED",
+                    ),
+                    _page(
+                        "Unmatched events",
+                        "unknown_document",
+                        "fulfillment",
+                        "inboundevent",
+                        disposition__exact="UNMATCHED",
                     ),
                     _page(
                         "Stuck orders",
@@ -110,29 +138,34 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Systems",
+                "separator": True,
+                "items": [
+                    _page("Target systems", "dns", "fulfillment", "targetsystem"),
+                    _page("Workflows", "schema", "fulfillment", "workflowversion"),
+                ],
+            },
+            {
                 "title": "Customers",
                 "separator": True,
+                "collapsible": True,
                 "items": [
                     _page("Assets", "inventory_2", "oms", "asset"),
                     _page("Expected assets", "pending_actions", "oms", "pendingasset"),
                     _page("Told to customers", "forward_to_inbox", "oms", "notification"),
-                    _page(
-                        "Not told",
-                        "unsubscribe",
-                        "oms",
-                        "notification",
-                        state__exact="FAILED",
-                    ),
+                    _page("Not told", "unsubscribe", "oms", "notification", state__exact="FAILED"),
                 ],
             },
             {
                 "title": "Engine",
                 "separator": True,
+                "collapsible": True,
                 "items": [
                     _page("Plans", "account_tree", "fulfillment", "plan"),
                     _page("Tasks", "task_alt", "fulfillment", "task"),
                     _page("Commands", "outgoing_mail", "fulfillment", "command"),
                     _page("Attempts", "repeat", "fulfillment", "attempt"),
+                    _page("Plan graphs", "graph_1", "fulfillment", "plangraph"),
                     _page("Audit trail", "history", "fulfillment", "transition"),
                     _page("Operations", "engineering", "fulfillment", "operation"),
                 ],
@@ -140,15 +173,9 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Messages",
                 "separator": True,
+                "collapsible": True,
                 "items": [
                     _page("Inbox", "move_to_inbox", "fulfillment", "inboundevent"),
-                    _page(
-                        "Unmatched",
-                        "unknown_document",
-                        "fulfillment",
-                        "inboundevent",
-                        disposition__exact="UNMATCHED",
-                    ),
                     _page("Signals", "sensors", "fulfillment", "signal"),
                     _page("Outbox", "outbox", "fulfillment", "outboxevent"),
                     _page("Deliveries", "send", "fulfillment", "delivery"),
@@ -164,13 +191,11 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Set-up",
                 "separator": True,
+                "collapsible": True,
                 "items": [
-                    _page("Target systems", "dns", "fulfillment", "targetsystem"),
                     _page("Calendars", "calendar_month", "fulfillment", "businesscalendar"),
                     _page("Routing of cases", "alt_route", "fulfillment", "routingrule"),
                     _page("Subscriptions", "podcasts", "fulfillment", "subscription"),
-                    _page("Workflows", "schema", "fulfillment", "workflowversion"),
-                    _page("Plan graphs", "hub", "fulfillment", "plangraph"),
                     _page("API clients", "groups", "oms", "apiclient"),
                     _page("API keys", "key", "oms", "apikey"),
                 ],
@@ -178,14 +203,8 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Authority",
                 "separator": True,
+                "collapsible": True,
                 "items": [
-                    _page(
-                        "To approve",
-                        "how_to_reg",
-                        "fulfillment",
-                        "approval",
-                        state__exact="REQUESTED",
-                    ),
                     _page("Approvals", "fact_check", "fulfillment", "approval"),
                     _page("Decisions", "policy", "fulfillment", "authoritydecision"),
                     _page("Grants", "key_vertical", "fulfillment", "grant"),
