@@ -36,8 +36,6 @@ def counted(number: int, *, at_most: int = MOST) -> str:
 class ConditionFilter(admin.SimpleListFilter):
     """Rows for which a condition of a read model holds at the time of asking."""
 
-    template: ClassVar[str] = "unfold/filters/filters.html"
-
     def chosen(self, value: str, now: datetime) -> Q:
         """Raises ValueError for what is no choice."""
         raise NotImplementedError
