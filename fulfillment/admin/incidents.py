@@ -37,7 +37,7 @@ class IncidentAdmin(Operable, ReadOnlyAdmin):
         "opened_at",
         "resolved_at",
     )
-    list_filter = ("state", "severity", "target")
+    list_filter = (("resolved_at", admin.EmptyFieldListFilter), "state", "severity", "target")
     # As an index has them.
     ordering = (F("resolved_at").desc(nulls_first=True), "-id")
     search_fields = ("id",)
