@@ -96,7 +96,10 @@ def test_it_tells_how_long_calls_took(systems: ScriptedSystems) -> None:
         desk.advance(seconds)
         desk.settle_call(claimed, desk.succeeded())
     found = of("alpha")
-    assert (whole_seconds(found.median), whole_seconds(found.slow)) == (1, 7)
+    assert found.median is not None
+    assert found.slow is not None
+    assert 0.9 < found.median.total_seconds() < 1.1
+    assert 6.3 < found.slow.total_seconds() < 7.7
 
 
 def test_what_waits_is_told_apart(systems: ScriptedSystems) -> None:
