@@ -237,18 +237,18 @@ class Health:
             return Level.STOPPED
         if states & broken or self.lately.is_failing or self.incidents:
             return Level.FAILING
-        return Level.WELL if states == {TargetState.WELL} else Level.BUSY
+        return Level.WELL if self.status.is_well else Level.BUSY
 
     @property
     def trouble(self) -> str:
         """What is wrong, in one sentence; empty when nothing is."""
         lately, why = self.lately, self.status.why
         if self.level is Level.FAILING and lately.is_failing and not self.is_left_alone:
-            silent = f", {lately.unanswered:,} without any answer" if lately.unanswered else ""
-            return (
-                f"{lately.in_vain:,} of its {lately.ended:,} calls of the last five minutes were "
-                f"in vain{silent}."
-            )
+            told = f"{lately.in_vain:,} of its {lately.ended:,} calls of the last five minutes"
+            if lately.unanswered == lately.in_vain:
+                return f"{told} were not answered."
+            silent = f", {lately.unanswered:,} of them not answered" if lately.unanswered else ""
+            return f"{told} were in vain{silent}."
         if why or not self.incidents:
             return why
         return f"Many orders have failed here for one reason: {self.incidents[0].title}."

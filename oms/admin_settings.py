@@ -141,7 +141,7 @@ UNFOLD: dict[str, Any] = {
                 "title": "Systems",
                 "separator": True,
                 "items": [
-                    _page("Target systems", "dns", "fulfillment", "targetsystem"),
+                    _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
                 ],
             },
@@ -193,6 +193,9 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "collapsible": True,
                 "items": [
+                    _page("Target systems", "settings_ethernet", "fulfillment", "targetsystem"),
+                    _page("Resources", "inventory", "fulfillment", "resource"),
+                    _page("All locks", "lock_clock", "fulfillment", "resourcelock"),
                     _page("Calendars", "calendar_month", "fulfillment", "businesscalendar"),
                     _page("Routing of cases", "alt_route", "fulfillment", "routingrule"),
                     _page("Subscriptions", "podcasts", "fulfillment", "subscription"),
