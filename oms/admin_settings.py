@@ -83,7 +83,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {"primary": _BLUE},
     "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
-    "SCRIPTS": [_file("oms/live.js"), _file("oms/keys.js")],
+    "SCRIPTS": [_file("oms/live.js"), _file("oms/keys.js"), _file("oms/graph.js")],
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
@@ -142,7 +142,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
-                    _page("Workflows", "schema", "fulfillment", "workflowversion"),
+                    _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
                 ],
             },
             {
