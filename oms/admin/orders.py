@@ -42,8 +42,7 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
-from oms.admin.amendments import AmendmentInline, RevisionInline
-from oms.admin.cancellations import CancellationInline
+from oms.admin.amendments import RevisionInline
 from oms.admin.customers import NotificationInline
 from oms.admin.order_page.doing import may_be_done
 from oms.admin.order_page.history import shown_history
@@ -51,7 +50,7 @@ from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
 from oms.admin.order_page.standing import standing
 from oms.admin.order_page.versions import shown_versions
 from oms.evidence.packing import taken
-from oms.models import Milestone, Order, OrderItem
+from oms.models import Order, OrderItem
 
 _REGIONS = {"order-now": "desk/order/now.html", "order-entries": "desk/order/history.html"}
 """Parts of an order's page that look at themselves again, and what shows each alone."""
@@ -59,6 +58,8 @@ _REGIONS = {"order-now": "desk/order/now.html", "order-entries": "desk/order/his
 
 class ItemInline(ReadOnlyInline):
     model = OrderItem
+    tab = False
+    hide_title = True
     fields = (
         *("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details"),
         "left_out_since",
@@ -92,12 +93,6 @@ class ItemInline(ReadOnlyInline):
             "relations": item.relations,
         }
         return pretty({name: value for name, value in told.items() if value} or None)
-
-
-class MilestoneInline(ReadOnlyInline):
-    model = Milestone
-    fields = ("title", "name", "reached_at")
-    readonly_fields = fields
 
 
 @admin.register(Order)
@@ -142,10 +137,8 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         "faults_text",
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (
-        *(ItemInline, MilestoneInline, CancellationInline),
-        *(AmendmentInline, RevisionInline, NotificationInline),
-    )
+    inlines = (ItemInline, RevisionInline, NotificationInline)
+    change_form_template = "desk/order/change_form.html"
     change_form_outer_before_template = "desk/order.html"
     actions_detail = ("hold", "evidence")
 

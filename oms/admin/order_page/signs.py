@@ -42,7 +42,7 @@ PLAN_WORDS: Mapping[PlanState, str] = {
 COMPLETE = Badge(sign="✓", tone="done", words="all")
 PARTIAL = Badge(sign="◔", tone="moving", words="not all")
 UNBILLED = Badge(sign="⚠", tone="trouble", words="unbilled")
-LATE = Badge(sign="⏲", tone="trouble", words="will be late")
+LATE = Badge(sign="◷", tone="trouble", words="will be late")
 STUCK = Badge(sign="⚠", tone="trouble", words="stuck")
 GAPS: Mapping[Leak, Badge] = {
     Leak.ACTIVE_WITHOUT_BILLING: Badge(sign="⚠", tone="trouble", words="active, not billed"),
