@@ -55,6 +55,7 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.preparing import Prepared, Preview
 from fulfillment.operations.reconciling import ReconcileTask
 from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
@@ -64,7 +65,7 @@ from fulfillment.operations.releasing import (
     release_ended_holds,
     release_hold,
 )
-from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
+from fulfillment.operations.repair import Done, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.routing import EditRouting

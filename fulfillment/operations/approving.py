@@ -32,8 +32,9 @@ from fulfillment.errors import (
 )
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.catalog import repair_of
+from fulfillment.operations.preparing import Authority, Prepared, last_change, prepare
 from fulfillment.operations.records import log, now_of, reason_of
-from fulfillment.operations.repair import Authority, Done, Prepared, Request, last_change, prepare
+from fulfillment.operations.repair import Done, Request
 
 LASTS = timedelta(hours=24)
 _AT_ONCE = 500

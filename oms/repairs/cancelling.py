@@ -11,10 +11,19 @@ from pydantic import Field
 from fulfillment.actions import Action
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
-from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
+from fulfillment.operations.repair import (
+    Agreement,
+    CameAbout,
+    Done,
+    Found,
+    Parameters,
+    Repair,
+    Why,
+)
 from oms.changes import cancelling
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.models import CancellationState, Order
+from oms.repairs.quoted import quote_tables
 from oms.repairs.subjects import desk_order_found, desk_order_version, order_of
 from oms.states import OrderState
 
@@ -42,6 +51,7 @@ class CancelOrder(Repair):
     kind = "cancel_order"
     about = "order"
     parameters = Cancelling
+    agreed = frozenset({"accepted_cost"})
 
     def find(self, *, name: str) -> Found:
         return desk_order_found(name=name)
@@ -69,6 +79,16 @@ class CancelOrder(Repair):
             customer_impact=_customer_impact(quote),
             financial_impact=_financial_impact(quote),
             result={"cancellation": request.number, "cost": _cost(quote)},
+            tables=quote_tables(quote),
+        )
+
+    def agreement(self, done: Done) -> Agreement | None:
+        cost = done.result["cost"]
+        if not cost:
+            return None
+        return Agreement(
+            words=f"The customer has agreed to pay {_money(cost)} for the cancellation.",
+            parameters={"accepted_cost": cost},
         )
 
     def confirm(self, done: Done, parameters: Cancelling) -> None:
@@ -79,8 +99,8 @@ class CancelOrder(Repair):
         if parameters.accepted_cost:
             raise QuoteChanged(f"The quote has changed: cancelling it costs {told} now.")
         raise QuoteChanged(
-            f"Cancelling it costs the customer {told}. Agree that with the customer, and send it "
-            "as accepted_cost."
+            f"Cancelling it costs the customer {told}. Agree that with the customer first, and say "
+            "so (accepted_cost)."
         )
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
