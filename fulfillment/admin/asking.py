@@ -24,10 +24,33 @@ T = TypeVar("T")
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
+        label="Why",
         max_length=2000,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Whoever looks at it next reads this; it stays in the log of operations.",
     )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        enter_goes_on(self.fields["reason"])
+        focus_first(self)
+
+
+def enter_goes_on(field: forms.Field) -> None:
+    """Enter in it presses the form's button; a new line takes the shift key (`asking.js`)."""
+    field.widget.attrs["data-enter-goes-on"] = ""
+
+
+def focus_first(form: forms.Form) -> None:
+    """The first field that is still to be filled in has the keyboard, when the page is opened."""
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)
+    if form.is_bound:
+        return
+    for name, field in form.fields.items():
+        if not form.initial.get(name) and not field.widget.is_hidden:
+            field.widget.attrs["autofocus"] = True
+            return
 
 
 class Guarded:

@@ -28,7 +28,8 @@ from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
 from fulfillment.admin.bulk import Bulkable
-from fulfillment.admin.operating import JsonText, Operable, carry_out
+from fulfillment.admin.operating import Operable, carry_out
+from fulfillment.admin.operation_form import YES, JsonText
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -53,7 +54,6 @@ MANUAL_SIGNS: Mapping[str, Sign] = {
     ManualState.WITHDRAWN: ("⊘", "waiting"),
 }
 register_signs(entity="manual", signs=MANUAL_SIGNS)
-_YES = (("", "—"), ("true", "yes"), ("false", "no"))
 _HARMLESS = frozenset({"proceed", "refuse", "undo", "ask_customer", "requote", "cancel"})
 """Effects that nobody has to bring evidence for."""
 _VALUE = "value-"
@@ -110,7 +110,7 @@ def _field(name: str, spec: Mapping[str, Any]) -> forms.Field:
             return forms.FloatField(widget=widget, **common)
         case "boolean":
             return forms.TypedChoiceField(
-                choices=_YES,
+                choices=YES,
                 coerce=lambda chosen: chosen == "true",
                 empty_value=None,
                 widget=UnfoldAdminSelectWidget(),

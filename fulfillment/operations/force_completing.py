@@ -26,6 +26,7 @@ class ForceComplete(Repair):
     action = Action.ORDER_FORCE_COMPLETE
     kind = "force_complete"
     about = "order"
+    is_shown_first = True
     needs_evidence = True
 
     def find(self, *, name: str) -> Found:

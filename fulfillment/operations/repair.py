@@ -126,6 +126,8 @@ class Repair(ABC):
     is_aimed: ClassVar[bool] = False
     """Where it is done is told by `aim` alone: until then nothing is known that could be asked
     about, such as of an event the order that it belongs to."""
+    is_shown_first: ClassVar[bool] = False
+    """Whoever thinks about it has to see what it comes to before anything is entered: a quote."""
     agreed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that say that somebody agrees to what the preview has said; see `agreement`."""
     from_states: ClassVar[frozenset[str]] = frozenset()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from fulfillment.definitions.assessment import Becomes, Fate
@@ -15,6 +16,8 @@ from fulfillment.definitions.signs import Sign, in_words
 MOST_ROWS = 200
 _DEPTH = 4
 _LONGEST = 500
+_CENTS = -2
+_CENT = Decimal("0.01")
 NOTHING = "—"
 
 
@@ -52,7 +55,7 @@ BECOMES_SIGNS: Mapping[Becomes, Sign] = {
     Becomes.KEPT: ("✓", "done"),
     Becomes.WITHDRAWN: ("⊘", "waiting"),
     Becomes.UNDONE: ("↶", "moving"),
-    Becomes.STAYS: ("■", "trouble"),
+    Becomes.STAYS: ("■", "waiting"),
     Becomes.REDONE: ("↻", "moving"),
     Becomes.NEW: ("+", "moving"),
 }
@@ -65,10 +68,10 @@ BECOMES_WORDS: Mapping[Becomes, str] = {
     Becomes.NEW: "is new",
 }
 _FIRST = (
-    Becomes.STAYS,
     Becomes.UNDONE,
     Becomes.REDONE,
     Becomes.NEW,
+    Becomes.STAYS,
     Becomes.WITHDRAWN,
     Becomes.KEPT,
 )
@@ -81,7 +84,7 @@ def becomes_mark(becomes: Becomes) -> Mark:
 
 
 def fates_table(*, fates: Iterable[Fate], tells: tuple[str, ...] = ("tasks",)) -> Table:
-    """What becomes of each task, what can't be undone first; those that just go on are counted."""
+    """What becomes of each task, what is undone first; those that just go on are counted."""
     return _fates(
         [(one.title, one.key, one.becomes, one.undo, one.why) for one in fates], tells=tells
     )
@@ -117,6 +120,15 @@ def changes(
     return found[:MOST_ROWS]
 
 
+def amount(of: Decimal | str, currency: str = "") -> str:
+    """Money as people write it: 3704.00 EUR, and never 3704.0000."""
+    value = Decimal(of)
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < _CENTS:
+        value = max(value.normalize(), value.quantize(_CENT), key=_places)
+    return f"{value:f} {currency}".strip()
+
+
 def readable(value: Any) -> str:
     """A value that stands in a table: no quotes, no brackets, times and states in words."""
     match value:
@@ -131,6 +143,11 @@ def readable(value: Any) -> str:
         case list() | dict():
             return _cut(json.dumps(value, ensure_ascii=False))
     return _cut(str(value))
+
+
+def _places(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def _fates(rows: list[tuple[str, str, Becomes, str, str]], *, tells: tuple[str, ...]) -> Table:

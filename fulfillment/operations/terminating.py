@@ -24,6 +24,7 @@ class TerminatePlan(Repair):
     action = Action.PLAN_TERMINATE
     kind = "terminate_plan"
     about = "order"
+    is_shown_first = True
 
     def find(self, *, name: str) -> Found:
         return order_found(name=name)

@@ -20,6 +20,7 @@ from fulfillment.operations.repair import (
     Repair,
     Why,
 )
+from fulfillment.operations.showing import amount
 from oms.changes import cancelling
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.models import CancellationState, Order
@@ -52,6 +53,7 @@ class CancelOrder(Repair):
     about = "order"
     parameters = Cancelling
     agreed = frozenset({"accepted_cost"})
+    is_shown_first = True
 
     def find(self, *, name: str) -> Found:
         return desk_order_found(name=name)
@@ -92,8 +94,8 @@ class CancelOrder(Repair):
         )
 
     def confirm(self, done: Done, parameters: Cancelling) -> None:
-        cost = {currency: Decimal(amount) for currency, amount in done.result["cost"].items()}
-        if cost == {currency: a for currency, a in parameters.accepted_cost.items() if a}:
+        cost = {currency: Decimal(paid) for currency, paid in done.result["cost"].items()}
+        if cost == {currency: paid for currency, paid in parameters.accepted_cost.items() if paid}:
             return
         told = _money(done.result["cost"]) or "nothing"
         if parameters.accepted_cost:
@@ -165,7 +167,7 @@ def _cost(quote: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _money(cost: Mapping[str, str]) -> str:
-    return ", ".join(f"{amount} {currency}".strip() for currency, amount in sorted(cost.items()))
+    return ", ".join(amount(paid, currency) for currency, paid in sorted(cost.items()))
 
 
 def _customer_impact(quote: Mapping[str, Any]) -> str:
@@ -179,7 +181,7 @@ def _customer_impact(quote: Mapping[str, Any]) -> str:
 def _financial_impact(quote: Mapping[str, Any]) -> str:
     words = {"cost": "The customer pays", "refund": "The customer gets back"}
     told = [
-        f"{words[one['direction']]} {one['amount']} {one['currency']}".strip() + "."
+        f"{words[one['direction']]} {amount(one['amount'], one['currency'])}."
         for one in quote["sums"]
     ]
     told += [one["text"] for one in quote["impacts"] if one["kind"] == "financial"]

@@ -11,6 +11,7 @@ from fulfillment.actions import Action
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
+from fulfillment.operations.showing import amount
 from oms.api.requests import OrderIn
 from oms.changes import amending, requesting
 from oms.changes.documents import as_submitted
@@ -134,7 +135,7 @@ def _told(request: AmendmentRequest) -> str:
 def _financial_impact(assessed: dict[str, Any]) -> str:
     words = {"cost": "The customer pays", "refund": "The customer gets back"}
     told = [
-        f"{words[one['direction']]} {one['amount']} {one['currency']} for {one['task']}."
+        f"{words[one['direction']]} {amount(one['amount'], one['currency'])} for {one['task']}."
         for one in assessed.get("charges", [])
     ]
     return " ".join(told) or "The prices are those of the order as it is now."

@@ -13,6 +13,7 @@ from fulfillment.operations.showing import (
     Change,
     Mark,
     Table,
+    amount,
     changes,
     fates_table_of,
 )
@@ -53,8 +54,9 @@ def price_table(*, before: OrderRequest, after: OrderRequest) -> Table:
     rows = []
     for kind, currency in dict.fromkeys((*was, *now)):
         old, new = (prices.get((kind, currency), Decimal(0)) for prices in (was, now))
-        more = f"{new - old:+f} {currency}".strip() if new != old else "the same"
-        rows.append((kind, f"{old:f} {currency}".strip(), f"{new:f} {currency}".strip(), more))
+        sign = "+" if new > old else ""
+        more = f"{sign}{amount(new - old, currency)}" if new != old else "the same"
+        rows.append((kind, amount(old, currency), amount(new, currency), more))
     return Table(
         title="The price of the order",
         columns=("", "Before", "After", "Difference"),
@@ -100,15 +102,22 @@ def _lines(
     """Every line by its name, with that of the line around it."""
     for item in items:
         line = {name: value for name, value in item.items() if name != "items"}
-        yield item["item_id"], {**line, "within": within}
+        yield item["item_id"], {**line, "price": _price(item["price"]), "within": within}
         yield from _lines(item["items"], within=item["item_id"])
 
 
+def _price(price: Mapping[str, Any] | None) -> dict[str, str]:
+    """The same text for the same amount, however many noughts it was written with."""
+    if price is None:
+        return {}
+    kinds = (("once", price["one_off"]), ("a period", price["recurring"]))
+    return {kind: amount(one, price["currency"]) for kind, one in kinds if one is not None}
+
+
 def _summary(item: Mapping[str, Any]) -> str:
-    price = item["price"]
-    sold = f" at {price['one_off'] or 0} once, {price['recurring'] or 0} a period " if price else ""
-    currency = price["currency"] if price else ""
-    return f"{item['quantity']} × {item['offering']} ({item['action']}){sold}{currency}"
+    sold = " and ".join(f"{price} {kind}" for kind, price in item["price"].items())
+    at = f", at {sold}" if sold else ""
+    return f"{item['quantity']} × {item['offering']} ({item['action']}){at}"
 
 
 def _prices(order: OrderRequest) -> dict[tuple[str, str], Decimal]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fulfillment.operations.showing import NOTHING, Mark, Table, fates_table_of
+from fulfillment.operations.showing import NOTHING, Mark, Table, amount, fates_table_of
 from oms.changes.quoting import Verdict
 
 _VERDICTS: Mapping[Verdict, Mark] = {
@@ -17,7 +17,6 @@ _DIRECTIONS: Mapping[str, str] = {
     "cost": "The customer pays",
     "refund": "The customer gets back",
 }
-_NAMED = 8
 _ITEMS_AT_MOST = 100
 
 
@@ -34,7 +33,7 @@ def money_table(charges: Sequence[Mapping[str, Any]], *, tells: tuple[str, ...] 
         rows=tuple(
             (
                 _DIRECTIONS[one["direction"]],
-                f"{one['amount']} {one['currency']}".strip(),
+                amount(one["amount"], one["currency"]),
                 one["task"],
                 one["reason"] or NOTHING,
             )
@@ -51,14 +50,12 @@ def _tables(quote: Mapping[str, Any]) -> Iterator[Table]:
     more = len(items) - _ITEMS_AT_MOST
     yield Table(
         title="What becomes of each item",
-        columns=("Item", "It …", "Is undone", "Stays", "Is not done any more"),
+        columns=("Item", "It …", "Of its tasks"),
         rows=tuple(
             (
                 f"{one['item_id']}: {one['offering']}",
                 _VERDICTS[Verdict(one["verdict"])],
-                _named(one["undone"]),
-                _named(one["stays"]),
-                _named(one["withdrawn"]),
+                _counted(one),
             )
             for one in items[:_ITEMS_AT_MOST]
         ),
@@ -79,6 +76,10 @@ def _tables(quote: Mapping[str, Any]) -> Iterator[Table]:
     yield Table(title="What the customer knows, and is told", columns=(), rows=tuple(rows))
 
 
-def _named(keys: Sequence[str]) -> str:
-    listed, more = ", ".join(keys[:_NAMED]), len(keys) - _NAMED
-    return (f"{listed} and {more} more" if more > 0 else listed) or NOTHING
+def _counted(item: Mapping[str, Any]) -> str:
+    counts = (
+        (len(item["undone"]), "undone"),
+        (len(item["stays"]), "left as they are"),
+        (len(item["withdrawn"]), "not done any more"),
+    )
+    return ", ".join(f"{count} {words}" for count, words in counts if count) or NOTHING
