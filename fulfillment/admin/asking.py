@@ -11,6 +11,7 @@ from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment.actions import Action
@@ -24,7 +25,6 @@ T = TypeVar("T")
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
-        label="Why",
         max_length=2000,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Whoever looks at it next reads this; it stays in the log of operations.",
@@ -163,6 +163,15 @@ def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any
     if row is None:
         raise Http404
     return row
+
+
+def came_from(request: HttpRequest) -> str:
+    """The page of ours from which something was pressed, as it was filtered; empty: not known."""
+    before = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        before, {request.get_host()}, require_https=request.is_secure()
+    )
+    return before if is_ours else ""
 
 
 def actor_of(request: HttpRequest) -> Actor:

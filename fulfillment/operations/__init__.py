@@ -9,6 +9,7 @@ from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
     look_after_approvals,
+    looked_at_again,
     refuse,
     withdraw,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "hold_request",
     "look_after_approvals",
     "looked_at",
+    "looked_at_again",
     "migrate_orders",
     "offers",
     "on_the_wire",

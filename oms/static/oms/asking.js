@@ -7,7 +7,7 @@
     const field = event.target;
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     if (!field.matches("[data-enter-goes-on]")) return;
-    const button = field.form?.querySelector("button[type=submit]:not([data-choice])");
+    const button = field.form?.querySelector("button[type=submit]:not(.desk-unseen)");
     if (!button) return;
     event.preventDefault();
     field.form.requestSubmit(button);
