@@ -378,15 +378,3 @@ def retries() -> Counter[str]:
     with cursor() as raw:
         raw.execute(_RETRIES, [MOST + 1])
         return Counter(dict(raw.fetchall()))
-
-
-def in_brief(span: timedelta) -> str:
-    """`40 s`, `25 min`, `2 h` or `3 days`: as much as one needs to know of a delay."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600} h"
-    return f"{seconds // 86_400} days"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fulfillment import workload
+from fulfillment.definitions.durations import brief_duration
 from fulfillment.systems import Health, Level, health
-from fulfillment.workload import MOST, Backlog, Fallout, Money, Queue, Stuck, in_brief
+from fulfillment.workload import MOST, Backlog, Fallout, Money, Queue, Stuck
 from oms import day as orders_of_the_day
 from oms.day import Dear, Orders
 
@@ -95,7 +96,7 @@ def in_words(day: Day) -> list[str]:
 def _stuck(day: Day) -> list[str]:
     found = []
     if day.stuck and day.stuck.since:
-        total, span = day.stuck.total, in_brief(day.now - day.stuck.since)
+        total, span = day.stuck.total, how_long(day.now - day.stuck.since)
         oldest = f"for {span}" if total == 1 else f"the oldest for {span}"
         found.append(f"{_many(total, 'order is', 'orders are')} stuck, {oldest}.")
     if day.dear:
@@ -180,6 +181,11 @@ def _quiet(day: Day) -> str:
     moving = _many(under_way, "order is", "orders are") if under_way else "No order is"
     over = f"{_number(ended) if ended else 'none'} {'has' if ended <= 1 else 'have'} ended today"
     return f"Nothing needs anybody now. {moving} under way, {over}."
+
+
+def how_long(span: timedelta) -> str:
+    """What begins while one looks has been so for no time."""
+    return brief_duration(max(span, timedelta(0)))
 
 
 def _number(number: int) -> str:

@@ -12,11 +12,11 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 
+from fulfillment.admin.boards import Targets
 from fulfillment.admin.figures import Figure, counted
-from fulfillment.admin.pages import Page
+from fulfillment.admin.pages import Page, page_address
 from fulfillment.admin.reading import Badge, list_address
-from fulfillment.admin.targets import badges_of
-from fulfillment.conditions import TargetState
+from fulfillment.admin.target_cards import health_badges
 from fulfillment.models import (
     Approval,
     Disposition,
@@ -27,14 +27,14 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
-from fulfillment.states import Cause
+from fulfillment.states import TASK_SENDABLE, Cause, TaskState
 from fulfillment.systems import Health
-from fulfillment.workload import Age, Due, Money, Queue, Reason, in_brief
+from fulfillment.workload import Age, Due, Money, Queue, Reason
 from oms.admin.order_filters import ANY
-from oms.admin.standing import ORDER_SIGNS
+from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
 from oms.states import OrderState
-from oms.today import Day, Part, in_words, today
+from oms.today import Day, Part, how_long, in_words, today
 
 _SHOWN = 7
 """Rows of a table; the list behind it has all."""
@@ -81,7 +81,7 @@ class Today(Page):
                 "cases": list_address(FalloutCase, **_OPEN),
                 "manual": list_address(ManualTask, **_UNDECIDED),
                 "dear": list_address(Order, needs="high-value"),
-                "targets": list_address(TargetSystem),
+                "targets": page_address(Targets),
             },
         }
 
@@ -100,7 +100,7 @@ def _pressing(day: Day) -> Iterator[Figure]:
         yield Figure(
             number=counted(day.stuck.total),
             words="orders stuck",
-            more=f"the oldest for {in_brief(day.now - day.stuck.since)}",
+            more=f"the oldest for {how_long(day.now - day.stuck.since)}",
             address=list_address(Order, stuck=ANY),
             sign="⚠",
             tone="trouble",
@@ -291,23 +291,21 @@ def _reason(now: datetime, one: Reason) -> _Row:
             _link(one.unassigned, FalloutCase, state__exact="OPEN", **which),
             _link(one.overdue, FalloutCase, due=Due.OVERDUE.value, **which),
         ],
-        since=in_brief(now - one.since),
+        since=how_long(now - one.since),
     )
 
 
 def _system(one: Health) -> _Row:
-    page = reverse("admin:fulfillment_targetsystem_change", args=[one.name])
-    is_well = one.status.states == [TargetState.WELL]
-    badges = [] if is_well else badges_of(one.status)
-    if one.lately.is_failing:
-        badges.append(Badge(sign="✗", tone="failed", words="calls fail"))
-    elif one.incidents:
-        badges.append(Badge(sign="!", tone="trouble", words="orders fail"))
+    calls, queue = one.under_way, one.status.waiting + one.status.later
+    tasks = {"target__name__exact": one.name}
     return _Row(
         title=one.name,
-        address=page,
-        numbers=[(text, page) for text in (str(one.under_way), one.status.figures()["waiting"])],
-        badges=badges,
+        address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
+        numbers=[
+            _link(calls, Task, state__exact=TaskState.DISPATCHED.value, **tasks),
+            _link(queue, Task, state__in=",".join(sorted(TASK_SENDABLE)), **tasks),
+        ],
+        badges=health_badges(one),
         why=one.trouble,
     )
 

@@ -246,20 +246,6 @@ def test_a_target_system_that_is_paused_is_named() -> None:
     assert in_words(today(parts=ALL)) == ["alpha is stopped by somebody."]
 
 
-@pytest.mark.parametrize(
-    ("span", "words"),
-    [
-        (timedelta(seconds=-3), "0 s"),
-        (timedelta(seconds=59), "59 s"),
-        (timedelta(minutes=59), "59 min"),
-        (timedelta(hours=47), "47 h"),
-        (timedelta(days=3, hours=5), "3 days"),
-    ],
-)
-def test_spans_are_told_in_brief(span: timedelta, words: str) -> None:
-    assert workload.in_brief(span) == words
-
-
 # --- the page -------------------------------------------------------------------------------------
 
 
