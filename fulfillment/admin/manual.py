@@ -24,6 +24,7 @@ from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_he
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.decision_form import DecisionForm
+from fulfillment.admin.figures import DueFilter
 from fulfillment.admin.operating import Operable, carry_out
 from fulfillment.admin.previewing import ShownPreview, shown
 from fulfillment.admin.reading import (
@@ -129,6 +130,7 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         WhoseFilter,
         ("state", StateFilter),
         ("decided_at", admin.EmptyFieldListFilter),
+        DueFilter,
         "origin",
         ("queue", NewestValues),
         ("role", NewestValues),
