@@ -142,6 +142,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
+                    _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
                 ],
             },
