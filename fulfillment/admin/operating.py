@@ -164,8 +164,8 @@ class Operating:
                     actor=actor_of(request), request=_wanted(repair, subject, form, request)
                 )
                 if request.POST.get("seen") == form.digest():
-                    carry_out(request, found)
-                    return redirect(_back(found.found.subject))
+                    done = carry_out(request, found)
+                    return redirect(_onward(done) or _back(found.found.subject))
                 page |= _previewed(found, form)
             except FulfillmentError as error:
                 form.refuse(error)
@@ -237,8 +237,8 @@ def _previewed(found: operations.Prepared, form: OperationForm) -> dict[str, Any
     }
 
 
-def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
-    """Do it, or ask for the approval that it needs; and say so."""
+def carry_out(request: HttpRequest, found: operations.Prepared) -> operations.Done | None:
+    """Do it, or ask for the approval that it needs; and say so. What was done, if it was."""
     if found.needs is not None:
         approval = operations.ask_for_approval(prepared=found)
         told = (
@@ -246,8 +246,10 @@ def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
             f"it until {approval.expires_at:%Y-%m-%d %H:%M} UTC. Nothing is done before."
         )
         messages.warning(request, told)
-        return
-    messages.success(request, found.perform().told)
+        return None
+    done = found.perform()
+    messages.success(request, done.told)
+    return done
 
 
 def _refused(found: operations.Prepared | None, error: FulfillmentError) -> dict[str, Any]:
@@ -255,6 +257,11 @@ def _refused(found: operations.Prepared | None, error: FulfillmentError) -> dict
     status = next((status for kind, status in _REFUSED if isinstance(error, kind)), 400)
     changed = found.changed() if found is not None and isinstance(error, NotPossible) else ""
     return {"status": status, "changed": changed}
+
+
+def _onward(done: operations.Done | None) -> str:
+    """Where it goes on: the job that an operation has drafted. Empty: where one came from."""
+    return address_of(f"bulk:{done.result['job']}") if done and "job" in done.result else ""
 
 
 def _back(subject: str) -> str:

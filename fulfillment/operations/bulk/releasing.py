@@ -99,10 +99,11 @@ class ReleaseIncident(Repair):
         ).write(unit)
         kept = _kept_back(incident)
         return Done(
-            told=f"Bulk job {job.pk} is drafted: {len(subjects)} failed tasks, the first "
+            # Without its number: that of a preview is not the one that it gets.
+            told=f"A bulk job is drafted: {len(subjects)} failed tasks, the first "
             f"{min(terms.canary, len(subjects))} of them as a canary. {kept}".strip(),
             before={"state": str(incident.state)},
-            after={"job": job.pk, "tasks": len(subjects), "kept_back": kept},
+            after={"tasks": len(subjects), "kept_back": kept},
             customer_impact="Their orders go on as soon as they succeed.",
             result={"job": job.pk},
         )
