@@ -1,152 +1,138 @@
-"""What somebody may do about a case, now: operations that help with this kind of trouble, are
-possible as its tasks stand, and are allowed to whoever looks at it."""
+"""What people may do about a wait: each remedy with the command and the call that does it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
-from fulfillment import caseload, operations
-from fulfillment.actions import Action
-from fulfillment.authority.actors import Actor
-from fulfillment.models import MANUAL_OPEN, CaseTask, FalloutCase, ManualTask, Operation, Transition
-from fulfillment.operations.offering import Offer, help_of, title_of
+from fulfillment.definitions.node_parts import NodeKind
+from fulfillment.inner_waits import Wait
+from fulfillment.states import Cause, TaskState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """One of them, on one thing."""
-
-    action: Action
-    subject: str
-    title: str
-    help: str
-    needs: Action | None
-    """Who else has to approve it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedies:
-    """Those of a case as a whole, and those of each of its tasks."""
-
-    first: Sequence[Remedy] = ()
-    """What is done to the task that the case speaks of, and to the rest of the order."""
-    by_task: Mapping[int, Sequence[Remedy]]
+    action: str
+    """A stable word for it."""
+    words: str
+    command: str = ""
+    """Of `manage.py`; words in capitals are for whoever types it."""
+    call: str = ""
+    """Of the API."""
 
 
-def remedies(*, case: FalloutCase, tasks: Sequence[CaseTask], actor: Actor) -> Remedies:
-    """For a case and its tasks (`caseload.tasks_of`).
-
-    Whether it is allowed is asked for one of the tasks: they are of one order, and one system.
-    Whether it is possible is told by the state of each; its form looks at the rest. A fixed number
-    of queries.
-    """
-    helpful = caseload.options([case]).get(case.pk, [])
-    still = [one for one in tasks if one.left_at is None]
-    speaks = next((one for one in still if one.task_id == case.task_id), None) or next(
-        iter(still), None
-    )
-    offered: dict[Action, Remedy] = {}
-    for subject in _subjects(case, speaks, helpful):
-        for offer in operations.offers(actor=actor, subject=subject):
-            if offer.is_allowed and offer.is_possible and offer.repair.action in helpful:
-                offered[offer.repair.action] = _remedy(offer, subject)
-    return Remedies(
-        first=[offered[action] for action in helpful if action in offered],
-        by_task={one.task_id: list(_beside(one, offered.values())) for one in still},
-    )
-
-
-def _subjects(
-    case: FalloutCase, speaks: CaseTask | None, helpful: Sequence[Action]
-) -> Iterable[str]:
-    """What the helpful operations are about: the task, its hold, the order, the target system."""
-    kinds = {operations.repair_of(action).about for action in helpful}
-    if speaks is not None:
-        yield f"task:{speaks.task_id}"
-        if "hold" in kinds and speaks.task.held_by_id is not None:
-            yield f"hold:{speaks.task.held_by_id}"
-    if "order" in kinds and case.fulfillment is not None:
-        yield f"order:{case.fulfillment.order_reference}"
-    if "target" in kinds and case.target:
-        yield f"target:{case.target}"
-    if "manual" in kinds and case.plan_id is not None:
-        waiting = ManualTask.objects.filter(task__plan_id=case.plan_id, state__in=MANUAL_OPEN)
-        for pk in waiting.order_by("pk").values_list("pk", flat=True)[:1]:
-            yield f"manual:{pk}"
-
-
-def _remedy(offer: Offer, subject: str) -> Remedy:
-    return Remedy(
-        action=offer.repair.action,
-        subject=subject,
-        title=title_of(offer.repair),
-        help=help_of(offer.repair),
-        needs=offer.needs,
-    )
-
-
-def _beside(one: CaseTask, offered: Iterable[Remedy]) -> Iterable[Remedy]:
-    """The same for another task of the case, by its state."""
-    for remedy in offered:
-        repair = operations.repair_of(remedy.action)
-        if repair.about != "task" or str(one.task.state) not in repair.from_states:
-            continue
-        yield Remedy(
-            action=remedy.action,
-            subject=f"task:{one.task_id}",
-            title=remedy.title,
-            help=remedy.help,
-            needs=remedy.needs,
-        )
-
-
-def done_before(*, steps: Iterable[caseload.Step], first: Sequence[Remedy]) -> list[Remedy]:
-    """Of what fixed a case like it (`caseload.fixed_before`): what may be done here as well."""
-    kinds = {step.kind for step in steps}
-    return [one for one in first if operations.repair_of(one.action).kind in kinds]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """One line of what has been done about a case, by people and by the engine."""
-
-    happened_at: datetime
-    what: str
-    actor: str
-    why: str
-    operation_id: int = 0
-    """Of its record; 0: a transition of the case."""
-
-
-def history(
-    *, case: FalloutCase, tasks: Sequence[CaseTask], at_most: int = 30
-) -> list[Happening]:
-    """The newest first: the case's own transitions, and operations on it and its tasks."""
-    subjects = [f"case:{case.pk}", *(f"task:{one.task_id}" for one in tasks)]
-    done = Operation.objects.filter(subject__in=subjects, happened_at__gte=case.opened_at)
-    found = [
-        Happening(
-            happened_at=row.happened_at,
-            what=f"{row.kind.replace('_', ' ')} ({row.subject})",
-            actor=row.actor,
-            why=row.reason,
-            operation_id=row.pk,
-        )
-        for row in done.order_by("-pk")[:at_most]
-    ]
-    if case.fulfillment_id is not None:
-        rows = Transition.objects.filter(
-            fulfillment_id=case.fulfillment_id, entity="case", entity_id=str(case.pk)
-        ).defer("details")
-        found += [
-            Happening(
-                happened_at=row.occurred_at,
-                what=row.name.replace("_", " "),
-                actor=row.actor,
-                why=row.cause,
+def remedies(*, wait: Wait, order_reference: str) -> Iterator[Remedy]:
+    """The first is the one to think of first; none when it goes on by itself soon."""
+    match wait.cause:
+        case Cause.HOLD if wait.hold_id is not None:
+            yield Remedy(
+                action="release_hold",
+                words="Release the hold, when its reason is gone.",
+                command=f"holds release {wait.hold_id} --reason REASON",
+                call=f"POST /api/v1/holds/{wait.hold_id}/release",
             )
-            for row in rows.order_by("-sequence")[:at_most]
-        ]
-    return sorted(found, key=lambda one: one.happened_at, reverse=True)[:at_most]
+        case Cause.HUMAN | Cause.CUSTOMER if wait.manual_id is not None:
+            yield Remedy(
+                action="decide",
+                words="Decide it, or ask those who may.",
+                command=f"manual decide {wait.manual_id} OUTCOME --reason REASON",
+                call=f"POST /api/v1/manual-tasks/{wait.manual_id}/decision",
+            )
+        case Cause.CUSTOMER:
+            yield _report(
+                wait,
+                order_reference,
+                action="ask_customer",
+                words="Ask the customer; what was promised stands still meanwhile.",
+            )
+        case Cause.MILESTONE | Cause.SIGNAL:
+            yield _report(
+                wait,
+                order_reference,
+                words="Ask whoever should report it; or report it, when it has happened.",
+            )
+        case Cause.OTHER_ORDER:
+            yield _report(
+                wait,
+                "ORDER",
+                words="Look what becomes of that order; or report it for that order, when it has "
+                "happened.",
+            )
+        case Cause.LOCK:
+            yield Remedy(
+                action="look_at_locks",
+                words="It has its turn by itself; look who has what it needs.",
+                command="resources list",
+            )
+        case Cause.REPAIR:
+            yield from _repairs(wait, order_reference)
+        case Cause.PAUSED:
+            yield Remedy(
+                action="resume_target",
+                words=f"Resume {wait.target}, when it is well.",
+                command=f"targets resume {wait.target} --reason REASON",
+            )
+        case Cause.RATE | Cause.CAPACITY:
+            yield Remedy(
+                action="raise_limits",
+                words=f"Wait for its turn; or raise the limits of {wait.target}, if its owner "
+                "agrees.",
+                command=f"targets status {wait.target}",
+            )
+        case Cause.TARGET:
+            yield Remedy(
+                action="look_at_workers",
+                words="It may be sent at once; when it is not, look whether the workers of its "
+                "queue run.",
+                command=f"targets status {wait.target}",
+            )
+        case Cause.RETRY | Cause.BREAKER | Cause.UNKNOWN_OUTCOME | Cause.REPORT:
+            yield Remedy(
+                action="ask_owner",
+                words=f"It goes on by itself; if that takes too long, ask the owner of "
+                f"{wait.target}.",
+                command=f"targets status {wait.target}",
+            )
+        case _:
+            return
+
+
+def _report(wait: Wait, order_reference: str, *, words: str, action: str = "report") -> Remedy:
+    """Telling what it waits for by hand: of an order, or about a business key of its owner."""
+    if not wait.report_key:
+        return Remedy(
+            action=action,
+            words=words,
+            command=f"signals send {wait.report} {order_reference} --reason REASON",
+            call=f"POST /api/v1/orders/{order_reference}/milestones",
+        )
+    key = shlex.quote(wait.report_key)
+    return Remedy(
+        action=action,
+        words=words,
+        command=f"signals send {wait.report} {order_reference} --key {key} --reason REASON",
+        call="POST /api/v1/signals",
+    )
+
+
+def _repairs(wait: Wait, order_reference: str) -> Iterator[Remedy]:
+    if wait.state is TaskState.FAILED_FINAL and wait.kind in (NodeKind.COMMAND, NodeKind.GATHER):
+        yield Remedy(
+            action="retry",
+            words="Try it again, when what made it fail is mended.",
+            command=f"tasks retry {order_reference} {wait.task} --reason REASON",
+            call=f"POST /api/v1/orders/{order_reference}/tasks/{wait.task}/retry",
+        )
+        return
+    if wait.report:
+        yield _report(
+            wait,
+            "ORDER" if wait.report_is_of_other else order_reference,
+            words="Report it, when it has happened after all: that still ends it.",
+        )
+    yield Remedy(
+        action="look_up",
+        words="Look it up where it was to happen: only a person can tell how it stands.",
+        command="cases list",
+    )

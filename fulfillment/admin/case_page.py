@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from fulfillment import caseload, remedies
+from fulfillment import casehelp, caseload
 from fulfillment.actions import Action
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.operating import operate_address
@@ -55,7 +55,7 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
     facts = dict(case.facts)
     evidence = facts.pop("evidence", None) or []
     tasks = caseload.tasks_of(case, at_most=_MOST_TASKS)
-    found = remedies.remedies(case=case, tasks=tasks, actor=actor)
+    found = casehelp.help_for(case=case, tasks=tasks, actor=actor)
     late = due_badge(case)
     is_open = case.state != CaseState.RESOLVED
     return {
@@ -88,18 +88,18 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
         "evidence_columns": [in_words(name) for name in _EVIDENCE],
         "evidence": [[_told(one.get(name)) for name in _EVIDENCE] for one in evidence],
         "facts": [(in_words(name), _shown(value)) for name, value in facts.items()],
-        "history": remedies.history(case=case, tasks=tasks),
+        "history": casehelp.history(case=case, tasks=tasks),
         "trail": _trail(case),
     }
 
 
 def _same(
-    one: caseload.Remedied, found: remedies.Remedies
-) -> Sequence[remedies.Remedy]:
-    return remedies.done_before(steps=one.steps, first=found.first)
+    one: caseload.Remedied, found: casehelp.CaseHelp
+) -> Sequence[casehelp.Help]:
+    return casehelp.done_before(steps=one.steps, first=found.first)
 
 
-def _button(remedy: remedies.Remedy) -> _Button:
+def _button(remedy: casehelp.Help) -> _Button:
     return _Button(
         words=remedy.title,
         told=remedy.help,
@@ -108,7 +108,7 @@ def _button(remedy: remedies.Remedy) -> _Button:
     )
 
 
-def _task_shown(one: CaseTask, found: remedies.Remedies) -> _TaskShown:
+def _task_shown(one: CaseTask, found: casehelp.CaseHelp) -> _TaskShown:
     return _TaskShown(
         key=one.task.key,
         address=address_of(f"task:{one.task_id}"),
