@@ -89,16 +89,16 @@ def _help(offer: Offer, subject: str) -> Help:
 
 def _beside(one: CaseTask, offered: Iterable[Help]) -> Iterable[Help]:
     """The same for another task of the case, by its state."""
-    for one_help in offered:
-        repair = operations.repair_of(one_help.action)
+    for one in offered:
+        repair = operations.repair_of(one.action)
         if repair.about != "task" or str(one.task.state) not in repair.from_states:
             continue
         yield Help(
-            action=one_help.action,
+            action=one.action,
             subject=f"task:{one.task_id}",
-            title=one_help.title,
-            help=one_help.help,
-            needs=one_help.needs,
+            title=one.title,
+            help=one.help,
+            needs=one.needs,
         )
 
 

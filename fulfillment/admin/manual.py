@@ -28,6 +28,7 @@ from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
 from fulfillment.admin.bulk import Bulkable
+from fulfillment.admin.figures import DueFilter
 from fulfillment.admin.operating import JsonText, Operable, carry_out
 from fulfillment.admin.reading import (
     Badge,
@@ -160,6 +161,7 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     list_filter = (
         ("state", StateFilter),
         ("decided_at", admin.EmptyFieldListFilter),
+        DueFilter,
         "origin",
         ("queue", NewestValues),
         ("role", NewestValues),

@@ -43,6 +43,7 @@ from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
 from oms.admin.amendments import AmendmentInline, RevisionInline
 from oms.admin.cancellations import CancellationInline
 from oms.admin.customers import NotificationInline
+from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
 from oms.admin.standing import ORDER_SIGNS, standing
 from oms.evidence.packing import taken
 from oms.models import Milestone, Order, OrderItem
@@ -111,7 +112,7 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "submitted_at",
         "finished_at",
     )
-    list_filter = ("state", "client", ("fulfillment__plans__stuck_at", admin.EmptyFieldListFilter))
+    list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
