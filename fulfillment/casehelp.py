@@ -4,7 +4,7 @@ possible as its tasks stand, and are allowed to whoever looks at it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fulfillment import caseload, operations
@@ -89,17 +89,10 @@ def _help(offer: Offer, subject: str) -> Help:
 
 def _beside(one: CaseTask, offered: Iterable[Help]) -> Iterable[Help]:
     """The same for another task of the case, by its state."""
-    for one in offered:
-        repair = operations.repair_of(one.action)
-        if repair.about != "task" or str(one.task.state) not in repair.from_states:
-            continue
-        yield Help(
-            action=one.action,
-            subject=f"task:{one.task_id}",
-            title=one.title,
-            help=one.help,
-            needs=one.needs,
-        )
+    for offer in offered:
+        repair = operations.repair_of(offer.action)
+        if repair.about == "task" and str(one.task.state) in repair.from_states:
+            yield replace(offer, subject=f"task:{one.task_id}")
 
 
 def done_before(*, steps: Iterable[caseload.Step], first: Sequence[Help]) -> list[Help]:
@@ -120,9 +113,7 @@ class Happening:
     """Of its record; 0: a transition of the case."""
 
 
-def history(
-    *, case: FalloutCase, tasks: Sequence[CaseTask], at_most: int = 30
-) -> list[Happening]:
+def history(*, case: FalloutCase, tasks: Sequence[CaseTask], at_most: int = 30) -> list[Happening]:
     """The newest first: the case's own transitions, and operations on it and its tasks."""
     subjects = [f"case:{case.pk}", *(f"task:{one.task_id}" for one in tasks)]
     done = Operation.objects.filter(subject__in=subjects, happened_at__gte=case.opened_at)

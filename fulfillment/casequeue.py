@@ -12,6 +12,8 @@ from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, RoutingRule
 from fulfillment.workload import MOST
 
+_OF_ONE = 500
+"""Cases of one person that are looked at."""
 _FACETS = ("owner_queue", "category", "severity", "target", "reason_code", "assigned_to")
 # In the order of the index that lists go by.
 _COUNTS = """
@@ -80,8 +82,9 @@ def case_queue() -> CaseQueue:
 def queues_of(user: User) -> list[str]:
     """The queues that are somebody's: those of the rules that name one of their roles, and those
     of the open cases that they have."""
-    roles = user.groups.values_list("name", flat=True)
-    by_rule = RoutingRule.objects.filter(role__in=list(roles)).values_list("owner_queue")
+    roles = user.groups.values("name")
+    by_rule = RoutingRule.objects.filter(role__in=roles).values_list("owner_queue").order_by()
     mine = FalloutCase.objects.filter(assigned_to=user.get_username(), resolved_at=None)
-    by_case = mine.exclude(assigned_to="").values_list("owner_queue").order_by()
+    # One by one: somebody has a few of them.
+    by_case = mine.exclude(assigned_to="").values_list("owner_queue").order_by()[:_OF_ONE]
     return sorted({queue for (queue,) in by_rule.union(by_case)})

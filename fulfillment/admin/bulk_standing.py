@@ -124,10 +124,9 @@ def in_words(job: BulkJob) -> str:
 
 
 def told_of(counts: bulk.Counts) -> str:
-    states = ", ".join(
-        f"{number} {ROW_WORDS[state]}" for state, number in sorted(counts.by_state.items())
-    )
-    return f"{counts.total}: {states}"
+    """Its rows by what has come of them."""
+    found = counts.by_state
+    return ", ".join(f"{found[state]:,} {ROW_WORDS[state]}" for state in _ORDER if state in found)
 
 
 def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[s
         "is_draft": job.state == BulkState.DRAFT,
         "next_words": _next_words(job, now, asked),
         "buttons": _buttons(held, job, now, asked),
-        "stages": [_stage_shown(stage) for stage in now.stages],
+        "stages": [stage_shown(stage) for stage in now.stages],
         "filters": _filters(job, now, which),
         "rows": [_row_shown(row, names) for row in rows],
         "live_every": 3 if job.state in BULK_RUNNING or now.counts.unseen else 10,
@@ -231,7 +230,9 @@ def _next_words(job: BulkJob, now: bulk.Progress, asked: Approval | None) -> str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _StageShown:
+class StageShown:
+    """A stage as tables show it."""
+
     stage: bulk.Stage
     name: str
     words: str
@@ -240,7 +241,8 @@ class _StageShown:
     """Of its bar: a tone, and a width in percent."""
 
 
-def _stage_shown(stage: bulk.Stage) -> _StageShown:
+def stage_shown(stage: bulk.Stage) -> StageShown:
+    """A stage with its words, its badge and the parts of its bar."""
     told = [
         f"{number} {words}"
         for number, words in (
@@ -258,7 +260,7 @@ def _stage_shown(stage: bulk.Stage) -> _StageShown:
         sign = ("•", "waiting", "later")
     if not stage.is_over and not stage.is_now and told:
         sign = ("○", "waiting", "ended early")
-    return _StageShown(
+    return StageShown(
         stage=stage,
         name="Canary" if stage.number == 0 else f"Stage {stage.number}",
         words=f"{', '.join(told) or 'nothing yet'} of {stage.size}",

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from fulfillment import casehelp, caseload
+from fulfillment import casehelp, caseload, operations
 from fulfillment.actions import Action
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.operating import operate_address
@@ -18,10 +18,17 @@ from fulfillment.admin.reading import Badge, address_of, badge_of, pretty
 from fulfillment.authority.actors import Actor
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
-from fulfillment.operations import repair_of
+from fulfillment.operations.offering import help_of
 
 _EVIDENCE = ("number", "purpose", "outcome", "code", "message", "started_at", "worker")
 _MOST_TASKS = 50
+_CASEWORK: Mapping[Action, str] = {
+    Action.CASE_ASSIGN: "Give it to somebody",
+    Action.CASE_AWAIT_CUSTOMER: "Wait for the customer",
+    Action.CASE_ESCALATE: "Escalate it",
+    Action.CASE_CLOSE: "Close it by hand",
+}
+"""What is done to the case itself, as buttons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,8 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
     tasks = caseload.tasks_of(case, at_most=_MOST_TASKS)
     found = casehelp.help_for(case=case, tasks=tasks, actor=actor)
     late = due_badge(case)
+    subject = f"case:{case.pk}"
+    possible = operations.possible(subject=subject, held=held)
     is_open = case.state != CaseState.RESOLVED
     return {
         "badges": [
@@ -67,6 +76,12 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
         "time_left": time_left(case),
         "is_open": is_open,
         "may_take": is_open and not case.assigned_to and Action.CASE_ASSIGN in held,
+        "buttons": [
+            _Button(words=words, told=help_of(one), address=operate_address(one, subject), needs="")
+            for action, words in _CASEWORK.items()
+            for one in possible
+            if one.action is action
+        ],
         "may_give_back": (
             case.state == CaseState.ASSIGNED
             and case.assigned_to == actor.name
@@ -93,9 +108,7 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
     }
 
 
-def _same(
-    one: caseload.Remedied, found: casehelp.CaseHelp
-) -> Sequence[casehelp.Help]:
+def _same(one: caseload.Remedied, found: casehelp.CaseHelp) -> Sequence[casehelp.Help]:
     return casehelp.done_before(steps=one.steps, first=found.first)
 
 
@@ -103,7 +116,7 @@ def _button(remedy: casehelp.Help) -> _Button:
     return _Button(
         words=remedy.title,
         told=remedy.help,
-        address=operate_address(repair_of(remedy.action), remedy.subject),
+        address=operate_address(operations.repair_of(remedy.action), remedy.subject),
         needs=remedy.needs.words if remedy.needs else "",
     )
 

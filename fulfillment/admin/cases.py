@@ -19,10 +19,9 @@ from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, found_or_404, held_here, holds_here
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.case_page import page_of
-from fulfillment.admin.case_signs import SEVERITY_SIGNS, due_badge, time_left
+from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.fallout import JoinedFilter, WhoseFilter, queue_of
 from fulfillment.admin.figures import DueFilter
-from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
@@ -41,9 +40,8 @@ _GIVEN_BACK = "I don't get to it."
 
 
 @admin.register(FalloutCase)
-class FalloutCaseAdmin(Bulkable, Operable, ReadOnlyAdmin):
+class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
     bulk_of = "case"
-    subject_kind = "case"
     change_list_template = "desk/fallout.html"
     list_display = ("row", "due", "severity_badge", "costs", "joined", "whose")
     list_filter = (
@@ -87,22 +85,22 @@ class FalloutCaseAdmin(Bulkable, Operable, ReadOnlyAdmin):
     )
     readonly_fields = ("plan_link", "incident_link", "revenue_text")
     change_form_outer_before_template = "desk/case.html"
-    change_form_outer_after_template = ""
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        rows = super().get_queryset(request)
-        return rows.select_related("fulfillment", "incident", "task")
-
-    def get_list_display(self, request: HttpRequest) -> list[str]:
-        """The last column has buttons, for whoever may take a case."""
-        self.request = request
-        return list(self.list_display)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         shown = {"queue": queue_of(request), "live_every": 15}
         return super().changelist_view(request, {**shown, **(extra_context or {})})
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """With what whoever looks may do to each."""
+        found = super().get_changelist_instance(request)
+        may_take = holds_here(request, Action.CASE_ASSIGN)
+        for case in found.result_list:
+            is_open = case.state != CaseState.RESOLVED
+            case.may_take = may_take and is_open and not case.assigned_to
+            case.is_mine = is_open and case.assigned_to == request.user.get_username()
+        return found
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
@@ -143,24 +141,20 @@ class FalloutCaseAdmin(Bulkable, Operable, ReadOnlyAdmin):
         return link(case.incident, f"incident {case.incident_id}")
 
     @display(description="who has it")
-    def whose(self, case: FalloutCase) -> str:
-        if case.state == CaseState.RESOLVED:
-            return case.resolved_by
-        if case.assigned_to:
-            is_mine = case.assigned_to == self.request.user.get_username()
-            who = "you" if is_mine else case.assigned_to
+    def whose(self, case: Any) -> str:
+        state = badge(case.state, CASE_SIGNS)
+        if case.may_take:
             return format_html(
-                '{}<span class="work-more">{}</span>', who, case.owner_queue
+                '{} <button type="submit" class="desk-button work-small work-quiet" '
+                'formaction="{}" aria-label="Take case {}">Take it</button>'
+                '<span class="work-more">{}</span>',
+                state,
+                reverse("admin:fulfillment_falloutcase_take", args=[case.pk]),
+                case.pk,
+                case.owner_queue,
             )
-        if not holds_here(self.request, Action.CASE_ASSIGN):
-            return format_html('nobody<span class="work-more">{}</span>', case.owner_queue)
-        return format_html(
-            '<button type="submit" class="desk-button work-small work-quiet" formaction="{}" '
-            'aria-label="Take case {}">Take it</button><span class="work-more">{}</span>',
-            reverse("admin:fulfillment_falloutcase_take", args=[case.pk]),
-            case.pk,
-            case.owner_queue,
-        )
+        who = "you" if case.is_mine else case.resolved_by or case.assigned_to or "nobody"
+        return format_html('{}<span class="work-more">{} · {}</span>', state, who, case.owner_queue)
 
     # --- the page --------------------------------------------------------------------------------
 

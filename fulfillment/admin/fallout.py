@@ -100,7 +100,7 @@ def queue_of(request: HttpRequest) -> Queue:
     found = case_queue()
     user = cast(User, request.user)
     mine = queues_of(user)
-    asked = {name: value for name, value in request.GET.items() if name not in ("p", "e")}
+    asked = {name: str(value) for name, value in request.GET.items() if name not in ("p", "e")}
     return Queue(
         told=_told(found),
         tabs=list(_tabs(found, asked, user.get_username(), mine)),
@@ -145,7 +145,9 @@ def _tabs(
     if queues:
         offered.insert(4, ("My queues", in_mine, {"whose": "queues"}))
     for words, number, wanted in offered:
-        here = {key: asked[key] for key in ("due", "whose", "joined", "state__exact") if key in asked}
+        here = {
+            key: asked[key] for key in ("due", "whose", "joined", "state__exact") if key in asked
+        }
         if "resolved_at__isempty" in asked and not ({"due", "whose", "state__exact"} & set(here)):
             here |= _OPEN
         yield Choice(
@@ -156,9 +158,7 @@ def _tabs(
         )
 
 
-def _chips(
-    found: CaseQueue, asked: Mapping[str, str], column: str, name: str
-) -> Iterable[Choice]:
+def _chips(found: CaseQueue, asked: Mapping[str, str], column: str, name: str) -> Iterable[Choice]:
     """The most frequent values; the one that is chosen is taken back by its own link."""
     values = [(value, number) for value, number in found.by.get(column, ()) if value]
     chosen = asked.get(name)
