@@ -17,10 +17,10 @@ from fulfillment.admin import (
     plans,
     routing,
     sending,
-    setup,
     signals,
     subscribers,
     targets,
+    workflows,
 )
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
     "plans",
     "routing",
     "sending",
-    "setup",
     "signals",
     "subscribers",
     "targets",
+    "workflows",
 ]
