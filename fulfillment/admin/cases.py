@@ -11,12 +11,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import path, reverse
 from django.utils.html import format_html
-from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, found_or_404, held_here, holds_here
+from fulfillment.admin.asking import actor_of, came_from, found_or_404, held_here, holds_here
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.case_page import page_of
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
@@ -207,16 +206,8 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
             messages.success(request, done.told)
         except FulfillmentError as error:
             messages.error(request, str(error))
-        return redirect(_came_from(request, case))
-
-
-def _came_from(request: HttpRequest, case: FalloutCase) -> str:
-    """The list as it was filtered, or the page of the case."""
-    before = request.headers.get("Referer", "")
-    hosts = {request.get_host()}
-    if url_has_allowed_host_and_scheme(before, hosts, require_https=request.is_secure()):
-        return before
-    return reverse("admin:fulfillment_falloutcase_change", args=[case.pk])
+        page = reverse("admin:fulfillment_falloutcase_change", args=[case.pk])
+        return redirect(came_from(request) or page)
 
 
 def order_cases_link(fulfillment_id: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -24,24 +25,35 @@ _USUAL = Terms()
 class Steps(Parameters):
     """In which steps it is released."""
 
-    canary: int = Field(default=_USUAL.canary, description="So many first.")
-    stages: tuple[int, ...] = Field(
-        default=_USUAL.stages, description="Then up to so many percent, then all."
+    canary: int = Field(
+        default=_USUAL.canary,
+        description="So many are tried first; no other is touched before it is known how they end.",
     )
-    goes_on: bool = Field(default=False, description="After a stage that went well, by itself.")
-    most_failures: int = Field(default=_USUAL.most_failures, description="With more it stops.")
+    stages: tuple[int, ...] = Field(
+        default=_USUAL.stages,
+        description="Then up to so many percent, one stage after the other, and then all.",
+    )
+    goes_on: bool = Field(
+        default=False,
+        description="After a stage that went well the next one begins without being asked.",
+    )
+    most_failures: int = Field(
+        default=_USUAL.most_failures, description="When more have failed it stops by itself."
+    )
     most_failures_percent: int = Field(
-        default=_USUAL.most_failures_percent, description="Of those tried; with more it stops."
+        default=_USUAL.most_failures_percent,
+        description="The same in percent of those that were tried.",
     )
     known_within: timedelta = Field(
-        default=_USUAL.known_within, description="How long to wait for each, such as PT1H."
+        default=_USUAL.known_within,
+        description="What has not succeeded by then counts as failed, such as PT1H for an hour.",
     )
 
 
 class ReleaseIncident(Repair):
-    """Draft the job that tries again what its open cases are about; it begins when it is started.
+    """Once its cause is mended: drafts a bulk job that tries again what its open cases are about.
 
-    The incident is RELEASING while the job runs, and open again when too many of them fail.
+    The reason says what was mended. Each is looked at first; the job begins when it is started.
     """
 
     action = Action.INCIDENT_RELEASE
@@ -68,6 +80,9 @@ class ReleaseIncident(Repair):
 
     def is_offered(self, found: Found) -> bool:
         return Incident.objects.filter(pk=found.pk, state=IncidentState.OPEN).exists()
+
+    def suggested(self, found: Found) -> Mapping[str, Any]:
+        return {**Steps().model_dump(exclude={"known_within", "goes_on"}), "known_within": "PT1H"}
 
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         return (Action.BULK_START,)
