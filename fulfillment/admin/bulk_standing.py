@@ -56,6 +56,10 @@ _FORESEEN: Mapping[str, tuple[str, str, str]] = {
     Foreseen.IMPOSSIBLE: ("⊘", "trouble", "can't be done"),
     Foreseen.DENIED: ("⊘", "failed", "not allowed"),
 }
+_NEXT = frozenset({"start", "resume", "leave-out"})
+"""What goes on with it; of a job that has stopped, why has to be found out first."""
+_SHOWN = 25
+"""Rows on the page; the others are in the list of rows."""
 _STANDING = frozenset({BulkState.PAUSED, BulkState.STOPPED})
 
 
@@ -133,20 +137,23 @@ def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[s
     """All that the template shows: for whoever holds these actions, and of the rows `which`
     (`bulk.worst_first`). A fixed number of queries."""
     now = bulk.progress_of(job=job)
-    asked = bulk.open_approval(job) if job.state == BulkState.DRAFT else None
-    rows = bulk.worst_first(job=job, which=which)
+    is_draft = job.state == BulkState.DRAFT
+    asked = bulk.open_approval(job) if is_draft else None
+    rows = bulk.worst_first(job=job, which=which, at_most=_SHOWN + 1)
     names = bulk.names_of(rows)
     return {
         "does": in_words(job),
         "badges": [badge_of(job.state, JOB_SIGNS)],
         "now": now,
         "asked": asked,
-        "is_draft": job.state == BulkState.DRAFT,
+        "is_draft": is_draft,
         "next_words": _next_words(job, now, asked),
         "buttons": _buttons(held, job, now, asked),
         "stages": [stage_shown(stage) for stage in now.stages],
         "filters": _filters(job, now, which),
-        "rows": [_row_shown(row, names) for row in rows],
+        "rows": [_row_shown(row, names, is_draft=is_draft) for row in rows[:_SHOWN]],
+        "has_more": len(rows) > _SHOWN,
+        "which_state": which if which in ROW_WORDS else "",
         "live_every": 3 if job.state in BULK_RUNNING or now.counts.unseen else 10,
     }
 
@@ -175,7 +182,7 @@ def _buttons(
         if control.name == "look-again" and counts.unseen:
             continue
         address = reverse(f"admin:fulfillment_bulkjob_{control.name}", args=[job.pk])
-        is_next = control.name in ("start", "resume", "leave-out")
+        is_next = control.name in _NEXT and job.state != BulkState.STOPPED
         found.append(
             _Button(words=_button_words(job, now, control), address=address, is_next=is_next)
         )
@@ -263,7 +270,7 @@ def stage_shown(stage: bulk.Stage) -> StageShown:
     return StageShown(
         stage=stage,
         name="Canary" if stage.number == 0 else f"Stage {stage.number}",
-        words=f"{', '.join(told) or 'nothing yet'} of {stage.size}",
+        words=f"{', '.join(told)} of {stage.size}" if told else f"{stage.size} wait",
         badge=Badge(sign=sign[0], tone=sign[1], words=sign[2]),
         parts=[
             (tone, f"{number * 100 / stage.size:.2f}")
@@ -326,8 +333,8 @@ class _RowShown:
     told: str
 
 
-def _row_shown(row: BulkRow, names: Mapping[str, str]) -> _RowShown:
-    if row.state == RowState.PENDING:
+def _row_shown(row: BulkRow, names: Mapping[str, str], *, is_draft: bool) -> _RowShown:
+    if row.state == RowState.PENDING and is_draft:
         sign, tone, words = _FORESEEN[row.foreseen]
     else:
         sign, tone = ROW_SIGNS[row.state]
@@ -337,5 +344,5 @@ def _row_shown(row: BulkRow, names: Mapping[str, str]) -> _RowShown:
         name=names.get(row.subject, row.subject),
         address=address_of(row.subject),
         badge=Badge(sign=sign, tone=tone, words=words),
-        told=row.told or row.foretold,
+        told=row.told or (row.foretold if is_draft else ""),
     )

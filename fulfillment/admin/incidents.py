@@ -28,6 +28,7 @@ from fulfillment.admin.reading import Badge, ReadOnlyAdmin, badge, badge_of, lis
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import (
     BulkJob,
+    BulkState,
     CaseCategory,
     FalloutCase,
     Incident,
@@ -55,6 +56,7 @@ class _Job:
     job: BulkJob
     badge: Badge
     stages: Sequence[StageShown]
+    is_draft: bool
 
 
 @admin.register(Incident)
@@ -212,6 +214,7 @@ def _jobs(jobs: Sequence[BulkJob]) -> list[_Job]:
             stages=[stage_shown(stage) for stage in bulk.progress_of(job=job).stages]
             if number == 0
             else (),
+            is_draft=job.state == BulkState.DRAFT,
         )
         for number, job in enumerate(jobs)
     ]

@@ -105,7 +105,8 @@ class OperationForm(ReasonForm):
         self.fields["evidence"].required = repair.needs_evidence
         self.order_fields([*self.asked, "reason", "evidence"])
         for name, value in (suggested or {}).items():
-            self.initial[f"{PARAMETER}{name}"] = value
+            chosen = YES[1 if value else 2][0] if isinstance(value, bool) else value
+            self.initial[f"{PARAMETER}{name}"] = chosen
             if isinstance(value, Mapping):
                 self.fields[f"{PARAMETER}{name}"].widget.attrs["rows"] = _MANY_LINES
         filled = {name: text for name, text in (given or {}).items() if name in self.fields}

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Sum
 from pydantic import Field
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import BulkNotPossible, SelectionInvalid, SubjectUnknown
-from fulfillment.models import Hold, Incident, IncidentState, TargetCondition
+from fulfillment.models import IS_UNRESOLVED, Hold, Incident, IncidentState, TargetCondition
 from fulfillment.operations.bulk.drafting import Terms, Wanted
 from fulfillment.operations.bulk.selecting import Selection, select
 from fulfillment.operations.catalog import perform
@@ -82,7 +83,7 @@ class ReleaseIncident(Repair):
         return Incident.objects.filter(pk=found.pk, state=IncidentState.OPEN).exists()
 
     def suggested(self, found: Found) -> Mapping[str, Any]:
-        return {**Steps().model_dump(exclude={"known_within", "goes_on"}), "known_within": "PT1H"}
+        return {**Steps().model_dump(exclude={"known_within"}), "known_within": "PT1H"}
 
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         return (Action.BULK_START,)
@@ -118,8 +119,9 @@ class ReleaseIncident(Repair):
             told=f"A bulk job is drafted: {len(subjects)} failed tasks, the first "
             f"{min(terms.canary, len(subjects))} of them as a canary. {kept}".strip(),
             before={"state": str(incident.state)},
-            after={"tasks": len(subjects), "kept_back": kept},
+            after={"tasks": len(subjects), **({"kept_back": kept} if kept else {})},
             customer_impact="Their orders go on as soon as they succeed.",
+            financial_impact=_waiting(incident),
             result={"job": job.pk},
         )
 
@@ -136,6 +138,14 @@ def release(
     )
     job: int = perform(actor=actor, request=request).result["job"]
     return job
+
+
+def _waiting(incident: Incident) -> str:
+    """What its open cases keep from being earned."""
+    rows = incident.cases.filter(IS_UNRESOLVED).exclude(revenue_amount=None)
+    sums = rows.values_list("revenue_currency").annotate(amount=Sum("revenue_amount")).order_by()
+    told = ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sums)
+    return f"{told} wait, and can be earned once they succeed." if told else "None."
 
 
 def _kept_back(incident: Incident) -> str:
