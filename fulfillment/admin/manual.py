@@ -20,7 +20,7 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_here
+from fulfillment.admin.asking import actor_of, came_from, focus_none, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.decision_form import DecisionForm
@@ -226,7 +226,9 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         manual: ManualTask = context["original"]
         context |= self._standing(request, manual)
         if context["is_open"] and context["may_decide"]:
-            context |= _asked(manual, DecisionForm(manual))
+            form = DecisionForm(manual)
+            focus_none(form)
+            context |= _asked(manual, form)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 

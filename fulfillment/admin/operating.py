@@ -134,10 +134,13 @@ class Operating:
         return TemplateResponse(request, "desk/operate.html", context, status=page["status"])
 
 
-def operate_address(repair: operations.Repair, subject: str, **parameters: str) -> str:
+def operate_address(
+    repair: operations.Repair, subject: str, *, evidence: str = "", **parameters: str
+) -> str:
     """Where the form of an operation on this subject is, filled in with these parameters."""
     address = reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
-    filled = urlencode({f"{PARAMETER}{name}": value for name, value in parameters.items()})
+    given = {f"{PARAMETER}{name}": value for name, value in parameters.items()}
+    filled = urlencode(given | ({"evidence": evidence} if evidence else {}))
     return f"{address}?{filled}" if filled else address
 
 
