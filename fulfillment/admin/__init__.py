@@ -16,10 +16,10 @@ from fulfillment.admin import (
     messages,
     plans,
     sending,
-    setup,
     signals,
     subscribers,
     targets,
+    workflows,
 )
 
 __all__ = [
@@ -37,8 +37,8 @@ __all__ = [
     "messages",
     "plans",
     "sending",
-    "setup",
     "signals",
     "subscribers",
     "targets",
+    "workflows",
 ]

@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of, held_here, holds_here, may
+from fulfillment.admin.asking import actor_of, held_here, holds_here, may, reach_here
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -63,7 +63,9 @@ class Operable:
             subject = f"{self.subject_kind}:{self.subject_name(row)}"
             context["may_be_done"] = [
                 (title_of(repair), help_of(repair), operate_address(repair, subject))
-                for repair in operations.possible(subject=subject, held=held_here(request))
+                for repair in operations.possible(
+                    subject=subject, held=held_here(request), reach=reach_here(request)
+                )
             ]
         answer: HttpResponse = cast(Any, super()).render_change_form(request, context, **options)
         return answer

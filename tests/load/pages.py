@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tests.load import figures
@@ -96,7 +97,7 @@ def _carried_out() -> list[int]:
 
     names = [f"t{number}" for number in range(_TASKS)]
     tasks = {name: desk.task() for name in names[:1]} | {
-        name: desk.task(after=[before]) for before, name in zip(names, names[1:], strict=False)
+        name: desk.task(after=[before]) for before, name in pairwise(names)
     }
     desk.workflow(tasks, offering="usual")
     for number in range(_COPIED):
