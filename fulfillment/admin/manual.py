@@ -32,6 +32,7 @@ from fulfillment.admin.asking import (
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.decision_form import DecisionForm
+from fulfillment.admin.figures import DueFilter
 from fulfillment.admin.operating import Operable, carry_out
 from fulfillment.admin.previewing import ShownPreview, shown
 from fulfillment.admin.reading import (
@@ -137,6 +138,7 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         WhoseFilter,
         ("state", StateFilter),
         ("decided_at", admin.EmptyFieldListFilter),
+        DueFilter,
         "origin",
         ("queue", NewestValues),
         ("role", NewestValues),

@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of, held_here, holds_here, may, reach_here
+from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -95,6 +95,8 @@ class Operating:
                 repair, suggested=_suggested(repair, subject), given=request.GET.dict()
             )
             page = {"status": 200, **_shown_first(request, repair, subject)}
+            if "first" in page:
+                focus_none(form)
             return self._page(request, repair, subject, form, page)
         form = OperationForm(repair, request.POST)
         page = {"status": 200}
