@@ -44,7 +44,8 @@ def _desk(title: str, icon: str, name: str, *permissions: str) -> dict[str, Any]
         "icon": icon,
         "link": address,
         "permission": may_see,
-        "active": lambda request: request.path == str(address),
+        # A page may have others below it.
+        "active": lambda request: f"{request.path}/".startswith(f"{address}/"),
     }
 
 
@@ -143,6 +144,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Target systems", "dns", "fulfillment", "targetsystem"),
                     _page("Workflows", "schema", "fulfillment", "workflowversion"),
+                    _desk("Reports", "monitoring", "reports", "oms.view_order"),
                 ],
             },
             {

@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from fulfillment.admin.pages import page_paths
 from oms.admin.orders import order_page
+from oms.admin.reports import Reports, report_paths
 from oms.admin.today import Today
 
 handler400 = "oms.api.problems.bad_request"
@@ -19,7 +20,8 @@ urlpatterns = [
     path("admin/orders/<str:reference>", order_page, name="order_page"),
     # Instead of the list of all models; `admin:index` is its address all the same.
     path("admin/", admin.site.admin_view(Today.as_view()), name="desk_today"),
-    *page_paths([]),
+    *page_paths([Reports]),
+    *report_paths(),
     path("admin/", admin.site.urls),
     path("api/", include("oms.api.urls")),
 ]
