@@ -41,11 +41,12 @@ def plot_of(table: Table) -> Plot | None:
     if table.step is None or not any(row.values[at] for row in table.rows for at, _ in drawn):
         return None
     is_time = drawn[0][1].kind is Kind.SECONDS
-    unit, length = ("", 1.0)
+    is_share = drawn[0][1].kind is Kind.SHARE
+    unit, length = ("%", 0.01) if is_share else ("", 1.0)
     if is_time:
         most = max(float(row.values[at] or 0) for row in table.rows for at, _ in drawn)  # type: ignore[arg-type]
         unit, length = next((one for one in _UNITS if most >= 2 * one[1]), _UNITS[-1])
-    kind = "line" if is_time else "bar"
+    kind = "line" if is_time or is_share else "bar"
     datasets = [
         {
             "label": column.words + (f" ({unit})" if unit else ""),
@@ -54,12 +55,16 @@ def plot_of(table: Table) -> Plot | None:
         }
         for number, (at, column) in enumerate(drawn)
     ]
+    near_all = is_share and all(
+        value is None or float(value) > 0.8  # type: ignore[arg-type]
+        for value in (row.values[at] for row in table.rows for at, _ in drawn)
+    )
     labels = [_label(row.values[0], table.step) for row in table.rows]
     names = " and ".join(column.words for _, column in drawn)
     return Plot(
         kind=kind,
         data=json.dumps({"labels": labels, "datasets": datasets}),
-        options=json.dumps(_options(unit)),
+        options=json.dumps(_options(unit, near_all=near_all)),
         words=f"{names} by {table.step.value}" + (f", in {unit}" if unit else ""),
     )
 
@@ -94,7 +99,8 @@ def _look(kind: str, number: int) -> dict[str, Any]:
     }
 
 
-def _options(unit: str) -> dict[str, Any]:
+def _options(unit: str, *, near_all: bool) -> dict[str, Any]:
+    """`near_all`: a share that differs only close to 100 %."""
     return {
         "responsive": True,
         "maintainAspectRatio": False,
@@ -110,7 +116,7 @@ def _options(unit: str) -> dict[str, Any]:
         "scales": {
             "x": {"grid": {"display": False}, "ticks": {"color": _SOFT, "maxRotation": 0}},
             "y": {
-                "beginAtZero": True,
+                "beginAtZero": not near_all,
                 "ticks": {"color": _SOFT, "maxTicksLimit": 6, **({} if unit else {"precision": 0})},
                 "grid": {"color": "rgba(156, 163, 175, 0.25)"},
                 "title": {"display": bool(unit), "text": unit, "color": _SOFT},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db.models import Model
 from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
@@ -18,8 +19,8 @@ from django.urls import URLPattern, path, reverse
 from fulfillment.admin.pages import Page, may_see
 from fulfillment.admin.reading import address_of
 from fulfillment.definitions.signs import in_words
-from fulfillment.models import FalloutCase, Task
-from oms.admin.report_plots import Plot, plot_of
+from fulfillment.models import FalloutCase, Operation
+from oms.admin.report_plots import plot_of
 from oms.figures import reading
 from oms.figures.reading import Span, Step
 from oms.models import CancellationRequest, Order
@@ -27,6 +28,7 @@ from oms.reports import files
 from oms.reports.catalog import GROUPS, REPORTS
 from oms.reports.report import Report, table_named
 from oms.reports.tables import SHOWN, Column, Kind, Row, Table, Value
+from oms.states import ORDER_TERMINAL
 
 PERMISSIONS = ("oms.view_order",)
 """Whoever sees the orders may count them."""
@@ -34,20 +36,55 @@ _DAYS = {"today": 1, "7": 7, "30": 30}
 _CHOICES = {"today": "Today", "7": "7 days", "30": "30 days"}
 _LONGEST_DAYS = 400
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# By report and column: the list that its numbers lead to, of today; `$` is what the row is about.
-_LISTS: Mapping[tuple[str, str], tuple[type[Any], Mapping[str, str]]] = {
-    ("task-success", "failed"): (Task, {"state__exact": "FAILED_FINAL", "target__pk__exact": "$"}),
-    ("cancellations", "denied"): (CancellationRequest, {"state__exact": "DENIED"}),
-    ("cancellations", "cancelled"): (CancellationRequest, {"state__exact": "DONE"}),
-    ("cycle-times", "completed"): (Order, {"state__exact": "COMPLETED"}),
-    ("cycle-times", "failed"): (Order, {"state__exact": "FAILED"}),
-    ("cycle-times", "cancelled"): (Order, {"state__exact": "CANCELLED"}),
-    ("cycle-times", "rejected"): (Order, {"state__exact": "REJECTED"}),
-    ("fallout", "cases"): (FalloutCase, {"category__exact": "$"}),
-    ("stuck", "found"): (FalloutCase, {"category__exact": "STUCK"}),
-    ("unbilled", "found"): (FalloutCase, {"category__exact": "LEAKAGE"}),
-    ("unserved", "found"): (FalloutCase, {"category__exact": "LEAKAGE"}),
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _List:
+    """The list of what a number counts: rows that have these values, within the number's time."""
+
+    model: type[Model]
+    at: str
+    """The column that says when."""
+    has: Mapping[str, str] = field(default_factory=dict)
+    """`$0` is the value of the row's first column, and so on."""
+
+
+def _ended(*states: str) -> _List:
+    name = "state__exact" if len(states) == 1 else "state__in"
+    return _List(model=Order, at="finished_at", has={name: ",".join(states)} if states else {})
+
+
+def _cases(**has: str) -> _List:
+    return _List(model=FalloutCase, at="opened_at", has=has)
+
+
+def _cancellations(**has: str) -> _List:
+    return _List(model=CancellationRequest, at="finished_at", has=has)
+
+
+# By report, table and column. Where there is none, a list of them would have to look at everything.
+_BY_TIME, _BY_KIND = "by-time", "by-kind"
+_LISTS: Mapping[tuple[str, str, str], _List] = {
+    ("cycle-times", _BY_TIME, "completed"): _ended("COMPLETED", "PARTIALLY_COMPLETED"),
+    ("cycle-times", _BY_TIME, "failed"): _ended("FAILED"),
+    ("cycle-times", _BY_TIME, "cancelled"): _ended("CANCELLED"),
+    ("cycle-times", _BY_TIME, "rejected"): _ended("REJECTED"),
+    ("fallout", _BY_TIME, "orders_ended"): _ended(*sorted(ORDER_TERMINAL)),
+    ("manual", _BY_TIME, "orders_ended"): _ended(*sorted(ORDER_TERMINAL)),
+    ("fallout", "by-reason", "cases"): _cases(
+        category__exact="$0", reason_code__exact="$1", target__exact="$2"
+    ),
+    ("manual", "by-operation", "times"): _List(
+        model=Operation, at="happened_at", has={"kind__exact": "$0"}
+    ),
+    ("cancellations", _BY_TIME, "ended"): _cancellations(),
+    ("cancellations", _BY_TIME, "cancelled"): _cancellations(state__exact="DONE"),
+    ("cancellations", _BY_TIME, "denied"): _cancellations(state__exact="DENIED"),
+    ("stuck", _BY_TIME, "found"): _cases(category__exact="STUCK"),
+    ("unbilled", _BY_TIME, "found"): _cases(reason_code__exact="active_without_billing"),
+    ("unserved", _BY_TIME, "found"): _cases(reason_code__exact="billed_without_service"),
 }
+_LONG = {Step.HOUR: timedelta(hours=1), Step.DAY: timedelta(days=1), Step.WEEK: timedelta(days=7)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +133,6 @@ class ShownTable:
     table: Table
     rows: list[list[ShownValue]]
     total: list[ShownValue]
-    plot: Plot | None
     file: str
     """The address of all of it."""
     left_out: int
@@ -141,27 +177,15 @@ class OneReport(Page):
     def content(self) -> Mapping[str, Any]:
         report = asked_for(self.kwargs["report"])
         chosen = chosen_by(self.request)
-        tables = [
-            ShownTable(
-                table=table,
-                rows=[_row(report, table, row) for row in table.rows[:SHOWN]],
-                total=[
-                    _value(value, column)
-                    for value, column in zip(table.total, table.columns, strict=False)
-                ],
-                plot=plot_of(table),
-                file=f"{file_address(report, table)}?{chosen.query}",
-                left_out=max(0, len(table.rows) - SHOWN),
-            )
-            for table in report.tables(chosen.span)
-        ]
+        tables = report.tables(chosen.span)
         return {
             "title": report.title,
             "told": report.told,
             "report": report,
             "chosen": chosen,
             "counted": reading.counted(chosen.span),
-            "tables": tables,
+            "tables": [_shown(report, table, chosen) for table in tables],
+            "plot": next((plot for table in tables if (plot := plot_of(table))), None),
             "all_reports": f"{reverse('desk_reports')}?{chosen.query}",
             "others": [
                 (f"{report_address(other)}?{chosen.query}", other.title, other is report)
@@ -243,7 +267,20 @@ def chosen_by(request: HttpRequest) -> Chosen:
     return Chosen(span=Span(first=first, last=last, today=today), period="range")
 
 
-def _row(report: Report, table: Table, row: Row) -> list[ShownValue]:
+def _shown(report: Report, table: Table, chosen: Chosen) -> ShownTable:
+    return ShownTable(
+        table=table,
+        rows=[_row(report, table, row, chosen.span) for row in table.rows[:SHOWN]],
+        total=[
+            _value(value, column, _list_of(report, table, column, (), chosen.span) if value else "")
+            for value, column in zip(table.total, table.columns, strict=False)
+        ],
+        file=f"{file_address(report, table)}?{chosen.query}",
+        left_out=max(0, len(table.rows) - SHOWN),
+    )
+
+
+def _row(report: Report, table: Table, row: Row, span: Span) -> list[ShownValue]:
     found = []
     for at, (value, column) in enumerate(zip(row.values, table.columns, strict=True)):
         address = ""
@@ -252,24 +289,35 @@ def _row(report: Report, table: Table, row: Row) -> list[ShownValue]:
         elif column.name == "case" and value:
             address = address_of(str(value))
         elif value and column.is_number:
-            address = _list_of(report, table, column, row)
+            address = _list_of(report, table, column, row.values, span)
         found.append(_value(value, column, address))
     return found
 
 
-def _list_of(report: Report, table: Table, column: Column, row: Row) -> str:
-    """The list of what a number counts, without its time: lists have today's states."""
-    if (report.name, column.name) not in _LISTS:
+def _list_of(
+    report: Report, table: Table, column: Column, values: Sequence[Value], span: Span
+) -> str:
+    """The address of the list of what a number of this row counts; of a total without `values`."""
+    found = _LISTS.get((report.name, table.name, column.name))
+    if found is None:
         return ""
-    model, lookups = _LISTS[report.name, column.name]
-    about = "" if table.step else str(row.values[0])
-    asked = {
-        name: about if value == "$" else value
-        for name, value in lookups.items()
-        if value != "$" or about
-    }
-    meta = model._meta
+    asked = {}
+    for name, value in found.has.items():
+        if value.startswith("$"):
+            if not values:
+                return ""
+            value = str(values[int(value[1:])])
+        asked[name] = value
+    since, until = span.since, span.until
+    if values and isinstance(values[0], datetime) and table.step:
+        since, until = max(since, values[0]), min(until, values[0] + _LONG[table.step])
+    asked |= {f"{found.at}__gte": _moment(since), f"{found.at}__lt": _moment(until)}
+    meta = found.model._meta
     return f"{reverse(f'admin:{meta.app_label}_{meta.model_name}_changelist')}?{urlencode(asked)}"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _value(value: Value, column: Column, address: str = "") -> ShownValue:

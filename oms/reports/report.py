@@ -75,7 +75,6 @@ class CountedReport(Report):
         own = {cell: number for cell, number in cells.items() if cell.measure in self.measures}
         steps = reading.by_step(self.measures, span)
         return [
-            by_time(steps, step=span.step, columns=self.columns, plotted=self.plotted),
             by_what(
                 own,
                 name="by-kind",
@@ -95,6 +94,7 @@ class CountedReport(Report):
                 )
                 for one in self.breakdowns
             ),
+            by_time(steps, step=span.step, columns=self.columns, plotted=self.plotted),
         ]
 
     def headline(self, cells: Cells) -> Headline:

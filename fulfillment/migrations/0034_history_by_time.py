@@ -7,7 +7,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fulfillment", "0032_corrections")]
+    dependencies = [("fulfillment", "0033_plans_under_way")]
 
     operations = [
         migrations.AddIndex(

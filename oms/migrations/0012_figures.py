@@ -8,7 +8,7 @@ from oms.models.figures import Measure
 
 
 class Migration(migrations.Migration):
-    dependencies = [("oms", "0010_keys_of_people")]
+    dependencies = [("oms", "0011_finished_orders")]
 
     operations = [
         migrations.CreateModel(
