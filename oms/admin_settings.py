@@ -51,7 +51,8 @@ def _desk(title: str, icon: str, name: str, *permissions: str) -> dict[str, Any]
         "icon": icon,
         "link": address,
         "permission": may_see,
-        "active": lambda request: request.path == str(address),
+        # A page may have others below it.
+        "active": lambda request: f"{request.path}/".startswith(f"{address}/"),
     }
 
 
@@ -186,6 +187,7 @@ UNFOLD: dict[str, Any] = {
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
                     _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
+                    _desk("Reports", "monitoring", "reports", "oms.view_order"),
                 ],
             },
             {
