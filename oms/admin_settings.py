@@ -51,7 +51,8 @@ def _desk(title: str, icon: str, name: str, *permissions: str) -> dict[str, Any]
         "icon": icon,
         "link": address,
         "permission": may_see,
-        "active": lambda request: request.path == str(address),
+        # A page may have others below it.
+        "active": lambda request: f"{request.path}/".startswith(f"{address}/"),
     }
 
 
@@ -85,7 +86,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
 
 
 _STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
-_SCRIPTS = ("live", "keys", "graph", "copy")
+_SCRIPTS = ("live", "keys", "graph", "copy", "asking")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",
@@ -186,6 +187,7 @@ UNFOLD: dict[str, Any] = {
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
                     _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
+                    _desk("Reports", "monitoring", "reports", "oms.view_order"),
                 ],
             },
             {
