@@ -2,6 +2,7 @@
 goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
+    approvals,
     audit,
     authority,
     bulk,
@@ -24,6 +25,7 @@ from fulfillment.admin import (
 )
 
 __all__ = [
+    "approvals",
     "audit",
     "authority",
     "bulk",

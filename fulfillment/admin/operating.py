@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of, held_here, holds_here, may, reach_here
+from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -95,6 +95,8 @@ class Operating:
                 repair, suggested=_suggested(repair, subject), given=request.GET.dict()
             )
             page = {"status": 200, **_shown_first(request, repair, subject)}
+            if "first" in page:
+                focus_none(form)
             return self._page(request, repair, subject, form, page)
         form = OperationForm(repair, request.POST)
         page = {"status": 200}
@@ -136,10 +138,13 @@ class Operating:
         return TemplateResponse(request, "desk/operate.html", context, status=page["status"])
 
 
-def operate_address(repair: operations.Repair, subject: str, **parameters: str) -> str:
+def operate_address(
+    repair: operations.Repair, subject: str, *, evidence: str = "", **parameters: str
+) -> str:
     """Where the form of an operation on this subject is, filled in with these parameters."""
     address = reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
-    filled = urlencode({f"{PARAMETER}{name}": value for name, value in parameters.items()})
+    given = {f"{PARAMETER}{name}": value for name, value in parameters.items()}
+    filled = urlencode(given | ({"evidence": evidence} if evidence else {}))
     return f"{address}?{filled}" if filled else address
 
 
