@@ -107,8 +107,8 @@ class Operating:
                     actor=actor_of(request), request=_wanted(repair, subject, form, request)
                 )
                 if _is_seen(request, form):
-                    carry_out(request, found)
-                    return redirect(_back(found.found.subject))
+                    done = carry_out(request, found)
+                    return redirect(_onward(done) or _back(found.found.subject))
                 page |= {"preview": shown(found.preview(), repair=repair), "seen": form.digest()}
             except FulfillmentError as error:
                 page |= _refused(repair, form, found, error)
@@ -223,8 +223,8 @@ def _wanted(
     )
 
 
-def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
-    """Do it, or ask for the approval that it needs; and say so."""
+def carry_out(request: HttpRequest, found: operations.Prepared) -> operations.Done | None:
+    """Do it, or ask for the approval that it needs; and say so. What was done, if it was."""
     if found.needs is not None:
         approval = operations.ask_for_approval(prepared=found)
         told = (
@@ -232,8 +232,10 @@ def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
             f"it until {approval.expires_at:%Y-%m-%d %H:%M} UTC. Nothing is done before."
         )
         messages.warning(request, told)
-        return
-    messages.success(request, found.perform().told)
+        return None
+    done = found.perform()
+    messages.success(request, done.told)
+    return done
 
 
 def _refused(
@@ -265,6 +267,11 @@ def _refused(
         if preview is not None:
             page |= {"preview": preview, "seen": form.digest()}
     return page
+
+
+def _onward(done: operations.Done | None) -> str:
+    """Where it goes on: the job that an operation has drafted. Empty: where one came from."""
+    return address_of(f"bulk:{done.result['job']}") if done and "job" in done.result else ""
 
 
 def _back(subject: str) -> str:
