@@ -83,7 +83,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {"primary": _BLUE},
     "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
-    "SCRIPTS": [_file("oms/live.js"), _file("oms/keys.js")],
+    "SCRIPTS": [_file(f"oms/{name}.js") for name in ("frame", "live", "keys")],
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
