@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from playwright.sync_api import Page
 
@@ -51,7 +52,7 @@ def faults(page: Page) -> list[str]:
     headings = page.evaluate(_HEADINGS)
     if [level for level, _ in headings].count(1) != 1:
         found.append(f"It has not exactly one first heading: {headings}")
-    for (above, _), (below, words) in zip(headings, headings[1:], strict=False):
+    for (above, _), (below, words) in pairwise(headings):
         if below > above + 1:
             found.append(f"The heading {words!r} leaves out a level.")
     told = page.locator("body").aria_snapshot()

@@ -7,7 +7,6 @@ import pytest
 from tests.browser import readable
 from tests.browser.house import House, line_rental
 from tests.browser.operator import Cast, Operator
-from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
