@@ -33,17 +33,20 @@ MOST = 10_000
 NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
 # Each part is read from a partial index of its own; a queue of a million is not counted out.
 _BACKLOG = """
-SELECT s.name, w.due, w.later, d.n, coalesce(a.n, 0), coalesce(h.n, 0)
+SELECT s.name, w.due, w.later, w.retrying, w.due_since, d.n, coalesce(a.n, 0), coalesce(h.n, 0)
 FROM fulfillment_targetsystem s
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE not_before <= fulfillment_now()) AS due,
-           count(*) FILTER (WHERE not_before > fulfillment_now()) AS later
+           count(*) FILTER (WHERE not_before > fulfillment_now()) AS later,
+           count(*) FILTER (
+               WHERE not_before > fulfillment_now() AND waits_for = 'RETRY') AS retrying,
+           min(not_before) FILTER (WHERE not_before <= fulfillment_now()) AS due_since
     FROM (
-        SELECT not_before FROM fulfillment_task
+        SELECT not_before, waits_for FROM fulfillment_task
         WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
           AND held_by_id IS NULL AND waits_for_lock = '' AND waits_for NOT IN ('RETRY', 'WINDOW')
         UNION ALL
-        SELECT not_before FROM fulfillment_task
+        SELECT not_before, waits_for FROM fulfillment_task
         WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
           AND held_by_id IS NULL AND waits_for_lock = '' AND waits_for IN ('RETRY', 'WINDOW')
         LIMIT %s
@@ -187,6 +190,10 @@ class TargetStatus:
     """Runnable and due; counted up to MOST together with `later`."""
     later: int
     """Runnable, and put off to a time that has not come."""
+    retrying: int
+    """Of these, what has failed without effect and waits for its next attempt."""
+    due_since: datetime | None
+    """Since when the one that has waited longest might have been sent."""
     in_doubt: int
     accepted: int
     held: int
@@ -308,12 +315,14 @@ def _fitness(row: TargetSystem, seen: Look) -> Fitness:
 
 
 def _status(fit: Fitness, hold: Hold | None, backlog: tuple[Any, ...]) -> TargetStatus:
-    waiting, later, in_doubt, accepted, held = backlog
+    waiting, later, retrying, due_since, in_doubt, accepted, held = backlog
     return TargetStatus(
         fitness=fit,
         hold=hold,
         waiting=waiting,
         later=later,
+        retrying=retrying,
+        due_since=due_since,
         in_doubt=in_doubt,
         accepted=accepted,
         held=held,

@@ -31,6 +31,7 @@ PARTS = {
     "filling": "tests.load.filling",
     "isolation": "tests.load.isolation",
     "drain": "tests.load.drain",
+    "desk": "tests.load.pages",
     "fill": "tests.load.fill",
 }
 IN_QUICK = ("w",)
