@@ -35,6 +35,8 @@ class House:
         self.password = (stack.layout.secrets / "demo-password").read_text().strip()
         self._http = urllib3.PoolManager(retries=False, timeout=30)
         self._keys: dict[str, str] = {}
+        self.orders = 0
+        """How many were named, so that every name is new."""
 
     def manage(self, *arguments: str) -> str:
         """What a command says. Raises CalledProcessError."""

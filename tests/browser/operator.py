@@ -70,9 +70,12 @@ class Operator:
         self.open("/admin/")
         self.clicks = 0
 
-    def menu(self, words: str) -> None:
-        """A line of the side bar."""
-        self.click(self.page.get_by_role("navigation").get_by_role("link", name=words, exact=True))
+    def menu(self, words: str, *, folded: str = "") -> None:
+        """A line of the side bar, in a part of it that may have to be unfolded."""
+        bar = self.page.locator("#nav-sidebar-apps")
+        if folded:
+            self.click(bar.get_by_role("button", name=folded))
+        self.click(bar.get_by_role("link", name=words, exact=True))
 
     # --- doing -----------------------------------------------------------------------------------
 
@@ -94,6 +97,16 @@ class Operator:
         self.click(place)
         place.fill(text)
 
+    def looks_first(self, *, reason: str, evidence: str = "", **fields: str) -> None:
+        """Fills in the form of an operation, and sees what it would do."""
+        for field, text in fields.items():
+            self.type(anything(field.replace("_", " ")), text)
+        self.type("Reason", reason)
+        if evidence:
+            self.type("Evidence", evidence)
+        self.press_button("See what it would do")
+        self.sees("What it would do now")
+
     def keys(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
@@ -114,7 +127,7 @@ class Operator:
     def offered(self) -> list[str]:
         """The names of all links and buttons of the page's own part."""
         found = self.content.get_by_role("link").or_(self.content.get_by_role("button"))
-        return [words.strip() for words in found.all_inner_texts() if words.strip()]
+        return [words.strip() for words in found.all_text_contents() if words.strip()]
 
     # --- by force --------------------------------------------------------------------------------
 
