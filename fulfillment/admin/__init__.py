@@ -15,10 +15,10 @@ from fulfillment.admin import (
     messages,
     plans,
     sending,
-    setup,
     signals,
     subscribers,
     targets,
+    workflows,
 )
 
 __all__ = [
@@ -35,8 +35,8 @@ __all__ = [
     "messages",
     "plans",
     "sending",
-    "setup",
     "signals",
     "subscribers",
     "targets",
+    "workflows",
 ]

@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, person
-from fulfillment.authority.authorizing import authorize, held
+from fulfillment.authority.authorizing import Reach, authorize, held
 from fulfillment.authority.context import Context
 from fulfillment.errors import Denied, FulfillmentError
 
@@ -77,6 +77,15 @@ def held_here(request: HttpRequest) -> frozenset[Action]:
     if found is None:
         found = held(actor=actor_of(request))
         request.held = found  # type: ignore[attr-defined]
+    return found
+
+
+def reach_here(request: HttpRequest) -> Reach:
+    """How far whoever is at the browser reaches; read once for each page."""
+    found: Reach | None = getattr(request, "reach", None)
+    if found is None:
+        found = Reach(actor=actor_of(request))
+        request.reach = found  # type: ignore[attr-defined]
     return found
 
 

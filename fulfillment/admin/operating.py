@@ -31,7 +31,14 @@ from unfold.widgets import (
 )
 
 from fulfillment import operations
-from fulfillment.admin.asking import ReasonForm, actor_of, held_here, holds_here, may
+from fulfillment.admin.asking import (
+    ReasonForm,
+    actor_of,
+    held_here,
+    holds_here,
+    may,
+    reach_here,
+)
 from fulfillment.admin.reading import address_of, pretty
 from fulfillment.errors import (
     ActionUnknown,
@@ -131,7 +138,9 @@ class Operable:
             subject = f"{self.subject_kind}:{self.subject_name(row)}"
             context["may_be_done"] = [
                 (title_of(repair), help_of(repair), operate_address(repair, subject))
-                for repair in operations.possible(subject=subject, held=held_here(request))
+                for repair in operations.possible(
+                    subject=subject, held=held_here(request), reach=reach_here(request)
+                )
             ]
         answer: HttpResponse = cast(Any, super()).render_change_form(request, context, **options)
         return answer

@@ -64,6 +64,11 @@ def is_live_look(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
+def looks_at(request: HttpRequest, region: str) -> bool:
+    """Whether an open page asks for this region of itself alone."""
+    return is_live_look(request) and request.headers.get("HX-Target") == region
+
+
 def page_paths(pages: Iterable[type[Page]]) -> list[URLPattern]:
     """Their addresses, below that of the admin."""
     return [

@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
@@ -27,7 +28,9 @@ from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
-from fulfillment.admin.picture import picture, plan_picture
+from fulfillment.admin.pages import looks_at
+from fulfillment.admin.picture import graph_picture
+from fulfillment.admin.plan_view import plan_view
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -38,6 +41,7 @@ from fulfillment.admin.reading import (
     preformatted,
     pretty,
 )
+from fulfillment.admin.workflows import RunsOn
 from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.outlines import call
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
@@ -55,30 +59,12 @@ from fulfillment.queries import how_it_stood, progress_of
 from fulfillment.states import TASK_TERMINAL, PlanState, TaskState
 
 
-class TaskInline(ReadOnlyInline):
-    model = Task
-    fields = ("row", "state_badge", "what", "attempts", "not_before", "blocked_reason")
-    readonly_fields = fields
-    ordering = ("node", "element")
-    # Not its target: what no target system does has none, and would be left out.
-    follow = ("plan",)
-    left_out = ("outputs", "plan__context")
-
-    @display(description="by")
-    def what(self, task: Task) -> str:
-        return doing(task)
-
-    @display(description="state")
-    def state_badge(self, task: Task) -> str:
-        return badge(task.state, TASK_SIGNS)
-
-
 @admin.register(Plan)
 class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
     subject_kind = "plan"
     hold_scope = HoldScope.PLAN
     list_display = ("id", "order", "state_badge", "stuck", "progress", "stuck_at", "created_at")
-    list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter))
+    list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter), RunsOn)
     list_select_related = ("fulfillment",)
     list_left_out = ("context",)
     search_fields = ("id", "fulfillment__order_reference")
@@ -105,14 +91,15 @@ class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
         "before_it_was_replaced",
         "order_snapshot",
     )
-    inlines = (TaskInline,)
     change_form_outer_before_template = "desk/plan.html"
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         plan = context["original"]
-        context["picture"] = plan_picture(plan=plan, graph=graphs.by_id(plan.graph_id))
+        context["plan_view"] = plan_view(plan=plan, graph=graphs.by_id(plan.graph_id))
+        if looks_at(request, "desk-plan"):
+            return TemplateResponse(request, "desk/plan.html", context)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -347,7 +334,7 @@ class PlanGraphAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
-        context["picture"] = picture(graph=graphs.by_id(context["original"].pk), tasks={})
+        context["picture"] = graph_picture(graph=graphs.by_id(context["original"].pk))
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 

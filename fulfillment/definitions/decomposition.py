@@ -57,25 +57,39 @@ def _decomposed(
     assembly = Assembly(library=dict(library))
     for definition, served in positions.items():
         assembly.add(definition, served=tuple(served))
-    workflows = [
-        g.PlannedWorkflow(
-            name=definition.name,
-            version=definition.version,
-            title=definition.title,
-            billing_trigger=definition.billing_trigger.value if definition.billing_trigger else "",
-            stalls_after_seconds=plain_seconds(definition.stalls_after),
-            locks=locks_of(definition.locks),
-            items=tuple(served),
-            deadline_seconds=(
-                plain_seconds(definition.deadline.within) if definition.deadline else None
-            ),
-            priority=definition.priority or "",
-            on_failure=definition.on_failure.then.value,
-            failure_of=definition.on_failure.of.value,
-        )
-        for definition, served in positions.items()
-    ]
+    workflows = [_planned(definition, served) for definition, served in positions.items()]
     return g.arrange(workflows=workflows, nodes=assembly.nodes, edges=assembly.edges)
+
+
+def sketch(
+    definition: WorkflowDefinition, *, library: Mapping[Used, WorkflowDefinition]
+) -> g.Graph:
+    """The graph of a definition without an order, as it looks for one item; of a sub-process too.
+
+    Raises DefinitionInvalid when a sub-process is missing in `library`.
+    """
+    assembly = Assembly(library=library)
+    assembly.add(definition, served=(1,))
+    workflows = [_planned(definition, [1])]
+    return g.arrange(workflows=workflows, nodes=assembly.nodes, edges=assembly.edges)
+
+
+def _planned(definition: WorkflowDefinition, served: Sequence[int]) -> g.PlannedWorkflow:
+    return g.PlannedWorkflow(
+        name=definition.name,
+        version=definition.version,
+        title=definition.title,
+        billing_trigger=definition.billing_trigger.value if definition.billing_trigger else "",
+        stalls_after_seconds=plain_seconds(definition.stalls_after),
+        locks=locks_of(definition.locks),
+        items=tuple(served),
+        deadline_seconds=(
+            plain_seconds(definition.deadline.within) if definition.deadline else None
+        ),
+        priority=definition.priority or "",
+        on_failure=definition.on_failure.then.value,
+        failure_of=definition.on_failure.of.value,
+    )
 
 
 def _selection_faults(items: Sequence[ItemSelection]) -> list[Fault]:

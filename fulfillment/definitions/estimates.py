@@ -35,29 +35,76 @@ def finish(
     """When the last task that the order needs will have ended.
 
     `standing` has the tasks that exist, by node; what does not exist yet counts as waiting, and
-    what will never exist, or is part of a fan-out's elements, is to be given as over.
+    what will never exist is to be given as over. Elements of a fan-out are not looked at.
     """
-    ends: dict[int, datetime] = {}
-    for index in range(len(graph.nodes)):
-        node = graph.nodes[index]
-        begins = reduce(max, (ends[one] for one in graph.predecessors[index]), now)
-        ends[index] = _end(node, standing.get(index), begins=begins, usual=usual, now=now)
-    return reduce(max, (ends[index] for index in graph.mandatory), now)
+    ends = _ends(graph, standing, usual, now)
+    return reduce(max, (ends[index].at for index in graph.mandatory), now)
+
+
+def longest_way(
+    *, graph: Graph, standing: Mapping[int, Standing], usual: Usual, now: datetime
+) -> tuple[int, ...]:
+    """The nodes that decide when the plan is done, first to last; empty when nothing is ahead.
+
+    The way to the task that ends last of those that the order needs, as far as it is ahead. Of
+    ways that take equally long, as they do where nothing has been measured, the one of most steps.
+    """
+    ends = _ends(graph, standing, usual, now)
+    wanted = [index for index in graph.mandatory if ends[index].steps]
+    if not wanted:
+        return ()
+    at: int | None = max(wanted, key=lambda index: (ends[index].at, ends[index].steps))
+    way = []
+    while at is not None:
+        way.append(at)
+        at = ends[at].behind
+    return tuple(reversed(way))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    at: datetime
+    steps: int
+    """Tasks on the way to it that are not over; 0: it is over itself."""
+    behind: int | None
+    """The node that it has to wait for longest; None where it waits for nothing that is ahead."""
+
+
+def _ends(
+    graph: Graph, standing: Mapping[int, Standing], usual: Usual, now: datetime
+) -> dict[int, _End]:
+    ends: dict[int, _End] = {}
+    for node in graph.nodes:
+        mine = standing.get(node.index)
+        before = max(
+            graph.predecessors[node.index],
+            key=lambda one: (ends[one].at, ends[one].steps),
+            default=None,
+        )
+        begins, steps, behind = now, 0, None
+        if before is not None and ends[before].steps:
+            begins, steps, behind = ends[before].at, ends[before].steps, before
+        if node.group is not None:
+            # Its elements' own time is that of the fan-out's end; what is before them counts.
+            ends[node.index] = _End(begins, steps, behind)
+        elif mine is not None and mine.is_over:
+            ends[node.index] = _End(now, 0, None)
+        else:
+            at = _end(node, mine, begins=begins, usual=usual, now=now)
+            began = mine is not None and (mine.until is not None or mine.began_at is not None)
+            ends[node.index] = _End(at, 1 if began else steps + 1, None if began else behind)
+    return ends
 
 
 def critical_path(*, graph: Graph, usual: Usual) -> timedelta:
     """How long a plan takes that begins now and meets with nothing unusual."""
-    now = _ANY_TIME
-    inside = {node.index: Standing(is_over=True) for node in graph.nodes if node.group is not None}
-    return finish(graph=graph, standing=inside, usual=usual, now=now) - now
+    return finish(graph=graph, standing={}, usual=usual, now=_ANY_TIME) - _ANY_TIME
 
 
 def _end(
     node: Node, standing: Standing | None, *, begins: datetime, usual: Usual, now: datetime
 ) -> datetime:
     if standing is not None:
-        if standing.is_over:
-            return now
         if standing.until is not None:
             return max(standing.until, now)
         if standing.began_at is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fulfillment.definitions.decomposition import ItemSelection, decompose
+from fulfillment.definitions.decomposition import sketch
 from fulfillment.definitions.graph import EdgeType, Graph, Node
 from fulfillment.definitions.outlines import MERMAID, call, condition
 from fulfillment.definitions.schema import WorkflowDefinition
@@ -26,7 +26,7 @@ _ENTITIES = str.maketrans({character: f"#{ord(character)};" for character in '#&
 def mermaid(
     source: Graph | WorkflowDefinition, states: Mapping[int, TaskState] | None = None
 ) -> str:
-    """A flowchart of a plan's graph, or of a definition as it looks for one item.
+    """A flowchart of a plan's graph, or of a definition that uses no sub-process, for one item.
 
     Rectangles are required commands, rounded ones optional, hexagons irreversible; decisions,
     waits, manual tasks, fan-outs and sub-processes have outlines of their own. A labelled arrow
@@ -35,9 +35,7 @@ def mermaid(
     colour.
     """
     if isinstance(source, WorkflowDefinition):
-        offering, action = source.selectors[0]
-        only = ItemSelection(position=1, offering=offering, action=action, definition=source)
-        source = decompose(items=[only])
+        source = sketch(source, library={})
     lines = ["flowchart TD"]
     by_item: dict[int | None, list[Node]] = {}
     for node in source.nodes:

@@ -44,13 +44,18 @@ def call(node: Node) -> str:
     return _INNER[node.kind]
 
 
-def outline(kind: NodeKind, *, width: int, height: int, optional: bool) -> str:
+def outline(
+    kind: NodeKind, *, width: int, height: int, optional: bool, undoes: bool = False
+) -> str:
     """SVG path data of a box of this kind, whose left upper corner is at 0, 0.
 
     A command is a rectangle, a decision pointed at both sides, a wait round at both ends, a
-    manual task slanted at the top, a fan-out has double sides, a sub-process a point.
+    manual task slanted at the top, a fan-out has double sides, a sub-process a point. What undoes
+    something points back, to the left.
     """
     middle = height / 2
+    if undoes:
+        return f"M10 0H{width}V{height}H10L0 {middle:g}z"
     match kind:
         case NodeKind.DECISION:
             return f"M8 0H{width - 8}L{width} {middle:g}L{width - 8} {height}H8L0 {middle:g}z"

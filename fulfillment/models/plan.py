@@ -150,6 +150,12 @@ class Plan(StatefulModel):
                 & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
                 name="plan_deadline",
             ),
+            # What runs on a version of a workflow: plans that are not over, by their shape.
+            models.Index(
+                fields=["graph", "-id"],
+                condition=~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_under_way",
+            ),
             # What is to be given up or changed as soon as nothing of it is under way.
             models.Index(
                 fields=["rest_due_at"],

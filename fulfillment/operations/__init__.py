@@ -46,7 +46,13 @@ from fulfillment.operations.manual_work import (
 )
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
-from fulfillment.operations.offering import Offer, looked_at, offers, possible
+from fulfillment.operations.offering import (
+    Offer,
+    looked_at,
+    offers,
+    possible,
+    possible_among,
+)
 from fulfillment.operations.pausing import (
     PauseTarget,
     ResumeTarget,
@@ -144,6 +150,7 @@ __all__ = [
     "perform",
     "place_hold",
     "possible",
+    "possible_among",
     "prepared",
     "reassign",
     "refuse",

@@ -31,6 +31,7 @@ from fulfillment.errors import (
     Fault,
     ParametersInvalid,
     SubjectChanged,
+    SubjectUnknown,
 )
 from fulfillment.models import Approval, Operation
 from fulfillment.operations.records import reason_of
@@ -175,7 +176,21 @@ class Repair(ABC):
 
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
-        return True
+        return found.pk in self.offered_among(pks=[found.pk])
+
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        """Those of these subjects for which it makes sense to show it; one query. Of subjects
+        without numbers only `is_offered` can tell."""
+        return frozenset(pks)
+
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        """`find` of several at once, by their numbers; what is gone is left out. What pages show
+        many of is found by a fixed number of queries."""
+        found = {}
+        for pk in pks:
+            with suppress(SubjectUnknown):
+                found[pk] = self.find(name=str(pk))
+        return found
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
         """Of these subjects, once it is committed: whether what it was for has happened.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, urlsplit
+from html import unescape
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -263,7 +264,7 @@ def test_an_order_leads_to_its_last_transition_and_back(boss: Client, halfway: O
     ]
     pages = [text_of(boss, address_of(model, "change", pk)) for model, pk in way]
     for page, (model, pk) in zip(pages, way[1:], strict=False):
-        assert f'class="desk-link" href="{address_of(model, "change", pk)}"' in page
+        assert f'href="{address_of(model, "change", pk)}"' in page
     for page in pages[1:]:
         assert reverse("order_page", args=[halfway.reference]) in page
     for page in (pages[3], pages[4]):
@@ -374,22 +375,21 @@ def test_a_page_costs_the_same_for_one_item_and_for_thirty(boss: Client, halfway
     ]
     desk.drain()
     small, large = (_queries(boss, address_of(Order, "change", order.pk)) for order in orders)
-    assert small == large
+    # Its history reads only what a page of it tells of, which is less of each kind here.
+    assert large <= small
     plans = [desk.plan_of(order) for order in orders]
     small, large = (_queries(boss, address_of(Plan, "change", plan.pk)) for plan in plans)
     assert small == large
 
 
-def test_a_plan_of_many_tasks_lists_them_page_by_page(boss: Client, halfway: Order) -> None:
-    desk.workflow({f"t{number}": desk.task() for number in range(161)}, offering="wide")
+def test_a_plan_of_many_tasks_leads_to_their_list(boss: Client, halfway: Order) -> None:
+    desk.workflow({f"t{number}": desk.task() for number in range(61)}, offering="wide")
     plan = desk.plan_of(desk.order(desk.item("wide")))
     page = text_of(boss, address_of(Plan, "change", plan.pk))
-    shown = [task for task in plan.tasks.all() if address_of(Task, "change", task.pk) in page]
-    assert len(shown) == 100
-    (further,) = set(re.findall(r'hx-get="\?([\w-]*page=2)', page))
-    path = urlsplit(address_of(Plan, "change", plan.pk)).path
-    rest = text_of(boss, f"{path}?{further}")
-    assert sum(address_of(Task, "change", task.pk) in rest for task in plan.tasks.all()) == 61
+    (listed,) = set(re.findall(r'href="([^"]*)">All tasks as a list', page))
+    found = [text_of(boss, unescape(listed) + more) for more in ("", "&p=2")]
+    for task in plan.tasks.all():
+        assert sum(address_of(Task, "change", task.pk) in one for one in found) == 1
 
 
 def test_a_page_that_is_refused_is_not_put_together(client: Client, halfway: Order) -> None:

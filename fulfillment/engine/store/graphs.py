@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,8 +15,16 @@ from fulfillment.engine.store.database import Row, cursor
 from fulfillment.models import Plan, PlanGraph
 
 _ids: dict[str, int] = {}
+_versions: dict[int, frozenset[tuple[str, int]]] = {}
 _WRITTEN = """
 SELECT coalesce(nullif(written, ''), document::text) FROM fulfillment_plangraph WHERE id = %s
+"""
+_VERSIONS = """
+SELECT g.id, array(
+    SELECT DISTINCT n->>'workflow' || '@' || (n->>'workflow_version')
+    FROM jsonb_array_elements(g.document->'nodes') n
+)
+FROM fulfillment_plangraph g WHERE g.id = ANY(%s::bigint[])
 """
 
 
@@ -41,6 +49,22 @@ def routed(graph_id: int, index: int, route: int) -> Node:
 def names_at(graph_id: int, index: int, element: bool) -> Mapping[str, str]:
     """The types of the names that a task at this place can read, `element` of a fan-out or not."""
     return task_names(graph=by_id(graph_id), index=index, element=element)
+
+
+def versions_in(*, graph_ids: Iterable[int]) -> dict[int, frozenset[tuple[str, int]]]:
+    """By graph, the workflows that it is made of and their versions, sub-processes among them.
+
+    One query for all that this process has not asked for yet, without parsing them.
+    """
+    wanted = list(graph_ids)
+    missing = [one for one in wanted if one not in _versions]
+    if missing:
+        with cursor() as raw:
+            raw.execute(_VERSIONS, [missing])
+            for graph_id, named in raw.fetchall():
+                pairs = (one.rpartition("@") for one in named)
+                _versions[graph_id] = frozenset((name, int(number)) for name, _, number in pairs)
+    return {one: _versions[one] for one in wanted if one in _versions}
 
 
 def known_id(*, graph: Graph) -> int | None:
@@ -70,6 +94,7 @@ def remember(*, graph: Graph, graph_id: int) -> None:
 def forget() -> None:
     """For a process that turns to another database."""
     _ids.clear()
+    _versions.clear()
     by_id.cache_clear()
     routed.cache_clear()
     names_at.cache_clear()

@@ -13,19 +13,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from fulfillment.definitions.estimates import Standing, critical_path, finish
-from fulfillment.definitions.readiness import existence
+from fulfillment.definitions.estimates import critical_path, finish
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import Row, cursor
 from fulfillment.engine.store.halving import in_halves
 from fulfillment.engine.structure import places, priorities
-from fulfillment.engine.timing import clocks, durations, standing
+from fulfillment.engine.timing import clocks, durations, outlook, standing
 from fulfillment.engine.work import cases, events
 from fulfillment.engine.work.rows import plans_by_id, tasks_by_plan
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
-from fulfillment.states import PLAN_GOING_ON, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import PLAN_GOING_ON
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ SELECT id, fulfillment_id FROM fulfillment_plan
 WHERE look_at <= (SELECT fulfillment_now()) ORDER BY look_at LIMIT %s
 """
 _BATCH = 100
-_AT_WORK = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED})
 _ACTOR = "jeopardy"
 
 
@@ -101,9 +99,11 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
     if plan.state not in PLAN_GOING_ON or plan.due_at is None:
         plan.look_at = None
         return
+    graph = graphs.by_id(plan.graph_id)
+    choices = places.choices(unit, plan=plan, element=0)
     done = finish(
-        graph=graphs.by_id(plan.graph_id),
-        standing=_standing(unit, plan, tasks),
+        graph=graph,
+        standing=outlook.standings(graph=graph, tasks=tasks, choices=choices),
         usual=durations.usual(),
         now=unit.now,
     )
@@ -121,29 +121,6 @@ def _estimate(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> None:
     if plan.at_risk_since is None:
         plan.at_risk_since = unit.now
         _raise(unit, plan, promised, done)
-
-
-def _standing(unit: Unit, plan: Plan, tasks: Sequence[Task]) -> dict[int, Standing]:
-    graph = graphs.by_id(plan.graph_id)
-    found = {node.index: Standing(is_over=True) for node in graph.nodes if node.group is not None}
-    for task in tasks:
-        if task.element:
-            continue
-        timed = task.state == TaskState.ACCEPTED and not task.target_id and not task.awaits
-        found[task.node] = Standing(
-            # What has failed for good and is needed has yet to be done, once somebody has helped.
-            is_over=task.state in (TASK_SUCCESSFUL if task.required else TASK_TERMINAL),
-            # Whoever waits to be sent, or for help, is no further than at the beginning.
-            began_at=task.began_at if task.state in _AT_WORK else None,
-            until=task.not_before if timed else None,
-        )
-    # Before its decision a branch counts; a branch that was not taken does not.
-    choices = places.choices(unit, plan=plan, element=0)
-    exists = existence(graph=graph, element=0, choices=choices)
-    for index, there in exists.items():
-        if there is False:
-            found[index] = Standing(is_over=True)
-    return found
 
 
 def _raise(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
+from fulfillment.definitions.decomposition import sketch
 from fulfillment.definitions.json_schema import workflow_schema
 from fulfillment.definitions.loading import load_workflow, read_template
 from fulfillment.definitions.mermaid import mermaid
@@ -20,6 +21,7 @@ from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.errors import DefinitionInvalid, Fault, FulfillmentError
 from fulfillment.management.people import actor_of, add_actor, add_reason
 from fulfillment.models import WorkflowVersion
+from fulfillment.published import library_after
 from fulfillment.publishing import publish_files
 
 Read = TypeVar("Read")
@@ -94,7 +96,7 @@ class Command(BaseCommand):
             if name.endswith((".yaml", ".yml"))
             else WorkflowDefinition.from_document(_published(name).as_written)
         )
-        self.stdout.write(mermaid(definition))
+        self.stdout.write(mermaid(sketch(definition, library=library_after([definition]))))
 
     def _migrate(self, options: dict[str, Any]) -> None:
         counts: Counter[str] = Counter()
