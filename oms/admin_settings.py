@@ -53,7 +53,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
 
 
 _STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
-_SCRIPTS = ("live", "keys", "graph", "copy")
+_SCRIPTS = ("frame", "live", "keys", "graph", "copy")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",
@@ -84,7 +84,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {"primary": _BLUE},
     "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
-    "SCRIPTS": [_file(f"oms/{name}.js") for name in ("frame", "live", "keys", "graph")],
+    "SCRIPTS": [_file(f"oms/{name}.js") for name in _SCRIPTS],
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
