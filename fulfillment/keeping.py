@@ -15,7 +15,7 @@ MOST = 5
 _ORDER = "order:"
 # A few of each in the order of its index: of a large pool nobody reads all.
 _KEEPERS = """
-SELECT v.name, l.fulfillment_id, f.order_reference, l.task_id, t.key, l.units, l.taken_at
+SELECT v.name, l.id, l.fulfillment_id, f.order_reference, l.task_id, t.key, l.units, l.taken_at
 FROM unnest(%s::text[]) AS v(name)
 CROSS JOIN LATERAL (
     SELECT * FROM fulfillment_resourcelock k WHERE k.name = v.name
@@ -31,6 +31,7 @@ ORDER BY v.name, l.taken_at, l.id
 class Keeper:
     """Who has a lock."""
 
+    lock_id: int
     fulfillment_id: int
     order_reference: str
     task_id: int | None
@@ -55,9 +56,10 @@ def keepers(*, names: Collection[str]) -> dict[str, list[Keeper]]:
         raw.execute(_KEEPERS, [sorted(names), MOST], prepare=True)
         rows = raw.fetchall()
     found: dict[str, list[Keeper]] = {}
-    for name, fulfillment_id, reference, task_id, task, units, since in rows:
+    for name, lock_id, fulfillment_id, reference, task_id, task, units, since in rows:
         found.setdefault(name, []).append(
             Keeper(
+                lock_id=lock_id,
                 fulfillment_id=fulfillment_id,
                 order_reference=reference,
                 task_id=task_id,

@@ -143,6 +143,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
+                    _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
                 ],
             },

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from fulfillment.admin.boards import Targets
+from fulfillment.admin.boards import Locks, Targets
 from fulfillment.admin.pages import page_paths
 from fulfillment.admin.workflows import Workflows
 from oms.admin.orders import order_page
@@ -24,6 +24,7 @@ urlpatterns = [
     *page_paths(
         [
             Targets,
+            Locks,
             Workflows,
         ]
     ),

@@ -22,6 +22,7 @@ from fulfillment.errors import FulfillmentError, NotPossible
 from fulfillment.models import CaseTask, Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
+from fulfillment.operations.showing import fates_table
 from fulfillment.operations.subjects import (
     context_of,
     newest_plan,
@@ -307,4 +308,5 @@ def _done(
         customer_impact=plans.customer_impact(plans.undone(fates)),
         financial_impact=plans.financial_impact(assessment),
         result={"plan": successor.pk},
+        tables=(fates_table(fates=fates),),
     )

@@ -94,9 +94,7 @@ class DecideManualTask(Repair):
     def aim(self, found: Found, parameters: DecisionParameters) -> Found:
         known = ManualTask.objects.only("outcomes", "trouble", "origin").get(pk=found.pk)
         effect = known.outcomes.get(parameters.outcome, "")
-        implied = _IMPLIED.get(effect)
-        if effect == "repair" or (effect == "refuse" and known.trouble == Trouble.UNKNOWN):
-            implied = _REPAIRED.get(known.trouble)
+        implied = implied_by(manual=known, outcome=parameters.outcome)
         if implied is None:
             return found
         aimed = replace(found, implies=(*found.implies, implied))
@@ -140,6 +138,19 @@ class DecideManualTask(Repair):
             customer_impact=_IMPACTS[effect],
             result={"manual": row.pk, "outcome": outcome, "state": str(row.state)},
         )
+
+
+def implied_by(*, manual: ManualTask, outcome: str) -> Action | None:
+    """What choosing this outcome comes down to, beside deciding."""
+    effect = manual.outcomes.get(outcome, "")
+    if effect == "repair" or (effect == "refuse" and manual.trouble == Trouble.UNKNOWN):
+        return _REPAIRED.get(manual.trouble)
+    return _IMPLIED.get(effect)
+
+
+def consequence(effect: str) -> str:
+    """What the order does by an outcome with this effect, in one sentence."""
+    return _IMPACTS[effect]
 
 
 def manual_found(*, name: str) -> Found:

@@ -16,8 +16,9 @@ from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
 from fulfillment.engine.store.database import cursor
 from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.operations.catalog import every_repair, prepared, repairs_about
+from fulfillment.operations.preparing import Prepared
 from fulfillment.operations.records import now_of
-from fulfillment.operations.repair import Found, Prepared, Repair, Request
+from fulfillment.operations.repair import Found, Repair, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

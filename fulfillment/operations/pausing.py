@@ -26,8 +26,9 @@ from fulfillment.models import HoldScope, TargetCondition, TargetSystem
 from fulfillment.operations.catalog import perform, prepared
 from fulfillment.operations.in_flight import BRIEFLY, PATIENCE, Placed, await_calls, on_the_wire
 from fulfillment.operations.keeping_back import ready_in
+from fulfillment.operations.preparing import last_change
 from fulfillment.operations.records import known_target, log, now_of
-from fulfillment.operations.repair import Done, Found, Repair, Request, Why, last_change
+from fulfillment.operations.repair import Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import target_context
 
 _PAUSE = """

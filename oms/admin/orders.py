@@ -44,6 +44,7 @@ from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
 from oms.admin.amendments import RevisionInline
 from oms.admin.customers import NotificationInline
+from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
 from oms.admin.order_page.doing import may_be_done
 from oms.admin.order_page.history import shown_history
 from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
@@ -112,7 +113,7 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         "submitted_at",
         "finished_at",
     )
-    list_filter = ("state", "client", ("fulfillment__plans__stuck_at", admin.EmptyFieldListFilter))
+    list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
