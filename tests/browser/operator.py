@@ -99,11 +99,9 @@ class Operator:
 
     def looks_first(self, *, reason: str, evidence: str = "", **fields: str) -> None:
         """Fills in the form of an operation, and sees what it would do."""
-        for field, text in fields.items():
-            self.type(anything(field.replace("_", " ")), text)
-        self.type("Reason", reason)
-        if evidence:
-            self.type("Evidence", evidence)
+        for field, text in {**fields, "Reason": reason, "Evidence": evidence}.items():
+            if text:
+                self.type(re.compile(f"^{field}"), text)
         self.press_button("See what it would do")
         self.sees("What it would do now")
 
