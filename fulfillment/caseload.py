@@ -194,6 +194,11 @@ class Step:
     reason: str
     happened_at: datetime
 
+    @property
+    def words(self) -> str:
+        """What was done, and to what."""
+        return f"{self.kind.replace('_', ' ')} ({self.subject})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedied:

@@ -16,6 +16,7 @@ from decimal import Decimal
 
 from django.db.models import Count, Min, Q
 
+from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import IS_UNRESOLVED, MANUAL_TIMED, Plan
 from fulfillment.states import PLAN_TERMINAL, Cause
@@ -133,7 +134,7 @@ SELECT
 """
 
 
-def backlog(*, at_most: int = MOST) -> Backlog:
+def backlog(*, at_most: int) -> Backlog:
     """One query, whatever there is."""
     with cursor() as raw:
         raw.execute(_BACKLOG, {"most": at_most + 1})
@@ -236,11 +237,11 @@ _REASONS = f"""
            count(*) FILTER (WHERE due_at < %(now)s) AS overdue,
            count(*) FILTER (WHERE due_at >= %(now)s AND due_at < %(soon)s) AS soon,
            count(*) FILTER (WHERE state = 'OPEN') AS unassigned,
-           min(opened_at) AS since
+           min(category) AS category, min(opened_at) AS since
     FROM open GROUP BY incident_id, target, action, reason_code
 )
 SELECT r.incident_id, coalesce(i.title, ''), r.target, r.action, r.reason_code, cases, overdue,
-       soon, unassigned, since
+       soon, unassigned, category, since
 FROM reasons r LEFT JOIN fulfillment_incident i ON i.id = r.incident_id
 ORDER BY cases DESC, since
 """
@@ -254,7 +255,7 @@ def fallout(*, now: datetime) -> Fallout:
         reasons=[
             Reason(
                 incident_id=incident_id,
-                title=title or _told(target, action, reason_code),
+                title=title or _told(target, action, reason_code, category),
                 target=target,
                 action=action,
                 reason_code=reason_code,
@@ -264,17 +265,27 @@ def fallout(*, now: datetime) -> Fallout:
                 unassigned=unassigned,
                 since=since,
             )
-            for incident_id, title, target, action, reason_code, cases, overdue, soon, unassigned, (
-                since
+            for (
+                incident_id,
+                title,
+                target,
+                action,
+                reason_code,
+                cases,
+                overdue,
+                soon,
+                unassigned,
+                category,
+                since,
             ) in rows
         ]
     )
 
 
-def _told(target: str, action: str, reason_code: str) -> str:
-    """As incidents are called."""
+def _told(target: str, action: str, reason_code: str, category: str) -> str:
+    """As incidents are called; without a target system by the kind of trouble."""
     place = " ".join(filter(None, (target, action)))
-    return f"{place}: {reason_code}" if place else reason_code
+    return f"{place or in_words(category)}: {reason_code}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,15 +378,3 @@ def retries() -> Counter[str]:
     with cursor() as raw:
         raw.execute(_RETRIES, [MOST + 1])
         return Counter(dict(raw.fetchall()))
-
-
-def in_brief(span: timedelta) -> str:
-    """`40 s`, `25 min`, `2 h` or `3 days`: as much as one needs to know of a delay."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600} h"
-    return f"{seconds // 86_400} days"

@@ -1,18 +1,19 @@
 """What a plan's page shows above its fields: its states summed up, and its picture, or its stages
-where it is too large for one."""
+where it is too large for one; and on a task's page where that stands in its plan."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fulfillment.admin.picture import Picture, plan_picture, tasks_address
+from fulfillment.admin.picture import Picture, plan_picture, task_address, tasks_address
 from fulfillment.admin.reading import Badge, badge_of
 from fulfillment.definitions.drawing import LARGEST
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.signs import TASK_SIGNS
-from fulfillment.models import Plan
+from fulfillment.models import Plan, Task
+from fulfillment.plan_neighbours import Neighbour, neighbours
 from fulfillment.stages import stages, states_of
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
@@ -63,6 +64,53 @@ class PlanView:
     largest: int
     live_seconds: int
     """So often it is looked at again; 0: never, as it is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownNeighbour:
+    neighbour: Neighbour
+    badge: Badge | None
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What stands before a task, or behind it."""
+
+    title: str
+    neighbours: tuple[ShownNeighbour, ...]
+    more: int
+    nothing: str
+
+
+def sides_of(task: Task) -> tuple[Side, Side]:
+    """What it waits for, and what waits for it; one query."""
+    found = neighbours(task=task)
+    return (
+        Side(
+            title="It waits for",
+            neighbours=_shown(found.before),
+            more=found.more_before,
+            nothing="No other task: it begins with the plan.",
+        ),
+        Side(
+            title="These wait for it",
+            neighbours=_shown(found.behind),
+            more=found.more_behind,
+            nothing="No other task: nothing in the plan comes after it.",
+        ),
+    )
+
+
+def _shown(found: Iterable[Neighbour]) -> tuple[ShownNeighbour, ...]:
+    return tuple(
+        ShownNeighbour(
+            neighbour=one,
+            badge=None if one.state is None else badge_of(one.state, TASK_SIGNS),
+            address="" if one.task_id is None else task_address(one.task_id),
+        )
+        for one in found
+    )
 
 
 def plan_view(*, plan: Plan, graph: Graph) -> PlanView:

@@ -30,7 +30,7 @@ from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.pages import looks_at
 from fulfillment.admin.picture import graph_picture
-from fulfillment.admin.plan_view import plan_view
+from fulfillment.admin.plan_view import plan_view, sides_of
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -255,6 +255,8 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         context["holds"] = (
             waiting.holds_on([task])[task.pk] if task.state not in TASK_TERMINAL else []
         )
+        context["sides"] = sides_of(task)
+        context["plan_address"] = reverse("admin:fulfillment_plan_change", args=[task.plan_id])
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 

@@ -165,9 +165,11 @@ class WorkflowVersionAdmin(ReadOnlyAdmin):
 def _changes(row: WorkflowVersion, versions: list[VersionInUse], since: str) -> dict[str, Any]:
     """What it has changed since the version before it, or since the one that is asked for."""
     others = {use.workflow.version: use.workflow for use in versions}
-    older = [version for version in others if version < row.version]
-    asked = int(since) if since.isdecimal() and len(since) < 10 else max(older, default=0)
+    older = max((version for version in others if version < row.version), default=0)
+    asked = int(since) if since.isdecimal() and len(since) < 10 else older
     if asked not in others or asked == row.version:
+        asked = older
+    if not asked:
         return {}
     before, after = definition_of(others[asked].pk), definition_of(row.pk)
     found: VersionChanges = version_changes(

@@ -122,6 +122,8 @@ def _conditions(graph: Graph) -> dict[tuple[int, int], str]:
 _Place = tuple[int | str, int]
 """A node, or the bend of an arrow that passes by, and its column."""
 _Route = tuple[_Place, ...]
+_Sides = dict[_Place, dict[_Place, None]]
+"""Per place those that stand before it, or behind it."""
 
 
 def _routes(graph: Graph, column: dict[int, int], *, shares: bool) -> dict[_Route, list[str]]:
@@ -151,27 +153,34 @@ def _rows(
     graph: Graph, column: dict[int, int], routes: dict[_Route, list[str]]
 ) -> tuple[dict[_Place, float], int]:
     """The row of every place, so that each has one of its own; and how many rows there are."""
-    before: dict[_Place, dict[_Place, None]] = {place: {} for place in column.items()}
-    after: dict[_Place, dict[_Place, None]] = {place: {} for place in column.items()}
+    before: _Sides = {place: {} for place in column.items()}
+    after: _Sides = {place: {} for place in column.items()}
     for route in routes:
         for here, there in pairwise(route):
             before.setdefault(there, {})[here] = None
             after.setdefault(here, {})[there] = None
+    # What leads to many, or comes from many, draws each of them the less.
+    weight = {id(before): after, id(after): before}
     standing: dict[int, list[_Place]] = {}
     for place in before:
         standing.setdefault(place[1], []).append(place)
     tallest = max((len(places) for places in standing.values()), default=0)
     rows: dict[_Place, float] = {}
 
-    def wanted(place: _Place, *sides: dict[_Place, dict[_Place, None]]) -> float:
-        near = [rows[other] for side in sides for other in side.get(place, ()) if other in rows]
+    def wanted(place: _Place, *sides: _Sides) -> float:
+        near = [
+            (rows[other], 1 / len(weight[id(side)][other]))
+            for side in sides
+            for other in side.get(place, ())
+            if other in rows
+        ]
         if near:
-            return sum(near) / len(near)
+            return sum(row * much for row, much in near) / sum(much for _, much in near)
         # Roots stand by item, so that the tasks of one item stay together.
         item = graph.nodes[place[0]].item if isinstance(place[0], int) else None
         return rows.get(place, float(item or 0))
 
-    def settle(at: int, *sides: dict[_Place, dict[_Place, None]], reorder: bool) -> None:
+    def settle(at: int, *sides: _Sides, reorder: bool) -> None:
         by_place = {place: wanted(place, *sides) for place in standing[at]}
         if reorder:
             standing[at].sort(key=lambda place: (by_place[place], f"{place[0]:>9}"))

@@ -108,6 +108,19 @@ class House:
     def until_state(self, state: str, *references: str, seconds: float = 60) -> None:
         until(lambda: self.states(list(references)) == {state}, seconds=seconds, pause_seconds=0.2)
 
+    def until_it_answers(self) -> None:
+        """Once more, after a process of it has ended: it is started again, as it always is."""
+
+        def answers() -> bool:
+            self.stack.watch()
+            try:
+                health = self._http.request("GET", f"{self.address}/api/v1/health")
+            except urllib3.exceptions.HTTPError:
+                return False
+            return health.status == 200
+
+        until(answers, seconds=60, pause_seconds=0.2)
+
     def _key(self, who: str) -> str:
         if who not in self._keys:
             whose = ("--user", who) if who else ("--client", "shop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 from playwright.sync_api import expect
@@ -95,6 +96,59 @@ def test_what_is_folded_is_unfolded_and_signed_out_by_keys_alone(day: House, peo
     desk.page.get_by_role("button", name="desk", exact=False).last.press(" ")
     out = desk.page.get_by_role("button", name="Log out")
     expect(out).to_be_visible()
+
+
+def test_an_open_page_follows_what_happens_and_keeps_what_is_open(
+    house: House, people: Cast
+) -> None:
+    house.refuses("crm", "UNKNOWN_CUSTOMER")
+    (reference,) = house.submit(line_rental("LIVE"))
+    case = house.case_of(reference)
+    senior = people("senior")
+    page = senior.page
+    senior.open(f"/admin/orders/{reference}")
+    standing = page.get_by_role("region", name="How this order stands")
+    expect(standing).to_contain_text("0 of 3 tasks done")
+    page.evaluate("window.isTheSame = true")
+    folded = standing.locator("details").filter(has_text="How far it is")
+    folded.locator("summary").first.click()
+    plan = standing.get_by_role("link", name=re.compile(r"^plan \d+"))
+    plan.focus()
+
+    house.script()
+    (task,) = (
+        one["id"] for one in house.call("GET", f"/cases/{case['id']}", who="senior")["tasks"]
+    )
+    request = {"action": "task.retry", "subject": f"task:{task}", "reason": "They are known now."}
+    house.call("POST", "/operations", request, who="supply")
+    house.until_state("COMPLETED", reference)
+    _hurry(senior)
+    expect(standing).to_contain_text("3 of 3 tasks done")
+    expect(plan).to_be_focused()
+    expect(folded).to_have_attribute("open", "")
+    assert page.evaluate("window.isTheSame")
+
+
+def test_a_page_says_when_its_server_is_away_and_when_it_is_back(day: House, people: Cast) -> None:
+    senior = people("senior")
+    senior.open("/admin/desk/targets")
+    told = senior.page.locator(".desk-stale")
+    expect(told).not_to_be_visible()
+    with senior.foreseen("ERR_", "^50", "htmx"):
+        day.stack.kill("web", signal.SIGTERM)
+        _hurry(senior)
+        expect(told).to_contain_text(re.compile(r"as of \d\d:\d\d:\d\d UTC"))
+        day.until_it_answers()
+        _hurry(senior)
+        expect(told).not_to_be_visible()
+
+
+def _hurry(one: Operator) -> None:
+    """What looks at itself again four times a minute does so every second, until it has."""
+    one.page.evaluate(
+        "document.querySelectorAll('[data-live-seconds]')"
+        ".forEach((region) => { region.dataset.liveSeconds = '1'; })"
+    )
 
 
 def _lines(one: Operator) -> list[str]:

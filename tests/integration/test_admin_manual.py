@@ -94,7 +94,7 @@ def test_its_page_says_what_to_do_and_shows_what_was_known(boss: Client, order: 
     assert places == sorted(places)
     assert 'type="number"' in asked
     assert asked.index('value="too_much"') < asked.index('value="approved"')
-    assert "is not done after: too much" in asked
+    assert "What stands behind it is not done." in asked
 
 
 def test_it_is_decided_with_typed_values(boss: Client, order: Order) -> None:

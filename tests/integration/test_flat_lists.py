@@ -18,6 +18,7 @@ from fulfillment.actions import Action
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask
+from oms.admin import counts
 from oms.models import Order
 from tests import crowd, desk, people
 from tests.api import Api
@@ -64,6 +65,7 @@ def shown(
         owner.execute("VACUUM ANALYZE")
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
+    monkeypatch.setattr(counts, "_AT_MOST", LOOKED_BACK)
     return {**found, "done": done}
 
 

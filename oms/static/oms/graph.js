@@ -64,14 +64,22 @@
       requestAnimationFrame(drawOverview);
     }
 
-    function reveal(box, centre) {
+    const isOf = (box, part) => box.element.dataset.of.split(" ").includes(part);
+
+    function isSeen(box) {
       const [left, top] = [box.x * view.zoom, box.y * view.zoom];
-      const [wide, tall] = [boxWidth * view.zoom, boxHeight * view.zoom];
-      const inside =
-        left >= canvas.scrollLeft && left + wide <= canvas.scrollLeft + canvas.clientWidth &&
-        top >= canvas.scrollTop && top + tall <= canvas.scrollTop + canvas.clientHeight;
-      if (inside && !centre) return;
-      canvas.scrollTo(left + wide / 2 - canvas.clientWidth / 2, top + tall / 2 - canvas.clientHeight / 2);
+      return (
+        left >= canvas.scrollLeft && left + boxWidth * view.zoom <= canvas.scrollLeft + canvas.clientWidth &&
+        top >= canvas.scrollTop && top + boxHeight * view.zoom <= canvas.scrollTop + canvas.clientHeight
+      );
+    }
+
+    function reveal(box) {
+      if (isSeen(box)) return;
+      canvas.scrollTo(
+        (box.x + boxWidth / 2) * view.zoom - canvas.clientWidth / 2,
+        (box.y + boxHeight / 2) * view.zoom - canvas.clientHeight / 2,
+      );
       placed();
     }
 
@@ -86,9 +94,9 @@
         return;
       }
       draw(zoom);
-      const of = (name) => boxes.find((box) => box.element.dataset.of.split(" ").includes(name));
+      const of = (part) => boxes.find((box) => isOf(box, part));
       const first = of("trouble") ?? of("way") ?? of("open");
-      if (first) reveal(first, false);
+      if (first) reveal(first);
       placed();
     }
 
@@ -171,7 +179,7 @@
       const box = boxOf(event.target);
       if (!box) return;
       hold(box);
-      reveal(box, false);
+      reveal(box);
       showTooltip(box);
     });
     svg.addEventListener("focusout", hideTooltip);
@@ -189,7 +197,7 @@
 
     function go(box) {
       if (view.zoom < READABLE) zoomTo(1);
-      reveal(box, false);
+      reveal(box);
       box.element.focus({ preventScroll: true });
     }
 
@@ -278,7 +286,11 @@
     }
 
     graph.querySelectorAll("[data-show][aria-pressed]").forEach((button) => {
-      button.addEventListener("click", () => show(button.dataset.show));
+      button.addEventListener("click", () => {
+        show(button.dataset.show);
+        const part = boxes.filter((box) => isOf(box, view.show));
+        if (view.show && part.length && !part.some(isSeen)) reveal(part[0]);
+      });
     });
 
     // --- wheel and drag ----------------------------------------------------------------------
