@@ -181,7 +181,7 @@ FROM (
 
 
 def stuck(*, now: datetime) -> Stuck:
-    asked = {"most": MOST + 1}
+    asked: dict[str, datetime | int] = {"most": MOST + 1}
     for name, hours in (("hour", 1), ("four", 4), ("day", 24)):
         asked[name] = now - timedelta(hours=hours)
     with cursor() as raw:
