@@ -75,7 +75,9 @@ class Operator:
         bar = self.page.locator("#nav-sidebar-apps")
         if folded:
             self.click(bar.get_by_role("button", name=folded))
-        self.click(bar.get_by_role("link", name=words, exact=True))
+        # Behind the words it may say how many.
+        line = re.compile(rf"^{re.escape(words)}(\s+[\d,]+.*)?$")
+        self.click(bar.get_by_role("link", name=line).first)
 
     # --- doing -----------------------------------------------------------------------------------
 
