@@ -231,9 +231,8 @@ def test_pages_of_tasks_without_a_target_answer(boss: Client, order: Order) -> N
     assert "manager decides" in page
     assert "Sent 0 of" not in page
     assert address_of(Task, "change", task.pk) in text_of(boss, address_of(Task, "changelist"))
-    # In the plan's table of tasks as well.
     plan = text_of(boss, address_of(Plan, "change", task.plan_id))
-    assert plan.count(address_of(Task, "change", task.pk)) == 2
+    assert address_of(Task, "change", task.pk) in plan
 
 
 def test_the_picture_shows_kinds_conditions_elements_and_what_is_not_there(
