@@ -213,6 +213,10 @@ class TargetStatus:
         }
         return [state for state, holds in found.items() if holds] or [TargetState.WELL]
 
+    @property
+    def is_well(self) -> bool:
+        return self.states == [TargetState.WELL]
+
     def figures(self) -> dict[str, str]:
         """What stands before it, in words; a long queue is not counted out."""
         limit, calls = self.fitness.row.concurrency_limit, self.fitness.under_way.calls

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fulfillment.engine.store.database import cursor
-from fulfillment.models import Fulfillment, Task
+from fulfillment.models import Fulfillment, Plan, ResourceLock, Task
 from fulfillment.states import Cause
 
 MOST = 5
@@ -15,7 +15,7 @@ MOST = 5
 _ORDER = "order:"
 # A few of each in the order of its index: of a large pool nobody reads all.
 _KEEPERS = """
-SELECT v.name, l.fulfillment_id, f.order_reference, l.task_id, t.key, l.units, l.taken_at
+SELECT v.name, l.id, l.fulfillment_id, f.order_reference, l.task_id, t.key, l.units, l.taken_at
 FROM unnest(%s::text[]) AS v(name)
 CROSS JOIN LATERAL (
     SELECT * FROM fulfillment_resourcelock k WHERE k.name = v.name
@@ -31,6 +31,7 @@ ORDER BY v.name, l.taken_at, l.id
 class Keeper:
     """Who has a lock."""
 
+    lock_id: int
     fulfillment_id: int
     order_reference: str
     task_id: int | None
@@ -55,9 +56,10 @@ def keepers(*, names: Collection[str]) -> dict[str, list[Keeper]]:
         raw.execute(_KEEPERS, [sorted(names), MOST], prepare=True)
         rows = raw.fetchall()
     found: dict[str, list[Keeper]] = {}
-    for name, fulfillment_id, reference, task_id, task, units, since in rows:
+    for name, lock_id, fulfillment_id, reference, task_id, task, units, since in rows:
         found.setdefault(name, []).append(
             Keeper(
+                lock_id=lock_id,
                 fulfillment_id=fulfillment_id,
                 order_reference=reference,
                 task_id=task_id,
@@ -67,6 +69,51 @@ def keepers(*, names: Collection[str]) -> dict[str, list[Keeper]]:
             )
         )
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock that a plan has, or waits for."""
+
+    name: str
+    units: int = 0
+    """Of those that it has; 0: it waits for it."""
+    lock_id: int | None = None
+    """The row of what it has."""
+    tasks: tuple[str, ...] = ()
+    """Keys of the tasks that have it, or wait; none: the whole order does."""
+    since: datetime | None = None
+    keepers: tuple[Keeper, ...] = ()
+    """Who has what it waits for: at most MOST of them."""
+
+
+def locks_of(*, plan: Plan) -> tuple[list[Lock], list[Lock]]:
+    """What a plan has locked, and what it waits for; a fixed number of queries."""
+    rows = ResourceLock.objects.filter(plan=plan).select_related("task").defer("task__outputs")
+    has = [
+        Lock(
+            name=row.name,
+            units=row.units,
+            lock_id=row.pk,
+            tasks=(row.task.key,) if row.task is not None else (),
+            since=row.taken_at,
+        )
+        for row in rows.order_by("taken_at", "pk")
+    ]
+    waiting: dict[str, list[Task]] = {}
+    waits = Task.objects.filter(plan=plan).exclude(waits_for_lock="")
+    for task in waits.defer("outputs").order_by("pk"):
+        waiting.setdefault(task.waits_for_lock, []).append(task)
+    kept = keepers(names=waiting)
+    return has, [
+        Lock(
+            name=name,
+            tasks=tuple(task.key for task in tasks),
+            since=min(task.changed_at for task in tasks),
+            keepers=tuple(kept.get(name, ())),
+        )
+        for name, tasks in waiting.items()
+    ]
 
 
 def promising(tasks: Iterable[Task]) -> dict[int, list[int]]:

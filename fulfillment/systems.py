@@ -7,7 +7,7 @@ incidents. A fixed number of queries for any number of targets; nothing is locke
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ STEP = timedelta(minutes=1)
 STEPS = PERIOD // STEP
 LATELY = 5
 """Steps of `Health.lately`."""
-MOST_CALLS = 128_000
+MOST_CALLS = 50_000
 """Calls that are looked at, the newest: where more were made, `Health.since` says since when."""
 MOST_CASES = 20_000
 """Open cases that are counted, the newest."""
@@ -31,14 +31,17 @@ _JUST_NOW = timedelta(seconds=30)
 _ENOUGH = 5
 """Calls; fewer tell nothing of a target system."""
 _TOO_MANY = 0.2
+_FINENESS = 1.15
+"""Durations are sorted into classes, of which each reaches so many times further than the last."""
 # No index knows when calls were begun, but they come in the order of their key: the newest are
 # read, as many as lead back for an hour. How many that are is told by steps back that double.
+# Durations are counted by classes, as an exact percentile would have to sort them all.
 _CALLS = f"""
 WITH clock AS MATERIALIZED (SELECT fulfillment_now() AS now),
 reach AS MATERIALIZED (
     SELECT s.back, CASE WHEN s.back < n.id THEN b.at END AS since
     FROM (SELECT max(id) AS id FROM fulfillment_attempt) n
-    CROSS JOIN (SELECT {MOST_CALLS} >> g AS back FROM generate_series(0, 7) g) s
+    CROSS JOIN (SELECT {MOST_CALLS} >> g AS back FROM generate_series(0, 6) g) s
     CROSS JOIN LATERAL (
         SELECT a.started_at AS at FROM fulfillment_attempt a WHERE a.id >= n.id - s.back
         ORDER BY a.id LIMIT 1
@@ -46,20 +49,24 @@ reach AS MATERIALIZED (
     WHERE s.back >= n.id OR s.back = {MOST_CALLS} OR b.at < (SELECT now FROM clock) - %(period)s
     ORDER BY s.back LIMIT 1
 )
-SELECT a.target_id, floor(extract(epoch FROM c.now - a.started_at) / %(step)s)::int AS ago,
-       count(*) FILTER (WHERE a.outcome IN ('SUCCEEDED', 'ACCEPTED', 'NOT_FOUND')),
-       count(*) FILTER (WHERE a.outcome = 'REJECTED'),
-       count(*) FILTER (WHERE a.outcome = 'FAILED'),
-       count(*) FILTER (WHERE a.outcome = 'UNKNOWN'),
-       count(*) FILTER (WHERE a.started_at > c.now - %(just_now)s),
-       percentile_disc(array[0.5, 0.95]) WITHIN GROUP (ORDER BY a.finished_at - a.started_at),
-       (SELECT since FROM reach)
+SELECT target_id, ago, class, (SELECT since FROM reach),
+       count(*) FILTER (WHERE outcome IN ('SUCCEEDED', 'ACCEPTED', 'NOT_FOUND')),
+       count(*) FILTER (WHERE outcome = 'REJECTED'),
+       count(*) FILTER (WHERE outcome = 'FAILED'),
+       count(*) FILTER (WHERE outcome = 'UNKNOWN'),
+       count(*) FILTER (WHERE is_new)
 FROM (
-    SELECT target_id, started_at, finished_at, outcome FROM fulfillment_attempt
-    ORDER BY id DESC LIMIT (SELECT back FROM reach)
-) a, clock c
-WHERE a.started_at > c.now - %(period)s AND a.target_id = ANY(%(names)s::text[])
-GROUP BY GROUPING SETS ((a.target_id, ago), (a.target_id))
+    SELECT a.target_id, a.outcome, a.started_at > c.now - %(just_now)s AS is_new,
+           greatest(0, extract(epoch FROM c.now - a.started_at)::int / %(step)s) AS ago,
+           ceil(ln(1 + 1000 * extract(epoch FROM a.finished_at - a.started_at)::float8)
+                / ln(%(fineness)s::float8))::int AS class
+    FROM (
+        SELECT target_id, started_at, finished_at, outcome FROM fulfillment_attempt
+        ORDER BY id DESC LIMIT (SELECT back FROM reach)
+    ) a, clock c
+    WHERE a.started_at > c.now - %(period)s AND a.target_id = ANY(%(names)s::text[])
+) call
+GROUP BY GROUPING SETS ((target_id, ago), (target_id, class))
 """
 _CASES = f"""
 SELECT target, count(*) FROM (
@@ -119,11 +126,20 @@ class _Counted:
 
     steps: dict[int, Calls] = field(default_factory=dict)
     """By how many steps ago they were begun."""
+    durations: Counter[int] = field(default_factory=Counter)
+    """Calls that have ended, by the class of their duration."""
     just_begun: int = 0
-    median: timedelta | None = None
-    slow: timedelta | None = None
     since: datetime | None = None
     """The first call that was looked at; None: there is none before it."""
+
+    def slowest(self, share: float) -> timedelta | None:
+        """What this share of the calls stayed below; None when none has ended."""
+        passed, wanted = 0, share * self.durations.total()
+        for number, calls in sorted(self.durations.items()):
+            passed += calls
+            if passed >= wanted:
+                return timedelta(milliseconds=_FINENESS ** (number - 0.5) - 1)
+        return None
 
 
 class Level(enum.IntEnum):
@@ -160,7 +176,7 @@ class Health:
     rate: float
     """Calls begun per second, over the last half minute."""
     median: timedelta | None
-    """Of the calls of the last hour half took longer; None when none has ended."""
+    """About what half of the calls of the last hour took longer than; None when none has ended."""
     slow: timedelta | None
     """One in twenty took longer."""
     open_cases: int
@@ -221,18 +237,18 @@ class Health:
             return Level.STOPPED
         if states & broken or self.lately.is_failing or self.incidents:
             return Level.FAILING
-        return Level.WELL if states == {TargetState.WELL} else Level.BUSY
+        return Level.WELL if self.status.is_well else Level.BUSY
 
     @property
     def trouble(self) -> str:
         """What is wrong, in one sentence; empty when nothing is."""
         lately, why = self.lately, self.status.why
         if self.level is Level.FAILING and lately.is_failing and not self.is_left_alone:
-            silent = f", {lately.unanswered:,} without any answer" if lately.unanswered else ""
-            return (
-                f"{lately.in_vain:,} of its {lately.ended:,} calls of the last five minutes were "
-                f"in vain{silent}."
-            )
+            told = f"{lately.in_vain:,} of its {lately.ended:,} calls of the last five minutes"
+            if lately.unanswered == lately.in_vain:
+                return f"{told} were not answered."
+            silent = f", {lately.unanswered:,} of them not answered" if lately.unanswered else ""
+            return f"{told} were in vain{silent}."
         if why or not self.incidents:
             return why
         return f"Many orders have failed here for one reason: {self.incidents[0].title}."
@@ -252,7 +268,8 @@ def health(*, names: Collection[str] | None = None) -> list[Health]:
             {
                 "period": PERIOD,
                 "just_now": _JUST_NOW,
-                "step": STEP.total_seconds(),
+                "step": int(STEP.total_seconds()),
+                "fineness": _FINENESS,
                 "names": list(found),
             },
         )
@@ -276,8 +293,8 @@ def _health(
         course=[calls.steps.get(ago, Calls()) for ago in reversed(range(STEPS))],
         since=max(begin, calls.since or begin),
         rate=calls.just_begun / _JUST_NOW.total_seconds(),
-        median=calls.median,
-        slow=calls.slow,
+        median=calls.slowest(0.5),
+        slow=calls.slowest(0.95),
         open_cases=cases,
         incidents=incidents,
     )
@@ -285,17 +302,15 @@ def _health(
 
 def _by_target(rows: Iterable[tuple[Any, ...]]) -> dict[str, _Counted]:
     found: dict[str, _Counted] = defaultdict(_Counted)
-    for target, ago, *ended, just_begun, durations, since in rows:
+    for target, ago, duration, since, well, refused, failed, unanswered, begun in rows:
         one = found[target]
-        if ago is None:  # The row of all its calls.
-            one.just_begun, one.since = just_begun, since
-            one.median, one.slow = durations or (None, None)
-        else:
-            # By another statement's clock a call may have been begun in a moment.
-            well, refused, failed, unanswered = ended
-            one.steps[max(0, ago)] = Calls(
-                well=well, refused=refused, failed=failed, unanswered=unanswered
-            )
+        one.since = since
+        calls = Calls(well=well, refused=refused, failed=failed, unanswered=unanswered)
+        if ago is not None:
+            one.steps[ago] = calls
+            one.just_begun += begun
+        elif duration is not None:
+            one.durations[duration] = calls.ended
     return found
 
 

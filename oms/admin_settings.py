@@ -53,6 +53,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
 
 
 _STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
+_SCRIPTS = ("live", "keys", "graph", "copy")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",
@@ -83,7 +84,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "COLORS": {"primary": _BLUE},
     "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
-    "SCRIPTS": [_file("oms/live.js"), _file("oms/keys.js"), _file("oms/graph.js")],
+    "SCRIPTS": [_file(f"oms/{name}.js") for name in _SCRIPTS],
     "SIDEBAR": {
         "show_search": True,
         "show_all_applications": False,
@@ -141,7 +142,8 @@ UNFOLD: dict[str, Any] = {
                 "title": "Systems",
                 "separator": True,
                 "items": [
-                    _page("Target systems", "dns", "fulfillment", "targetsystem"),
+                    _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
+                    _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
                 ],
             },
@@ -193,6 +195,9 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "collapsible": True,
                 "items": [
+                    _page("Target systems", "settings_ethernet", "fulfillment", "targetsystem"),
+                    _page("Resources", "inventory", "fulfillment", "resource"),
+                    _page("All locks", "lock_clock", "fulfillment", "resourcelock"),
                     _page("Calendars", "calendar_month", "fulfillment", "businesscalendar"),
                     _page("Routing of cases", "alt_route", "fulfillment", "routingrule"),
                     _page("Subscriptions", "podcasts", "fulfillment", "subscription"),

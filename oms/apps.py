@@ -11,6 +11,7 @@ class OmsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from fulfillment import standing
         from fulfillment.audit import entities
         from fulfillment.engine.work import port
         from fulfillment.operations import bulk
@@ -18,8 +19,11 @@ class OmsConfig(AppConfig):
         from oms.audited import ENTITIES
         from oms.lifecycle import OrderLifecycle
         from oms.selecting import ORDERS
+        from oms.standing import order_standing
 
         port.register(OrderLifecycle())
         repairs.register_all()
         bulk.register_listing(ORDERS)
         entities.register(*ENTITIES)
+        standing.register(kind="order", describe=order_standing)
+        standing.register(kind="item", describe=order_standing)

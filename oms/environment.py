@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ class Environment:
     """So many open cases with one cause are an incident."""
     schedules: Path | None
     """The file of scheduled jobs; None: there are none."""
+    high_value: Mapping[str, Decimal]
+    """By currency, from what sum on an order is of high value; "" is for every other currency."""
+    flower_url: str
+    """Where people reach Flower; empty: at its port, on the host by which they came."""
     flower_password: str = field(repr=False)
     callback_secrets: CallbackSecrets
     webhook_allowed_origins: tuple[str, ...]
@@ -120,6 +125,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         scanner=_flag(given, "OMS_SCANNER", default=True),
         incident_cases=_number(given, "OMS_INCIDENT_CASES", 3, at_least=2, at_most=100_000),
         schedules=_schedules(given),
+        high_value=_amounts(given, "OMS_HIGH_VALUE", "10000"),
+        flower_url=_web_address(given, "OMS_FLOWER_URL", "", "people's browsers reach it"),
         flower_password=_secret(given, "OMS_FLOWER_PASSWORD"),
         callback_secrets=_callback_secrets(given),
         webhook_allowed_origins=_origins(given, "OMS_WEBHOOK_ALLOWED_ORIGINS"),
@@ -229,6 +236,8 @@ def _address(given: Mapping[str, str], name: str, default: str) -> str:
 
 def _web_address(given: Mapping[str, str], name: str, default: str, seen_by: str) -> str:
     url = given.get(name) or default
+    if not url:
+        return ""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EnvironmentInvalid(
@@ -304,6 +313,20 @@ def _flag(given: Mapping[str, str], name: str, *, default: bool) -> bool:
     if value in ("off", "false", "no", "0"):
         return False
     raise EnvironmentInvalid(f"{name} is {value!r}; use on or off.")
+
+
+def _amounts(given: Mapping[str, str], name: str, default: str) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for one in _names(given, name, default):
+        matched = re.fullmatch(r"(?:([A-Z]{3}) *)?([0-9]{1,15}(?:\.[0-9]{1,4})?)", one)
+        if not matched or Decimal(matched[2]) == 0 or (matched[1] or "") in found:
+            raise EnvironmentInvalid(
+                f"{name} holds {one!r}; use amounts above zero with commas between them, each "
+                "currency once, such as EUR 10000, JPY 1500000; one without a currency is for "
+                "every other."
+            )
+        found[matched[1] or ""] = Decimal(matched[2])
+    return found
 
 
 def _port(given: Mapping[str, str], name: str, default: int) -> int:

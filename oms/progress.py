@@ -68,6 +68,8 @@ class Structured:
     """Items that the customer may use now."""
     entitlement: Mapping[str, Entitlement] = field(default_factory=dict)
     """Item -> what its workflow says of the time between activation and billing."""
+    items: Mapping[str, Tasks] = field(default_factory=dict)
+    """Item -> the mandatory tasks that serve it; none of what is given up."""
 
 
 NOTHING = Structured(
@@ -155,6 +157,10 @@ def progress_of(
         entitled=of_items(usable, providing),
         entitlement={
             names[item]: agreed.entitlement[item] for item in items if item in agreed.entitlement
+        },
+        items={
+            names[item]: Tasks(mandatory=len(mine), done=len(closed.intersection(mine)))
+            for item, mine in serving.items()
         },
     )
 

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from fulfillment.admin.boards import Locks, Targets
 from fulfillment.admin.pages import page_paths
 from fulfillment.admin.workflows import Workflows
 from oms.admin.orders import order_page
@@ -20,7 +21,13 @@ urlpatterns = [
     path("admin/orders/<str:reference>", order_page, name="order_page"),
     # Instead of the list of all models; `admin:index` is its address all the same.
     path("admin/", admin.site.admin_view(Today.as_view()), name="desk_today"),
-    *page_paths([Workflows]),
+    *page_paths(
+        [
+            Targets,
+            Locks,
+            Workflows,
+        ]
+    ),
     path("admin/", admin.site.urls),
     path("api/", include("oms.api.urls")),
 ]

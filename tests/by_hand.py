@@ -13,7 +13,8 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.work import audit
 from fulfillment.models import Approval
-from fulfillment.operations.repair import Done, Preview, Request
+from fulfillment.operations.preparing import Preview
+from fulfillment.operations.repair import Done, Request
 from oms.models import Order
 from tests import people
 

@@ -27,7 +27,8 @@ from fulfillment.models import (
     Task,
     Transition,
 )
-from fulfillment.operations.repair import Done, Preview, Request
+from fulfillment.operations.preparing import Preview
+from fulfillment.operations.repair import Done, Request
 from fulfillment.states import TASK_MOVING, TASK_SUCCESSFUL, TASK_TERMINAL, PlanState
 from oms.models import Order
 from tests import people

@@ -11,11 +11,12 @@ from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.http import url_has_allowed_host_and_scheme
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, person
-from fulfillment.authority.authorizing import authorize, held
+from fulfillment.authority.authorizing import Reach, authorize, held
 from fulfillment.authority.context import Context
 from fulfillment.errors import Denied, FulfillmentError
 
@@ -28,6 +29,28 @@ class ReasonForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
         help_text="Whoever looks at it next reads this; it stays in the log of operations.",
     )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        enter_goes_on(self.fields["reason"])
+        focus_first(self)
+
+
+def enter_goes_on(field: forms.Field) -> None:
+    """Enter in it presses the form's button; a new line takes the shift key (`asking.js`)."""
+    field.widget.attrs["data-enter-goes-on"] = ""
+
+
+def focus_first(form: forms.Form) -> None:
+    """The first field that is still to be filled in has the keyboard, when the page is opened."""
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)
+    if form.is_bound:
+        return
+    for name, field in form.fields.items():
+        if not form.initial.get(name) and not field.widget.is_hidden:
+            field.widget.attrs["autofocus"] = True
+            return
 
 
 class Guarded:
@@ -77,6 +100,15 @@ def held_here(request: HttpRequest) -> frozenset[Action]:
     if found is None:
         found = held(actor=actor_of(request))
         request.held = found  # type: ignore[attr-defined]
+    return found
+
+
+def reach_here(request: HttpRequest) -> Reach:
+    """How far whoever is at the browser reaches; read once for each page."""
+    found: Reach | None = getattr(request, "reach", None)
+    if found is None:
+        found = Reach(actor=actor_of(request))
+        request.reach = found  # type: ignore[attr-defined]
     return found
 
 
@@ -140,6 +172,15 @@ def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any
     if row is None:
         raise Http404
     return row
+
+
+def came_from(request: HttpRequest) -> str:
+    """The page of ours from which something was pressed, as it was filtered; empty: not known."""
+    before = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        before, {request.get_host()}, require_https=request.is_secure()
+    )
+    return before if is_ours else ""
 
 
 def actor_of(request: HttpRequest) -> Actor:

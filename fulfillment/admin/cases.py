@@ -23,6 +23,7 @@ from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, ask, attempt, found_or_404, holds_here
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
+from fulfillment.admin.figures import DueFilter
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import (
     Badge,
@@ -90,6 +91,7 @@ class FalloutCaseAdmin(Bulkable, Operable, ReadOnlyAdmin):
     )
     list_filter = (
         ("resolved_at", admin.EmptyFieldListFilter),
+        DueFilter,
         "state",
         "category",
         "severity",

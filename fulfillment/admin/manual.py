@@ -1,34 +1,32 @@
-"""What people have to decide: the list by desk, and the page on which it is decided."""
+"""What people have to decide: the inbox, and the page on which it is taken and decided."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
-from unfold.decorators import action, display
-from unfold.widgets import (
-    UnfoldAdminDecimalFieldWidget,
-    UnfoldAdminIntegerFieldWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
-)
+from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import ReasonForm, actor_of, found_or_404, holds_here
+from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_here
+from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
-from fulfillment.admin.operating import JsonText, Operable, carry_out
+from fulfillment.admin.decision_form import DecisionForm
+from fulfillment.admin.figures import DueFilter
+from fulfillment.admin.operating import Operable, carry_out
+from fulfillment.admin.previewing import ShownPreview, shown
 from fulfillment.admin.reading import (
     Badge,
     NewestValues,
@@ -40,10 +38,19 @@ from fulfillment.admin.reading import (
     pretty,
     register_signs,
     show_badge,
+    signs_of,
 )
 from fulfillment.definitions.signs import Sign, in_words
-from fulfillment.errors import DecisionMade, DefinitionInvalid, Denied, FulfillmentError
+from fulfillment.errors import (
+    DecisionMade,
+    DefinitionInvalid,
+    Denied,
+    FulfillmentError,
+    ManualTaskTaken,
+)
+from fulfillment.manualqueue import counted, in_time, manual_queue, past, waits_for, ways
 from fulfillment.models import MANUAL_OPEN, MANUAL_TIMED, ManualState, ManualTask
+from fulfillment.operations.showing import changes
 
 MANUAL_SIGNS: Mapping[str, Sign] = {
     ManualState.OPEN: ("☞", "trouble"),
@@ -53,74 +60,14 @@ MANUAL_SIGNS: Mapping[str, Sign] = {
     ManualState.WITHDRAWN: ("⊘", "waiting"),
 }
 register_signs(entity="manual", signs=MANUAL_SIGNS)
-_YES = (("", "—"), ("true", "yes"), ("false", "no"))
-_HARMLESS = frozenset({"proceed", "refuse", "undo", "ask_customer", "requote", "cancel"})
-"""Effects that nobody has to bring evidence for."""
-_VALUE = "value-"
-"""Before the names of the declared fields, which may be called like those of the form."""
-
-
-class DecisionForm(ReasonForm):
-    """What the manual task asks for, typed as declared, and why it is decided so.
-
-    Whether a value may be missing depends on the outcome, so the operation says it.
-    """
-
-    question = forms.CharField(
-        max_length=1000,
-        required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="To the customer, word for word as they get it; or what has to be quoted anew.",
-    )
-    evidence = forms.CharField(
-        max_length=4000,
-        required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="What you have found out, and where it can be seen.",
-    )
-
-    def __init__(self, manual: ManualTask, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.values = {f"{_VALUE}{name}": name for name in manual.fields}
-        for name, spec in manual.fields.items():
-            self.fields[f"{_VALUE}{name}"] = _field(name, spec)
-        if not {"ask_customer", "requote"} & set(manual.outcomes.values()):
-            del self.fields["question"]
-        if _HARMLESS.issuperset(manual.outcomes.values()):
-            del self.fields["evidence"]
-        self.order_fields([*self.values, "question", "reason", "evidence"])
-
-    def entered(self) -> dict[str, Any]:
-        """Values that were given, by their declared names."""
-        found = {name: self.cleaned_data.get(field) for field, name in self.values.items()}
-        return {name: value for name, value in found.items() if value not in (None, "")}
-
-
-def _field(name: str, spec: Mapping[str, Any]) -> forms.Field:
-    common: dict[str, Any] = {
-        "label": in_words(name).capitalize(),
-        "required": False,
-        "help_text": "May be left empty." if spec["optional"] else "",
-    }
-    match spec["type"]:
-        case "integer":
-            return forms.IntegerField(widget=UnfoldAdminIntegerFieldWidget(), **common)
-        case "number":
-            widget = UnfoldAdminDecimalFieldWidget(attrs={"step": "any"})
-            return forms.FloatField(widget=widget, **common)
-        case "boolean":
-            return forms.TypedChoiceField(
-                choices=_YES,
-                coerce=lambda chosen: chosen == "true",
-                empty_value=None,
-                widget=UnfoldAdminSelectWidget(),
-                **common,
-            )
-        case "list" | "object":
-            written = "a list" if spec["type"] == "list" else "an object"
-            common["help_text"] = f"JSON: {written}. {common['help_text']}".strip()
-            return JsonText(**common)
-    return forms.CharField(max_length=10_000, widget=UnfoldAdminTextInputWidget(), **common)
+_SHOWN_FIRST = frozenset({"undo", "waive", "requote", "cancel"})
+"""Effects that reach further than the task itself: what they would do is shown before."""
+_AT_ONCE: Mapping[Action, str] = {
+    Action.MANUAL_CLAIM: "Taken, to decide it.",
+    Action.MANUAL_RELEASE: "Given back: somebody else may decide it.",
+}
+"""What harms nobody and is undone as fast, with the reason that the log gives for it."""
+_OPEN = {"decided_at__isempty": "1"}
 
 
 def due_badge(manual: ManualTask) -> Badge | None:
@@ -132,6 +79,17 @@ def due_badge(manual: ManualTask) -> Badge | None:
     return None
 
 
+def due_words(manual: ManualTask) -> str:
+    """How much time there is, or how long it has been over."""
+    if manual.state not in MANUAL_OPEN:
+        return ""
+    if manual.state == ManualState.AWAITING_CUSTOMER:
+        return f"time stands still: the {manual.awaits} is awaited"
+    if manual.due_at is None:
+        return "somebody has been told"
+    return in_time(manual.due_at, now=timezone.now())
+
+
 class StateFilter(admin.ChoicesFieldListFilter):
     """Decided ones stand behind all that are open; by this the index finds where they begin."""
 
@@ -141,25 +99,38 @@ class StateFilter(admin.ChoicesFieldListFilter):
         return super().queryset(request, queryset)
 
 
+class WhoseFilter(admin.SimpleListFilter):
+    """Open ones by who has them, or may."""
+
+    title = "who has it"
+    parameter_name = "whose"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> Iterable[tuple[str, str]]:
+        return [("mine", "I have it"), ("nobody", "nobody has it"), ("roles", "for my roles")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in ("mine", "nobody", "roles"):
+            return queryset
+        wanted = waits_for(
+            whose=str(self.value()), person=request.user.get_username(), roles=_roles(request)
+        )
+        return queryset.filter(wanted)
+
+
 @admin.register(ManualTask)
 class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     bulk_of = "manual"
     subject_kind = "manual"
-    list_display = (
-        "id",
-        "state_badge",
-        "due",
-        "title",
-        "order",
-        "queue",
-        "role",
-        "claimed_by",
-        "decision",
-        "opened_at",
-    )
+    change_list_template = "desk/manual_list.html"
+    list_display = ("what", "due", "state_badge", "whose", "for_whom", "order", "decision")
+    list_display_links = ("what",)
     list_filter = (
+        WhoseFilter,
         ("state", StateFilter),
         ("decided_at", admin.EmptyFieldListFilter),
+        DueFilter,
         "origin",
         ("queue", NewestValues),
         ("role", NewestValues),
@@ -174,30 +145,72 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     )
     search_fields = ("id", "fulfillment__order_reference")
     search_help_text = "Its number, or the order's reference"
-    fields = (("order", "task_link"), ("opened_at", "otherwise"), "form_text", "context_text")
-    readonly_fields = ("order", "task_link", "form_text", "context_text")
+    fieldsets = (
+        (
+            "On record",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("order", "task_link"),
+                    ("origin", "opened_at"),
+                    ("otherwise", "trail"),
+                    "form_text",
+                    "context_text",
+                ),
+            },
+        ),
+    )
+    readonly_fields = ("order", "task_link", "trail", "form_text", "context_text")
     change_form_outer_before_template = "desk/manual.html"
-    actions_detail = ("decide",)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    # --- the inbox -------------------------------------------------------------------------------
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        manual: ManualTask = context["original"]
-        context["badges"] = _badges(manual)
-        context["is_open"] = manual.state in MANUAL_OPEN
-        context["may_decide"] = self.has_decide_permission(request)
-        answer: HttpResponse = super().render_change_form(request, context, **options)
-        return answer
+        given = {"inbox": _inbox(request), "live_every": 15, **(extra_context or {})}
+        return super().changelist_view(request, given)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        listed = super().get_changelist_instance(request)
+        rows = listed.result_list = list(listed.result_list)
+        may_claim, person = holds_here(request, Action.MANUAL_CLAIM), request.user.get_username()
+        for row in rows:
+            row.is_mine = row.claimed_by == person
+            row.may_be_claimed = may_claim and row.state == ManualState.OPEN
+        return listed
+
+    @display(description="what is to be decided")
+    def what(self, manual: ManualTask) -> str:
+        return manual.title
 
     @display(description="state")
     def state_badge(self, manual: ManualTask) -> str:
         return badge(manual.state, MANUAL_SIGNS)
 
-    @display(description="due (UTC)")
+    @display(description="decide by")
     def due(self, manual: ManualTask) -> str:
-        at = f"{manual.due_at:%Y-%m-%d %H:%M}" if manual.due_at else ""
-        late = due_badge(manual)
-        return format_html("{} {}", show_badge(late), at) if late else at or "—"
+        late, words = due_badge(manual), due_words(manual)
+        return format_html("{} {}", show_badge(late), words) if late else words or "—"
+
+    @display(description="who has it")
+    def whose(self, manual: Any) -> str:
+        if manual.state not in MANUAL_OPEN:
+            return "—"
+        if manual.claimed_by:
+            return "you" if manual.is_mine else str(manual.claimed_by)
+        if not manual.may_be_claimed:
+            return "nobody"
+        return format_html(
+            '<button type="submit" class="desk-button desk-small" formaction="{}" '
+            'aria-label="Take “{}”">Take it</button>',
+            reverse("admin:fulfillment_manualtask_claim", args=[manual.pk]),
+            manual.title,
+        )
+
+    @display(description="for")
+    def for_whom(self, manual: ManualTask) -> str:
+        return f"{manual.role or 'whoever may'} (queue {manual.queue})"
 
     @display(description="order")
     def order(self, manual: ManualTask) -> str:
@@ -207,87 +220,229 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     def decision(self, manual: ManualTask) -> str:
         return f"{in_words(manual.outcome)} by {manual.decided_by}" if manual.outcome else "—"
 
+    # --- its page --------------------------------------------------------------------------------
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        manual: ManualTask = context["original"]
+        context |= self._standing(request, manual)
+        if context["is_open"] and context["may_decide"]:
+            context |= _asked(manual, DecisionForm(manual))
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
+
     @display(description="task")
     def task_link(self, manual: ManualTask) -> str:
         return link(manual.task)
+
+    @display(description="audit trail")
+    def trail(self, manual: ManualTask) -> str:
+        return trail_link(
+            "all that has happened to it",
+            fulfillment_id=manual.fulfillment_id,
+            entity="manual",
+            entity_id=manual.pk,
+        )
 
     @display(description="what its form asks for")
     def form_text(self, manual: ManualTask) -> str:
         return pretty(manual.fields) if manual.fields else "nothing but the outcome"
 
-    @display(description="the order and what was known, when it was opened")
+    @display(description="the order and what was known, word for word")
     def context_text(self, manual: ManualTask) -> str:
         return pretty(manual.context)
+
+    def _standing(self, request: HttpRequest, manual: ManualTask) -> dict[str, Any]:
+        """What both pages say of it."""
+        person = request.user.get_username()
+        return {
+            "badges": _badges(manual),
+            "due_words": due_words(manual),
+            "is_open": manual.state in MANUAL_OPEN,
+            "may_decide": self.has_decide_permission(request),
+            "is_mine": manual.claimed_by == person,
+            "others": manual.claimed_by if manual.claimed_by != person else "",
+            "may_claim": manual.state == ManualState.OPEN
+            and holds_here(request, Action.MANUAL_CLAIM),
+            "may_release": manual.state == ManualState.CLAIMED
+            and manual.claimed_by == person
+            and holds_here(request, Action.MANUAL_RELEASE),
+            "known": changes(before={}, after=manual.context),
+            "past": [_step(one) for one in past(manual=manual)],
+        }
+
+    # --- taking it, and giving it back -----------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        view, name = self.admin_site.admin_view, "fulfillment_manualtask"
+        return [
+            path("<path:object_id>/claim/", view(self.claim), name=f"{name}_claim"),
+            path("<path:object_id>/release/", view(self.release), name=f"{name}_release"),
+            path("<path:object_id>/decide/", view(self.decide), name=f"{name}_decide"),
+            *super().get_urls(),
+        ]
+
+    def claim(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._at_once(request, object_id, Action.MANUAL_CLAIM)
+
+    def release(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._at_once(request, object_id, Action.MANUAL_RELEASE)
+
+    def _at_once(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not holds_here(request, action):
+            raise PermissionDenied(f"You may not do this anywhere: {action}.")
+        manual: ManualTask = found_or_404(self, request, object_id)
+        wanted = operations.Request(
+            action=action, subject=f"manual:{manual.pk}", reason=_AT_ONCE[action]
+        )
+        try:
+            messages.success(
+                request, operations.perform(actor=actor_of(request), request=wanted).told
+            )
+        except FulfillmentError as error:
+            messages.error(request, str(error))
+        page = reverse("admin:fulfillment_manualtask_change", args=[manual.pk])
+        return redirect(came_from(request) or page)
 
     # --- deciding --------------------------------------------------------------------------------
 
     def has_decide_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return holds_here(request, Action.MANUAL_DECIDE)
 
-    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        manual = self.get_object(request, object_id)
-        found = super().get_actions_detail(request, object_id)
-        return list(found) if manual and manual.state in MANUAL_OPEN else []
-
-    @action(description="Decide", url_path="decide", permissions=["decide"], icon="gavel")
     def decide(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Its form; what reaches further than the task itself is shown before it is done."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied(f"You may not do this anywhere: {Action.MANUAL_DECIDE}.")
         manual: ManualTask = found_or_404(self, request, object_id)
         page = reverse("admin:fulfillment_manualtask_change", args=[manual.pk])
         if manual.state not in MANUAL_OPEN:
             self.message_user(request, _told(manual), messages.WARNING)
             return redirect(page)
         form = DecisionForm(manual, request.POST if request.method == "POST" else None)
-        if form.is_valid() and self._decided(request, manual, form):
-            return redirect(page)
+        outcome = request.POST.get("outcome", "")[:63]
+        refused: dict[str, Any] = {}
+        if form.is_valid():
+            try:
+                preview = self._decided(request, manual, form, outcome)
+                if preview is None:
+                    return redirect(page)
+                refused = {"preview": preview, "seen": form.digest(outcome), "chosen": outcome}
+            except DefinitionInvalid as error:
+                form.refuse(error)
+            except DecisionMade as error:
+                self.message_user(request, str(error), messages.WARNING)
+                return redirect(page)
+            except Denied as error:
+                raise PermissionDenied(str(error)) from None
+            except FulfillmentError as error:
+                taken = isinstance(error, ManualTaskTaken)
+                heading = "Somebody was there before you" if taken else "Nothing was decided"
+                refused = {"heading": heading, "refusal": str(error)}
         context = {
             **self.admin_site.each_context(request),
             "opts": self.model._meta,
             "title": manual.title,
             "original": manual,
-            "badges": _badges(manual),
-            "form": form,
-            "outcomes": [(name, in_words(name).capitalize()) for name in manual.outcomes],
-            "refusing": ", ".join(
-                in_words(name) for name, does in manual.outcomes.items() if does == "refuse"
-            ),
-            "context_text": pretty(manual.context),
+            **self._standing(request, manual),
+            **_asked(manual, form),
+            **refused,
             "back": page,
             "media": self.media + form.media,
         }
         return TemplateResponse(request, "desk/decide.html", context)
 
-    def _decided(self, request: HttpRequest, manual: ManualTask, form: DecisionForm) -> bool:
-        """False, with what is wrong beside its field, when it was not decided."""
-        try:
-            found = operations.prepared(
-                actor=actor_of(request),
-                request=operations.Request(
-                    action=Action.MANUAL_DECIDE,
-                    subject=f"manual:{manual.pk}",
-                    reason=form.cleaned_data["reason"],
-                    evidence=form.cleaned_data.get("evidence", ""),
-                    parameters={
-                        "outcome": request.POST.get("outcome", "")[:63],
-                        "values": form.entered(),
-                        "question": form.cleaned_data.get("question", ""),
-                    },
-                ),
-            )
-            carry_out(request, found)
-        except DefinitionInvalid as error:
-            for fault in error.faults:
-                field = f"{_VALUE}{fault.path.removeprefix('values.')}"
-                form.add_error(field if field in form.fields else None, fault.message)
-            return False
-        except DecisionMade as error:
-            self.message_user(request, str(error), messages.WARNING)
-            return True
-        except Denied as error:
-            raise PermissionDenied(str(error)) from None
-        except FulfillmentError as error:
-            form.add_error(None, str(error))
-            return False
-        return True
+    def _decided(
+        self, request: HttpRequest, manual: ManualTask, form: DecisionForm, outcome: str
+    ) -> ShownPreview | None:
+        """None once it is decided, or asked for; what it would do where that has to be seen."""
+        is_seen = request.POST.get("seen") == form.digest(outcome)
+        found = operations.prepared(
+            actor=actor_of(request),
+            request=operations.Request(
+                action=Action.MANUAL_DECIDE,
+                subject=f"manual:{manual.pk}",
+                reason=form.text("reason"),
+                evidence=form.text("evidence"),
+                parameters={
+                    "outcome": outcome,
+                    "values": form.entered(),
+                    "question": form.text("question"),
+                },
+                expected_version=request.POST.get("version", "") if is_seen else "",
+            ),
+        )
+        if manual.outcomes.get(outcome) in _SHOWN_FIRST and not is_seen:
+            return shown(found.preview(), repair=found.repair)
+        carry_out(request, found)
+        return None
+
+
+def _asked(manual: ManualTask, form: DecisionForm) -> dict[str, Any]:
+    """The form and its outcomes, each with what it does."""
+    found = ways(manual=manual)
+    return {
+        "form": form,
+        "ways": found,
+        "refusing": ", ".join(one.words.lower() for one in found if one.effect == "refuse"),
+        "decide": reverse("admin:fulfillment_manualtask_decide", args=[manual.pk]),
+    }
+
+
+def _step(one: Any) -> dict[str, Any]:
+    """One thing that has happened, newest first."""
+    signs = signs_of(one.entity)
+    return {
+        "at": one.occurred_at,
+        "what": "the question" if one.entity == "manual" else "the task",
+        "badge": badge_of(one.to_state, signs),
+        "actor": one.actor,
+        "cause": one.cause,
+    }
+
+
+def _roles(request: HttpRequest) -> frozenset[str]:
+    """The groups of whoever looks; read once for each page."""
+    found: frozenset[str] | None = getattr(request, "roles", None)
+    if found is None:
+        user = cast(User, request.user)
+        found = frozenset(user.groups.values_list("name", flat=True))
+        request.roles = found  # type: ignore[attr-defined]
+    return found
+
+
+def _inbox(request: HttpRequest) -> dict[str, Any]:
+    """The head of the list: how many there are, and one click for each view of them."""
+    found = manual_queue(person=request.user.get_username(), roles=_roles(request))
+    here = request.GET.get("whose", "") if request.GET.get("decided_at__isempty") == "1" else None
+    tabs = [
+        ("All that is open", found.to_decide, ""),
+        ("I have it", found.mine, "mine"),
+        ("Nobody has it", found.nobodys, "nobody"),
+        ("For my roles", found.of_roles, "roles"),
+    ]
+    return {
+        "told": _waiting(found.to_decide, found.overdue),
+        "tabs": [
+            {
+                "words": words,
+                "number": counted(number),
+                "address": f"?{urlencode(_OPEN | ({'whose': whose} if whose else {}))}",
+                "is_here": here == whose,
+            }
+            for words, number, whose in tabs
+        ],
+    }
+
+
+def _waiting(to_decide: int, overdue: int) -> str:
+    if not to_decide:
+        return "Nothing waits for a decision."
+    late = f"; {counted(overdue)} overdue, which stand first" if overdue else "; none is overdue"
+    verb = "waits" if to_decide == 1 else "wait"
+    return f"{counted(to_decide)} {verb} for a decision{late}."
 
 
 def _badges(manual: ManualTask) -> list[Badge]:

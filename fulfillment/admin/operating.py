@@ -6,14 +6,13 @@ of what was looked at comes along.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any, NoReturn, cast
+from urllib.parse import urlencode
 
-from django import forms
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
@@ -21,96 +20,29 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from unfold.widgets import (
-    INPUT_CLASSES,
-    UnfoldAdminDecimalFieldWidget,
-    UnfoldAdminIntegerFieldWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
-)
 
 from fulfillment import operations
-from fulfillment.admin.asking import ReasonForm, actor_of, held_here, holds_here, may
-from fulfillment.admin.reading import address_of, pretty
+from fulfillment.admin.asking import actor_of, held_here, holds_here, may, reach_here
+from fulfillment.admin.operation_form import PARAMETER, OperationForm
+from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
+from fulfillment.admin.reading import address_of
 from fulfillment.errors import (
     ActionUnknown,
-    DefinitionInvalid,
     Denied,
-    EvidenceMissing,
     FulfillmentError,
     NotPossible,
-    ParametersInvalid,
+    SubjectChanged,
     SubjectUnknown,
 )
-from fulfillment.operations.fields import FieldKind, ParameterField, fields_of
 from fulfillment.operations.offering import help_of, title_of
 
-_PARAMETER = "parameter-"
-"""Before the names of the parameters, which may be called like those of the form."""
-_YES = (("", "—"), ("true", "yes"), ("false", "no"))
-_REFUSED = ((Denied, 403), (SubjectUnknown, 404), (NotPossible, 409))
-
-
-class JsonText(forms.CharField):
-    """A list or an object; nothing when it is left empty."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}), **options)
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if not text:
-            return None
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is not JSON: {error}") from None
-
-
-class OperationForm(ReasonForm):
-    """Its parameters, typed as they are declared, why it is done, and what that rests on."""
-
-    evidence = forms.CharField(
-        max_length=4000,
-        required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="What you have found out, and where it can be seen: a ticket, a screen of the "
-        "target system, a name.",
-    )
-
-    def __init__(self, repair: operations.Repair, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.asked = {f"{_PARAMETER}{one.name}": one for one in fields_of(repair)}
-        for name, field in self.asked.items():
-            self.fields[name] = _form_field(field)
-        self.fields["evidence"].required = repair.needs_evidence
-        self.order_fields([*self.asked, "reason", "evidence"])
-
-    def entered(self) -> dict[str, Any]:
-        """Parameters that were given, by their names; what was left empty has its default."""
-        found = {}
-        for name, field in self.asked.items():
-            value = self.cleaned_data.get(name)
-            if isinstance(value, datetime):
-                value = value.replace(tzinfo=value.tzinfo or UTC).isoformat()
-            if value not in (None, ""):
-                found[field.name] = value
-        return found
-
-    def digest(self) -> str:
-        """Of all that was entered: what was previewed and what is done are the same."""
-        told = [self.entered(), self.cleaned_data["reason"], self.cleaned_data["evidence"]]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-    def refuse(self, error: FulfillmentError) -> None:
-        """Say what is wrong beside the field that it is about, or above all of them."""
-        if not isinstance(error, ParametersInvalid | DefinitionInvalid):
-            self.add_error("evidence" if isinstance(error, EvidenceMissing) else None, str(error))
-            return
-        for fault in error.faults:
-            name = f"{_PARAMETER}{fault.path.partition('.')[0]}"
-            self.add_error(name if name in self.fields else None, fault.message)
+_REFUSED: tuple[tuple[type[FulfillmentError], int, str], ...] = (
+    (Denied, 403, "You may not do this here"),
+    (SubjectUnknown, 404, "It is not there"),
+    (SubjectChanged, 409, "Somebody was there before you"),
+    (NotPossible, 409, "This can't be done as it stands now"),
+)
+"""By kind of refusal, its status and what stands above it."""
 
 
 class Operable:
@@ -131,7 +63,9 @@ class Operable:
             subject = f"{self.subject_kind}:{self.subject_name(row)}"
             context["may_be_done"] = [
                 (title_of(repair), help_of(repair), operate_address(repair, subject))
-                for repair in operations.possible(subject=subject, held=held_here(request))
+                for repair in operations.possible(
+                    subject=subject, held=held_here(request), reach=reach_here(request)
+                )
             ]
         answer: HttpResponse = cast(Any, super()).render_change_form(request, context, **options)
         return answer
@@ -155,21 +89,27 @@ class Operating:
             raise Http404
         if not holds_here(request, repair.action):
             _deny(request, repair, subject)
-        form = OperationForm(repair, request.POST if request.method == "POST" else None)
-        page: dict[str, Any] = {"status": 200}
+        page: dict[str, Any]
+        if request.method != "POST":
+            form = OperationForm(
+                repair, suggested=_suggested(repair, subject), given=request.GET.dict()
+            )
+            page = {"status": 200, **_shown_first(request, repair, subject)}
+            return self._page(request, repair, subject, form, page)
+        form = OperationForm(repair, request.POST)
+        page = {"status": 200}
         if form.is_valid():
             found: operations.Prepared | None = None
             try:
                 found = operations.prepared(
                     actor=actor_of(request), request=_wanted(repair, subject, form, request)
                 )
-                if request.POST.get("seen") == form.digest():
+                if _is_seen(request, form):
                     carry_out(request, found)
                     return redirect(_back(found.found.subject))
-                page |= _previewed(found, form)
+                page |= {"preview": shown(found.preview(), repair=repair), "seen": form.digest()}
             except FulfillmentError as error:
-                form.refuse(error)
-                page |= _refused(found, error)
+                page |= _refused(repair, form, found, error)
         return self._page(request, repair, subject, form, page)
 
     def _page(
@@ -185,19 +125,22 @@ class Operating:
             **admin.admin_site.each_context(request),
             "opts": admin.model._meta,
             "title": title_of(repair),
-            "subject": subject,
+            "about": about(subject),
             "help": help_of(repair),
             "form": form,
             "back": _back(subject),
             "media": admin.media + form.media,
+            **_agreeing(page.get("preview"), form),
             **page,
         }
         return TemplateResponse(request, "desk/operate.html", context, status=page["status"])
 
 
-def operate_address(repair: operations.Repair, subject: str) -> str:
-    """Where the form of an operation on this subject is."""
-    return reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
+def operate_address(repair: operations.Repair, subject: str, **parameters: str) -> str:
+    """Where the form of an operation on this subject is, filled in with these parameters."""
+    address = reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
+    filled = urlencode({f"{PARAMETER}{name}": value for name, value in parameters.items()})
+    return f"{address}?{filled}" if filled else address
 
 
 def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoReturn:
@@ -209,32 +152,70 @@ def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoRe
     raise PermissionDenied(f"You may not do this anywhere: {repair.action}.")
 
 
+def _suggested(repair: operations.Repair, subject: str) -> Mapping[str, Any]:
+    """With what its form begins; nothing for what is not there."""
+    with suppress(SubjectUnknown, NotPossible):
+        return repair.suggested(repair.found(subject=subject))
+    return {}
+
+
+def _agreeing(preview: ShownPreview | None, form: OperationForm) -> dict[str, Any]:
+    """The box beside the preview that says that what it says is agreed to.
+
+    Its fields are in the form for what they carry alone: what was agreed to before is asked anew.
+    """
+    agreed_fields = [f"{PARAMETER}{name}" for name in sorted(form.agreed)]
+    if preview is None or preview.agreement is None:
+        return {"agreed_fields": agreed_fields}
+    ((name, value),) = preview.agreement.parameters.items()
+    return {
+        "agreed_fields": agreed_fields,
+        "agree_name": f"{PARAMETER}{name}",
+        "agree_value": json.dumps(value),
+    }
+
+
+def _shown_first(request: HttpRequest, repair: operations.Repair, subject: str) -> dict[str, Any]:
+    """What it comes to as it stands now, before anything is entered; or why it is not possible."""
+    if not repair.is_shown_first:
+        return {}
+    try:
+        found = operations.looked_at(
+            actor=actor_of(request),
+            request=operations.Request(action=repair.action, subject=subject, reason=""),
+        )
+    except FulfillmentError as error:
+        return {"heading": _told_of(error)[1], "refusal": str(error)}
+    first, refusal = shown_or_none(found, repair=repair)
+    if first is None:
+        return {"heading": _told_of(NotPossible())[1], "refusal": refusal}
+    return {"first": first}
+
+
+def _told_of(error: FulfillmentError) -> tuple[int, str]:
+    """The status, and what stands above it."""
+    return next(
+        ((status, words) for kind, status, words in _REFUSED if isinstance(error, kind)),
+        (400, "Nothing was done"),
+    )
+
+
+def _is_seen(request: HttpRequest, form: OperationForm) -> bool:
+    """Whether what was entered is what was previewed."""
+    return request.POST.get("seen") == form.digest()
+
+
 def _wanted(
     repair: operations.Repair, subject: str, form: OperationForm, request: HttpRequest
 ) -> operations.Request:
-    is_seen = request.POST.get("seen") == form.digest()
     return operations.Request(
         action=repair.action,
         subject=subject,
         reason=form.cleaned_data["reason"],
         evidence=form.cleaned_data["evidence"],
         parameters=form.entered(),
-        expected_version=request.POST.get("version", "") if is_seen else "",
+        expected_version=request.POST.get("version", "") if _is_seen(request, form) else "",
     )
-
-
-def _previewed(found: operations.Prepared, form: OperationForm) -> dict[str, Any]:
-    preview = found.preview()
-    return {
-        "preview": preview,
-        "before": pretty(dict(preview.done.before) or None),
-        "after": pretty(dict(preview.done.after) or None),
-        "commands": [
-            (command["target"], command["action"], pretty(command["payload"]))
-            for command in preview.commands
-        ],
-        "seen": form.digest(),
-    }
 
 
 def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
@@ -250,55 +231,37 @@ def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
     messages.success(request, found.perform().told)
 
 
-def _refused(found: operations.Prepared | None, error: FulfillmentError) -> dict[str, Any]:
-    """The status, and who was there before, where it is a conflict."""
-    status = next((status for kind, status in _REFUSED if isinstance(error, kind)), 400)
+def _refused(
+    repair: operations.Repair,
+    form: OperationForm,
+    found: operations.Prepared | None,
+    error: FulfillmentError,
+) -> dict[str, Any]:
+    """What is wrong beside its field; or above all of them, and who was there before."""
+    if form.refuse(error):
+        return {"status": 400}
+    status, heading = _told_of(error)
     changed = found.changed() if found is not None and isinstance(error, NotPossible) else ""
-    return {"status": status, "changed": changed}
+    page: dict[str, Any] = {
+        "status": status,
+        "heading": heading,
+        "refusal": str(error),
+        "changed": "" if changed in str(error) else changed,
+    }
+    # Where others have changed it, whoever asks has to look at it; otherwise they have only not
+    # said yet that they agree to what they see.
+    if (
+        found is not None
+        and found.request.expected_version
+        and not isinstance(error, SubjectChanged)
+    ):
+        anew = replace(found, request=replace(found.request, expected_version=""))
+        preview, _ = shown_or_none(anew, repair=repair)
+        if preview is not None:
+            page |= {"preview": preview, "seen": form.digest()}
+    return page
 
 
 def _back(subject: str) -> str:
     """The page of what it is about; the log of operations for what has none."""
     return address_of(subject) or reverse("admin:fulfillment_operation_changelist")
-
-
-def _form_field(field: ParameterField) -> forms.Field:
-    common: dict[str, Any] = {
-        "label": field.title,
-        "required": field.is_required,
-        "help_text": field.help,
-    }
-    match field.kind:
-        case FieldKind.INTEGER:
-            return forms.IntegerField(widget=UnfoldAdminIntegerFieldWidget(), **common)
-        case FieldKind.NUMBER:
-            widget = UnfoldAdminDecimalFieldWidget(attrs={"step": "any"})
-            return forms.FloatField(widget=widget, **common)
-        case FieldKind.YES_NO:
-            return forms.TypedChoiceField(
-                choices=_YES,
-                coerce=lambda chosen: chosen == "true",
-                empty_value=None,
-                widget=UnfoldAdminSelectWidget(),
-                **common,
-            )
-        case FieldKind.CHOICE:
-            choices = list(_choices(field))
-            return forms.ChoiceField(choices=choices, widget=UnfoldAdminSelectWidget(), **common)
-        case FieldKind.TIME:
-            widget = forms.DateTimeInput(
-                format="%Y-%m-%dT%H:%M",
-                attrs={"type": "datetime-local", "class": " ".join(INPUT_CLASSES)},
-            )
-            return forms.DateTimeField(widget=widget, **common)
-        case FieldKind.JSON:
-            return JsonText(**common)
-    return forms.CharField(max_length=10_000, widget=UnfoldAdminTextInputWidget(), **common)
-
-
-def _choices(field: ParameterField) -> Iterator[tuple[str, str]]:
-    if not field.is_required:
-        usual = field.default
-        yield "", f"as usual: {str(usual).lower()}" if usual else "—"
-    for choice in field.choices:
-        yield choice, choice.lower().replace("_", " ")

@@ -229,11 +229,16 @@ def link(row: Model | None, text: str = "") -> str:
 
 def list_link(text: str, *, model: type[Model], **lookups: Any) -> str:
     """A link to the list of the model's rows that have these values."""
+    return format_html(
+        '<a class="desk-link" href="{}">{}</a>', list_address(model, **lookups), text
+    )
+
+
+def list_address(model: type[Model], **lookups: Any) -> str:
+    """The list of the model's rows that have these values."""
     meta = model._meta
     address = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
-    return format_html(
-        '<a class="desk-link" href="{}?{}">{}</a>', address, urlencode(lookups), text
-    )
+    return f"{address}?{urlencode(lookups)}" if lookups else address
 
 
 def order_link(reference: str) -> str:

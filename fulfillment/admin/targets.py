@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.decorators import action, display
+from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import (
     Guarded,
-    ReasonForm,
     actor_of,
-    ask,
-    attempt,
-    found_or_404,
-    holds_here,
 )
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
-from fulfillment.admin.reading import Badge, DeskAdmin, list_link, show_badge
+from fulfillment.admin.reading import DeskAdmin, list_address, list_link, show_badge
+from fulfillment.admin.target_cards import badges_of, cards
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
 from fulfillment.authority.context import Context
-from fulfillment.conditions import TargetState, TargetStatus, quoted, statuses
-from fulfillment.definitions.signs import Sign
+from fulfillment.conditions import statuses
+from fulfillment.definitions.durations import brief_duration
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
 from fulfillment.operations.subjects import target_context
+from fulfillment.systems import health
 
-CONDITION_SIGNS: Mapping[TargetState, Sign] = {
-    TargetState.WELL: ("✓", "done"),
-    TargetState.PAUSED: ("‖", "trouble"),
-    TargetState.HELD: ("⊖", "trouble"),
-    TargetState.BREAKER_OPEN: ("✗", "failed"),
-    TargetState.PROBING: ("◐", "trouble"),
-    TargetState.AT_ITS_LIMIT: ("≡", "moving"),
-    TargetState.RAMPING_UP: ("↗", "moving"),
-}
-_LATEST = 5
-
-
-def badges_of(status: TargetStatus) -> list[Badge]:
-    """Everything that is to be said of a target's condition; never nothing."""
-    shown = []
-    for state in status.states:
-        sign, tone = CONDITION_SIGNS[state]
-        shown.append(Badge(sign=sign, tone=tone, words=status.in_words(state)))
-    return shown
+_LATEST = 8
+_LOOKED_BACK = 2000
 
 
 @admin.register(TargetSystem)
@@ -77,8 +55,8 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     fieldsets = FIELDSETS
     change_form_outer_before_template = "desk/target.html"
     hold_scope = HoldScope.TARGET
-    actions_detail = ("pause", "resume", "hold")
-    actions_row = ("pause", "resume", "hold")
+    actions_detail = ("hold",)
+    actions_row = ("hold",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Plans name their targets; a target by another name is another target.
@@ -112,17 +90,18 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     ) -> HttpResponse:
         row = context.get("original")
         if row is not None:
-            status = statuses(names=[row.pk])[row.pk]
-            context["status"] = status
-            context["badges"] = badges_of(status)
-            context["figures"] = status.figures()
-            subject = f"target:{row.pk}"
-            # What its breaker does is said above, and would soon be all that is shown.
-            by_people = Operation.objects.filter(subject=subject).exclude(kind="breaker")
-            context["operations"] = by_people.order_by("-pk")[:_LATEST]
-            context["all_operations"] = list_link(
-                "all, with what its breaker did", model=Operation, subject=subject
-            )
+            (found,) = health(names=[row.pk])
+            (context["card"],) = cards(request, [found])
+            context["spans"] = [
+                ("the last five minutes", found.lately),
+                ("the last hour", found.hour),
+            ]
+            context["slow"] = brief_duration(found.slow) if found.slow is not None else ""
+            # What its breaker does would soon be all that is shown.
+            done = _log_of(row)
+            context["operations"] = done.exclude(kind="breaker")[:_LATEST]
+            context["breaker_events"] = done.filter(kind="breaker")[:_LATEST]
+            context["all_operations"] = list_address(Operation, subject=f"target:{row.pk}")
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -155,97 +134,11 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     def held(self, row: Any) -> str:
         return _tasks(row, "held", held_by__isempty="0")
 
-    # --- what may be done to them ----------------------------------------------------------------
 
-    def has_pause_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return holds_here(request, Action.TARGET_PAUSE)
-
-    def has_resume_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return holds_here(request, Action.TARGET_RESUME)
-
-    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        row = self.get_object(request, object_id)
-        paused = bool(row and row.condition.paused_at)
-        hidden = f"_{'pause' if paused else 'resume'}"
-        return [
-            one
-            for one in super().get_actions_detail(request, object_id)
-            if not one.action_name.endswith(hidden)
-        ]
-
-    @action(description="Pause", url_path="pause", permissions=["pause"], icon="pause")
-    def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row, page = self._row_and_page(request, object_id)
-        if row.condition.paused_at:
-            self.message_user(
-                request,
-                f"{row} is paused already: {row.condition.paused_by} has said "
-                f"{quoted(row.condition.pause_reason)}",
-                messages.WARNING,
-            )
-            return redirect(page)
-        form = ReasonForm(request.POST if request.method == "POST" else None)
-        if form.is_valid():
-            placed = attempt(
-                form,
-                lambda: operations.pause_target(
-                    target=row.pk,
-                    reason=form.cleaned_data["reason"],
-                    actor=actor_of(request),
-                    patience=operations.BRIEFLY,
-                ),
-            )
-            if placed is not None:
-                self.message_user(request, f"Paused. {operations.on_the_wire(placed.in_flight)}")
-                return redirect(page)
-        return ask(
-            self,
-            request,
-            form=form,
-            title=f"Pause {row}",
-            told="Nothing is sent to it and nothing is asked of it until it is resumed. Orders go "
-            "on where they need it not; the others wait, and say that it is paused and why. What "
-            "it reports by itself is taken in.",
-            button="Pause it",
-            back=page,
-        )
-
-    @action(description="Resume", url_path="resume", permissions=["resume"], icon="play_arrow")
-    def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row, page = self._row_and_page(request, object_id)
-        if not row.condition.paused_at:
-            self.message_user(request, f"{row} is not paused.", messages.WARNING)
-            return redirect(page)
-        ramp = (
-            f"its limits grow to their full size over {row.ramp.total_seconds():g} seconds"
-            if row.ramp
-            else "it has no ramp, so everything goes on at once"
-        )
-        form = ReasonForm(request.POST if request.method == "POST" else None)
-        if form.is_valid():
-            resumed = attempt(
-                form,
-                lambda: operations.resume_target(
-                    target=row.pk, reason=form.cleaned_data["reason"], actor=actor_of(request)
-                ),
-            )
-            if resumed is not None:
-                self.message_user(request, f"Resumed; {ramp}.")
-                return redirect(page)
-        return ask(
-            self,
-            request,
-            form=form,
-            title=f"Resume {row}",
-            told=f"{row.condition.paused_by} has paused it: {quoted(row.condition.pause_reason)} "
-            f"What waits for it goes on; {ramp}.",
-            button="Resume it",
-            back=page,
-        )
-
-    def _row_and_page(self, request: HttpRequest, object_id: str) -> tuple[TargetSystem, str]:
-        row = found_or_404(self, request, object_id)
-        return row, reverse("admin:fulfillment_targetsystem_change", args=[row.pk])
+def _log_of(row: TargetSystem) -> QuerySet[Operation]:
+    """What was done to it, by people and its breaker, the newest first; as far back as it looks."""
+    rows = Operation.objects.filter(subject=f"target:{row.pk}").order_by("-pk")
+    return rows.filter(pk__in=rows.values("pk")[:_LOOKED_BACK])
 
 
 def _tasks(row: Any, figure: str, **lookups: str) -> str:

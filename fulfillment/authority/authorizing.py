@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from django.contrib.auth.models import Permission, User
 from django.db.models import Q, QuerySet
@@ -86,20 +87,83 @@ def refused_page(*, actor: Actor, page: str) -> None:
 
 def answer(*, actor: Actor, action: Action, context: Context, now: datetime) -> tuple[bool, str]:
     """Whether, and why or why not. Keeps nothing: for what is shown rather than done."""
-    match actor.kind:
-        case ActorKind.ENGINE:
-            return action in _OF_THE_ENGINE, "the engine itself"
-        case ActorKind.CONSOLE:
-            if action in HIGH_RISK:
-                return False, (
-                    "it is high-risk, and whoever has a shell on the server may not do that "
-                    "namelessly. Say who you are with --as."
-                )
-            return True, "a shell on the server"
-        case ActorKind.CLIENT:
-            return _of_a_client(actor, action, context)
-        case ActorKind.PERSON:
-            return _of_a_person(actor, action, context, now)
+    return Reach(actor=actor, now=now).answer(action=action, context=context)
+
+
+class Reach:
+    """How far one actor reaches: read when it is first needed, and once for all that is asked."""
+
+    def __init__(self, *, actor: Actor, now: datetime | None = None) -> None:
+        self._actor = actor
+        self._now = now
+
+    def answer(self, *, action: Action, context: Context) -> tuple[bool, str]:
+        """As `answer`."""
+        match self._actor.kind:
+            case ActorKind.ENGINE:
+                return action in _OF_THE_ENGINE, "the engine itself"
+            case ActorKind.CONSOLE:
+                if action in HIGH_RISK:
+                    return False, (
+                        "it is high-risk, and whoever has a shell on the server may not do that "
+                        "namelessly. Say who you are with --as."
+                    )
+                return True, "a shell on the server"
+            case ActorKind.CLIENT:
+                return _of_a_client(self._actor, action, context)
+            case ActorKind.PERSON:
+                return self._of_a_person(action, context)
+
+    def _of_a_person(self, action: Action, context: Context) -> tuple[bool, str]:
+        user = self._user
+        if user is None:
+            return False, "there is no such active user."
+        if user.is_superuser and action not in HIGH_RISK:
+            return True, "superuser"
+        if _is_first(user, action):
+            return True, "superuser, as long as nobody holds it"
+        if self._actor.account and action in APPROVALS:
+            return False, "whoever approves has to log in, or to use an API key of their own."
+        if action.codename not in self._permitted:
+            return (
+                False,
+                f"the permission {action} is missing; whoever looks after roles can give it.",
+            )
+        if context.role and action in _BY_ROLE and context.role not in self._groups:
+            return (
+                False,
+                f"it is for {context.role}, and {user.get_username()} is not in that group.",
+            )
+        lacking = []
+        for grant in self._grants:
+            if not names(grant.actions, action):
+                continue
+            missing = uncovered(grant=grant, context=context)
+            if not missing:
+                return True, f"grant {grant.pk} of {grant.group or grant.user}"
+            lacking.append(f"grant {grant.pk} does not cover {', '.join(missing)}")
+        if not lacking:
+            return False, "no grant that is valid now says where it may be done."
+        return False, "; ".join(lacking) + "."
+
+    @cached_property
+    def _user(self) -> User | None:
+        return _user(self._actor)
+
+    @cached_property
+    def _permitted(self) -> frozenset[str]:
+        assert self._user is not None
+        return frozenset(_permissions(self._user).values_list("codename", flat=True))
+
+    @cached_property
+    def _groups(self) -> frozenset[str]:
+        assert self._user is not None
+        return frozenset(self._user.groups.values_list("name", flat=True))
+
+    @cached_property
+    def _grants(self) -> list[Grant]:
+        assert self._user is not None
+        return list(_grants(self._user, self._now or _now()))
 
 
 def holds(*, actor: Actor, action: Action) -> bool:
@@ -132,6 +196,30 @@ def held(*, actor: Actor) -> frozenset[Action]:
     )
 
 
+def places(*, actor: Actor, action: Action, contexts: Collection[Context]) -> frozenset[str]:
+    """The subjects of those of these contexts where they may do this, as `answer` says of one; of
+    what has no role. Keeps nothing; a fixed number of queries."""
+    now = _now()
+    if actor.kind is not ActorKind.PERSON:
+        allowed = (
+            one for one in contexts if answer(actor=actor, action=action, context=one, now=now)[0]
+        )
+        return frozenset(one.subject for one in allowed)
+    user = _user(actor)
+    if user is None or (actor.account and action in APPROVALS):
+        return frozenset()
+    if user.is_superuser and action not in HIGH_RISK:
+        return frozenset(one.subject for one in contexts)
+    if not _permissions(user).filter(codename=action.codename).exists():
+        return frozenset()
+    grants = [one for one in _grants(user, now) if names(one.actions, action)]
+    return frozenset(
+        one.subject
+        for one in contexts
+        if any(not uncovered(grant=grant, context=one) for grant in grants)
+    )
+
+
 def _of_a_client(actor: Actor, action: Action, context: Context) -> tuple[bool, str]:
     if action not in _OF_CLIENTS:
         return False, "programs may not; a person with the permission for it may."
@@ -140,33 +228,6 @@ def _of_a_client(actor: Actor, action: Action, context: Context) -> tuple[bool, 
     if action is Action.TASK_RETRY and not MONEY.isdisjoint(context.domains):
         return False, "it may charge somebody; a person has to ask for it, and another to approve."
     return True, "an order of its own"
-
-
-def _of_a_person(actor: Actor, action: Action, context: Context, now: datetime) -> tuple[bool, str]:
-    user = _user(actor)
-    if user is None:
-        return False, "there is no such active user."
-    if user.is_superuser and action not in HIGH_RISK:
-        return True, "superuser"
-    if _is_first(user, action):
-        return True, "superuser, as long as nobody holds it"
-    if actor.account and action in APPROVALS:
-        return False, "whoever approves has to log in, or to use an API key of their own."
-    if not _permissions(user).filter(codename=action.codename).exists():
-        return False, f"the permission {action} is missing; whoever looks after roles can give it."
-    if context.role and action in _BY_ROLE and not user.groups.filter(name=context.role).exists():
-        return False, f"it is for {context.role}, and {user.get_username()} is not in that group."
-    lacking = []
-    for grant in _grants(user, now):
-        if not names(grant.actions, action):
-            continue
-        missing = uncovered(grant=grant, context=context)
-        if not missing:
-            return True, f"grant {grant.pk} of {grant.group or grant.user}"
-        lacking.append(f"grant {grant.pk} does not cover {', '.join(missing)}")
-    if not lacking:
-        return False, "no grant that is valid now says where it may be done."
-    return False, "; ".join(lacking) + "."
 
 
 def _is_first(user: User, action: Action) -> bool:

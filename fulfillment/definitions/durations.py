@@ -49,6 +49,22 @@ def format_duration(duration: timedelta) -> str:
     return f"P{days}" + (f"T{clock}" if clock else "")
 
 
+def brief_duration(duration: timedelta) -> str:
+    """As people read it at a glance, in its largest unit or two: `0.2 s`, `45 s`, `1 h 5 min`."""
+    seconds = duration.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else f"{seconds * 1000:.0f} ms"
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days} d {hours % 24} h" if days < 10 and hours % 24 else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{minutes} min"
+
+
 def plain_seconds(duration: timedelta) -> float:
     """Seconds for a JSON document: an int when they are whole."""
     seconds = duration.total_seconds()

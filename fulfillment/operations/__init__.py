@@ -9,6 +9,7 @@ from fulfillment.operations.approving import (
     approve,
     ask_for_approval,
     look_after_approvals,
+    looked_at_again,
     refuse,
     withdraw,
 )
@@ -46,7 +47,13 @@ from fulfillment.operations.manual_work import (
 )
 from fulfillment.operations.matching import MatchEvent, ReplayEvent
 from fulfillment.operations.migrating import Migration, Verdict, migrate_orders
-from fulfillment.operations.offering import Offer, looked_at, offers, possible
+from fulfillment.operations.offering import (
+    Offer,
+    looked_at,
+    offers,
+    possible,
+    possible_among,
+)
 from fulfillment.operations.pausing import (
     PauseTarget,
     ResumeTarget,
@@ -55,6 +62,7 @@ from fulfillment.operations.pausing import (
     pause_target,
     resume_target,
 )
+from fulfillment.operations.preparing import Prepared, Preview
 from fulfillment.operations.reconciling import ReconcileTask
 from fulfillment.operations.referencing import EnterReference
 from fulfillment.operations.regenerating import RegeneratePlan
@@ -64,7 +72,7 @@ from fulfillment.operations.releasing import (
     release_ended_holds,
     release_hold,
 )
-from fulfillment.operations.repair import Done, Prepared, Preview, Repair, Request
+from fulfillment.operations.repair import Done, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.routing import EditRouting
@@ -137,6 +145,7 @@ __all__ = [
     "hold_request",
     "look_after_approvals",
     "looked_at",
+    "looked_at_again",
     "migrate_orders",
     "offers",
     "on_the_wire",
@@ -144,6 +153,7 @@ __all__ = [
     "perform",
     "place_hold",
     "possible",
+    "possible_among",
     "prepared",
     "reassign",
     "refuse",

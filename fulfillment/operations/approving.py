@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,16 +29,34 @@ from fulfillment.errors import (
     FulfillmentError,
     NotPossible,
     ParametersInvalid,
+    SubjectChanged,
     SubjectUnknown,
 )
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.catalog import repair_of
+from fulfillment.operations.preparing import (
+    Authority,
+    Prepared,
+    Preview,
+    last_change,
+    prepare,
+)
 from fulfillment.operations.records import log, now_of, reason_of
-from fulfillment.operations.repair import Authority, Done, Prepared, Request, last_change, prepare
+from fulfillment.operations.repair import Done, Request
 
 LASTS = timedelta(hours=24)
 _AT_ONCE = 500
 _ENGINE = "engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was asked for, looked at again."""
+
+    preview: Preview | None
+    """None: it is not possible any more."""
+    changed: str
+    """What is another than when it was asked for; empty: nothing that matters to it."""
 
 
 def ask_for_approval(*, prepared: Prepared) -> Approval:
@@ -182,6 +201,23 @@ def look_after_approvals() -> int:
         else:
             ended += _outdate_if_changed(approval, prepared)
     return ended
+
+
+def looked_at_again(*, approval: Approval) -> Looked:
+    """What an approval that is still open would do now. Keeps nothing, and asks for no authority:
+    whoever may see it may see that."""
+    try:
+        prepared = _prepared_again(approval, authority=_unasked)
+        return Looked(preview=prepared.preview(), changed="")
+    except SubjectChanged as error:
+        changed = str(error)
+    except FulfillmentError as error:
+        return Looked(preview=None, changed=str(error))
+    try:
+        anew = replace(prepared, request=replace(prepared.request, expected_version=""))
+        return Looked(preview=anew.preview(), changed=changed)
+    except FulfillmentError:
+        return Looked(preview=None, changed=changed)
 
 
 def may_decide(*, approval: Approval, actor: Actor, held: Collection[Action]) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.errors import ActionUnknown
-from fulfillment.operations.repair import Done, Prepared, Repair, Request, prepare
+from fulfillment.operations.preparing import Prepared, prepare
+from fulfillment.operations.repair import Done, Repair, Request
 
 _known: dict[Action, Repair] = {}
 
@@ -43,13 +44,13 @@ def every_repair() -> Iterator[Repair]:
 
 
 def prepared(*, actor: Actor, request: Request) -> Prepared:
-    """What `request` asks for, known, complete and allowed. Raises as `repair.prepare` does."""
+    """What `request` asks for, known, complete and allowed. Raises as `preparing.prepare` does."""
     return prepare(repair=repair_of(request.action), actor=actor, request=request)
 
 
 def perform(*, actor: Actor, request: Request) -> Done:
     """Do what one person alone may do, at once.
 
-    Raises as `repair.prepare` does, NotPossible, and ApprovalNeeded for what needs a second one.
+    Raises as `preparing.prepare` does, NotPossible, and ApprovalNeeded for what needs a second one.
     """
     return prepared(actor=actor, request=request).perform()

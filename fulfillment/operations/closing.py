@@ -12,7 +12,7 @@ from fulfillment.authority.context import Context
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import CaseUnknown, NotPossible
-from fulfillment.models import CaseState, FalloutCase
+from fulfillment.models import CaseState, FalloutCase, Plan, TargetSystem
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of
@@ -34,6 +34,12 @@ class CloseCase(Repair):
 
     def find(self, *, name: str) -> Found:
         return case_found(name=name)
+
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        return cases_found(pks=pks)
+
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        return open_among(pks=pks)
 
     def version(self, unit: Unit, found: Found) -> str:
         return case_version(found)
@@ -61,19 +67,41 @@ def case_version(found: Found) -> str:
 
 def case_found(*, name: str) -> Found:
     """A fallout case by its number. Raises CaseUnknown."""
-    case = (
-        FalloutCase.objects.select_related("fulfillment", "plan", "task")
-        .filter(pk=number_of(name, about="case"))
-        .first()
-    )
-    if case is None:
+    number = number_of(name, about="case")
+    found = cases_found(pks=[number]).get(number)
+    if found is None:
         raise CaseUnknown(f"There is no case {name}; `manage.py cases list` shows those open.")
+    return found
+
+
+def cases_found(*, pks: Collection[int]) -> dict[int, Found]:
+    """Fallout cases by their numbers; three queries."""
+    rows = FalloutCase.objects.filter(pk__in=pks).select_related("fulfillment", "task")
+    cases = list(rows.defer("facts", "task__outputs"))
+    # A plan carries the whole order, so each is read once.
+    plans = Plan.objects.in_bulk({case.plan_id for case in cases if case.plan_id is not None})
+    wanted = {case.task.target_id for case in cases if case.task is not None}
+    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
+    return {case.pk: _found(case, plans, domains) for case in cases}
+
+
+def open_among(*, pks: Collection[int]) -> set[int]:
+    """Those of these cases that are not closed."""
+    rows = FalloutCase.objects.filter(pk__in=pks).exclude(state=CaseState.RESOLVED)
+    return set(rows.values_list("pk", flat=True))
+
+
+def _found(case: FalloutCase, plans: Mapping[int, Plan], domains: Mapping[str, str]) -> Found:
     subject = f"case:{case.pk}"
     context = Context(subject=subject)
     if case.fulfillment is not None:
         targets = {case.task.target_id} - {""} if case.task else ()
         context = context_of(
-            subject=subject, order=case.fulfillment, plan=case.plan, targets=targets
+            subject=subject,
+            order=case.fulfillment,
+            plan=plans.get(case.plan_id or 0),
+            targets=targets,
+            domains=domains,
         )
     return Found(
         subject=subject,

@@ -22,7 +22,14 @@ from fulfillment.errors import FulfillmentError, NotPossible
 from fulfillment.models import CaseTask, Command, FalloutCase, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import context_of, newest_plan, task_found, task_version
+from fulfillment.operations.showing import fates_table
+from fulfillment.operations.subjects import (
+    context_of,
+    newest_plan,
+    task_found,
+    task_version,
+    tasks_found,
+)
 from fulfillment.states import TASK_TERMINAL, TaskState
 
 _HAS_BEEN_DONE = frozenset({TaskState.SUCCEEDED, TaskState.FAILED_FINAL})
@@ -58,6 +65,9 @@ class CompensateTask(Repair):
 
     def find(self, *, name: str) -> Found:
         return task_found(name=name)
+
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        return tasks_found(pks=pks)
 
     def implies(self, parameters: Compensation) -> tuple[Action, ...]:
         return (Action.TASK_WAIVE,) if parameters.and_then == "leave" else ()
@@ -298,4 +308,5 @@ def _done(
         customer_impact=plans.customer_impact(plans.undone(fates)),
         financial_impact=plans.financial_impact(assessment),
         result={"plan": successor.pk},
+        tables=(fates_table(fates=fates),),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import Field, JsonValue, StringConstraints
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
+from fulfillment.definitions.graph import Node
 from fulfillment.engine.plans import deciding
 from fulfillment.engine.plans.deciding import Choice
 from fulfillment.engine.store import graphs
@@ -23,7 +25,7 @@ from fulfillment.errors import (
     OutcomeUnknown,
     SubjectUnknown,
 )
-from fulfillment.models import MANUAL_OPEN, ManualTask, Trouble
+from fulfillment.models import MANUAL_OPEN, ManualTask, Plan, TargetSystem, Trouble
 from fulfillment.operations.catalog import perform, repair_of
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 from fulfillment.operations.subjects import context_of, number_of
@@ -82,15 +84,17 @@ class DecideManualTask(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return manual_version(found)
 
-    def is_offered(self, found: Found) -> bool:
-        return ManualTask.objects.filter(pk=found.pk, state__in=sorted(MANUAL_OPEN)).exists()
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        return manuals_found(pks=pks)
+
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        rows = ManualTask.objects.filter(pk__in=pks, state__in=sorted(MANUAL_OPEN))
+        return set(rows.values_list("pk", flat=True))
 
     def aim(self, found: Found, parameters: DecisionParameters) -> Found:
         known = ManualTask.objects.only("outcomes", "trouble", "origin").get(pk=found.pk)
         effect = known.outcomes.get(parameters.outcome, "")
-        implied = _IMPLIED.get(effect)
-        if effect == "repair" or (effect == "refuse" and known.trouble == Trouble.UNKNOWN):
-            implied = _REPAIRED.get(known.trouble)
+        implied = implied_by(manual=known, outcome=parameters.outcome)
         if implied is None:
             return found
         aimed = replace(found, implies=(*found.implies, implied))
@@ -136,28 +140,56 @@ class DecideManualTask(Repair):
         )
 
 
+def implied_by(*, manual: ManualTask, outcome: str) -> Action | None:
+    """What choosing this outcome comes down to, beside deciding."""
+    effect = manual.outcomes.get(outcome, "")
+    if effect == "repair" or (effect == "refuse" and manual.trouble == Trouble.UNKNOWN):
+        return _REPAIRED.get(manual.trouble)
+    return _IMPLIED.get(effect)
+
+
+def consequence(effect: str) -> str:
+    """What the order does by an outcome with this effect, in one sentence."""
+    return _IMPACTS[effect]
+
+
 def manual_found(*, name: str) -> Found:
     """A manual task by its number. Raises ManualTaskUnknown."""
-    try:
-        row = (
-            ManualTask.objects.select_related("fulfillment", "task__plan")
-            .filter(pk=number_of(name, about="manual task"))
-            .first()
-        )
-    except SubjectUnknown:
-        row = None
-    if row is None:
+    number = 0
+    with suppress(SubjectUnknown):
+        number = number_of(name, about="manual task")
+    found = manuals_found(pks=[number]).get(number)
+    if found is None:
         raise ManualTaskUnknown(
             f"There is no manual task {name[:100]}; `manage.py manual list` shows those open."
         )
-    subject, plan = f"manual:{row.pk}", row.task.plan
-    node = graphs.routed(plan.graph_id, row.task.node, row.task.route)
+    return found
+
+
+def manuals_found(*, pks: Collection[int]) -> dict[int, Found]:
+    """Manual tasks by their numbers; three queries."""
+    chosen = ManualTask.objects.filter(pk__in=pks).select_related("fulfillment", "task")
+    rows = list(chosen.defer("context", "instructions", "task__outputs"))
+    # A plan carries the whole order, so each is read once.
+    plans = Plan.objects.in_bulk({row.task.plan_id for row in rows})
+    ways = {
+        row.pk: graphs.routed(plans[row.task.plan_id].graph_id, row.task.node, row.task.route)
+        for row in rows
+    }
+    wanted = {row.task.target_id or ways[row.pk].target for row in rows}
+    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
+    return {row.pk: _found(row, plans[row.task.plan_id], ways[row.pk], domains) for row in rows}
+
+
+def _found(row: ManualTask, plan: Plan, node: Node, domains: Mapping[str, str]) -> Found:
+    subject = f"manual:{row.pk}"
     context = context_of(
         subject=subject,
         order=row.fulfillment,
         plan=plan,
         targets={row.task.target_id or node.target} - {""},
         positions=node.items,
+        domains=domains,
     )
     return Found(
         subject=subject,

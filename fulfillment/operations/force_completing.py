@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fulfillment.actions import Action
 from fulfillment.authority.context import MONEY
+from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.engine.plans import forcing
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
+from fulfillment.models import Task
 from fulfillment.operations import plans
 from fulfillment.operations.repair import Done, Found, Repair, Why
+from fulfillment.operations.showing import MOST_ROWS, NOTHING, Mark, Table
 from fulfillment.operations.subjects import domains_of, order_found
 from fulfillment.states import TaskState
 
@@ -22,6 +26,7 @@ class ForceComplete(Repair):
     action = Action.ORDER_FORCE_COMPLETE
     kind = "force_complete"
     about = "order"
+    is_shown_first = True
     needs_evidence = True
 
     def find(self, *, name: str) -> Found:
@@ -77,4 +82,23 @@ class ForceComplete(Repair):
             f"{plans.named(money)} were not asked for all."
             if money
             else "None.",
+            tables=(_fates(rest.open),),
         )
+
+
+def _fates(tasks: Sequence[Task]) -> Table:
+    """What is waived, and what is left out, with the signs that tasks have then."""
+    rows = []
+    for task in tasks[:MOST_ROWS]:
+        sign, tone = TASK_SIGNS[TaskState(task.state)]
+        is_waived = task.state == TaskState.WAIVED_BY_AUTHORIZED_USER
+        words = "is waived: it counts as done" if is_waived else "is left out"
+        rows.append((task.key, task.target_id or NOTHING, Mark(words=words, sign=sign, tone=tone)))
+    more = len(tasks) - len(rows)
+    return Table(
+        title="What becomes of each open task",
+        columns=("Task", "Target system", "It …"),
+        rows=tuple(rows),
+        told="What is done stays done." + (f" {more} more are not shown." if more else ""),
+        tells=("tasks", "waived", "left_out"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from django.contrib.auth.models import User
@@ -18,7 +18,7 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import AlreadySo, NotPossible
 from fulfillment.models import MANUAL_OPEN, MANUAL_TIMED, ManualState, ManualTask
 from fulfillment.operations.catalog import perform
-from fulfillment.operations.deciding import manual_found, manual_version
+from fulfillment.operations.deciding import manual_found, manual_version, manuals_found
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
 
 _Name = Annotated[str, StringConstraints(max_length=150, strip_whitespace=True)]
@@ -34,8 +34,12 @@ class _OfManualTasks(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return manual_version(found)
 
-    def is_offered(self, found: Found) -> bool:
-        return ManualTask.objects.filter(pk=found.pk, state__in=sorted(self.from_states)).exists()
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        return manuals_found(pks=pks)
+
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        rows = ManualTask.objects.filter(pk__in=pks, state__in=sorted(self.from_states))
+        return set(rows.values_list("pk", flat=True))
 
 
 class ClaimManualTask(_OfManualTasks):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,14 +10,15 @@ from typing import Any
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import answer, holds
+from fulfillment.authority.authorizing import Reach, answer, holds
 from fulfillment.authority.context import MONEY, Context
 from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
 from fulfillment.engine.store.database import cursor
 from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.operations.catalog import every_repair, prepared, repairs_about
+from fulfillment.operations.preparing import Prepared
 from fulfillment.operations.records import now_of
-from fulfillment.operations.repair import Found, Prepared, Repair, Request
+from fulfillment.operations.repair import Found, Repair, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +78,46 @@ def offers(*, actor: Actor, subject: str) -> list[Offer]:
     return made
 
 
-def possible(*, subject: str, held: Collection[Action]) -> list[Repair]:
+def possible(*, subject: str, held: Collection[Action], reach: Reach | None = None) -> list[Repair]:
     """What is worth showing on the page of a subject: it makes sense, and it is among `held`,
-    what somebody may do somewhere."""
+    what somebody may do somewhere; with `reach` only what they may do here."""
     made = []
     for repair in repairs_about(subject.partition(":")[0]):
         if repair.action not in held:
             continue
         with suppress(NotPossible, SubjectUnknown):
-            if repair.is_offered(repair.found(subject=subject)):
+            found = repair.found(subject=subject)
+            if repair.is_offered(found) and _may(reach, repair, found):
                 made.append(repair)
     return made
+
+
+def possible_among(
+    *, about: str, pks: Collection[int], held: Collection[Action], reach: Reach
+) -> dict[int, list[Repair]]:
+    """The same for several subjects of one kind that have numbers (tasks, cases, manual tasks), by
+    their numbers; a fixed number of queries for what is about this kind alone."""
+    made: dict[int, list[Repair]] = {pk: [] for pk in pks}
+    known: dict[Any, Mapping[int, Found]] = {}
+    for repair in repairs_about(about):
+        if not pks or repair.about != about or repair.action not in held:
+            continue
+        offered = repair.offered_among(pks=pks)
+        finder = type(repair).find_among  # Most of them find in the same way.
+        if finder not in known:
+            known[finder] = repair.find_among(pks=pks)
+        for pk in pks:
+            found = known[finder].get(pk)
+            if pk in offered and found is not None and _may(reach, repair, found):
+                made[pk].append(repair)
+    return made
+
+
+def _may(reach: Reach | None, repair: Repair, found: Found) -> bool:
+    """Whether they may do it here, as far as that is known before its parameters are."""
+    if reach is None or repair.is_aimed:
+        return True
+    return all(reach.answer(action=repair.action, context=context)[0] for context in found.contexts)
 
 
 def looked_at(*, actor: Actor, request: Request) -> Prepared:

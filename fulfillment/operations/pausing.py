@@ -15,6 +15,7 @@ from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import authorize
 from fulfillment.authority.context import Context
+from fulfillment.definitions.durations import brief_duration
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store import targets
 from fulfillment.engine.store.database import clean, cursor
@@ -25,8 +26,9 @@ from fulfillment.models import HoldScope, TargetCondition, TargetSystem
 from fulfillment.operations.catalog import perform, prepared
 from fulfillment.operations.in_flight import BRIEFLY, PATIENCE, Placed, await_calls, on_the_wire
 from fulfillment.operations.keeping_back import ready_in
+from fulfillment.operations.preparing import last_change
 from fulfillment.operations.records import known_target, log, now_of
-from fulfillment.operations.repair import Done, Found, Repair, Request, Why, last_change
+from fulfillment.operations.repair import Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import target_context
 
 _PAUSE = """
@@ -112,7 +114,7 @@ class ResumeTarget(Repair):
         if unit.raw.fetchone() is None:
             raise AlreadySo(f"{target} is not paused. {last_change(unit, found)}".strip())
         return Done(
-            told=f"{target} goes on, with {waiting}.",
+            told=f"{target} goes on, with {waiting}; {_how_fast(before.target)}.",
             before={
                 "paused": True,
                 "paused_by": before.paused_by,
@@ -173,7 +175,13 @@ def resume_target(*, target: str, reason: str, actor: Actor) -> bool:
 
 def _condition(found: Found) -> TargetCondition:
     (target,) = found.context.targets
-    return TargetCondition.objects.get(pk=target)
+    return TargetCondition.objects.select_related("target").get(pk=target)
+
+
+def _how_fast(row: TargetSystem) -> str:
+    if not row.ramp:
+        return "it has no ramp, so everything goes at once"
+    return f"its limits grow to their full size over {brief_duration(row.ramp)}"
 
 
 def _version(found: Found) -> str:

@@ -22,6 +22,7 @@ from fulfillment.models import ManualState, ManualTask, Plan, Task
 from fulfillment.operations import plans
 from fulfillment.operations.migrating import graph_by
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
+from fulfillment.operations.showing import fates_table
 from fulfillment.operations.subjects import newest_plan, order_found
 from fulfillment.pinning import published, versions_of
 from fulfillment.states import TASK_SUCCESSFUL, TaskState
@@ -117,6 +118,7 @@ class RegeneratePlan(Repair):
             customer_impact=plans.customer_impact(plans.undone(fates)),
             financial_impact=plans.financial_impact(assessment),
             result={"plan": successor.pk},
+            tables=(fates_table(fates=fates),),
         )
 
 

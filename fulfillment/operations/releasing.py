@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -47,9 +48,9 @@ class ReleaseHold(Repair):
         hold = Hold.objects.get(pk=found.pk)
         return f"released by {hold.released_by}" if hold.released_at else "placed"
 
-    def is_offered(self, found: Found) -> bool:
-        in_force = Hold.objects.filter(pk=found.pk, released_at=None)
-        return in_force.exclude(scope=HoldScope.CHANGE).exists()
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        in_force = Hold.objects.filter(pk__in=pks, released_at=None)
+        return set(in_force.exclude(scope=HoldScope.CHANGE).values_list("pk", flat=True))
 
     def beforehand(self, found: Found) -> None:
         hold = Hold.objects.get(pk=found.pk)

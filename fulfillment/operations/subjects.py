@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -48,19 +48,40 @@ def task_found(*, name: str) -> Found:
         raise SubjectUnknown(
             f"There is no task {name[:200]}. Name it by its number, or as O-17/its-key."
         )
-    node = graphs.routed(found.plan.graph_id, found.node, found.route)
+    return _of_task(found, plan=found.plan)
+
+
+def tasks_found(*, pks: Collection[int]) -> dict[int, Found]:
+    """Tasks by their numbers; three queries."""
+    rows = list(Task.objects.filter(pk__in=pks).select_related("fulfillment").defer("outputs"))
+    # A plan carries the whole order, so each is read once.
+    plans = Plan.objects.in_bulk({row.plan_id for row in rows})
+    for row in rows:
+        row.plan = plans[row.plan_id]
+    wanted = {target for row in rows for target in _targets(row, _way_of(row))}
+    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
+    return {row.pk: _of_task(row, plan=row.plan, domains=domains) for row in rows}
+
+
+def _of_task(task: Task, *, plan: Plan, domains: Mapping[str, str] | None = None) -> Found:
+    node = _way_of(task)
     return Found(
-        subject=f"task:{found.pk}",
-        pk=found.pk,
-        fulfillment_ids=(found.fulfillment_id,),
+        subject=f"task:{task.pk}",
+        pk=task.pk,
+        fulfillment_ids=(task.fulfillment_id,),
         context=context_of(
-            subject=f"task:{found.pk}",
-            order=found.fulfillment,
-            plan=found.plan,
-            targets=_targets(found, node),
+            subject=f"task:{task.pk}",
+            order=task.fulfillment,
+            plan=plan,
+            targets=_targets(task, node),
             positions=node.items,
+            domains=domains,
         ),
     )
+
+
+def _way_of(task: Task) -> Node:
+    return graphs.routed(task.plan.graph_id, task.node, task.route)
 
 
 def task_version(unit: Unit, found: Found) -> str:
@@ -135,8 +156,12 @@ def context_of(
     plan: Plan | None,
     targets: Iterable[str] = (),
     positions: Collection[int] | None = None,
+    domains: Mapping[str, str] | None = None,
 ) -> Context:
-    """Where in an order something is done; `positions` are the items that it is for, None: all."""
+    """Where in an order something is done; `positions` are the items that it is for, None: all.
+
+    `domains` are those of the target systems, where they have been read already.
+    """
     known = graphs.context_of(plan) if plan is not None else {"order": {}, "items": {}}
     items = [
         item
@@ -150,7 +175,9 @@ def context_of(
         owner=order.business_key.partition("/")[0],
         region=known["order"].get("region") or "",
         targets=names,
-        domains=domains_of(names),
+        domains=domains_of(names)
+        if domains is None
+        else frozenset(domains[name] for name in names if name in domains),
         products=frozenset(item["offering"] for item in items),
         amounts=_sold_for(items),
     )

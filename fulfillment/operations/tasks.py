@@ -11,7 +11,7 @@ from fulfillment.engine.work import fallout
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Plan, Task
 from fulfillment.operations.repair import CameAbout, Found, Repair, Why
-from fulfillment.operations.subjects import task_found, task_version
+from fulfillment.operations.subjects import task_found, task_version, tasks_found
 from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 _NAMED = 20
@@ -33,8 +33,12 @@ class TaskRepair(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return task_version(unit, found)
 
-    def is_offered(self, found: Found) -> bool:
-        return Task.objects.filter(pk=found.pk, state__in=self.from_states, round=0).exists()
+    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+        return tasks_found(pks=pks)
+
+    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
+        rows = Task.objects.filter(pk__in=pks, state__in=self.from_states, round=0)
+        return set(rows.values_list("pk", flat=True))
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
         """That it was sent is not what it was for: it has to get there."""

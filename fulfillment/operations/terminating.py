@@ -13,6 +13,7 @@ from fulfillment.errors import NotPossible
 from fulfillment.models import Plan
 from fulfillment.operations import plans
 from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Why
+from fulfillment.operations.showing import fates_table
 from fulfillment.operations.subjects import order_found
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 
@@ -23,6 +24,7 @@ class TerminatePlan(Repair):
     action = Action.PLAN_TERMINATE
     kind = "terminate_plan"
     about = "order"
+    is_shown_first = True
 
     def find(self, *, name: str) -> Found:
         return order_found(name=name)
@@ -67,6 +69,7 @@ class TerminatePlan(Repair):
             },
             customer_impact=plans.customer_impact(fates, "The customer does not get this order."),
             financial_impact=plans.financial_impact(assessment),
+            tables=(fates_table(fates=fates),),
         )
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:

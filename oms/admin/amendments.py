@@ -94,20 +94,9 @@ class AmendmentAdmin(ReadOnlyAdmin):
         return pretty(row.document)
 
 
-class AmendmentInline(ReadOnlyInline):
-    model = AmendmentRequest
-    fk_name = "order"
-    fields = ("row", "version", "state_badge", "requested_by", "reason", "requested_at")
-    readonly_fields = fields
-    left_out = ("document", "assessment", "refusals")
-
-    @display(description="state")
-    def state_badge(self, row: AmendmentRequest) -> str:
-        return badge(row.state, AMENDMENT_SIGNS)
-
-
 class RevisionInline(ReadOnlyInline):
     model = OrderRevision
+    tab = False
     verbose_name_plural = "what it was before"
     fields = ("version", "replaced_at", "document_text")
     readonly_fields = fields

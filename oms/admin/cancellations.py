@@ -9,7 +9,6 @@ from unfold.decorators import display
 
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
-    ReadOnlyInline,
     badge,
     link,
     pretty,
@@ -75,14 +74,3 @@ class CancellationAdmin(ReadOnlyAdmin):
     @display(description="what it undoes, and at what cost")
     def quote_text(self, row: CancellationRequest) -> str:
         return pretty(row.quote or None)
-
-
-class CancellationInline(ReadOnlyInline):
-    model = CancellationRequest
-    fields = ("row", "state_badge", "requested_by", "reason", "requested_at", "finished_at")
-    readonly_fields = fields
-    left_out = ("quote", "refusals")
-
-    @display(description="state")
-    def state_badge(self, row: CancellationRequest) -> str:
-        return badge(row.state, CANCELLATION_SIGNS)

@@ -71,6 +71,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
 class NotificationInline(ReadOnlyInline):
     model = Notification
+    tab = False
     fields = ("row", "recipient", "subject", "state_badge", "sent_at")
     readonly_fields = fields
     left_out = ("body",)

@@ -7,10 +7,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.decorators import staff_member_required
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.core.exceptions import PermissionDenied
+from django.db.models import OuterRef, QuerySet, Subquery, prefetch_related_objects
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from unfold.decorators import action, display
@@ -27,7 +29,7 @@ from fulfillment.admin.asking import (
 )
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.holds import Holdable
-from fulfillment.admin.operating import Operable
+from fulfillment.admin.pages import is_live_look
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     ReadOnlyInline,
@@ -36,22 +38,29 @@ from fulfillment.admin.reading import (
     list_link,
     newest,
     pretty,
-    register_signs,
+    show_badge,
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
-from oms.admin.amendments import AmendmentInline, RevisionInline
-from oms.admin.cancellations import CancellationInline
+from oms.admin.amendments import RevisionInline
 from oms.admin.customers import NotificationInline
-from oms.admin.standing import ORDER_SIGNS, standing
+from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
+from oms.admin.order_page.doing import may_be_done
+from oms.admin.order_page.history import shown_history
+from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
+from oms.admin.order_page.standing import standing
+from oms.admin.order_page.versions import shown_versions
 from oms.evidence.packing import taken
-from oms.models import Milestone, Order, OrderItem
+from oms.models import Order, OrderItem
 
-register_signs(entity="order", signs=ORDER_SIGNS)
+_REGIONS = {"order-now": "desk/order/now.html", "order-entries": "desk/order/history.html"}
+"""Parts of an order's page that look at themselves again, and what shows each alone."""
 
 
 class ItemInline(ReadOnlyInline):
     model = OrderItem
+    tab = False
+    hide_title = True
     fields = (
         *("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details"),
         "left_out_since",
@@ -87,17 +96,10 @@ class ItemInline(ReadOnlyInline):
         return pretty({name: value for name, value in told.items() if value} or None)
 
 
-class MilestoneInline(ReadOnlyInline):
-    model = Milestone
-    fields = ("title", "name", "reached_at")
-    readonly_fields = fields
-
-
 @admin.register(Order)
-class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     bulk_of = "order"
     bulk_name = "reference"
-    subject_kind = "order"
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
@@ -111,7 +113,7 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "submitted_at",
         "finished_at",
     )
-    list_filter = ("state", "client", ("fulfillment__plans__stuck_at", admin.EmptyFieldListFilter))
+    list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
@@ -136,10 +138,8 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "faults_text",
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (
-        *(ItemInline, MilestoneInline, CancellationInline),
-        *(AmendmentInline, RevisionInline, NotificationInline),
-    )
+    inlines = (ItemInline, RevisionInline, NotificationInline)
+    change_form_template = "desk/order/change_form.html"
     change_form_outer_before_template = "desk/order.html"
     actions_detail = ("hold", "evidence")
 
@@ -166,13 +166,31 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
     def hold_name(self, row: Order) -> str:
         return row.reference
 
-    def subject_name(self, row: Order) -> str:
-        return row.reference
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The whole page; a part of it that looks at itself again gets itself alone."""
+        region = request.headers.get("HX-Target", "") if is_live_look(request) else ""
+        if region not in _REGIONS or object_id is None:
+            answer: HttpResponse = super().changeform_view(
+                request, object_id, form_url, extra_context
+            )
+            return answer
+        order: Order = found_or_404(self, request, object_id)
+        if not self.has_view_permission(request, order):
+            raise PermissionDenied
+        context = {"original": order, **_shown(request, order, only=region)}
+        return TemplateResponse(request, _REGIONS[region], context)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
-        context["standing"] = standing(context["original"])
+        context |= _shown(request, context["original"])
+        context["versions"] = shown_versions(context["original"])
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -219,7 +237,7 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         if order.plan_state is None:
             return "—"
         shown = badge(order.plan_state, PLAN_SIGNS)
-        return shown + badge("STUCK", {"STUCK": ("⚠", "trouble")}) if order.plan_stuck_at else shown
+        return shown + show_badge(STUCK) if order.plan_stuck_at else shown
 
     @display(description="tasks done")
     def progress(self, order: Any) -> str:
@@ -250,6 +268,18 @@ class OrderAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
     def plans(self, order: Order) -> str:
         rows = Plan.objects.filter(fulfillment_id=order.fulfillment_id).defer("context")
         return format_html_join(", ", "{}", ((link(plan),) for plan in rows.order_by("id"))) or "—"
+
+
+def _shown(request: HttpRequest, order: Order, *, only: str = "") -> dict[str, Any]:
+    """What the page shows above the fields; `only` one of its regions."""
+    prefetch_related_objects([order], "items", "milestones", "fulfillment", "client")
+    found: dict[str, Any] = {}
+    if only != "order-entries":
+        found["standing"] = standing(order)
+        found["may"] = may_be_done(request=request, order=order, standing=found["standing"])
+    if only != "order-now":
+        found["history"] = shown_history(request=request, order=order)
+    return found
 
 
 @staff_member_required

@@ -89,6 +89,12 @@ class Order(StatefulModel):
             ),
             models.Index(fields=["state", "-submitted_at", "-id"], name="order_by_state"),
             models.Index(fields=["customer_id", "-submitted_at", "-id"], name="order_by_customer"),
+            # What has ended today.
+            models.Index(
+                fields=["state", "finished_at"],
+                condition=models.Q(finished_at__isnull=False),
+                name="order_finished",
+            ),
         ]
 
     def __str__(self) -> str:

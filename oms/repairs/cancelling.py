@@ -11,10 +11,20 @@ from pydantic import Field
 from fulfillment.actions import Action
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
-from fulfillment.operations.repair import CameAbout, Done, Found, Parameters, Repair, Why
+from fulfillment.operations.repair import (
+    Agreement,
+    CameAbout,
+    Done,
+    Found,
+    Parameters,
+    Repair,
+    Why,
+)
+from fulfillment.operations.showing import amount
 from oms.changes import cancelling
 from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.models import CancellationState, Order
+from oms.repairs.quoted import quote_tables
 from oms.repairs.subjects import desk_order_found, desk_order_version, order_of
 from oms.states import OrderState
 
@@ -42,6 +52,8 @@ class CancelOrder(Repair):
     kind = "cancel_order"
     about = "order"
     parameters = Cancelling
+    agreed = frozenset({"accepted_cost"})
+    is_shown_first = True
 
     def find(self, *, name: str) -> Found:
         return desk_order_found(name=name)
@@ -69,18 +81,28 @@ class CancelOrder(Repair):
             customer_impact=_customer_impact(quote),
             financial_impact=_financial_impact(quote),
             result={"cancellation": request.number, "cost": _cost(quote)},
+            tables=quote_tables(quote),
+        )
+
+    def agreement(self, done: Done) -> Agreement | None:
+        cost = done.result["cost"]
+        if not cost:
+            return None
+        return Agreement(
+            words=f"The customer has agreed to pay {_money(cost)} for the cancellation.",
+            parameters={"accepted_cost": cost},
         )
 
     def confirm(self, done: Done, parameters: Cancelling) -> None:
-        cost = {currency: Decimal(amount) for currency, amount in done.result["cost"].items()}
-        if cost == {currency: a for currency, a in parameters.accepted_cost.items() if a}:
+        cost = {currency: Decimal(paid) for currency, paid in done.result["cost"].items()}
+        if cost == {currency: paid for currency, paid in parameters.accepted_cost.items() if paid}:
             return
         told = _money(done.result["cost"]) or "nothing"
         if parameters.accepted_cost:
             raise QuoteChanged(f"The quote has changed: cancelling it costs {told} now.")
         raise QuoteChanged(
-            f"Cancelling it costs the customer {told}. Agree that with the customer, and send it "
-            "as accepted_cost."
+            f"Cancelling it costs the customer {told}. Agree that with the customer first, and say "
+            "so (accepted_cost)."
         )
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
@@ -145,7 +167,7 @@ def _cost(quote: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _money(cost: Mapping[str, str]) -> str:
-    return ", ".join(f"{amount} {currency}".strip() for currency, amount in sorted(cost.items()))
+    return ", ".join(amount(paid, currency) for currency, paid in sorted(cost.items()))
 
 
 def _customer_impact(quote: Mapping[str, Any]) -> str:
@@ -159,7 +181,7 @@ def _customer_impact(quote: Mapping[str, Any]) -> str:
 def _financial_impact(quote: Mapping[str, Any]) -> str:
     words = {"cost": "The customer pays", "refund": "The customer gets back"}
     told = [
-        f"{words[one['direction']]} {one['amount']} {one['currency']}".strip() + "."
+        f"{words[one['direction']]} {amount(one['amount'], one['currency'])}."
         for one in quote["sums"]
     ]
     told += [one["text"] for one in quote["impacts"] if one["kind"] == "financial"]

@@ -11,11 +11,15 @@ from fulfillment.actions import Action
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
+from fulfillment.operations.showing import amount
 from oms.api.requests import OrderIn
 from oms.changes import amending, requesting
+from oms.changes.documents import as_submitted
 from oms.changes.errors import AmendmentError
-from oms.changes.requesting import Wish
+from oms.changes.requesting import Wish, newest_version
+from oms.intake.feasibility import request_of
 from oms.models import AmendmentRequest, AmendmentState, Mode
+from oms.repairs.compared import assessment_tables, difference_table, price_table
 from oms.repairs.subjects import desk_order_found, desk_order_version, most, order_of, sold_for
 from oms.states import OrderState
 
@@ -58,8 +62,15 @@ class ChangeOrder(Repair):
     def is_offered(self, found: Found) -> bool:
         return order_of(found).state in (OrderState.IN_PROGRESS, OrderState.COMPLETED)
 
+    def suggested(self, found: Found) -> dict[str, Any]:
+        """The order as it is, to be rewritten."""
+        order = order_of(found)
+        document = as_submitted(request_of(order))
+        return {"version": newest_version(order) + 1, "order": document}
+
     def carry_out(self, unit: Unit, found: Found, parameters: Changing, why: Why) -> Done:
         order = order_of(found)
+        before, version = request_of(order), order.version
         wish = Wish(
             order=parameters.order.request(),
             version=parameters.version,
@@ -85,7 +96,7 @@ class ChangeOrder(Repair):
         assessed = request.assessment or {}
         return Done(
             told=_told(request),
-            before={"version": order.version},
+            before={"version": version},
             after={
                 "amendment": request.number,
                 "state": str(request.state),
@@ -98,6 +109,11 @@ class ChangeOrder(Repair):
             else "None yet.",
             financial_impact=_financial_impact(assessed),
             result={"amendment": request.number, "state": str(request.state)},
+            tables=(
+                difference_table(before=before, after=wish.order),
+                price_table(before=before, after=wish.order),
+                *assessment_tables(assessed),
+            ),
         )
 
 
@@ -119,7 +135,7 @@ def _told(request: AmendmentRequest) -> str:
 def _financial_impact(assessed: dict[str, Any]) -> str:
     words = {"cost": "The customer pays", "refund": "The customer gets back"}
     told = [
-        f"{words[one['direction']]} {one['amount']} {one['currency']} for {one['task']}."
+        f"{words[one['direction']]} {amount(one['amount'], one['currency'])} for {one['task']}."
         for one in assessed.get("charges", [])
     ]
     return " ".join(told) or "The prices are those of the order as it is now."

@@ -124,7 +124,8 @@ def test_the_first_press_shows_and_the_second_does_it(failed: Task) -> None:
     given = {"reason": "The street is open.", "evidence": ""}
     page = shown(ann.post(form, given))
     assert "Sent anew: one@1." in page
-    assert "FAILED_FINAL → " in page
+    assert "failed final" in page
+    assert '→ </span><span class="desk-badge desk-moving">' in page
     assert not Operation.objects.exists()
     answer = ann.post(form, {**given, **seen_in(page)}, follow=True)
     assert "Sent anew: one@1." in shown(answer)

@@ -23,6 +23,12 @@ def _page(boss: Client, order: Order) -> str:
     return text_of(boss, address_of(Order, "change", order.pk))
 
 
+def _table(page: str, heading: str) -> str:
+    """The table below this heading."""
+    start = page.index(f"<h2>{heading}</h2>")
+    return page[start : page.index("</table>", start)]
+
+
 def _picture(page: str) -> str:
     start = page.index('<svg role="graphics-document img"')
     return page[start : page.index("</svg>", start)]
@@ -30,8 +36,9 @@ def _picture(page: str) -> str:
 
 def test_it_says_how_the_order_stands_and_why_it_waits(boss: Client, halfway: Order) -> None:
     page = _page(boss, halfway)
-    assert f"<strong>{halfway.reference}</strong> · SHOP-7 of a-client" in page
-    assert "Why it waits" in page
+    assert f">{halfway.reference}</strong>" in page
+    assert "SHOP-7 of a-client" in page
+    assert "What keeps it" in page
     assert "It failed, and is not tried again by itself. no_stock: The target says no." in page
     assert "1 of 2 tasks done" in page
     assert 'aria-valuenow="1"' in page
@@ -41,10 +48,10 @@ def test_it_says_how_the_order_stands_and_why_it_waits(boss: Client, halfway: Or
 
 def test_a_blocked_plan_says_so_at_once_and_a_stuck_one_once(boss: Client, halfway: Order) -> None:
     words = "Nothing can move without help. two@1: no_stock"
-    assert _page(boss, halfway).count(words) == 1
+    assert _table(_page(boss, halfway), "What keeps it").count(words) == 1
     assert stuck.detect_stuck() == 1
     page = _page(boss, halfway)
-    assert page.count(words) == 1
+    assert _table(page, "What keeps it").count(words) == 1
     assert "⚠</span> stuck" in page
     assert "⚠</span> stuck" in text_of(boss, address_of(Order, "changelist"))
     assert "⚠</span> stuck" in text_of(boss, address_of(Plan, "changelist"))
@@ -84,7 +91,7 @@ def test_a_task_that_is_tried_again_says_when(
     clock(60)
     desk.drain()
     page = _page(boss, order)
-    assert "Why it waits" not in page
+    assert "What keeps it" not in page
     assert "1 of 1 tasks done" in page
 
 
@@ -109,16 +116,6 @@ def test_the_plan_s_page_has_the_same_picture(boss: Client, halfway: Order) -> N
     plan = desk.plan_of(halfway)
     picture = _picture(text_of(boss, address_of(Plan, "change", plan.pk)))
     assert picture == _picture(_page(boss, halfway))
-
-
-def test_what_has_happened_stands_in_its_order_with_links(boss: Client, halfway: Order) -> None:
-    page = _page(boss, halfway)
-    history = page[page.index("What has happened") :]
-    steps = ["○ submitted", "◑ dispatched", "→ ✓ succeeded", "→ ✗ failed final", "→ ■ blocked"]
-    places = [history.index(step) for step in steps]
-    assert places == sorted(places)
-    task = desk.tasks_of(halfway)["two@1"]
-    assert f'<a class="desk-link" href="{address_of(Task, "change", task.pk)}">two@1' in history
 
 
 def test_a_large_order_is_listed_rather_than_drawn(

@@ -12,11 +12,14 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from fulfillment import operations
+from fulfillment.actions import Action
 from fulfillment.engine.protection import holds
 from fulfillment.errors import GateBusy
 from fulfillment.models import Hold, HoldScope, Operation, Plan, TargetCondition, TargetSystem, Task
+from fulfillment.operations import pausing
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems, by
@@ -195,19 +198,33 @@ def test_an_edit_does_not_undo_what_the_engine_has_counted(boss: Client) -> None
 # --- pausing and resuming ------------------------------------------------------------------------
 
 
+def _form_of(action: Action, target: str = "alpha") -> str:
+    return reverse("admin:fulfillment_operate", args=[action.value, f"target:{target}"])
+
+
+def _do(client: Client, action: Action, reason: str, target: str = "alpha") -> str:
+    """See what it would do, and do that. Returns the page that follows."""
+    address, asked = _form_of(action, target), {"reason": reason}
+    seen = client.post(address, asked).context
+    assert seen["preview"], seen["form"].errors
+    shown = {"seen": seen["seen"], "version": seen["preview"].version}
+    answer = client.post(address, asked | shown, follow=True)
+    assert answer.redirect_chain
+    return str(answer.content.decode())
+
+
 def test_a_target_is_paused_and_resumed_with_a_reason(
     boss: Client, systems: ScriptedSystems
 ) -> None:
     order = _a_shop()
     desk.target("alpha", ramp=timedelta(seconds=30))
     change = address_of(TargetSystem, "change", "alpha")
-    pause, resume = (address_of(TargetSystem, verb, "alpha") for verb in ("pause", "resume"))
+    pause, resume = (_form_of(one) for one in (Action.TARGET_PAUSE, Action.TARGET_RESUME))
     assert pause in text_of(boss, change)
     assert resume not in text_of(boss, change)
-    assert "Nothing is sent to it and nothing is asked of it" in text_of(boss, pause)
 
-    page = boss.post(pause, {"reason": "They move house."}, follow=True).content.decode()
-    assert "Paused. Nothing is on the wire any more." in page
+    page = _do(boss, Action.TARGET_PAUSE, "They move house.")
+    assert "Nothing is on the wire any more." in page
     assert resume in page
     assert pause not in page
     desk.drain()
@@ -216,15 +233,14 @@ def test_a_target_is_paused_and_resumed_with_a_reason(
     assert "alpha is paused by boss since" in order_page
     assert "“They move house.”" in order_page
 
-    assert (
-        "is paused already" in boss.post(pause, {"reason": "Again."}, follow=True).content.decode()
-    )
-    assert "boss has paused it: “They move house.”" in text_of(boss, resume)
-    page = boss.post(resume, {"reason": "They have moved."}, follow=True).content.decode()
-    assert "Resumed; its limits grow to their full size over 30 seconds." in page
+    again = boss.post(pause, {"reason": "Again."})
+    assert again.status_code == 409
+    assert "is paused since" in again.content.decode()
+    page = _do(boss, Action.TARGET_RESUME, "They have moved.")
+    assert "its limits grow to their full size over 30 s." in page
     desk.drain()
     assert systems.actions() == ["two", "one"]
-    assert "is not paused" in boss.post(resume, {"reason": "x"}, follow=True).content.decode()
+    assert "is not paused" in boss.post(resume, {"reason": "x"}).content.decode()
     told = list(Operation.objects.order_by("pk").values_list("kind", "actor", "reason"))
     assert told == [
         ("pause_target", "boss", "They move house."),
@@ -237,11 +253,8 @@ def test_calls_that_are_still_on_the_wire_are_told(
 ) -> None:
     _a_shop()
     desk.claim("alpha")
-    monkeypatch.setattr(operations, "BRIEFLY", timedelta(0))
-    page = boss.post(
-        address_of(TargetSystem, "pause", "alpha"), {"reason": "x"}, follow=True
-    ).content.decode()
-    assert "1 call was still on the wire" in page
+    monkeypatch.setattr(pausing.await_target, "__kwdefaults__", {"patience": timedelta(0)})
+    assert "1 call was still on the wire" in _do(boss, Action.TARGET_PAUSE, "x")
 
 
 @pytest.fixture
@@ -266,13 +279,13 @@ def test_what_can_not_be_done_now_is_said_on_the_page_and_nothing_changes(
     gate_busy()
     form = {"scope": "TARGET", "name": "alpha", "reason": "x", "clock_policy": "RUN"}
     for address, given in (
-        (address_of(TargetSystem, "pause", "alpha"), {"reason": "x"}),
-        (address_of(TargetSystem, "resume", "beta"), {"reason": "x"}),
+        (_form_of(Action.TARGET_PAUSE), {"reason": "x"}),
+        (_form_of(Action.TARGET_RESUME, "beta"), {"reason": "x"}),
         (address_of(Hold, "release", placed.hold_id), {"reason": "x"}),
         (_PLACE, form),
     ):
         answer = boss.post(address, given)
-        assert answer.status_code == 200
+        assert answer.status_code in (200, 400)
         assert "stopped in the middle of a claim" in answer.content.decode()
     assert Operation.objects.count() == done
 
@@ -280,7 +293,7 @@ def test_what_can_not_be_done_now_is_said_on_the_page_and_nothing_changes(
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_nothing_is_done_without_a_reason(boss: Client, reason: str) -> None:
     desk.target("alpha")
-    answer = boss.post(address_of(TargetSystem, "pause", "alpha"), {"reason": reason})
+    answer = boss.post(_form_of(Action.TARGET_PAUSE), {"reason": reason})
     assert "This field is required" in answer.content.decode()
     assert TargetCondition.objects.get().paused_at is None
 
@@ -289,7 +302,11 @@ def test_nothing_is_done_without_a_reason(boss: Client, reason: str) -> None:
 def test_who_may_only_look_can_stop_nothing(client: Client, verb: str) -> None:
     desk.target("alpha")
     clerk = _clerk(client, "view_targetsystem", "view_hold")
-    address = address_of(TargetSystem, verb, "alpha")
+    address = {
+        "pause": _form_of(Action.TARGET_PAUSE),
+        "resume": _form_of(Action.TARGET_RESUME),
+        "hold": address_of(TargetSystem, "hold", "alpha"),
+    }[verb]
     assert clerk.get(address).status_code == 403
     assert clerk.post(address, {"reason": "x"}).status_code == 403
     assert address not in text_of(clerk, address_of(TargetSystem, "change", "alpha"))
@@ -298,7 +315,7 @@ def test_who_may_only_look_can_stop_nothing(client: Client, verb: str) -> None:
 
 def test_a_target_that_is_not_there_can_not_be_paused(boss: Client) -> None:
     for name in ("nothing", "a%00b"):
-        address = address_of(TargetSystem, "pause", "NAME").replace("NAME", name)
+        address = _form_of(Action.TARGET_PAUSE, "NAME").replace("NAME", name)
         assert boss.post(address, {"reason": "x"}).status_code == 404
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from fulfillment import operations
 from fulfillment import systems as read_model
-from fulfillment.models import Attempt, FalloutCase, Incident
+from fulfillment.actions import Action
+from fulfillment.admin.target_cards import plot_of
+from fulfillment.models import Attempt, FalloutCase, Incident, TargetSystem
 from fulfillment.systems import STEPS, Calls, Health, Level, health
-from tests import desk
+from tests import desk, people
 from tests.desk import ScriptedSystems, by
+from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -96,7 +106,10 @@ def test_it_tells_how_long_calls_took(systems: ScriptedSystems) -> None:
         desk.advance(seconds)
         desk.settle_call(claimed, desk.succeeded())
     found = of("alpha")
-    assert (whole_seconds(found.median), whole_seconds(found.slow)) == (1, 7)
+    assert found.median is not None
+    assert found.slow is not None
+    assert 0.9 < found.median.total_seconds() < 1.1
+    assert 6.3 < found.slow.total_seconds() < 7.7
 
 
 def test_what_waits_is_told_apart(systems: ScriptedSystems) -> None:
@@ -115,7 +128,7 @@ def test_what_waits_is_told_apart(systems: ScriptedSystems) -> None:
 
 
 def test_calls_in_vain_are_trouble_and_refusals_are_not(systems: ScriptedSystems) -> None:
-    _a_shop()
+    _a_shop(retry_policies={"*": {"initial_interval": "PT1H", "maximum_interval": "PT1H"}})
     systems.sends["one"] = [desk.failed() for _ in range(4)]
     systems.sends["two"] = [desk.rejected() for _ in range(5)]
     for _ in range(5):
@@ -192,3 +205,129 @@ def test_where_too_many_calls_were_made_it_says_since_when(
     some = of("alpha")
     assert some.hour.ended == 4
     assert some.since >= begun
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def board(client: Client) -> str:
+    return text_of(client, reverse("desk_targets"))
+
+
+def looks(client: Client, name: str, *actions: Action, **scopes: Any) -> Client:
+    """Somebody who may see target systems, and do these things."""
+    user = people.operator(name, *actions, **scopes)
+    user.user_permissions.add(Permission.objects.get(codename="view_targetsystem"))
+    client.force_login(user)
+    return client
+
+
+def form_of(action: Action, target: str) -> str:
+    return reverse("admin:fulfillment_operate", args=[action.value, f"target:{target}"])
+
+
+def test_the_board_says_what_is_wrong_and_what_may_be_done(
+    client: Client, systems: ScriptedSystems
+) -> None:
+    _a_shop(concurrency_limit=7, rate_per_second=2.5, rate_burst=9)
+    desk.target("beta", ramp=timedelta(seconds=90))
+    systems.sends["one"] = [desk.rejected() for _ in range(3)]
+    for _ in range(3):
+        desk.order()
+    desk.drain(["alpha"])
+    operations.group_cases()
+    operations.pause_target(target="beta", reason="They <b>move</b>.", actor=by("ann"))
+    page = board(looks(client, "pat", Action.TARGET_PAUSE, Action.TARGET_RESUME))
+    assert "1 failing · 1 paused or held" in page
+    assert page.index('id="target-alpha"') < page.index('id="target-beta"')
+    assert "They &lt;b&gt;move&lt;/b&gt;." in page
+    assert "Resume over 1 min" in page
+    assert form_of(Action.TARGET_RESUME, "beta") in page
+    assert form_of(Action.TARGET_PAUSE, "alpha") in page
+    assert form_of(Action.TARGET_RESUME, "alpha") not in page
+    assert form_of(Action.TARGET_PAUSE, "beta") not in page
+    assert "Last hour: 3 calls, none in vain" in page
+    assert "of 7" in page
+    assert "of 2.5" in page
+    incident = Incident.objects.get()
+    assert reverse("admin:fulfillment_incident_change", args=[incident.pk]) in page
+    (cases,) = re.findall(r'href="([^"]*)">3 open cases', page)
+    boss = Client()
+    boss.force_login(User.objects.create_superuser("boss"))
+    assert boss.get(cases.replace("&amp;", "&")).context["cl"].result_count == 3
+    (queue,) = re.findall(r'href="([^"]*READY[^"]*)">3</a>', page)
+    assert boss.get(queue.replace("&amp;", "&")).context["cl"].result_count == 3
+
+
+def test_only_what_somebody_may_do_there_is_shown(client: Client) -> None:
+    _a_shop()
+    nothing = board(looks(client, "anna"))
+    assert "operate" not in nothing
+    some = board(looks(client, "bert", Action.TARGET_PAUSE, targets=["beta"]))
+    assert form_of(Action.TARGET_PAUSE, "beta") in some
+    assert form_of(Action.TARGET_PAUSE, "alpha") not in some
+
+
+def test_who_may_not_see_target_systems_does_not_see_the_board(client: Client) -> None:
+    client.force_login(people.operator("nobody"))
+    assert client.get(reverse("desk_targets")).status_code == 403
+    assert reverse("desk_targets") not in text_of(client, reverse("admin:index"))
+
+
+def test_without_target_systems_it_says_so(client: Client) -> None:
+    assert "There is no target system yet" in board(looks(client, "anna"))
+
+
+def test_a_board_of_many_costs_no_more_than_one_of_few(
+    client: Client, systems: ScriptedSystems
+) -> None:
+    _a_shop()
+    looks(client, "pat", Action.TARGET_PAUSE, Action.TARGET_RESUME)
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            board(client)
+        return len(asked)
+
+    few = cost()
+    for number in range(60):
+        desk.target(f"more-{number}")
+    systems.sends["one"] = [desk.rejected() for _ in range(3)]
+    for _ in range(6):
+        desk.order()
+    desk.drain()
+    operations.group_cases()
+    assert cost() == few
+
+
+def test_a_plot_has_a_column_for_each_minute_with_calls(systems: ScriptedSystems) -> None:
+    _a_shop(reconcile_after=timedelta(hours=1))
+    systems.sends["one"] = [desk.succeeded(), desk.unknown()]
+    desk.order()
+    desk.drain(["alpha"])
+    desk.advance(120)
+    desk.order()
+    desk.drain(["alpha"])
+    drawn = plot_of(of("alpha"))
+    assert drawn.answered == "M57 16v-8.0h1V16z"
+    assert drawn.in_vain.startswith("M59 16v")
+    assert drawn.in_vain.count("M") == 1
+    empty = plot_of(of("beta"))
+    assert (empty.answered, empty.in_vain) == ("", "")
+
+
+def test_the_page_of_a_target_tells_its_calls_and_its_history(
+    client: Client, systems: ScriptedSystems
+) -> None:
+    _a_shop(breaker_failures=1)
+    systems.sends["one"] = [desk.failed("http_503")]
+    desk.order()
+    desk.drain(["alpha"])
+    operations.pause_target(target="alpha", reason="They look at it.", actor=by("ann"))
+    looks(client, "pat", Action.TARGET_RESUME)
+    page = text_of(client, address_of(TargetSystem, "change", "alpha"))
+    assert "1 of 1" in page
+    assert "They look at it." in page
+    assert "It did not answer properly. http_503: Nothing happened." in page
+    assert form_of(Action.TARGET_RESUME, "alpha") in page
+    assert 'data-live-seconds="10"' in page

@@ -19,7 +19,8 @@ from fulfillment.operations.bulk.foreseeing import request_of
 from fulfillment.operations.bulk.leasing import Leased
 from fulfillment.operations.bulk.places import Remembering
 from fulfillment.operations.catalog import repair_of
-from fulfillment.operations.repair import Prepared, Repair, prepare
+from fulfillment.operations.preparing import Prepared, prepare
+from fulfillment.operations.repair import Repair
 
 logger = logging.getLogger(__name__)
 _FIRST_LOOK = timedelta(seconds=1)

@@ -21,7 +21,8 @@ from fulfillment.operations.bulk import leasing, places
 from fulfillment.operations.bulk.leasing import Leased
 from fulfillment.operations.bulk.places import Remembering
 from fulfillment.operations.catalog import repair_of
-from fulfillment.operations.repair import Repair, Request, prepare
+from fulfillment.operations.preparing import prepare
+from fulfillment.operations.repair import Repair, Request
 
 logger = logging.getLogger(__name__)
 _FORESEEN = Update(

@@ -1,0 +1,381 @@
+"""How much waits for people or for time: how many, how old, how soon due, and why (§28.2, §31.2).
+
+Every figure comes from a partial index of what is open, and counts `MOST` rows at most; what a list
+shows for a figure is a condition here as well, so that both speak of the same rows. `now` is the
+time of the database.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.db.models import Count, Min, Q
+
+from fulfillment.engine.store.database import cursor
+from fulfillment.models import IS_UNRESOLVED, MANUAL_TIMED, Plan
+from fulfillment.states import PLAN_TERMINAL, Cause
+
+MOST = 10_000
+"""Rows that are counted; one more says that there are more."""
+SOON = timedelta(hours=1)
+
+IS_STUCK = Q(stuck_at__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
+"""Of plans: the detector has flagged it, and it is not over."""
+IS_AT_RISK = Q(at_risk_since__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
+"""Of plans: in jeopardy, it will be done later than was promised."""
+IS_RETRIED = Q(waits_for=Cause.RETRY)
+"""Of tasks: it has failed without effect, or was lost, and waits for its next try."""
+
+
+class Age(enum.StrEnum):
+    """Since when something is so."""
+
+    UNDER_1_H = "under-1h"
+    FROM_1_TO_4_H = "1-4h"
+    FROM_4_TO_24_H = "4-24h"
+    OVER_24_H = "over-24h"
+
+    @property
+    def words(self) -> str:
+        return _AGES[self][0]
+
+
+_AGES: Mapping[Age, tuple[str, timedelta, timedelta]] = {
+    Age.UNDER_1_H: ("under 1 h", timedelta(0), timedelta(hours=1)),
+    Age.FROM_1_TO_4_H: ("1 to 4 h", timedelta(hours=1), timedelta(hours=4)),
+    Age.FROM_4_TO_24_H: ("4 to 24 h", timedelta(hours=4), timedelta(hours=24)),
+    Age.OVER_24_H: ("over 24 h", timedelta(hours=24), timedelta(days=36_500)),
+}
+
+
+class Due(enum.StrEnum):
+    """How much time is left of what somebody has promised to look at."""
+
+    OVERDUE = "overdue"
+    SOON = "soon"
+
+    @property
+    def words(self) -> str:
+        return {Due.OVERDUE: "overdue", Due.SOON: "due within the hour"}[self]
+
+
+def stuck_for(age: Age, *, now: datetime) -> Q:
+    """Of plans: stuck since then."""
+    _, least, most = _AGES[age]
+    started = Q(stuck_at__gt=now - most)
+    # What was flagged while this was being asked is of the youngest.
+    return IS_STUCK & started & (Q(stuck_at__lte=now - least) if least else Q())
+
+
+def case_is(due: Due, *, now: datetime) -> Q:
+    """Of cases: open, its clock runs, and little or nothing is left."""
+    return IS_UNRESOLVED & Q(sla_paused_at=None) & _within("sla_due_at", due, now)
+
+
+def manual_task_is(due: Due, *, now: datetime) -> Q:
+    """The same of manual tasks; the time of one that somebody was told about is over."""
+    is_due = _within("due_at", due, now)
+    if due is Due.OVERDUE:
+        is_due |= Q(due_at=None)
+    return Q(decided_at=None, state__in=sorted(MANUAL_TIMED)) & is_due
+
+
+def _within(column: str, due: Due, now: datetime) -> Q:
+    if due is Due.OVERDUE:
+        return Q(**{f"{column}__lt": now})
+    return Q(**{f"{column}__gte": now, f"{column}__lt": now + SOON})
+
+
+def now() -> datetime:
+    """What the database's clock says, as every figure of one look has it."""
+    with cursor() as raw:
+        raw.execute("SELECT fulfillment_now()")
+        moment: datetime = raw.fetchall()[0][0]
+        return moment
+
+
+# --- what waits for somebody, counted in one query ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How many there are of each, up to one more than was asked for."""
+
+    to_decide: int
+    fallout: int
+    incidents: int
+    to_approve: int
+    unmatched: int
+    stuck: int
+
+
+# In the order of an index each, so that nothing is read but what is counted.
+_BACKLOG = """
+SELECT
+  (SELECT count(*) FROM (SELECT FROM fulfillment_manualtask WHERE decided_at IS NULL
+      ORDER BY decided_at DESC NULLS FIRST, due_at NULLS FIRST, id LIMIT %(most)s) found),
+  (SELECT count(*) FROM (SELECT FROM fulfillment_falloutcase WHERE resolved_at IS NULL
+      ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %(most)s) found),
+  (SELECT count(*) FROM (SELECT FROM fulfillment_incident WHERE resolved_at IS NULL
+      ORDER BY resolved_at DESC NULLS FIRST, id DESC LIMIT %(most)s) found),
+  (SELECT count(*) FROM (SELECT FROM fulfillment_approval WHERE state = 'REQUESTED'
+      ORDER BY id DESC LIMIT %(most)s) found),
+  (SELECT count(*) FROM (SELECT FROM fulfillment_inboundevent WHERE disposition = 'UNMATCHED'
+      ORDER BY received_at LIMIT %(most)s) found),
+  (SELECT count(*) FROM (SELECT FROM fulfillment_plan WHERE stuck_at IS NOT NULL
+      AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
+      ORDER BY case_due_at LIMIT %(most)s) found)
+"""
+
+
+def backlog(*, at_most: int = MOST) -> Backlog:
+    """One query, whatever there is."""
+    with cursor() as raw:
+        raw.execute(_BACKLOG, {"most": at_most + 1})
+        row = raw.fetchall()[0]
+    return Backlog(
+        to_decide=row[0],
+        fallout=row[1],
+        incidents=row[2],
+        to_approve=row[3],
+        unmatched=row[4],
+        stuck=row[5],
+    )
+
+
+# --- orders that stand still, or will be late -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """Plans in which nothing moves."""
+
+    by_age: Mapping[Age, int]
+    since: datetime | None
+    """Of the oldest."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_age.values())
+
+
+def stuck(*, now: datetime) -> Stuck:
+    ages = {age.name: Count("pk", filter=stuck_for(age, now=now)) for age in Age}
+    rows = Plan.objects.filter(IS_STUCK).order_by("case_due_at")[: MOST + 1]
+    found = rows.values("pk", "stuck_at", "state").aggregate(since=Min("stuck_at"), **ages)
+    return Stuck(by_age={age: found[age.name] for age in Age}, since=found["since"])
+
+
+def at_risk() -> int:
+    """Plans that will be done later than was promised."""
+    rows = Plan.objects.filter(IS_AT_RISK).order_by("at_risk_since")
+    return rows[: MOST + 1].count()
+
+
+# --- fallout --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Open cases that have one cause: those of an incident, or of the same target system, action
+    and reason."""
+
+    incident_id: int | None
+    title: str
+    target: str
+    action: str
+    reason_code: str
+    cases: int
+    overdue: int
+    soon: int
+    unassigned: int
+    since: datetime
+    """When the oldest of them was opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallout:
+    """Open cases; where there are more than MOST, those that are due first."""
+
+    reasons: Sequence[Reason]
+    """Those with the most cases first."""
+
+    @property
+    def total(self) -> int:
+        return sum(one.cases for one in self.reasons)
+
+    @property
+    def overdue(self) -> int:
+        return sum(one.overdue for one in self.reasons)
+
+    @property
+    def soon(self) -> int:
+        return sum(one.soon for one in self.reasons)
+
+    @property
+    def unassigned(self) -> int:
+        return sum(one.unassigned for one in self.reasons)
+
+
+_OPEN_CASES = """
+WITH open AS MATERIALIZED (
+    SELECT fulfillment_id, state, category, target, action, reason_code, incident_id, opened_at,
+           revenue, revenue_currency, CASE WHEN sla_paused_at IS NULL THEN sla_due_at END AS due_at
+    FROM fulfillment_falloutcase WHERE resolved_at IS NULL
+    ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %(most)s
+)
+"""
+_REASONS = f"""
+{_OPEN_CASES}, reasons AS (
+    SELECT incident_id, target, action, reason_code, count(*) AS cases,
+           count(*) FILTER (WHERE due_at < %(now)s) AS overdue,
+           count(*) FILTER (WHERE due_at >= %(now)s AND due_at < %(soon)s) AS soon,
+           count(*) FILTER (WHERE state = 'OPEN') AS unassigned,
+           min(opened_at) AS since
+    FROM open GROUP BY incident_id, target, action, reason_code
+)
+SELECT r.incident_id, coalesce(i.title, ''), r.target, r.action, r.reason_code, cases, overdue,
+       soon, unassigned, since
+FROM reasons r LEFT JOIN fulfillment_incident i ON i.id = r.incident_id
+ORDER BY cases DESC, since
+"""
+
+
+def fallout(*, now: datetime) -> Fallout:
+    with cursor() as raw:
+        raw.execute(_REASONS, {"most": MOST + 1, "now": now, "soon": now + SOON})
+        rows = raw.fetchall()
+    return Fallout(
+        reasons=[
+            Reason(
+                incident_id=incident_id,
+                title=title or _told(target, action, reason_code),
+                target=target,
+                action=action,
+                reason_code=reason_code,
+                cases=cases,
+                overdue=overdue,
+                soon=soon,
+                unassigned=unassigned,
+                since=since,
+            )
+            for incident_id, title, target, action, reason_code, cases, overdue, soon, unassigned, (
+                since
+            ) in rows
+        ]
+    )
+
+
+def _told(target: str, action: str, reason_code: str) -> str:
+    """As incidents are called."""
+    place = " ".join(filter(None, (target, action)))
+    return f"{place}: {reason_code}" if place else reason_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """What open cases keep from being earned, in one currency: each item once, however many cases
+    name it; what is paid once and one period."""
+
+    currency: str
+    waits: Decimal
+    """Of orders that are not done."""
+    leaks: Decimal
+    """Of what is in use and not billed."""
+    cases: int
+    """Those whose largest sum is in this currency."""
+
+
+_MONEY = f"""
+{_OPEN_CASES}, items AS (
+    SELECT c.key AS currency, category = 'LEAKAGE' AS leaks,
+           max((c.value->>0)::numeric + (c.value->>1)::numeric) AS amount
+    FROM open, jsonb_each(revenue) i, jsonb_each(i.value) c
+    GROUP BY open.fulfillment_id, i.key, c.key, leaks
+), cases AS (
+    SELECT revenue_currency AS currency, count(*) AS n FROM open
+    WHERE revenue_currency <> '' GROUP BY revenue_currency
+)
+SELECT currency, coalesce(sum(amount) FILTER (WHERE NOT leaks), 0),
+       coalesce(sum(amount) FILTER (WHERE leaks), 0), coalesce(max(n), 0)
+FROM items LEFT JOIN cases USING (currency)
+GROUP BY currency HAVING sum(amount) > 0 ORDER BY sum(amount) DESC
+"""
+
+
+def money_at_risk() -> list[Money]:
+    """By currency, the largest sum first; without what is worth nothing."""
+    with cursor() as raw:
+        raw.execute(_MONEY, {"most": MOST + 1})
+        rows = raw.fetchall()
+    return [Money(currency=row[0], waits=row[1], leaks=row[2], cases=row[3]) for row in rows]
+
+
+# --- people's steps, approvals, tries -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What one desk has to decide."""
+
+    name: str
+    tasks: int
+    overdue: int
+    soon: int
+    unclaimed: int
+
+
+_QUEUES = """
+SELECT queue, count(*),
+       count(*) FILTER (WHERE is_timed AND (due_at IS NULL OR due_at < %(now)s)),
+       count(*) FILTER (WHERE is_timed AND due_at >= %(now)s AND due_at < %(soon)s),
+       count(*) FILTER (WHERE state = 'OPEN')
+FROM (
+    SELECT queue, state, due_at, state IN ('OPEN', 'CLAIMED') AS is_timed
+    FROM fulfillment_manualtask WHERE decided_at IS NULL
+    ORDER BY decided_at DESC NULLS FIRST, due_at NULLS FIRST, id LIMIT %(most)s
+) open GROUP BY queue ORDER BY count(*) DESC, queue
+"""
+
+
+def queues(*, now: datetime) -> list[Queue]:
+    """The desks that have something to decide, the fullest first."""
+    with cursor() as raw:
+        raw.execute(_QUEUES, {"most": MOST + 1, "now": now, "soon": now + SOON})
+        rows = raw.fetchall()
+    return [
+        Queue(name=name, tasks=tasks, overdue=overdue, soon=soon, unclaimed=unclaimed)
+        for name, tasks, overdue, soon, unclaimed in rows
+    ]
+
+
+_RETRIES = """
+SELECT target_id, count(*) FROM (
+    SELECT target_id FROM fulfillment_task WHERE waits_for = 'RETRY'
+    ORDER BY changed_at LIMIT %s
+) waiting GROUP BY target_id ORDER BY target_id
+"""
+
+
+def retries() -> Counter[str]:
+    """By target system, how many tasks wait for their next try."""
+    with cursor() as raw:
+        raw.execute(_RETRIES, [MOST + 1])
+        return Counter(dict(raw.fetchall()))
+
+
+def in_brief(span: timedelta) -> str:
+    """`40 s`, `25 min`, `2 h` or `3 days`: as much as one needs to know of a delay."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 86_400} days"

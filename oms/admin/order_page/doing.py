@@ -1,0 +1,175 @@
+"""What whoever looks at an order may do now: to it, to its tasks in trouble, to its cases.
+
+Each leads to the form that shows first what it would do. What is not possible, or not theirs to do,
+is not there. Operations that are about one kind of thing are asked for all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from fulfillment import operations
+from fulfillment.actions import Action
+from fulfillment.admin.asking import held_here, holds_here, reach_here
+from fulfillment.admin.operating import operate_address
+from fulfillment.models import Hold
+from fulfillment.operations.offering import help_of, title_of
+from fulfillment.states import Cause
+from oms.admin.order_page.standing import Reason, ShownCase, ShownManual, Standing
+from oms.models import Order
+
+_LABELS: Mapping[Action, str] = {
+    Action.TASK_RETRY: "Try again",
+    Action.TASK_CORRECT: "Correct what is sent",
+    Action.TASK_RECONCILE: "Say what became of it",
+    Action.TASK_REFERENCE: "Enter a reference",
+    Action.TASK_WAIVE: "Waive",
+    Action.TASK_SKIP: "Skip",
+    Action.CASE_ASSIGN: "Assign",
+    Action.CASE_ESCALATE: "Escalate",
+    Action.CASE_AWAIT_CUSTOMER: "Wait for the customer",
+    Action.CASE_CLOSE: "Close",
+    Action.MANUAL_DECIDE: "Decide",
+    Action.MANUAL_CLAIM: "Take",
+    Action.MANUAL_RELEASE: "Give back",
+    Action.MANUAL_REASSIGN: "Give to somebody else",
+    Action.MANUAL_RESUME: "Go on: they have answered",
+    Action.HOLD_RELEASE: "Release",
+    Action.TARGET_RESUME: "Resume",
+}
+"""Short, where what it is about stands beside it."""
+_FIRST: Mapping[Action, int] = {
+    action: place
+    for place, action in enumerate(
+        (
+            Action.TASK_RECONCILE,
+            Action.TASK_RETRY,
+            Action.TASK_CORRECT,
+            Action.TASK_WAIVE,
+            Action.TASK_SKIP,
+        )
+    )
+}
+_BESIDE_TASKS = frozenset(_FIRST)
+"""What gets a task in trouble on; the rest is on its own page."""
+_FITTING = 4
+_OF_ONE_TASK = 3
+_HOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """One thing that may be done, and the form that shows what it would do."""
+
+    label: str
+    help: str
+    address: str
+    about: str = ""
+    """What it is done to, where that does not stand beside it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MayBeDone:
+    """Each row of the page with what stands beside it."""
+
+    fitting: list[Doing] = field(default_factory=list)
+    """What is most likely to help, at most four."""
+    order: list[Doing] = field(default_factory=list)
+    troubles: list[tuple[Reason, list[Doing]]] = field(default_factory=list)
+    cases: list[tuple[ShownCase, list[Doing]]] = field(default_factory=list)
+    manual: list[tuple[ShownManual, list[Doing]]] = field(default_factory=list)
+    holds: list[tuple[Hold, list[Doing]]] = field(default_factory=list)
+
+    @property
+    def explained(self) -> list[tuple[str, str]]:
+        """What stands beside rows, each once: its label, and what it does."""
+        groups: tuple[Iterable[tuple[object, list[Doing]]], ...]
+        groups = (self.troubles, self.cases, self.manual, self.holds)
+        every = (one for rows in groups for _, doings in rows for one in doings)
+        return list({one.label: one.help for one in every}.items())
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.order or self.explained)
+
+
+def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> MayBeDone:
+    """For whoever asks; as many queries as there are operations, however much there is."""
+    found = MayBeDone()
+    held, reach = held_here(request), reach_here(request)
+    of_order = operations.possible(subject=f"order:{order.reference}", held=held, reach=reach)
+    found.order = [_doing(one, f"order:{order.reference}", short=False) for one in of_order]
+    if holds_here(request, Action.ORDER_EVIDENCE):
+        found.order.append(
+            Doing(
+                label="Take the evidence",
+                help="Everything about it in one file, with proof that nobody has changed it.",
+                address=reverse("admin:oms_order_evidence", args=[order.pk]),
+            )
+        )
+
+    def beside(kind: str, pks: Sequence[int | None]) -> list[list[Doing]]:
+        known = [pk for pk in pks if pk is not None]
+        among = operations.possible_among(about=kind, pks=known, held=held, reach=reach)
+        return [
+            [_doing(one, f"{kind}:{pk}") for one in _chosen(kind, among.get(pk or 0, ()))]
+            for pk in pks
+        ]
+
+    tasks, cases, manual = standing.troubles, standing.cases, standing.manual
+    found.troubles = list(zip(tasks, beside("task", [one.task_id for one in tasks]), strict=True))
+    found.cases = list(zip(cases, beside("case", [one.case.pk for one in cases]), strict=True))
+    found.manual = list(
+        zip(manual, beside("manual", [one.manual.pk for one in manual]), strict=True)
+    )
+    # Each hold is found by itself: what it is on may be anything.
+    few = standing.holds[:_HOLDS]
+    found.holds = list(zip(few, beside("hold", [one.pk for one in few]), strict=True))
+    found.holds += [(one, []) for one in standing.holds[_HOLDS:]]
+    found.fitting = _fitting(found, request, standing)[:_FITTING]
+    return found
+
+
+def _chosen(kind: str, repairs: Iterable[operations.Repair]) -> Sequence[operations.Repair]:
+    if kind != "task":
+        return list(repairs)
+    near = (one for one in repairs if one.action in _BESIDE_TASKS)
+    return sorted(near, key=lambda one: _FIRST[one.action])
+
+
+def _doing(repair: operations.Repair, subject: str, *, short: bool = True) -> Doing:
+    address = operate_address(repair, subject)
+    if repair.action is Action.MANUAL_DECIDE:
+        address = reverse("admin:fulfillment_manualtask_decide", args=[subject.partition(":")[2]])
+    label = _LABELS.get(repair.action) if short else None
+    return Doing(label=label or title_of(repair), help=help_of(repair), address=address)
+
+
+def _fitting(found: MayBeDone, request: HttpRequest, standing: Standing) -> list[Doing]:
+    """What helps with what it waits for, the root of it first."""
+    chosen: list[Doing] = []
+    chain = standing.why.chain
+    root = chain[-1].wait if chain else None
+    if root is not None and root.cause is Cause.PAUSED and root.target:
+        resume = operations.possible(
+            subject=f"target:{root.target}",
+            held=held_here(request) & {Action.TARGET_RESUME},
+            reach=reach_here(request),
+        )
+        chosen += [_about(_doing(one, f"target:{root.target}"), root.target) for one in resume]
+    for shown, doings in found.manual:
+        chosen += [_about(one, shown.manual.title) for one in doings[:1]]
+    rows = sorted(found.troubles, key=lambda row: root is None or row[0].task_id != root.task_id)
+    for reason, doings in rows:
+        chosen += [_about(one, reason.what) for one in doings[:_OF_ONE_TASK]]
+    for hold, doings in found.holds:
+        chosen += [_about(one, f"hold {hold.pk}") for one in doings]
+    return list({one.address: one for one in chosen}.values())
+
+
+def _about(doing: Doing, about: str) -> Doing:
+    return Doing(label=doing.label, help=doing.help, address=doing.address, about=about)

@@ -1,0 +1,360 @@
+"""How one order stands: for its customer, inside, item by item, and what keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.urls import reverse
+
+from fulfillment import keeping, queries
+from fulfillment.admin.cases import SEVERITY_SIGNS, due_badge, order_cases_link
+from fulfillment.admin.manual import MANUAL_SIGNS
+from fulfillment.admin.picture import Picture, plan_picture, task_address
+from fulfillment.admin.reading import Badge, badge_of
+from fulfillment.conditions import KeptBy
+from fulfillment.definitions.graph import NodeKind
+from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
+from fulfillment.engine.store import graphs
+from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
+from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, PlanState, TaskState
+from fulfillment.waiting import Wait
+from fulfillment.why import NOTHING, Why, why
+from oms import leaks, told
+from oms.admin.customers import NOTIFICATION_SIGNS
+from oms.admin.order_page.signs import (
+    BILLING,
+    COMPLETE,
+    GAPS,
+    LATE,
+    ORDER_SIGNS,
+    PARTIAL,
+    PLAN_WORDS,
+    SERVICE,
+    STUCK,
+    UNBILLED,
+)
+from oms.item_progress import ItemStanding, item_standings
+from oms.models import Order
+from oms.progress import NOTHING as NO_PROGRESS
+from oms.progress import Structured, structured
+from oms.queries import (
+    Promise,
+    Whole,
+    active_holds,
+    newest_plan,
+    open_cases,
+    open_manual_tasks,
+    promises,
+    waits_as_a_whole,
+    waits_of_tasks,
+)
+from oms.states import OrderState
+
+_NEXT = {
+    TaskState.READY: "runnable since",
+    TaskState.FAILED_RETRYABLE: "next try at",
+    TaskState.OUTCOME_UNKNOWN: "asked again at",
+    TaskState.ACCEPTED: "asked, if silent, at",
+}
+_IN_TROUBLE = frozenset(
+    {
+        TaskState.AWAITING_MANUAL,
+        TaskState.FAILED_FINAL,
+        TaskState.OUTCOME_UNKNOWN,
+        TaskState.FAILED_RETRYABLE,
+    }
+)
+SHOWN = 20
+"""Of each kind of row: who has more of them goes to the lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One answer to "why does it wait?"; `address` leads to what it is about."""
+
+    badge: Badge
+    what: str
+    why: str
+    until: datetime | None = None
+    next: str = "looked at again"
+    """What the engine does at `until`."""
+    address: str = ""
+    task_id: int | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownCase:
+    """An open case, and `late` when somebody should have looked at it by now."""
+
+    case: FalloutCase
+    badge: Badge
+    late: Badge | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownManual:
+    manual: ManualTask
+    badge: Badge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPart:
+    """One kind of partial fulfilment (reference §15)."""
+
+    title: str
+    badge: Badge
+    there: str
+    missing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownGap:
+    """An item of which only the service or only the billing is there."""
+
+    badge: Badge
+    item: str
+    since: datetime
+    due_at: datetime | None
+    worth: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownItem:
+    of: ItemStanding
+    trouble: Badge | None
+    service: Badge | None
+    billing: Badge | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """One order on the way to the root cause."""
+
+    reference: str
+    what: str
+    why: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    badge: Badge
+    told: told.Told
+    told_badge: Badge | None = None
+    """What became of the message that the customer was sent last."""
+    plan: Plan | None = None
+    plan_badge: Badge | None = None
+    plan_words: str = ""
+    plan_address: str = ""
+    stuck: Badge | None = None
+    late: Badge | None = None
+    """In jeopardy: the plan says when it will be done."""
+    progress: queries.Progress = field(default_factory=lambda: queries.progress_of(None))
+    sentence: str = ""
+    """Why it waits, in one sentence; what it is where it waits for nothing."""
+    tone: str = "waiting"
+    why: Why = NOTHING
+    items: Sequence[ShownItem] = ()
+    promises: Sequence[Promise] = ()
+    parts: Sequence[ShownPart] = ()
+    gaps: Sequence[ShownGap] = ()
+    faults: Sequence[Reason] = ()
+    """Why it was refused."""
+    whole: Sequence[Reason] = ()
+    """What keeps it as a whole."""
+    troubles: Sequence[Reason] = ()
+    """Tasks that can't go on, or not as they should, the most pressing first."""
+    more_troubles: int = 0
+    under_way: Sequence[Reason] = ()
+    """Tasks that go on by themselves."""
+    more_under_way: int = 0
+    root: Sequence[Root] = ()
+    """From the order down to the root cause, when that lies in another order."""
+    cases: Sequence[ShownCase] = ()
+    all_cases: str = ""
+    manual: Sequence[ShownManual] = ()
+    holds: Sequence[Hold] = ()
+    locks: Sequence[keeping.Lock] = ()
+    awaited_locks: Sequence[keeping.Lock] = ()
+    picture: Picture | None = None
+    too_large: int = 0
+
+
+def standing(order: Order) -> Standing:
+    """Everything that the page shows above its fields; a fixed number of queries.
+
+    Read the order with its items and milestones prefetched.
+    """
+    found = Standing(badge=badge_of(order.state, ORDER_SIGNS), told=told.told(order))
+    if found.told.last is not None:
+        found.told_badge = badge_of(found.told.last.state, NOTIFICATION_SIGNS)
+    plan = newest_plan(order)
+    waits = waits_of_tasks(order)
+    troubles = [wait for wait in waits if wait.state in _IN_TROUBLE]
+    far = NO_PROGRESS
+    if plan is not None:
+        far = structured(orders=[order], plans={order.fulfillment_id: plan})[order.pk]
+        _inside(found, plan)
+    found.items = _items(order, plan, far, troubles)
+    found.promises = promises(order=order, plan=plan)
+    found.parts = _parts(far)
+    found.gaps = _gaps(order)
+    found.faults = [
+        Reason(
+            badge=Badge(sign="✗", tone="failed", words="fault"),
+            what=fault["code"],
+            why=f"{fault['message']} ({fault['path']})",
+        )
+        for fault in order.faults
+    ]
+    found.whole = [_as_a_whole(one) for one in waits_as_a_whole(order=order, plan=plan)]
+    found.troubles = [_reason(wait) for wait in troubles[:SHOWN]]
+    found.more_troubles = max(0, len(troubles) - SHOWN)
+    others = [wait for wait in waits if wait.state not in _IN_TROUBLE]
+    found.under_way = [_reason(wait) for wait in others[:SHOWN]]
+    found.more_under_way = max(0, len(others) - SHOWN)
+    _dig(found, order, plan)
+    cases = open_cases(order)
+    found.cases = [
+        ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
+        for case in cases[:SHOWN]
+    ]
+    found.all_cases = order_cases_link(order.fulfillment_id)
+    found.manual = [
+        ShownManual(manual=one, badge=badge_of(one.state, MANUAL_SIGNS))
+        for one in open_manual_tasks(order)[:SHOWN]
+    ]
+    found.holds = active_holds(order=order, plan=plan)
+    if plan is not None:
+        found.locks, found.awaited_locks = keeping.locks_of(plan=plan)
+    return found
+
+
+def _inside(found: Standing, plan: Plan) -> None:
+    found.plan = plan
+    found.plan_badge = badge_of(plan.state, PLAN_SIGNS)
+    found.plan_words = PLAN_WORDS[PlanState(plan.state)]
+    found.plan_address = reverse("admin:fulfillment_plan_change", args=[plan.pk])
+    found.progress = queries.progress_of(plan)
+    goes_on = plan.state in PLAN_SELECTABLE
+    found.stuck = STUCK if goes_on and plan.stuck_at is not None else None
+    found.late = LATE if goes_on and plan.at_risk_since is not None else None
+    graph = graphs.by_id(plan.graph_id)
+    found.picture = plan_picture(plan=plan, graph=graph)
+    if found.picture is None:
+        found.too_large = len(graph.nodes)
+
+
+def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
+    """To the root of it: one sentence, and what helps."""
+    if plan is not None and plan.state in PLAN_SELECTABLE:
+        found.why = why(fulfillment_id=order.fulfillment_id)
+    if len(found.why.chain) > 1:
+        found.root = [
+            Root(
+                reference=link.order_reference,
+                what=f"{link.wait.title} ({link.wait.task})",
+                why=link.wait.reason,
+            )
+            for link in found.why.chain
+        ]
+    is_over = order.is_final
+    found.tone = found.badge.tone
+    if order.state == OrderState.REJECTED:
+        found.sentence = f"It was refused: {found.faults[0].why}" if found.faults else ""
+    elif found.why.sentence and not is_over:
+        found.sentence = found.why.sentence.removeprefix(f"{order.reference}, ")
+        found.tone = "trouble" if found.troubles or found.stuck else "moving"
+    elif found.whole and not is_over:
+        found.sentence = found.whole[0].why
+        found.tone = "trouble" if found.stuck else "moving"
+    elif is_over:
+        found.sentence = found.told.words
+    else:
+        found.sentence = "Nothing keeps it waiting: it is about to move."
+
+
+def _items(
+    order: Order, plan: Plan | None, far: Structured, troubles: Sequence[Wait]
+) -> list[ShownItem]:
+    return [
+        ShownItem(
+            of=one,
+            trouble=badge_of(one.waits[0].state, TASK_SIGNS) if one.waits else None,
+            service=SERVICE[one.service],
+            billing=BILLING[one.billing],
+        )
+        for one in item_standings(order=order, plan=plan, far=far, troubles=troubles)
+    ]
+
+
+def _parts(far: Structured) -> list[ShownPart]:
+    named = (
+        ("Items complete", far.commercial, PARTIAL),
+        ("Milestones reached", far.customer_visible, PARTIAL),
+        ("Items active", far.asset, PARTIAL),
+        ("Active items billed", far.billing, UNBILLED),
+        ("Items that may be used", far.entitled, PARTIAL),
+    )
+    return [
+        ShownPart(
+            title=title,
+            badge=COMPLETE if part.there and not part.missing else open_badge,
+            there=", ".join(part.there) or "none",
+            missing=", ".join(part.missing) or "none",
+        )
+        for title, part, open_badge in named
+        if part.there or part.missing
+    ]
+
+
+def _gaps(order: Order) -> list[ShownGap]:
+    return [
+        ShownGap(
+            badge=GAPS[gap.leak],
+            item=gap.item.item_id,
+            since=gap.since,
+            due_at=gap.due_at,
+            worth=leaks.in_words(gap.worth) or "no price",
+        )
+        for gap in leaks.gaps(order=order)
+    ]
+
+
+def _reason(wait: Wait) -> Reason:
+    return Reason(
+        badge=badge_of(wait.state, TASK_SIGNS),
+        what=wait.title,
+        key=wait.task,
+        why=wait.reason,
+        until=wait.until,
+        next=_next(wait),
+        task_id=wait.task_id,
+        address=task_address(wait.task_id)
+        if wait.manual_id is None
+        else reverse("admin:fulfillment_manualtask_change", args=[wait.manual_id]),
+    )
+
+
+def _next(wait: Wait) -> str:
+    if wait.kept_by is KeptBy.HOLD:
+        return "held until"
+    if wait.kept_by is KeptBy.BREAKER and wait.state in TASK_SENDABLE:
+        return "not before"
+    if wait.kind is NodeKind.WAIT:
+        return "ends at"
+    if wait.manual_id is not None:
+        return "until"
+    return _NEXT.get(wait.state, "looked at again")
+
+
+def _as_a_whole(whole: Whole) -> Reason:
+    if whole.is_stuck:
+        badge = STUCK
+    else:
+        signs = PLAN_SIGNS if isinstance(whole.of, Plan) else ORDER_SIGNS
+        badge = badge_of(whole.of.state, signs)
+    what = "The plan as a whole" if isinstance(whole.of, Plan) else "The order as a whole"
+    return Reason(badge=badge, what=what, why=whole.reason, until=whole.until)
