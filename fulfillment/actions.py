@@ -41,6 +41,7 @@ class Action(enum.StrEnum):
     CASE_ESCALATE = "case.escalate"
     CASE_AWAIT_CUSTOMER = "case.await_customer"
     CASE_CLOSE = "case.close"
+    INCIDENT_ASSIGN = "incident.assign"
     INCIDENT_RELEASE = "incident.release"
     INCIDENT_CLOSE = "incident.close"
     ROUTING_EDIT = "routing.edit"
@@ -107,6 +108,7 @@ TITLES: dict[Action, str] = {
     Action.CASE_ESCALATE: "Escalate a case",
     Action.CASE_AWAIT_CUSTOMER: "Stop a case's time while the customer is awaited",
     Action.CASE_CLOSE: "Close a case",
+    Action.INCIDENT_ASSIGN: "Assign an incident",
     Action.INCIDENT_RELEASE: "Release the orders of an incident",
     Action.INCIDENT_CLOSE: "Close an incident",
     Action.ROUTING_EDIT: "Say who gets which cases",

@@ -158,9 +158,9 @@ def page(
     correlation_id: str,
     wanted: Wanted,
     sources: Sequence[Source],
-    limit: int = PER_PAGE,
 ) -> Page:
     """One page of the history; as many queries as there are sources, and a few."""
+    limit = PER_PAGE
     given = _given(fulfillment_id, reference, correlation_id, wanted)
     statement = _statement(wanted, sources, by_key=given["key"] is not None)
     with cursor() as raw:

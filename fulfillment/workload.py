@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Count, Min, Q
+from django.db.models import Q
 
+from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import IS_UNRESOLVED, MANUAL_TIMED, Plan
 from fulfillment.states import PLAN_TERMINAL, Cause
 
 MOST = 10_000
 """Rows that are counted; one more says that there are more."""
+MOST_BESIDE = 999
+"""Of what is counted for every page, beside its side bar."""
 SOON = timedelta(hours=1)
 
 IS_STUCK = Q(stuck_at__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
@@ -104,7 +107,7 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many there are of each, up to one more than was asked for."""
+    """How many there are of each, up to MOST_BESIDE and one."""
 
     to_decide: int
     fallout: int
@@ -128,15 +131,15 @@ SELECT
   (SELECT count(*) FROM (SELECT FROM fulfillment_inboundevent WHERE disposition = 'UNMATCHED'
       ORDER BY received_at LIMIT %(most)s) found),
   (SELECT count(*) FROM (SELECT FROM fulfillment_plan WHERE stuck_at IS NOT NULL
-      AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
-      ORDER BY case_due_at LIMIT %(most)s) found)
+      AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
+      ORDER BY stuck_at LIMIT %(most)s) found)
 """
 
 
-def backlog(*, at_most: int = MOST) -> Backlog:
-    """One query, whatever there is."""
+def backlog() -> Backlog:
+    """One query, which counts MOST_BESIDE of each."""
     with cursor() as raw:
-        raw.execute(_BACKLOG, {"most": at_most + 1})
+        raw.execute(_BACKLOG, {"most": MOST_BESIDE + 1})
         row = raw.fetchall()[0]
     return Backlog(
         to_decide=row[0],
@@ -164,11 +167,30 @@ class Stuck:
         return sum(self.by_age.values())
 
 
+# The longest first: where there are too many to count, it is the youngest that are left out.
+_STUCK = """
+SELECT min(stuck_at), count(*), count(*) FILTER (WHERE stuck_at <= %(hour)s),
+       count(*) FILTER (WHERE stuck_at <= %(four)s), count(*) FILTER (WHERE stuck_at <= %(day)s)
+FROM (
+    SELECT stuck_at FROM fulfillment_plan
+    WHERE stuck_at IS NOT NULL
+      AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
+    ORDER BY stuck_at LIMIT %(most)s
+) found
+"""
+
+
 def stuck(*, now: datetime) -> Stuck:
-    ages = {age.name: Count("pk", filter=stuck_for(age, now=now)) for age in Age}
-    rows = Plan.objects.filter(IS_STUCK).order_by("case_due_at")[: MOST + 1]
-    found = rows.values("pk", "stuck_at", "state").aggregate(since=Min("stuck_at"), **ages)
-    return Stuck(by_age={age: found[age.name] for age in Age}, since=found["since"])
+    asked: dict[str, datetime | int] = {"most": MOST + 1}
+    for name, hours in (("hour", 1), ("four", 4), ("day", 24)):
+        asked[name] = now - timedelta(hours=hours)
+    with cursor() as raw:
+        raw.execute(_STUCK, asked)
+        since, *reaching = raw.fetchall()[0]
+    # Each of these holds all that are older as well.
+    left = [*reaching[1:], 0]
+    by_age = {age: longer - older for age, longer, older in zip(Age, reaching, left, strict=True)}
+    return Stuck(by_age=by_age, since=since)
 
 
 def at_risk() -> int:
@@ -236,11 +258,11 @@ _REASONS = f"""
            count(*) FILTER (WHERE due_at < %(now)s) AS overdue,
            count(*) FILTER (WHERE due_at >= %(now)s AND due_at < %(soon)s) AS soon,
            count(*) FILTER (WHERE state = 'OPEN') AS unassigned,
-           min(opened_at) AS since
+           min(category) AS category, min(opened_at) AS since
     FROM open GROUP BY incident_id, target, action, reason_code
 )
 SELECT r.incident_id, coalesce(i.title, ''), r.target, r.action, r.reason_code, cases, overdue,
-       soon, unassigned, since
+       soon, unassigned, category, since
 FROM reasons r LEFT JOIN fulfillment_incident i ON i.id = r.incident_id
 ORDER BY cases DESC, since
 """
@@ -254,7 +276,7 @@ def fallout(*, now: datetime) -> Fallout:
         reasons=[
             Reason(
                 incident_id=incident_id,
-                title=title or _told(target, action, reason_code),
+                title=title or _told(target, action, reason_code, category),
                 target=target,
                 action=action,
                 reason_code=reason_code,
@@ -264,17 +286,27 @@ def fallout(*, now: datetime) -> Fallout:
                 unassigned=unassigned,
                 since=since,
             )
-            for incident_id, title, target, action, reason_code, cases, overdue, soon, unassigned, (
-                since
+            for (
+                incident_id,
+                title,
+                target,
+                action,
+                reason_code,
+                cases,
+                overdue,
+                soon,
+                unassigned,
+                category,
+                since,
             ) in rows
         ]
     )
 
 
-def _told(target: str, action: str, reason_code: str) -> str:
-    """As incidents are called."""
+def _told(target: str, action: str, reason_code: str, category: str) -> str:
+    """As incidents are called; without a target system by the kind of trouble."""
     place = " ".join(filter(None, (target, action)))
-    return f"{place}: {reason_code}" if place else reason_code
+    return f"{place or in_words(category)}: {reason_code}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,15 +399,3 @@ def retries() -> Counter[str]:
     with cursor() as raw:
         raw.execute(_RETRIES, [MOST + 1])
         return Counter(dict(raw.fetchall()))
-
-
-def in_brief(span: timedelta) -> str:
-    """`40 s`, `25 min`, `2 h` or `3 days`: as much as one needs to know of a delay."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600} h"
-    return f"{seconds // 86_400} days"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.text import format_lazy
 
 
-def _page(title: str, icon: str, app: str, model: str, **lookups: str) -> dict[str, Any]:
-    """A line of the side bar: the list of a model's rows, or of those with these values."""
+def _page(
+    title: str, icon: str, app: str, model: str, *, count: str = "", **lookups: str
+) -> dict[str, Any]:
+    """A line of the side bar: the list of a model's rows, or of those with these values.
+
+    `count` names what `oms.admin.counts` shows beside it.
+    """
     address = reverse_lazy(f"admin:{app}_{model}_changelist")
 
     def may_see(request: HttpRequest) -> bool:
@@ -29,6 +35,7 @@ def _page(title: str, icon: str, app: str, model: str, **lookups: str) -> dict[s
         "link": format_lazy("{}?{}", address, urlencode(lookups)) if lookups else address,
         "permission": may_see,
         "active": is_here,
+        **({"badge": f"oms.admin.counts.{count}"} if count else {}),
     }
 
 
@@ -44,8 +51,34 @@ def _desk(title: str, icon: str, name: str, *permissions: str) -> dict[str, Any]
         "icon": icon,
         "link": address,
         "permission": may_see,
-        "active": lambda request: request.path == str(address),
+        # A page may have others below it.
+        "active": lambda request: f"{request.path}/".startswith(f"{address}/"),
     }
+
+
+def _elsewhere(
+    title: str, icon: str, link: Any, *, is_there: Callable[[HttpRequest], bool]
+) -> dict[str, Any]:
+    """A line of the side bar that leaves the admin, in a new tab."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": link,
+        "new_tab": True,
+        "permission": is_there,
+        "active": lambda request: False,
+    }
+
+
+def _flower(request: HttpRequest) -> str:
+    """Where Flower is; empty where there is none. Without a setting it is beside this page."""
+    if settings.OMS_FLOWER_URL:
+        return str(settings.OMS_FLOWER_URL)
+    if settings.OMS_FLOWER_PORT is None:
+        return ""
+    host = urlsplit(f"//{request.get_host()}").hostname or ""
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{settings.OMS_FLOWER_PORT}"
 
 
 def _file(name: str) -> Callable[[HttpRequest], str]:
@@ -53,7 +86,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
 
 
 _STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
-_SCRIPTS = ("live", "keys", "graph", "copy")
+_SCRIPTS = ("frame", "live", "keys", "graph", "copy", "asking")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",
@@ -94,21 +127,35 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _desk("Today", "today", "today"),
                     _page(
-                        "To decide", "gavel", "fulfillment", "manualtask", decided_at__isempty="1"
+                        "To decide",
+                        "gavel",
+                        "fulfillment",
+                        "manualtask",
+                        count="to_decide",
+                        decided_at__isempty="1",
                     ),
                     _page(
                         "Fallout",
                         "assignment_late",
                         "fulfillment",
                         "falloutcase",
+                        count="fallout",
                         resolved_at__isempty="1",
                     ),
-                    _page("Incidents", "hub", "fulfillment", "incident", state__exact="OPEN"),
+                    _page(
+                        "Incidents",
+                        "hub",
+                        "fulfillment",
+                        "incident",
+                        count="incidents",
+                        resolved_at__isempty="1",
+                    ),
                     _page(
                         "To approve",
                         "how_to_reg",
                         "fulfillment",
                         "approval",
+                        count="to_approve",
                         state__exact="REQUESTED",
                     ),
                     _page(
@@ -116,15 +163,10 @@ UNFOLD: dict[str, Any] = {
                         "unknown_document",
                         "fulfillment",
                         "inboundevent",
+                        count="unmatched",
                         disposition__exact="UNMATCHED",
                     ),
-                    _page(
-                        "Stuck orders",
-                        "warning",
-                        "oms",
-                        "order",
-                        fulfillment__plans__stuck_at__isempty="0",
-                    ),
+                    _page("Stuck orders", "warning", "oms", "order", count="stuck", stuck="any"),
                 ],
             },
             {
@@ -145,6 +187,7 @@ UNFOLD: dict[str, Any] = {
                     _desk("Targets", "dns", "targets", "fulfillment.view_targetsystem"),
                     _desk("Locks", "lock", "locks", "fulfillment.view_resourcelock"),
                     _desk("Workflows", "schema", "workflows", "fulfillment.view_workflowversion"),
+                    _desk("Reports", "monitoring", "reports", "oms.view_order"),
                 ],
             },
             {
@@ -215,6 +258,27 @@ UNFOLD: dict[str, Any] = {
                     _page("Grants", "key_vertical", "fulfillment", "grant"),
                     _page("Roles", "badge", "auth", "group"),
                     _page("Users", "person", "auth", "user"),
+                ],
+            },
+            {
+                "title": "Elsewhere",
+                "separator": True,
+                "items": [
+                    _elsewhere(
+                        "Queues and workers (Flower)",
+                        "local_florist",
+                        _flower,
+                        is_there=lambda request: (
+                            bool(_flower(request))
+                            and bool(request.user.has_perm("fulfillment.view_targetsystem"))
+                        ),
+                    ),
+                    _elsewhere(
+                        "API docs",
+                        "api",
+                        reverse_lazy("api_docs"),
+                        is_there=lambda request: True,
+                    ),
                 ],
             },
         ],

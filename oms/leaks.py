@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from django.db.models import Q
+from django.db.models.functions import Least
+
 from fulfillment import queries
 from fulfillment.models import IS_UNRESOLVED, FalloutCase, Plan
 from oms import terms
 from oms.models import BillingMatch, Leak, Order, OrderItem
+from oms.states import ItemAction
 
 Sums = Mapping[tuple[str, str], Decimal]
 """By currency and by "recurring" or "once"; zero is left out."""
@@ -37,7 +41,13 @@ def subject(item_id: int, leak: Leak) -> str:
     return f"leakage:{item_id}:{leak.value}"
 
 
-def gaps(*, order: Order | None = None, in_time: bool = True) -> list[Gap]:
+def gaps(
+    *,
+    order: Order | None = None,
+    in_time: bool = True,
+    leak: Leak | None = None,
+    at_most: int | None = None,
+) -> list[Gap]:
     """Of one order or of all, the oldest first; a fixed number of queries.
 
     Without `in_time` only those that have taken longer than their product allows.
@@ -47,6 +57,10 @@ def gaps(*, order: Order | None = None, in_time: bool = True) -> list[Gap]:
         rows = rows.filter(item__order=order)
     if not in_time:
         rows = rows.filter(filed=True)
+    if leak is not None:
+        rows = rows.filter(_leaks(leak))
+    if at_most is not None:
+        rows = rows.order_by(Least("service_at", "billed_at"), "item_id")[:at_most]
     matches = {match: leak for match in rows.select_related("item__order") if (leak := match.leak)}
     if not matches:
         return []
@@ -72,6 +86,12 @@ def gaps(*, order: Order | None = None, in_time: bool = True) -> list[Gap]:
         ),
         key=lambda gap: (gap.since, gap.item.pk),
     )
+
+
+def how_many(*, leak: Leak) -> int:
+    """Items that have leaked like this for longer than their product allows; one query."""
+    rows = BillingMatch.objects.filter(_leaks(leak), due_at__isnull=False, filed=True)
+    return rows.count()
 
 
 def worth_of(matches: Iterable[BillingMatch], *, plans: Mapping[int, Plan]) -> dict[int, Sums]:
@@ -100,6 +120,16 @@ def total(found: Iterable[Sums]) -> Sums:
         for name, amount in one.items():
             sums[name] += amount
     return dict(sums)
+
+
+def _leaks(leak: Leak) -> Q:
+    """`BillingMatch.leak` as the database tells it."""
+    is_active = Q(service_at__isnull=False, billed_at__isnull=True)
+    is_billed = Q(service_at__isnull=True, billed_at__isnull=False)
+    ends = Q(item__action=ItemAction.DISCONNECT)
+    if leak is Leak.ACTIVE_WITHOUT_BILLING:
+        return (is_active & ~ends) | (is_billed & ends)
+    return (is_billed & ~ends) | (is_active & ends)
 
 
 def _planned(plan: Plan) -> Collection[int]:

@@ -199,6 +199,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "publish-events": _every(2, "fulfillment.tasks.publish_events"),
     "send-mail": _every(5, "oms.tasks.send_mail"),
     "tell-delays": _every(20, "oms.tasks.tell_delays"),
+    "count-figures": _every(300, "oms.tasks.count_figures"),
     "find-leaks": _every(20, "oms.tasks.find_leaks"),
     "settle-amendments": _every(5, "oms.tasks.settle_amendments"),
     "submit-scheduled": _every(15, "oms.tasks.submit_scheduled"),

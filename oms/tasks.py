@@ -8,6 +8,7 @@ from celery import shared_task
 
 from oms import delays, leakage, mailing, schedules
 from oms.changes import requesting, settling
+from oms.figures import keeping
 from oms.intake import feasibility
 
 
@@ -45,3 +46,9 @@ def find_leaks(**_: Any) -> int:
 def settle_amendments(**_: Any) -> int:
     """Go on with amendments whose order has ended, or of which nothing is awaited any more."""
     return settling.settle_due()
+
+
+@shared_task(name="oms.tasks.count_figures")
+def count_figures(**_: Any) -> int:
+    """Count for reports what has happened since the last time."""
+    return keeping.keep_up()

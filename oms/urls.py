@@ -10,6 +10,7 @@ from fulfillment.admin.boards import Locks, Targets
 from fulfillment.admin.pages import page_paths
 from fulfillment.admin.workflows import Workflows
 from oms.admin.orders import order_page
+from oms.admin.reports import Reports, report_paths
 from oms.admin.today import Today
 
 handler400 = "oms.api.problems.bad_request"
@@ -23,11 +24,13 @@ urlpatterns = [
     path("admin/", admin.site.admin_view(Today.as_view()), name="desk_today"),
     *page_paths(
         [
+            Reports,
             Targets,
             Locks,
             Workflows,
         ]
     ),
+    *report_paths(),
     path("admin/", admin.site.urls),
     path("api/", include("oms.api.urls")),
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
+import psycopg
 from django.contrib.admin import site
 from django.db.models import Model
 from django.test import Client
@@ -24,3 +27,16 @@ def text_of(client: Client, address: str) -> str:
 def desk_models() -> list[type[Model]]:
     """Everything of ours that the admin shows."""
     return [model for model in site._registry if model._meta.app_label in ("oms", "fulfillment")]
+
+
+def questions(work: Callable[[], Any]) -> int:
+    """How many statements it sends: also those that Django does not know of."""
+    execute, sent = psycopg.Cursor.execute, []
+
+    def noted(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        sent.append(query)
+        return execute(self, query, params, **options)
+
+    with mock.patch.object(psycopg.Cursor, "execute", noted):
+        work()
+    return len(sent)

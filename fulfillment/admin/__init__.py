@@ -2,9 +2,11 @@
 goes through `fulfillment.operations`."""
 
 from fulfillment.admin import (
+    approvals,
     audit,
     authority,
     bulk,
+    bulk_jobs,
     calendars,
     cases,
     holds,
@@ -14,6 +16,7 @@ from fulfillment.admin import (
     manual,
     messages,
     plans,
+    routing,
     sending,
     signals,
     subscribers,
@@ -22,9 +25,11 @@ from fulfillment.admin import (
 )
 
 __all__ = [
+    "approvals",
     "audit",
     "authority",
     "bulk",
+    "bulk_jobs",
     "calendars",
     "cases",
     "holds",
@@ -34,6 +39,7 @@ __all__ = [
     "manual",
     "messages",
     "plans",
+    "routing",
     "sending",
     "signals",
     "subscribers",

@@ -43,8 +43,7 @@ def enter_goes_on(field: forms.Field) -> None:
 
 def focus_first(form: forms.Form) -> None:
     """The first field that is still to be filled in has the keyboard, when the page is opened."""
-    for field in form.fields.values():
-        field.widget.attrs.pop("autofocus", None)
+    focus_none(form)
     if form.is_bound:
         return
     for name, field in form.fields.items():
@@ -172,6 +171,12 @@ def found_or_404(admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any
     if row is None:
         raise Http404
     return row
+
+
+def focus_none(form: forms.Form) -> None:
+    """Of a form below something that has to be read first."""
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)
 
 
 def came_from(request: HttpRequest) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -20,7 +20,15 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_here
+from fulfillment.admin.asking import (
+    actor_of,
+    came_from,
+    focus_none,
+    found_or_404,
+    held_here,
+    holds_here,
+    reach_here,
+)
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.decision_form import DecisionForm
@@ -174,10 +182,11 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         listed = super().get_changelist_instance(request)
         rows = listed.result_list = list(listed.result_list)
-        may_claim, person = holds_here(request, Action.MANUAL_CLAIM), request.user.get_username()
+        person = request.user.get_username()
+        may = _may(request, [row.pk for row in rows if row.state == ManualState.OPEN])
         for row in rows:
             row.is_mine = row.claimed_by == person
-            row.may_be_claimed = may_claim and row.state == ManualState.OPEN
+            row.may_be_claimed = Action.MANUAL_CLAIM in may.get(row.pk, ())
         return listed
 
     @display(description="what is to be decided")
@@ -228,7 +237,9 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         manual: ManualTask = context["original"]
         context |= self._standing(request, manual)
         if context["is_open"] and context["may_decide"]:
-            context |= _asked(manual, DecisionForm(manual))
+            form = DecisionForm(manual)
+            focus_none(form)
+            context |= _asked(manual, form)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -255,19 +266,16 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
 
     def _standing(self, request: HttpRequest, manual: ManualTask) -> dict[str, Any]:
         """What both pages say of it."""
-        person = request.user.get_username()
+        person, may = request.user.get_username(), _may(request, [manual.pk])[manual.pk]
         return {
             "badges": _badges(manual),
             "due_words": due_words(manual),
             "is_open": manual.state in MANUAL_OPEN,
-            "may_decide": self.has_decide_permission(request),
+            "may_decide": Action.MANUAL_DECIDE in may,
             "is_mine": manual.claimed_by == person,
             "others": manual.claimed_by if manual.claimed_by != person else "",
-            "may_claim": manual.state == ManualState.OPEN
-            and holds_here(request, Action.MANUAL_CLAIM),
-            "may_release": manual.state == ManualState.CLAIMED
-            and manual.claimed_by == person
-            and holds_here(request, Action.MANUAL_RELEASE),
+            "may_claim": Action.MANUAL_CLAIM in may,
+            "may_release": Action.MANUAL_RELEASE in may and manual.claimed_by == person,
             "known": changes(before={}, after=manual.context),
             "past": [_step(one) for one in past(manual=manual)],
         }
@@ -382,11 +390,9 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
 
 def _asked(manual: ManualTask, form: DecisionForm) -> dict[str, Any]:
     """The form and its outcomes, each with what it does."""
-    found = ways(manual=manual)
     return {
         "form": form,
-        "ways": found,
-        "refusing": ", ".join(one.words.lower() for one in found if one.effect == "refuse"),
+        "ways": ways(manual=manual),
         "decide": reverse("admin:fulfillment_manualtask_decide", args=[manual.pk]),
     }
 
@@ -401,6 +407,14 @@ def _step(one: Any) -> dict[str, Any]:
         "actor": one.actor,
         "cause": one.cause,
     }
+
+
+def _may(request: HttpRequest, pks: Sequence[int]) -> dict[int, frozenset[Action]]:
+    """What whoever looks may do to each of these now; a fixed number of queries."""
+    found = operations.possible_among(
+        about="manual", pks=pks, held=held_here(request), reach=reach_here(request)
+    )
+    return {pk: frozenset(repair.action for repair in repairs) for pk, repairs in found.items()}
 
 
 def _roles(request: HttpRequest) -> frozenset[str]:

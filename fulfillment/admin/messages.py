@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import admin
-from django.utils.html import format_html, format_html_join
+from django.http import HttpRequest, HttpResponse
 from django.utils.timesince import timesince
 from unfold.decorators import display
 
-from fulfillment.admin.operating import Operable
+from fulfillment import operations
+from fulfillment.actions import Action
+from fulfillment.admin.asking import holds_here
+from fulfillment.admin.operating import Operable, operate_address
 from fulfillment.admin.reading import (
+    Badge,
     NewestValues,
     ReadOnlyAdmin,
     badge,
+    badge_of,
     link,
     list_link,
     order_link,
     pretty,
+    register_signs,
+    signs_of,
 )
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import Delivery, Disposition, InboundEvent, OutboxEvent, Task
+from fulfillment.matches import Match, Sureness, matches
+from fulfillment.models import Delivery, Disposition, InboundEvent, OutboxEvent
+from fulfillment.operations.showing import changes
 
 DISPOSITION_SIGNS: Mapping[str, Sign] = {
     Disposition.APPLIED: ("✓", "done"),
@@ -28,26 +39,60 @@ DISPOSITION_SIGNS: Mapping[str, Sign] = {
     Disposition.CONFLICTING: ("≠", "trouble"),
     Disposition.UNMATCHED: ("?", "trouble"),
 }
+register_signs(entity="event", signs=DISPOSITION_SIGNS)
+_SURE: Mapping[Sureness, Badge] = {
+    sureness: Badge(sign=sign, tone=tone, words=sureness.words)
+    for sureness, sign, tone in (
+        (Sureness.ALMOST_CERTAIN, "●", "done"),
+        (Sureness.LIKELY, "◕", "moving"),
+        (Sureness.POSSIBLE, "○", "waiting"),
+    )
+}
 
 
 @admin.register(InboundEvent)
 class InboundEventAdmin(Operable, ReadOnlyAdmin):
     subject_kind = "event"
-    list_display = ("id", "source", "event_id", "fate", "age", "order", "task_link", "received_at")
+    change_list_template = "desk/event_list.html"
+    list_display = ("what", "fate", "age", "may_be_about", "order", "task_link", "received_at")
     list_filter = ("disposition", ("source", NewestValues))
     list_select_related = ("task__fulfillment",)
     list_left_out = ("body", "task__outputs")
     search_fields = ("event_id", "idempotency_key", "task__plan__fulfillment__order_reference")
     search_help_text = "Event id, idempotency key, or the order's reference"
-    fields = (
-        ("source", "event_id"),
-        ("fate", "received_at"),
-        ("order", "task_link"),
-        "idempotency_key",
-        "may_be_about",
-        "body_text",
+    fieldsets = (
+        (
+            "On record",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("source", "event_id"),
+                    ("order", "task_link"),
+                    "idempotency_key",
+                    "body_text",
+                ),
+            },
+        ),
     )
-    readonly_fields = ("fate", "order", "task_link", "may_be_about", "body_text")
+    readonly_fields = ("order", "task_link", "body_text")
+    change_form_outer_before_template = "desk/event.html"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(request, {"live_every": 15, **(extra_context or {})})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], **options: Any
+    ) -> HttpResponse:
+        event: InboundEvent = context["original"]
+        context |= _standing(event, may_match=holds_here(request, Action.EVENT_MATCH))
+        answer: HttpResponse = super().render_change_form(request, context, **options)
+        return answer
+
+    @display(description="event")
+    def what(self, event: InboundEvent) -> str:
+        return f"{event.source}: {event.event_id}"
 
     @display(description="disposition")
     def fate(self, event: InboundEvent) -> str:
@@ -60,21 +105,12 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
 
     @display(description="may be about")
     def may_be_about(self, event: InboundEvent) -> str:
-        """Suggestions of the engine, each with its reason; a person decides."""
-        found = Task.objects.in_bulk([one["task_id"] for one in event.suggestions])
-        rows = format_html_join(
-            "",
-            '<li class="desk-suggestion">{} · {}: {}</li>',
-            (
-                (
-                    link(found.get(one["task_id"]), one["task"]),
-                    order_link(one["order"]),
-                    one["why"],
-                )
-                for one in event.suggestions
-            ),
-        )
-        return format_html("<ul>{}</ul>", rows) if rows else "—"
+        """What was the likeliest when it came in; its page looks anew."""
+        if event.disposition != Disposition.UNMATCHED or not event.suggestions:
+            return "—"
+        first, more = event.suggestions[0], len(event.suggestions) - 1
+        also = f" and {more} more" if more else ""
+        return f"{first['task']} of {first['order']}{also}"
 
     @display(description="order")
     def order(self, event: InboundEvent) -> str:
@@ -84,9 +120,47 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
     def task_link(self, event: InboundEvent) -> str:
         return link(event.task, event.task.key if event.task else "")
 
-    @display(description="body")
+    @display(description="body, word for word")
     def body_text(self, event: InboundEvent) -> str:
         return pretty(event.body)
+
+
+def _standing(event: InboundEvent, *, may_match: bool) -> dict[str, Any]:
+    """What came in, and what it may be about, each with the way to say so."""
+    subject = f"event:{event.pk}"
+    repair = operations.repair_of(Action.EVENT_MATCH)
+    body = event.body if isinstance(event.body, dict) else {"body": event.body}
+    return {
+        "badge": badge_of(event.disposition, DISPOSITION_SIGNS),
+        "is_unmatched": event.disposition == Disposition.UNMATCHED,
+        "since": timesince(event.received_at, depth=1),
+        "said": changes(before={}, after=body),
+        "may_match": may_match,
+        "by_hand": operate_address(repair, subject),
+        "suggestions": [
+            _Suggestion(
+                match=one,
+                badge=_SURE[one.sureness],
+                state=badge_of(one.state, signs_of("task")) if one.state else None,
+                # Whoever takes it over has found out that it is so; where from, is said already.
+                address=operate_address(
+                    repair, subject, evidence=" ".join(one.why), task=str(one.task_id)
+                )
+                if may_match and one.key
+                else "",
+            )
+            for one in matches(event=event)
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Suggestion:
+    match: Match
+    badge: Badge
+    state: Badge | None
+    address: str
+    """Of the form, filled in with it; empty: it can't be matched with it."""
 
 
 @admin.register(OutboxEvent)

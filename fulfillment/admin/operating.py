@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from fulfillment import operations
-from fulfillment.admin.asking import actor_of, held_here, holds_here, may, reach_here
+from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -95,6 +95,8 @@ class Operating:
                 repair, suggested=_suggested(repair, subject), given=request.GET.dict()
             )
             page = {"status": 200, **_shown_first(request, repair, subject)}
+            if "first" in page:
+                focus_none(form)
             return self._page(request, repair, subject, form, page)
         form = OperationForm(repair, request.POST)
         page = {"status": 200}
@@ -105,8 +107,8 @@ class Operating:
                     actor=actor_of(request), request=_wanted(repair, subject, form, request)
                 )
                 if _is_seen(request, form):
-                    carry_out(request, found)
-                    return redirect(_back(found.found.subject))
+                    done = carry_out(request, found)
+                    return redirect(_onward(done) or _back(found.found.subject))
                 page |= {"preview": shown(found.preview(), repair=repair), "seen": form.digest()}
             except FulfillmentError as error:
                 page |= _refused(repair, form, found, error)
@@ -136,10 +138,13 @@ class Operating:
         return TemplateResponse(request, "desk/operate.html", context, status=page["status"])
 
 
-def operate_address(repair: operations.Repair, subject: str, **parameters: str) -> str:
+def operate_address(
+    repair: operations.Repair, subject: str, *, evidence: str = "", **parameters: str
+) -> str:
     """Where the form of an operation on this subject is, filled in with these parameters."""
     address = reverse("admin:fulfillment_operate", args=[repair.action.value, subject])
-    filled = urlencode({f"{PARAMETER}{name}": value for name, value in parameters.items()})
+    given = {f"{PARAMETER}{name}": value for name, value in parameters.items()}
+    filled = urlencode(given | ({"evidence": evidence} if evidence else {}))
     return f"{address}?{filled}" if filled else address
 
 
@@ -218,8 +223,8 @@ def _wanted(
     )
 
 
-def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
-    """Do it, or ask for the approval that it needs; and say so."""
+def carry_out(request: HttpRequest, found: operations.Prepared) -> operations.Done | None:
+    """Do it, or ask for the approval that it needs; and say so. What was done, if it was."""
     if found.needs is not None:
         approval = operations.ask_for_approval(prepared=found)
         told = (
@@ -227,8 +232,10 @@ def carry_out(request: HttpRequest, found: operations.Prepared) -> None:
             f"it until {approval.expires_at:%Y-%m-%d %H:%M} UTC. Nothing is done before."
         )
         messages.warning(request, told)
-        return
-    messages.success(request, found.perform().told)
+        return None
+    done = found.perform()
+    messages.success(request, done.told)
+    return done
 
 
 def _refused(
@@ -260,6 +267,11 @@ def _refused(
         if preview is not None:
             page |= {"preview": preview, "seen": form.digest()}
     return page
+
+
+def _onward(done: operations.Done | None) -> str:
+    """Where it goes on: the job that an operation has drafted. Empty: where one came from."""
+    return address_of(f"bulk:{done.result['job']}") if done and "job" in done.result else ""
 
 
 def _back(subject: str) -> str:

@@ -26,7 +26,7 @@ from fulfillment.errors import (
     FulfillmentError,
     ParametersInvalid,
 )
-from fulfillment.operations.fields import FieldKind, ParameterField, fields_of
+from fulfillment.operations.fields import FieldKind, ParameterField, fields_of, numbers_of
 
 PARAMETER = "parameter-"
 """Before the names of the parameters, which may be called like those of the form."""
@@ -55,6 +55,20 @@ class JsonText(forms.CharField):
             return json.loads(text)
         except (ValueError, RecursionError) as error:
             raise forms.ValidationError(f"This is not JSON: {error}") from None
+
+
+class Numbers(forms.CharField):
+    """Several whole numbers; nothing when it is left empty."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return numbers_of(text) or None
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
 
 
 class OperationForm(ReasonForm):
@@ -91,7 +105,8 @@ class OperationForm(ReasonForm):
         self.fields["evidence"].required = repair.needs_evidence
         self.order_fields([*self.asked, "reason", "evidence"])
         for name, value in (suggested or {}).items():
-            self.initial[f"{PARAMETER}{name}"] = value
+            chosen = YES[1 if value else 2][0] if isinstance(value, bool) else value
+            self.initial[f"{PARAMETER}{name}"] = chosen
             if isinstance(value, Mapping):
                 self.fields[f"{PARAMETER}{name}"].widget.attrs["rows"] = _MANY_LINES
         filled = {name: text for name, text in (given or {}).items() if name in self.fields}
@@ -163,6 +178,8 @@ def _form_field(field: ParameterField) -> forms.Field:
             )
             common["help_text"] = f"{common['help_text']} In UTC.".strip()
             return forms.DateTimeField(widget=widget, **common)
+        case FieldKind.NUMBERS:
+            return Numbers(widget=UnfoldAdminTextInputWidget(), **common)
         case FieldKind.JSON:
             common["help_text"] = f"{common['help_text']} Written as JSON.".strip()
             return JsonText(**common)

@@ -104,13 +104,15 @@ def about(subject: str) -> About:
     )
 
 
-def shown(preview: operations.Preview, *, repair: operations.Repair) -> ShownPreview:
-    """At most two queries, whatever it would do."""
+def shown(
+    preview: operations.Preview, *, repair: operations.Repair, is_asked: bool = False
+) -> ShownPreview:
+    """At most one query, whatever it would do. `is_asked`: for the approval that it needs."""
     done, moved = preview.done, _from_end_to_end(preview.transitions)
     return ShownPreview(
         told=done.told,
         version=preview.version,
-        approval=approval_of(preview.needs, repair=repair),
+        approval=None if is_asked else approval_of(preview.needs, repair=repair),
         tables=done.tables,
         changes=changes(before=done.before, after=done.after, told_by=done.tables),
         customer_impact=done.customer_impact,

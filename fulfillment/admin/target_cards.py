@@ -118,7 +118,7 @@ def _card(one: Health, deepest: int, allowed: Mapping[Action, Collection[str]]) 
     return Card(
         health=one,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
-        badges=list(_badges(one)),
+        badges=health_badges(one),
         plot=plot_of(one),
         calls=told_of(one),
         meters=list(_meters(one, deepest)),
@@ -129,11 +129,11 @@ def _card(one: Health, deepest: int, allowed: Mapping[Action, Collection[str]]) 
     )
 
 
-def _badges(one: Health) -> Iterator[Badge]:
+def health_badges(one: Health) -> list[Badge]:
+    """The same, and that it fails although its condition is well."""
     if one.status.is_well and one.level is Level.FAILING:
-        yield _FAILING if one.lately.is_failing else _INCIDENT
-    else:
-        yield from badges_of(one.status)
+        return [_FAILING if one.lately.is_failing else _INCIDENT]
+    return badges_of(one.status)
 
 
 def plot_of(one: Health) -> Plot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from fulfillment.actions import Action
@@ -38,6 +39,13 @@ class Operation(models.Model):
         indexes = [
             models.Index(fields=["subject", "-id"], name="operation_by_subject"),
             models.Index(fields=["order_reference", "-id"], name="operation_by_order"),
+            # Written in the order of time, like the audit trail.
+            BrinIndex(
+                fields=["happened_at"],
+                autosummarize=True,
+                pages_per_range=32,
+                name="operation_by_time",
+            ),
         ]
         # Every action is a permission, and roles are made of them (fulfillment/authority).
         permissions = [(action.codename, action.words) for action in Action]

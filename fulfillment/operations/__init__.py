@@ -34,7 +34,7 @@ from fulfillment.operations.force_completing import ForceComplete
 from fulfillment.operations.granting import EditAccess
 from fulfillment.operations.holding import PlaceHold, await_in_flight, hold_request, place_hold
 from fulfillment.operations.in_flight import BRIEFLY, Placed, on_the_wire
-from fulfillment.operations.incidents import CloseIncident, group_cases
+from fulfillment.operations.incidents import AssignIncident, CloseIncident, group_cases
 from fulfillment.operations.manual_work import (
     ClaimManualTask,
     ReassignManualTask,
@@ -106,6 +106,7 @@ register(
     AssignCase(),
     EscalateCase(),
     AwaitCustomer(),
+    AssignIncident(),
     CloseIncident(),
     EditRouting(),
     StartBulkJob(),

@@ -73,8 +73,8 @@ class AssignCase(_Casework):
         elif parameters.queue and not parameters.to:
             told = f"Case {case.pk} is for {case.owner_queue}."
         else:
-            to = parameters.to or _who(why.actor)
-            _check_user(to)
+            to = parameters.to or user_name_of(why.actor)
+            check_user(to)
             if has == to:
                 raise NotPossible(f"{_has(case)} already.")
             if has and has != parameters.instead_of:
@@ -133,7 +133,7 @@ class AwaitCustomer(_Casework):
                 "it."
             )
         if case.state == CaseState.OPEN:
-            casework.assign(unit, case=case, to=_who(why.actor), cause=why.reason)
+            casework.assign(unit, case=case, to=user_name_of(why.actor), cause=why.reason)
         asked = clean(parameters.asked.strip(), 2000) or why.reason
         casework.await_customer(unit, case=case, asked=asked, cause=why.reason)
         return Done(
@@ -182,14 +182,15 @@ def _has(case: FalloutCase) -> str:
     return f"{case.assigned_to} has case {case.pk} since {case.assigned_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _who(actor: Actor) -> str:
-    """Their user name; the log may know them by a longer one."""
+def user_name_of(actor: Actor) -> str:
+    """Their user name; the log may know them by a longer one. Raises NotPossible for no person."""
     if actor.user_id is None:
         raise NotPossible(f"{actor.name} is no person who could have it: say to whom.")
     return User.objects.get(pk=actor.user_id).get_username()
 
 
-def _check_user(name: str) -> None:
+def check_user(name: str) -> None:
+    """Raises NotPossible when nobody of this name may sign in."""
     if not User.objects.filter(username=name, is_active=True).exists():
         raise NotPossible(f"There is no active user {name[:150]!r}.")
 

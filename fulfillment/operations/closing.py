@@ -19,11 +19,16 @@ from fulfillment.operations.subjects import context_of, number_of
 
 
 class CloseCase(Repair):
-    """What it is about stays as it is: an order that goes on being stuck gets a new case."""
+    """By hand: it closes by itself as soon as its tasks get on. What it is about stays as it is,
+    and an order that goes on being stuck gets a new case. The reason stays with the case."""
 
     action = Action.CASE_CLOSE
     kind = "close_case"
     about = "case"
+    from_states = frozenset({CaseState.OPEN, CaseState.ASSIGNED, CaseState.AWAITING_CUSTOMER})
+
+    def is_offered(self, found: Found) -> bool:
+        return FalloutCase.objects.filter(pk=found.pk, state__in=self.from_states).exists()
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
         rows = FalloutCase.objects.filter(pk__in=pks).values_list("pk", "state")

@@ -18,6 +18,8 @@ class FieldKind(enum.StrEnum):
     NUMBER = "number"
     YES_NO = "yes or no"
     CHOICE = "choice"
+    NUMBERS = "whole numbers"
+    """Several, such as `10, 50`."""
     JSON = "JSON"
 
 
@@ -60,10 +62,20 @@ def parsed(field: ParameterField, text: str) -> Any:
                 return int(text) if field.kind is FieldKind.INTEGER else float(text)
             except ValueError:
                 raise ValueError(f"{field.name} is a number, and not {text!r}") from None
+        case FieldKind.NUMBERS if not text.lstrip().startswith("["):
+            return numbers_of(text)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError(f"{field.name} is JSON, and {text[:60]!r} is none") from None
+
+
+def numbers_of(text: str) -> list[int]:
+    """`10, 50` as a list. Raises ValueError in plain words."""
+    try:
+        return [int(one) for one in text.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(f"{text[:60]!r} are no whole numbers, such as 10, 50") from None
 
 
 def _field(
@@ -108,4 +120,6 @@ def _kind(
             return FieldKind.NUMBER, ()
         case "boolean", _:
             return FieldKind.YES_NO, ()
+        case "array", _ if spec.get("items", {}).get("type") == "integer":
+            return FieldKind.NUMBERS, ()
     return FieldKind.JSON, ()

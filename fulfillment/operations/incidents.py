@@ -1,7 +1,8 @@
-"""Incidents: cases with one cause are brought together, and closed as one by hand."""
+"""Incidents: cases with one cause are brought together; somebody has it, and may close it."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import IncidentUnknown, NotPossible
 from fulfillment.models import IS_UNRESOLVED, UNRESOLVED, Incident, IncidentState
+from fulfillment.operations.casework import check_user, user_name_of
 from fulfillment.operations.records import log
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import domains_of, number_of
@@ -96,6 +98,62 @@ def resolve(unit: Unit, *, incident: Incident, cause: str) -> None:
     _log(unit, incident.pk, "resolve_incident", before, IncidentState.RESOLVED, cause)
 
 
+class Having(Parameters):
+    """What `incident.assign` is told; without anything whoever asks takes it."""
+
+    to: str = Field(default="", max_length=150, description="A user name; empty: whoever asks.")
+    instead_of: str = Field(
+        default="",
+        max_length=150,
+        description="Who has it now: taking it from somebody has to be meant.",
+    )
+    release: bool = Field(False, description="Give it back: nobody has it then.")
+
+
+class AssignIncident(Repair):
+    """Take it, give it to somebody, or give it back. Who has its cases stays as it is."""
+
+    action = Action.INCIDENT_ASSIGN
+    kind = "assign_incident"
+    about = "incident"
+    parameters = Having
+    from_states = frozenset({str(IncidentState.OPEN), str(IncidentState.RELEASING)})
+
+    def find(self, *, name: str) -> Found:
+        return incident_found(name=name)
+
+    def version(self, unit: Unit, found: Found) -> str:
+        state, has = Incident.objects.values_list("state", "assigned_to").get(pk=found.pk)
+        return hashlib.sha256(f"{state} {has}".encode()).hexdigest()[:16]
+
+    def is_offered(self, found: Found) -> bool:
+        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
+
+    def carry_out(self, unit: Unit, found: Found, parameters: Having, why: Why) -> Done:
+        incident = _open(found)
+        has = incident.assigned_to
+        if parameters.release:
+            if not has:
+                raise NotPossible(f"Incident {incident.pk} is nobody's already.")
+            to, told = "", f"Incident {incident.pk} is nobody's; {incident.owner_queue} sees to it."
+        else:
+            to = parameters.to or user_name_of(why.actor)
+            check_user(to)
+            if has == to:
+                raise NotPossible(f"{to} has incident {incident.pk} already.")
+            if has and has != parameters.instead_of:
+                raise NotPossible(
+                    f"{has} has incident {incident.pk}. Ask them to give it back, or take it from "
+                    f"them: say instead_of={has}."
+                )
+            if parameters.instead_of and not has:
+                raise NotPossible(f"Incident {incident.pk} is nobody's: it was given back.")
+            told = f"Incident {incident.pk} is {to}'s."
+        incident.assigned_to = to
+        incident.save(update_fields=["assigned_to"])
+        return Done(told=told, before={"assigned_to": has}, after={"assigned_to": to})
+
+
 class Closing(Parameters):
     """What `incident.close` is told."""
 
@@ -118,13 +176,11 @@ class CloseIncident(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return str(Incident.objects.values_list("state", flat=True).get(pk=found.pk))
 
+    def is_offered(self, found: Found) -> bool:
+        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
+
     def carry_out(self, unit: Unit, found: Found, parameters: Closing, why: Why) -> Done:
-        incident = Incident.objects.select_for_update(no_key=True).get(pk=found.pk)
-        if incident.state == IncidentState.RESOLVED:
-            raise NotPossible(
-                f"Incident {incident.pk} is closed since {incident.resolved_at:%Y-%m-%d %H:%M} "
-                f"UTC, by {incident.resolved_by}."
-            )
+        incident = _open(found)
         before = {"state": str(incident.state), "cause": incident.cause, "fix": incident.fix}
         incident.cause = clean(parameters.cause.strip(), 2000) or incident.cause
         incident.fix = clean(parameters.fix.strip(), 2000) or incident.fix
@@ -140,6 +196,17 @@ class CloseIncident(Repair):
                 "open_cases": still_open,
             },
         )
+
+
+def _open(found: Found) -> Incident:
+    """The incident, locked. Raises NotPossible for one that is over."""
+    incident = Incident.objects.select_for_update(no_key=True).get(pk=found.pk)
+    if incident.state == IncidentState.RESOLVED:
+        raise NotPossible(
+            f"Incident {incident.pk} is closed since {incident.resolved_at:%Y-%m-%d %H:%M} "
+            f"UTC, by {incident.resolved_by}."
+        )
+    return incident
 
 
 def incident_found(*, name: str) -> Found:

@@ -13,6 +13,7 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible, OutcomeInDoubt
 from fulfillment.models import Plan
 from fulfillment.operations.repair import Found
+from fulfillment.operations.showing import amount
 from fulfillment.operations.subjects import newest_plan
 from fulfillment.states import PLAN_GOING_ON, TASK_TERMINAL, PlanState
 
@@ -147,8 +148,8 @@ def _sums(charges: Sequence[Charge]) -> list[str]:
         sums[of] = sums.get(of, Decimal(0)) + one.amount
     words = {Direction.COST: "The customer pays", Direction.REFUND: "The customer gets back"}
     told = [
-        f"{words[direction]} {amount:f} {currency}.".replace(" .", ".")
-        for (direction, currency), amount in sorted(sums.items())
-        if amount
+        f"{words[direction]} {amount(total, currency)}."
+        for (direction, currency), total in sorted(sums.items())
+        if total
     ]
     return told + [one.reason for one in charges if not one.amount and one.reason]

@@ -16,6 +16,8 @@ from fulfillment.definitions.signs import Sign, in_words
 MOST_ROWS = 200
 _DEPTH = 4
 _LONGEST = 500
+_STATES = frozenset({"state", "disposition", "outcome", "clock_policy"})
+"""What is said by a word of the engine's own."""
 _CENTS = -2
 _CENT = Decimal("0.01")
 NOTHING = "—"
@@ -130,7 +132,7 @@ def amount(of: Decimal | str, currency: str = "") -> str:
 
 
 def readable(value: Any) -> str:
-    """A value that stands in a table: no quotes, no brackets, times and states in words."""
+    """A value that stands in a table: no quotes, no brackets, times to the second."""
     match value:
         case None | "" | [] | {}:
             return NOTHING
@@ -188,17 +190,22 @@ def _changed(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Change]
         for name in dict.fromkeys((*was, *now)):
             yield from _changed((*path, str(name)), was.get(name), now.get(name))
         return
-    yield Change(what=_named(path), before=readable(before), after=readable(after))
+    was, now = _said(path, before), _said(path, after)
+    if was != now:  # Nothing, written in another way, is no change.
+        yield Change(what=_named(path), before=was, after=now)
 
 
 def _named(path: tuple[str, ...]) -> str:
-    first, *rest = path
-    return " · ".join([in_words(first), *rest])
+    return " · ".join(name.replace("_", " ") for name in path)
+
+
+def _said(path: tuple[str, ...], value: Any) -> str:
+    if path[-1] in _STATES and isinstance(value, str) and value:
+        return in_words(value)
+    return readable(value)
 
 
 def _text(value: str) -> str:
-    if value.isupper() and value.replace("_", "").isalpha() and len(value) > 1:
-        return in_words(value)
     if len(value) > len("2026-01-01") and value[:2].isdigit() and "T" in value:
         with suppress(ValueError):
             at = datetime.fromisoformat(value)

@@ -41,6 +41,7 @@ _READERS = (
     Action.CASE_ESCALATE,
     Action.CASE_AWAIT_CUSTOMER,
     Action.CASE_CLOSE,
+    Action.INCIDENT_ASSIGN,
     Action.INCIDENT_RELEASE,
     Action.INCIDENT_CLOSE,
     Action.ORDER_EVIDENCE,

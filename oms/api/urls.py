@@ -99,5 +99,5 @@ urlpatterns = [
     path("v1/callbacks/<slug:target>", Callbacks.as_view()),
     path("v1/health", Health.as_view()),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="schema")),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api_docs"),
 ]

@@ -11,6 +11,7 @@ from oms.models.assets import Asset, AssetState, PendingAsset
 from oms.models.billing import BillingMatch, Leak
 from oms.models.cancellation import CancellationRequest, CancellationState
 from oms.models.clients import ApiClient, ApiKey, Scope, Submission
+from oms.models.figures import CountedDay, Figure, Measure
 from oms.models.notifications import Notification, NotificationState
 from oms.models.orders import Milestone, Order, OrderItem
 
@@ -25,7 +26,10 @@ __all__ = [
     "BillingMatch",
     "CancellationRequest",
     "CancellationState",
+    "CountedDay",
+    "Figure",
     "Leak",
+    "Measure",
     "Milestone",
     "Mode",
     "Notification",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils.html import escape
 
 from fulfillment import operations, stuck
+from fulfillment.actions import Action
 from fulfillment.engine.work import audit
 from fulfillment.errors import CaseUnknown, NotPossible, ReasonMissing
 from fulfillment.models import (
@@ -24,8 +29,8 @@ from fulfillment.models import (
     Transition,
 )
 from oms.models import Order
-from tests import desk
-from tests.desk import by
+from tests import desk, people
+from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -47,13 +52,16 @@ def test_a_case_says_what_happened_what_it_costs_and_what_may_be_done(
     assert "Try a failed task again" in page
     assert "What has to be found out" in page
     assert "1 of 1 have not got on" in page
-    assert "<th>outcome</th>" in page
+    assert '<th scope="col">outcome</th>' in page
     assert "<td>REJECTED</td>" in page
     assert "<td>no_stock</td>" in page
     assert "idempotency key" in page
     task = desk.tasks_of(halfway)["two@1"]
     command = Command.objects.get(task=task)
+    # What takes a grant of their own is not shown to who has none.
+    assert "operate/task.correct/" not in page
     for address in (
+        f"operate/task.retry/task:{task.pk}",
         address_of(Task, "change", task.pk),
         address_of(Command, "change", command.pk),
         f"/admin/orders/{halfway.reference}",
@@ -94,15 +102,21 @@ def _another(case: FalloutCase, *, minutes: int) -> FalloutCase:
     return made
 
 
+def operate(client: Client, action: str, subject: str, **given: str) -> str:
+    """Through the form: what it would do is looked at, and done. The page behind it."""
+    address = reverse("admin:fulfillment_operate", args=[action, subject])
+    seen = client.post(address, given).content.decode()
+    hidden = dict(re.findall(r'name="(seen|version)"[^>]*value="([^"]*)"', seen))
+    return str(client.post(address, {**given, **hidden}, follow=True).content.decode())
+
+
 def test_a_case_is_closed_with_a_resolution_and_stands_in_the_audit_trail(
     boss: Client, case: FalloutCase, halfway: Order
 ) -> None:
     page = address_of(FalloutCase, "change", case.pk)
-    close = address_of(FalloutCase, "close", case.pk)
+    close = f"operate/case.close/case:{case.pk}"
     assert close in text_of(boss, page)
-    assert "This field is required" in boss.post(close, {"resolution": " "}).content.decode()
-    answer = boss.post(close, {"resolution": "Sold out; the customer knows."}, follow=True)
-    shown = answer.content.decode()
+    shown = operate(boss, "case.close", f"case:{case.pk}", reason="Sold out; the customer knows.")
     assert f"Case {case.pk} is closed" in shown
     assert "Sold out; the customer knows." in shown
     assert "✓</span> resolved" in shown
@@ -119,7 +133,7 @@ def test_a_case_is_closed_with_a_resolution_and_stands_in_the_audit_trail(
     entry = Operation.objects.get(kind="close_case")
     assert (entry.subject, entry.reason) == (f"case:{case.pk}", "Sold out; the customer knows.")
 
-    again = boss.post(close, {"resolution": "Otherwise."}, follow=True).content.decode()
+    again = operate(boss, "case.close", f"case:{case.pk}", reason="Otherwise.")
     assert "is closed already, by boss" in again
     assert FalloutCase.objects.get(pk=case.pk).resolution == "Sold out; the customer knows."
     assert Operation.objects.filter(kind="close_case").count() == 1
@@ -157,12 +171,80 @@ def test_who_may_only_look_closes_nothing(client: Client, case: FalloutCase) -> 
     guest.user_permissions.add(Permission.objects.get(codename="view_falloutcase"))
     client.force_login(guest)
     page = text_of(client, address_of(FalloutCase, "change", case.pk))
-    close = address_of(FalloutCase, "close", case.pk)
-    assert close not in page
-    assert client.post(close, {"resolution": "x"}).status_code == 403
+    take = address_of(FalloutCase, "take", case.pk)
+    assert "operate/" not in page
+    assert take not in page
+    assert take not in text_of(client, _LIST)
+    assert client.post(take).status_code == 403
     assert FalloutCase.objects.get().state == CaseState.OPEN
     refused = AuthorityDecision.objects.get(is_allowed=False)
-    assert (refused.actor, refused.subject, refused.action) == ("guest", close, "page")
+    assert (refused.actor, refused.subject, refused.action) == ("guest", take, "page")
+
+
+def test_a_case_is_taken_with_one_click_and_who_comes_late_is_told(
+    boss: Client, case: FalloutCase
+) -> None:
+    take = address_of(FalloutCase, "take", case.pk)
+    assert take in text_of(boss, _LIST)
+    assert boss.get(take).status_code == 405
+    back = f"{_LIST}?whose=nobody"
+    answer = boss.post(take, headers={"referer": f"http://testserver{back}"})
+    assert answer["Location"].endswith(back)
+    case = FalloutCase.objects.get(pk=case.pk)
+    assert (case.state, case.assigned_to) == (CaseState.ASSIGNED, "boss")
+    assert Operation.objects.get(kind="assign_case").reason == "I see to it."
+    assert "you · operations" in text_of(boss, _LIST)
+
+    other = Client()
+    other.force_login(people.operator("olga", Action.CASE_ASSIGN))
+    User.objects.get(username="olga").user_permissions.add(
+        *Permission.objects.filter(codename="view_falloutcase")
+    )
+    late = other.post(take, follow=True, headers={"referer": "http://elsewhere.example/"})
+    assert f"boss has case {case.pk} since" in late.content.decode()
+    assert late.request["PATH_INFO"] == address_of(FalloutCase, "change", case.pk)
+
+    boss.post(address_of(FalloutCase, "give_back", case.pk))
+    assert FalloutCase.objects.get(pk=case.pk).state == CaseState.OPEN
+
+
+def test_the_list_says_how_many_wait_and_narrows_with_one_click(
+    boss: Client, case: FalloutCase
+) -> None:
+    late = _another(case, minutes=-5)
+    FalloutCase.objects.filter(pk=late.pk).update(
+        severity="HIGH", revenue_amount=100, revenue_currency="EUR"
+    )
+    page = text_of(boss, f"{_LIST}?resolved_at__isempty=1")
+    assert "2 open, 1 overdue; they keep 100.00 EUR waiting." in page
+    assert "severity__exact=HIGH" in page
+    for query, found in (
+        ("due=overdue", [late]),
+        ("whose=mine", []),
+        ("whose=nobody", [late, case]),
+        ("resolved_at__isempty=1&severity__exact=HIGH", [late]),
+        ("resolved_at__isempty=1&joined=yes", []),
+    ):
+        listed = boss.get(f"{_LIST}?{query}").context["cl"].result_list
+        assert [one.pk for one in listed] == [one.pk for one in found], query
+    boss.post(address_of(FalloutCase, "take", case.pk))
+    for query in ("whose=mine", "whose=queues"):
+        listed = boss.get(f"{_LIST}?{query}").context["cl"].result_list
+        assert case.pk in [one.pk for one in listed], query
+
+
+def test_an_empty_list_says_what_that_means(boss: Client, systems: ScriptedSystems) -> None:
+    assert "No case is open: nothing waits for a person." in text_of(boss, _LIST)
+
+
+def test_what_is_hostile_in_a_case_is_text(boss: Client, case: FalloutCase) -> None:
+    FalloutCase.objects.filter(pk=case.pk).update(
+        title="<script>x</script>", explanation="<script>x</script>"
+    )
+    for address in (_LIST, address_of(FalloutCase, "change", case.pk)):
+        page = text_of(boss, address)
+        assert "<script>x" not in page
+        assert "&lt;script&gt;x" in page
 
 
 def test_closing_needs_a_case_and_a_resolution(case: FalloutCase) -> None:
@@ -190,3 +272,45 @@ def test_incidents_and_rules_have_pages_that_only_show(boss: Client, case: Fallo
     assert "supply" in text_of(boss, address_of(RoutingRule, "changelist"))
     page = text_of(boss, address_of(RoutingRule, "change", "stock"))
     assert 'name="owner_queue"' not in page
+
+
+def test_a_case_says_what_fixed_it_last_time_and_offers_to_do_the_same(
+    boss: Client, case: FalloutCase, halfway: Order, systems: ScriptedSystems
+) -> None:
+    before = _another(case, minutes=5)
+    task = desk.tasks_of(halfway)["two@1"]
+    Operation.objects.create(
+        kind="retry",
+        subject=f"task:{task.pk}",
+        actor="anna",
+        reason="They have stock again.",
+        order_reference=halfway.reference,
+        happened_at=desk.now(),
+    )
+    operations.close_case(case_id=before.pk, resolution="It was delivered.", actor=by("anna"))
+    page = text_of(boss, address_of(FalloutCase, "change", case.pk))
+    assert "by anna: It was delivered." in page
+    assert "They have stock again." in page
+    assert "Do the same: try a failed task again" in page
+    closed = text_of(boss, address_of(FalloutCase, "change", before.pk))
+    assert "Do the same" not in closed
+    assert "What may help" not in closed
+
+
+def test_the_page_of_a_case_costs_the_same_however_many_tasks_it_has(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task()}, offering="pair")
+    desk.workflow({f"t{n}": desk.task(action="one") for n in range(40)}, offering="crowd")
+    systems.sends["one"] = [desk.rejected("no_map")] * 50
+    asked = []
+    for offering in ("pair", "crowd"):
+        desk.order(desk.item(offering))
+        desk.drain()
+        case = FalloutCase.objects.latest("pk")
+        with CaptureQueriesContext(connection) as captured:
+            text_of(boss, address_of(FalloutCase, "change", case.pk))
+        asked.append(len(captured))
+    assert case.tasks_open == 40
+    assert asked[0] == asked[1]

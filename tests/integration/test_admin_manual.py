@@ -94,7 +94,7 @@ def test_its_page_says_what_to_do_and_shows_what_was_known(boss: Client, order: 
     assert places == sorted(places)
     assert 'type="number"' in asked
     assert asked.index('value="too_much"') < asked.index('value="approved"')
-    assert "is not done after: too much" in asked
+    assert "What stands behind it is not done." in asked
 
 
 def test_it_is_decided_with_typed_values(boss: Client, order: Order) -> None:
@@ -175,6 +175,48 @@ def test_deciding_needs_a_permission(client: Client, order: Order) -> None:
     reader.groups.add(Group.objects.get_or_create(name=manual.role)[0])
     assert decide(client, **{"value-limit": "1"}).status_code == 200
     assert ManualTask.objects.get().decided_by == "reader"
+
+
+def test_it_is_taken_with_one_click_and_given_back(boss: Client, order: Order) -> None:
+    manual = ManualTask.objects.get()
+    take = address_of(ManualTask, "claim", manual.pk)
+    boss_user = User.objects.get(username="boss")
+    boss_user.groups.add(Group.objects.get_or_create(name=manual.role)[0])
+    assert take in text_of(boss, f"{_LIST}?decided_at__isempty=1")
+    assert boss.get(take).status_code == 405
+    told = boss.post(take, follow=True).content.decode()
+    assert "boss has it now" in told
+    page = text_of(boss, f"{_LIST}?decided_at__isempty=1&whose=mine")
+    assert manual.title[:7] in page
+    assert ">you<" in page
+    rival = people.operator("rival", Action.MANUAL_CLAIM, Action.MANUAL_DECIDE)
+    rival.groups.add(Group.objects.get(name=manual.role))
+    rival.user_permissions.add(Permission.objects.get(codename="view_manualtask"))
+    other = Client()
+    other.force_login(rival)
+    late = other.post(take, follow=True).content.decode()
+    assert "boss" in late
+    assert "boss has it: it can" in text_of(other, address_of(ManualTask, "change", manual.pk))
+    given = boss.post(address_of(ManualTask, "release", manual.pk), follow=True)
+    assert "is anybody&#x27;s again" in given.content.decode()
+    assert ManualTask.objects.get().claimed_by == ""
+
+
+def test_who_is_not_of_the_role_sees_no_button_to_take_or_decide_it(
+    client: Client, order: Order
+) -> None:
+    manual = ManualTask.objects.get()
+    reader = people.operator("reader", Action.MANUAL_CLAIM, Action.MANUAL_DECIDE)
+    reader.user_permissions.add(Permission.objects.get(codename="view_manualtask"))
+    client.force_login(reader)
+    take, decide_at = (address_of(ManualTask, verb, manual.pk) for verb in ("claim", "decide"))
+    assert take not in text_of(client, _LIST)
+    page = text_of(client, address_of(ManualTask, "change", manual.pk))
+    assert take not in page
+    assert decide_at not in page
+    assert "that is for members of manager" in page
+    client.post(take)
+    assert ManualTask.objects.get().claimed_by == ""
 
 
 def test_the_order_s_page_leads_to_what_is_to_be_decided(boss: Client, order: Order) -> None:

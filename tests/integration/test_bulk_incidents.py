@@ -99,6 +99,7 @@ def test_the_preview_of_a_release_says_what_keeps_it_back_and_drafts_nothing(
         reason="They mended it.",
     )
     preview = operations.prepared(actor=ANN, request=request).preview()
-    assert "3 failed tasks" in preview.done.told
+    assert preview.done.told.startswith("A bulk job is drafted: 3 failed tasks")
+    assert "job" not in preview.done.after  # Its number would not be the later one.
     assert "alpha is paused by bob: resume it first." in preview.done.told
     assert not BulkJob.objects.exists()

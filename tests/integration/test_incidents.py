@@ -258,3 +258,45 @@ def test_a_case_that_is_about_another_cause_now_leaves_its_incident(
     found = {one.reason_code: one for one in Incident.objects.filter(state="OPEN")}
     changed = FalloutCase.objects.filter(reason_code="no_mapping")
     assert [case.incident for case in changed] == [found["no_mapping"]] * 2
+
+
+def assign(name: str, **parameters: Any) -> operations.Done:
+    return operations.perform(
+        actor=people.anybody(name, Action.INCIDENT_ASSIGN),
+        request=operations.Request(
+            action=Action.INCIDENT_ASSIGN,
+            subject=f"incident:{incident().pk}",
+            reason="somebody has to",
+            parameters=parameters,
+        ),
+    )
+
+
+def test_one_person_has_an_incident_and_the_other_is_told_who(
+    fail: Callable[..., list[Order]],
+) -> None:
+    fail(3)
+    operations.group_cases()
+    assert assign("iris").told == f"Incident {incident().pk} is iris's."
+    with pytest.raises(NotPossible, match="iris has incident"):
+        assign("ivan")
+    assert assign("ivan", instead_of="iris").after == {"assigned_to": "ivan"}
+    assert assign("ivan", to="iris", instead_of="ivan").before == {"assigned_to": "ivan"}
+    with pytest.raises(NotPossible, match="no active user 'nobody'"):
+        assign("ivan", to="nobody", instead_of="iris")
+    assert "is nobody's" in assign("iris", release=True).told
+    with pytest.raises(NotPossible, match="nobody's already"):
+        assign("iris", release=True)
+    assert incident().assigned_to == ""
+    assert not FalloutCase.objects.exclude(assigned_to="").exists()
+    assert Operation.objects.filter(kind="assign_incident").count() == 4
+
+
+def test_nobody_has_what_is_closed(fail: Callable[..., list[Order]]) -> None:
+    fail(3)
+    operations.group_cases()
+    close()
+    with pytest.raises(NotPossible, match="is closed since"):
+        assign("iris")
+    held = frozenset({Action.INCIDENT_ASSIGN, Action.INCIDENT_CLOSE})
+    assert operations.possible(subject=f"incident:{incident().pk}", held=held) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def test_without_variables_everything_is_embedded_beneath_the_checkout() -> None
     assert "logistics" in environment.target_queues
 
 
+def test_sums_of_high_value_are_told_by_currency() -> None:
+    assert read_environment({}).high_value == {"": Decimal(10_000)}
+    found = read_environment({"OMS_HIGH_VALUE": "EUR 500.50, JPY 150000, 900"}).high_value
+    assert found == {"EUR": Decimal("500.50"), "JPY": Decimal(150_000), "": Decimal(900)}
+
+
+def test_flower_is_beside_the_admin_unless_an_address_is_given() -> None:
+    assert read_environment({}).flower_url == ""
+    given = {"OMS_FLOWER_URL": "https://flower.example/"}
+    assert read_environment(given).flower_url == "https://flower.example"
+
+
 def test_external_urls_switch_embedding_off() -> None:
     environment = read_environment(
         {"DATABASE_URL": "postgres://u:p@db:5432/oms", "REDIS_URL": "redis://cache:6379/0"}
@@ -37,6 +50,10 @@ def test_external_urls_switch_embedding_off() -> None:
         ({"OMS_WEB_PORT": "http"}, ("OMS_WEB_PORT", "'http'", "1 to 65535")),
         ({"OMS_WEB_PORT": "70000"}, ("OMS_WEB_PORT", "1 to 65535")),
         ({"OMS_WEB_PORT": "²"}, ("OMS_WEB_PORT", "1 to 65535")),
+        ({"OMS_HIGH_VALUE": "much"}, ("OMS_HIGH_VALUE", "'much'", "EUR 10000")),
+        ({"OMS_HIGH_VALUE": "0"}, ("OMS_HIGH_VALUE", "above zero")),
+        ({"OMS_HIGH_VALUE": "EUR 1, EUR 2"}, ("OMS_HIGH_VALUE", "'EUR 2'", "once")),
+        ({"OMS_FLOWER_URL": "flower"}, ("OMS_FLOWER_URL", "browsers")),
         ({"OMS_WEB_PORT": "5555"}, ("OMS_WEB_PORT", "OMS_FLOWER_PORT", "differ")),
         ({"OMS_SCANNER": "maybe"}, ("OMS_SCANNER", "on or off")),
         ({"OMS_BIND": "localhost"}, ("OMS_BIND", "IPv4", "127.0.0.1")),

@@ -15,6 +15,13 @@ from fulfillment.operations.bulk.controlling import (
     start_request,
 )
 from fulfillment.operations.bulk.drafting import ForMany, Terms, Wanted, draft, offers, wanted
+from fulfillment.operations.bulk.progress import (
+    Progress,
+    Stage,
+    names_of,
+    progress_of,
+    worst_first,
+)
 from fulfillment.operations.bulk.reading import COLUMNS, exported, open_approval, rows_of
 from fulfillment.operations.bulk.releasing import ReleaseIncident, release
 from fulfillment.operations.bulk.selecting import (
@@ -35,8 +42,10 @@ __all__ = [
     "Counts",
     "ForMany",
     "Listing",
+    "Progress",
     "ReleaseIncident",
     "Selection",
+    "Stage",
     "StartBulkJob",
     "Terms",
     "Wanted",
@@ -47,8 +56,10 @@ __all__ = [
     "exported",
     "job_of",
     "listings",
+    "names_of",
     "offers",
     "open_approval",
+    "progress_of",
     "register_listing",
     "register_way",
     "release",
@@ -57,4 +68,5 @@ __all__ = [
     "start_request",
     "wanted",
     "work",
+    "worst_first",
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Sum
 from pydantic import Field
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import BulkNotPossible, SelectionInvalid, SubjectUnknown
-from fulfillment.models import Hold, Incident, IncidentState, TargetCondition
+from fulfillment.models import IS_UNRESOLVED, Hold, Incident, IncidentState, TargetCondition
 from fulfillment.operations.bulk.drafting import Terms, Wanted
 from fulfillment.operations.bulk.selecting import Selection, select
 from fulfillment.operations.catalog import perform
@@ -24,24 +26,35 @@ _USUAL = Terms()
 class Steps(Parameters):
     """In which steps it is released."""
 
-    canary: int = Field(default=_USUAL.canary, description="So many first.")
-    stages: tuple[int, ...] = Field(
-        default=_USUAL.stages, description="Then up to so many percent, then all."
+    canary: int = Field(
+        default=_USUAL.canary,
+        description="So many are tried first; no other is touched before it is known how they end.",
     )
-    goes_on: bool = Field(default=False, description="After a stage that went well, by itself.")
-    most_failures: int = Field(default=_USUAL.most_failures, description="With more it stops.")
+    stages: tuple[int, ...] = Field(
+        default=_USUAL.stages,
+        description="Then up to so many percent, one stage after the other, and then all.",
+    )
+    goes_on: bool = Field(
+        default=False,
+        description="After a stage that went well the next one begins without being asked.",
+    )
+    most_failures: int = Field(
+        default=_USUAL.most_failures, description="When more have failed it stops by itself."
+    )
     most_failures_percent: int = Field(
-        default=_USUAL.most_failures_percent, description="Of those tried; with more it stops."
+        default=_USUAL.most_failures_percent,
+        description="The same in percent of those that were tried.",
     )
     known_within: timedelta = Field(
-        default=_USUAL.known_within, description="How long to wait for each, such as PT1H."
+        default=_USUAL.known_within,
+        description="What has not succeeded by then counts as failed, such as PT1H for an hour.",
     )
 
 
 class ReleaseIncident(Repair):
-    """Draft the job that tries again what its open cases are about; it begins when it is started.
+    """Once its cause is mended: drafts a bulk job that tries again what its open cases are about.
 
-    The incident is RELEASING while the job runs, and open again when too many of them fail.
+    The reason says what was mended. Each is looked at first; the job begins when it is started.
     """
 
     action = Action.INCIDENT_RELEASE
@@ -68,6 +81,9 @@ class ReleaseIncident(Repair):
 
     def is_offered(self, found: Found) -> bool:
         return Incident.objects.filter(pk=found.pk, state=IncidentState.OPEN).exists()
+
+    def suggested(self, found: Found) -> Mapping[str, Any]:
+        return {**Steps().model_dump(exclude={"known_within"}), "known_within": "PT1H"}
 
     def implies(self, parameters: Any) -> tuple[Action, ...]:
         return (Action.BULK_START,)
@@ -99,11 +115,13 @@ class ReleaseIncident(Repair):
         ).write(unit)
         kept = _kept_back(incident)
         return Done(
-            told=f"Bulk job {job.pk} is drafted: {len(subjects)} failed tasks, the first "
+            # Without its number: that of a preview is not the one that it gets.
+            told=f"A bulk job is drafted: {len(subjects)} failed tasks, the first "
             f"{min(terms.canary, len(subjects))} of them as a canary. {kept}".strip(),
             before={"state": str(incident.state)},
-            after={"job": job.pk, "tasks": len(subjects), "kept_back": kept},
+            after={"tasks": len(subjects), **({"kept_back": kept} if kept else {})},
             customer_impact="Their orders go on as soon as they succeed.",
+            financial_impact=_waiting(incident),
             result={"job": job.pk},
         )
 
@@ -120,6 +138,14 @@ def release(
     )
     job: int = perform(actor=actor, request=request).result["job"]
     return job
+
+
+def _waiting(incident: Incident) -> str:
+    """What its open cases keep from being earned."""
+    rows = incident.cases.filter(IS_UNRESOLVED).exclude(revenue_amount=None)
+    sums = rows.values_list("revenue_currency").annotate(amount=Sum("revenue_amount")).order_by()
+    told = ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sums)
+    return f"{told} wait, and can be earned once they succeed." if told else "None."
 
 
 def _kept_back(incident: Incident) -> str:

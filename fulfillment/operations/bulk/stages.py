@@ -59,7 +59,7 @@ def counts(*, job_ids: Collection[int]) -> dict[int, Counts]:
     with cursor() as raw:
         raw.execute(_COUNTS, [array(list(job_ids))])
         rows = raw.fetchall()
-    return {job_id: _counted([row for row in rows if row[0] == job_id]) for job_id in job_ids}
+    return {job_id: counted([row for row in rows if row[0] == job_id]) for job_id in job_ids}
 
 
 def ends_of(*, total: int, canary: int, stages: Collection[int]) -> list[int]:
@@ -151,7 +151,8 @@ def _stop(unit: Unit, job: BulkJob) -> bool:
     return True
 
 
-def _counted(rows: Collection[Row]) -> Counts:
+def counted(rows: Collection[Row]) -> Counts:
+    """Of rows of anything, state, foreseen, whether it was denied, and how many."""
     by_state: dict[str, int] = {}
     unseen = impossible = denied = 0
     for _, state, foreseen, is_denied, number in rows:
