@@ -317,7 +317,7 @@ def _list_of(
 
 
 def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return at.astimezone(UTC).isoformat()
 
 
 def _value(value: Value, column: Column, address: str = "") -> ShownValue:

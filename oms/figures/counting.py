@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _LONGEST = 100
 """Characters of an action or an outcome; of a subject twice as many."""
+COMPLETE = ("COMPLETED", "PARTIALLY_COMPLETED")
 FIRST, AGAIN = "FIRST", "AGAIN"
 REPAIRED, DECIDED, BY_HAND = "REPAIRED", "DECIDED", "BY_HAND"
 CASEWORK = (
@@ -168,7 +169,9 @@ def count(raw: psycopg.Cursor[Row], *, since: datetime, until: datetime) -> Coun
     for graph_id, bucket, number in rows(_PLANS):
         add(number, Measure.PLANS, _workflows(graph_id), bucket=bucket)
     for offering, state, bucket, has_case, is_decided, is_repaired, number in rows(_ORDERS):
-        add(number, Measure.ORDERS, offering, "", state, bucket=bucket)
+        add(number, Measure.ORDERS, offering, "", state)
+        if state in COMPLETE:
+            add(number, Measure.CYCLES, offering, bucket=bucket)
         if has_case:
             add(number, Measure.ORDERS_WITH_CASE, offering, "", state)
         hands = [

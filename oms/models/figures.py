@@ -11,7 +11,9 @@ class Measure(enum.StrEnum):
     """What is counted; `subject`, `action` and `outcome` of a figure say of what."""
 
     ORDERS = "ORDERS"
-    """Orders that have ended: offering, "", state; by how long they took."""
+    """Orders that have ended: offering, "", state."""
+    CYCLES = "CYCLES"
+    """Those of them that are complete: offering; by how long they took."""
     ORDERS_WITH_CASE = "ORDERS_WITH_CASE"
     """Those of them that had a fallout case before: offering, "", state."""
     ORDERS_BY_HAND = "ORDERS_BY_HAND"

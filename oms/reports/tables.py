@@ -167,14 +167,13 @@ def share(part: Callable[[Cells], int], whole: Callable[[Cells], int]) -> Callab
     return of
 
 
-def within(measure: Measure, part: float, *outcomes: str) -> Callable[[Cells], Value]:
+def within(measure: Measure, part: float) -> Callable[[Cells], Value]:
     """The seconds within which this part of them was done."""
-    wanted = frozenset(outcomes)
 
     def of(cells: Cells) -> Value:
         counts: Counter[int] = Counter()
         for cell, count in cells.items():
-            if cell.measure is measure and (not wanted or cell.outcome in wanted):
+            if cell.measure is measure:
                 counts[cell.bucket] += count
         return durations.quantile(counts, part)
 

@@ -86,7 +86,9 @@ def _of_order(row: Transition) -> Counter[Cell]:
     offering = OrderItem.ever.filter(order=order).order_by("position")[0].offering
     took = (row.occurred_at - order.submitted_at).total_seconds()
     bucket = durations.bucket_of(took)
-    found[Cell(Measure.ORDERS, offering, "", row.to_state, bucket)] += 1
+    found[Cell(Measure.ORDERS, offering, "", row.to_state)] += 1
+    if row.to_state in ("COMPLETED", "PARTIALLY_COMPLETED"):
+        found[Cell(Measure.CYCLES, offering, bucket=bucket)] += 1
     if FalloutCase.objects.filter(
         fulfillment_id=order.fulfillment_id, opened_at__lte=row.occurred_at
     ).exists():

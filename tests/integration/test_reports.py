@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,8 +17,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from fulfillment import operations
 from fulfillment.authority.roles import load_roles
+from fulfillment.errors import NotPossible
+from fulfillment.models import Task
 from oms.admin.reports import in_time
+from oms.changes import cancelling
 from oms.figures import durations, keeping
 from oms.figures.reading import Span
 from oms.models import BillingMatch, CountedDay, Figure, Measure, Order
@@ -25,7 +30,7 @@ from oms.reports import files
 from oms.reports.catalog import REPORTS
 from oms.reports.counted import TASK_SUCCESS
 from tests import desk
-from tests.desk import ScriptedSystems
+from tests.desk import ScriptedSystems, by
 from tests.people import operator
 
 pytestmark = pytest.mark.django_db
@@ -73,7 +78,7 @@ def many_figures(days: int, *, subjects: int = 3) -> None:
         Measure.CASES: ("STUCK", "REFUSED", "LEAKAGE"),
         Measure.CANCELLATIONS: ("DONE", "DENIED"),
     }
-    timed = (Measure.ORDERS, Measure.PLANS)
+    timed = (Measure.CYCLES, Measure.PLANS)
     Figure.objects.bulk_create(
         Figure(
             measure=measure,
@@ -170,9 +175,9 @@ def test_rates_and_their_totals(boss: Client) -> None:
 
 def test_medians_of_days_are_put_together(boss: Client) -> None:
     yesterday = today() - timedelta(days=1)
-    figure(Measure.ORDERS, "fibre", "", "COMPLETED", count=3, seconds=60)
-    figure(Measure.ORDERS, "fibre", "", "COMPLETED", count=2, seconds=7200, day=yesterday)
-    figure(Measure.ORDERS, "fibre", "", "CANCELLED", count=9, seconds=1)
+    figure(Measure.CYCLES, "fibre", count=3, seconds=60)
+    figure(Measure.CYCLES, "fibre", count=2, seconds=7200, day=yesterday)
+    figure(Measure.ORDERS, "fibre", "", "CANCELLED", count=9)
     (fibre,) = page(boss, "cycle-times").context["tables"][0].table.rows
     _, completed, median, p90, failed, cancelled, rejected = fibre.values
     assert (completed, failed, cancelled, rejected) == (5, 0, 9, 0)
@@ -244,7 +249,7 @@ def test_numbers_of_files_are_unformatted_and_no_text_is_a_formula(boss: Client)
 
 
 def test_what_customers_and_systems_are_called_is_only_text(boss: Client) -> None:
-    figure(Measure.ORDERS, "<script>alert(1)</script>", "", "COMPLETED", seconds=5)
+    figure(Measure.ORDERS, "<script>alert(1)</script>", "", "COMPLETED")
     text = page(boss, "cycle-times").content.decode()
     assert "<script>alert(1)" not in text
     assert "&lt;script&gt;alert(1)" in text
@@ -321,6 +326,39 @@ def test_stuck_orders_stand_in_their_report(boss: Client, halfway: Order) -> Non
     answer = page(boss, "stuck")
     assert halfway.reference in answer.content.decode()
     assert "Nobody &lt;b&gt;moves&lt;/b&gt; it." in answer.content.decode()
+
+
+def test_a_number_leads_to_the_list_of_what_it_counts(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.messy_run(orders=6, seed=2)
+    for task in Task.objects.filter(state="FAILED_FINAL")[:3]:
+        with suppress(NotPossible):
+            operations.retry(task_id=task.pk, actor=by("ann"), reason="They have mended it.")
+    cancelled = desk.order()
+    cancelling.cancel(order=cancelled, requested_by="a client", reason="Too late.")
+    desk.finish()
+    keeping.keep_up()
+    led: set[tuple[str, str, str, bool]] = set()
+    for name in REPORTS:
+        for one in page(boss, name, period="7").context["tables"]:
+            for row in [*one.rows, one.total]:
+                for column, value in zip(one.table.columns, row, strict=False):
+                    place = (name, one.table.name, column.name, row is one.total)
+                    if not value.address or not value.is_number or place in led:
+                        continue
+                    answer = boss.get(value.address)
+                    assert answer.status_code == 200, value.address
+                    assert str(answer.context["cl"].result_count) == value.text, value.address
+                    led.add(place)
+    assert {place[:3] for place in led} >= {
+        ("cycle-times", "by-time", "completed"),
+        ("cycle-times", "by-time", "cancelled"),
+        ("fallout", "by-time", "orders_ended"),
+        ("fallout", "by-reason", "cases"),
+        ("manual", "by-operation", "times"),
+        ("cancellations", "by-time", "cancelled"),
+    }
 
 
 def test_a_real_day_stands_in_the_reports(boss: Client, systems: ScriptedSystems) -> None:
