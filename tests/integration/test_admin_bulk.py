@@ -215,6 +215,7 @@ def test_the_page_of_a_job_costs_the_same_however_many_rows_it_has(
         client.post(address_of(Task, "changelist"), chosen(*rows, **WANTED))
         bulk.work()
         job = started(BulkJob.objects.latest("pk"))
+        text_of(client, address_of(BulkJob, "change", job.pk))  # What is read once, is.
         with CaptureQueriesContext(connection) as captured:
             text_of(client, address_of(BulkJob, "change", job.pk))
         asked.append(len(captured))
