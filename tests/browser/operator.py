@@ -97,6 +97,11 @@ class Operator:
         self.click(place)
         place.fill(text)
 
+    def choose(self, field: str, option: str) -> None:
+        """One of a list: two clicks."""
+        self.content.get_by_label(anything(field)).first.select_option(label=option)
+        self.clicks += 2
+
     def looks_first(self, *, reason: str, evidence: str = "", **fields: str) -> None:
         """Fills in the form of an operation, and sees what it would do."""
         for field, text in {**fields, "Reason": reason, "Evidence": evidence}.items():
