@@ -214,7 +214,9 @@ class Remedied:
     steps: Sequence[Step]
 
 
-def fixed_before(*, fingerprint: str, besides: int = 0, at_most: int = 5) -> list[Remedied]:
+def fixed_before(
+    *, fingerprint: str, besides: int = 0, before: datetime | None = None, at_most: int = 5
+) -> list[Remedied]:
     """Same target, action and reason: the cases that were resolved last, and what has helped.
 
     Those about which somebody has done something come first.
@@ -224,6 +226,7 @@ def fixed_before(*, fingerprint: str, besides: int = 0, at_most: int = 5) -> lis
     closed = list(
         FalloutCase.objects.filter(fingerprint=fingerprint, state=CaseState.RESOLVED)
         .exclude(pk=besides)
+        .filter(**({"resolved_at__lt": before} if before else {}))
         .select_related("fulfillment")
         .defer("facts")
         .order_by("-resolved_at")[:_CONSIDERED]

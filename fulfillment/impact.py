@@ -73,7 +73,9 @@ def impact_of(*, incident: Incident) -> Impact:
 def same_before(*, incident: Incident, at_most: int = 5) -> list[Incident]:
     """Incidents of the same cause that are over, the latest first."""
     closed = FalloutCase.objects.filter(
-        fingerprint=incident.fingerprint, state=CaseState.RESOLVED, incident__isnull=False
+        fingerprint=incident.fingerprint,
+        state=CaseState.RESOLVED,
+        resolved_at__lt=incident.opened_at,
     ).order_by("-resolved_at")[:_LOOKED_BACK]
     rows = Incident.objects.filter(
         pk__in=closed.values("incident"), state=IncidentState.RESOLVED

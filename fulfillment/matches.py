@@ -20,6 +20,8 @@ from fulfillment.states import TASK_TERMINAL, TaskState
 
 _NEAR = timedelta(hours=1)
 """What was sent so shortly before the event came in speaks for it."""
+_SETTLED = TASK_TERMINAL - {TaskState.FAILED_FINAL}
+"""What has failed may have been done after all, and that is what the event says."""
 
 
 class Sureness(enum.IntEnum):
@@ -92,7 +94,7 @@ def _match(
         why.append("It was asked for shortly before the event came in.")
         if sureness is Sureness.POSSIBLE:
             sureness = Sureness.LIKELY
-    if state in TASK_TERMINAL:
+    if state in _SETTLED:
         why.append("But this task has come to its end already.")
         sureness = Sureness(max(Sureness.POSSIBLE, sureness - 1))
     if command is None:

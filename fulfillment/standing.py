@@ -97,7 +97,7 @@ def _task(name: str) -> Standing | None:
             ("Asks", f"{task.target_id or node.target} to do {node.action}" if node.action else ""),
             ("Was sent", sent if task.sends else ""),
             ("Waits", why),
-            ("Last said", task.blocked_reason if task.blocked_reason != why else ""),
+            ("Last said", task.blocked_reason if task.blocked_reason not in why else ""),
             ("Reference there", task.reference),
             ("Since", moment(task.changed_at)),
         ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Count, Min, Q
+from django.db.models import Q
 
 from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store.database import cursor
@@ -23,6 +23,8 @@ from fulfillment.states import PLAN_TERMINAL, Cause
 
 MOST = 10_000
 """Rows that are counted; one more says that there are more."""
+MOST_BESIDE = 999
+"""Of what is counted for every page, beside its side bar."""
 SOON = timedelta(hours=1)
 
 IS_STUCK = Q(stuck_at__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
@@ -105,7 +107,7 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many there are of each, up to one more than was asked for."""
+    """How many there are of each, up to MOST_BESIDE and one."""
 
     to_decide: int
     fallout: int
@@ -129,15 +131,15 @@ SELECT
   (SELECT count(*) FROM (SELECT FROM fulfillment_inboundevent WHERE disposition = 'UNMATCHED'
       ORDER BY received_at LIMIT %(most)s) found),
   (SELECT count(*) FROM (SELECT FROM fulfillment_plan WHERE stuck_at IS NOT NULL
-      AND state NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SUPERSEDED')
-      ORDER BY case_due_at LIMIT %(most)s) found)
+      AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
+      ORDER BY stuck_at LIMIT %(most)s) found)
 """
 
 
-def backlog(*, at_most: int) -> Backlog:
-    """One query, whatever there is."""
+def backlog() -> Backlog:
+    """One query, which counts MOST_BESIDE of each."""
     with cursor() as raw:
-        raw.execute(_BACKLOG, {"most": at_most + 1})
+        raw.execute(_BACKLOG, {"most": MOST_BESIDE + 1})
         row = raw.fetchall()[0]
     return Backlog(
         to_decide=row[0],
@@ -165,11 +167,33 @@ class Stuck:
         return sum(self.by_age.values())
 
 
+# The longest first: where there are too many to count, it is the youngest that are left out.
+_STUCK = """
+SELECT min(stuck_at), count(*), count(*) FILTER (WHERE stuck_at <= %(hour)s),
+       count(*) FILTER (WHERE stuck_at <= %(four)s), count(*) FILTER (WHERE stuck_at <= %(day)s)
+FROM (
+    SELECT stuck_at FROM fulfillment_plan
+    WHERE stuck_at IS NOT NULL
+      AND state NOT IN ('CANCELLED', 'COMPLETED', 'FAILED', 'SUPERSEDED')
+    ORDER BY stuck_at LIMIT %(most)s
+) found
+"""
+
+
 def stuck(*, now: datetime) -> Stuck:
-    ages = {age.name: Count("pk", filter=stuck_for(age, now=now)) for age in Age}
-    rows = Plan.objects.filter(IS_STUCK).order_by("case_due_at")[: MOST + 1]
-    found = rows.values("pk", "stuck_at", "state").aggregate(since=Min("stuck_at"), **ages)
-    return Stuck(by_age={age: found[age.name] for age in Age}, since=found["since"])
+    asked = {
+        "most": MOST + 1,
+        "hour": now - timedelta(hours=1),
+        "four": now - timedelta(hours=4),
+        "day": now - timedelta(hours=24),
+    }
+    with cursor() as raw:
+        raw.execute(_STUCK, asked)
+        since, *reaching = raw.fetchall()[0]
+    # Each of these holds all that are older as well.
+    left = [*reaching[1:], 0]
+    by_age = {age: longer - older for age, longer, older in zip(Age, reaching, left, strict=True)}
+    return Stuck(by_age=by_age, since=since)
 
 
 def at_risk() -> int:

@@ -74,7 +74,7 @@ def today(*, parts: Collection[Part]) -> Day:
     return Day(
         now=now,
         parts=parts,
-        backlog=workload.backlog(at_most=workload.MOST),
+        backlog=workload.backlog(),
         orders=orders_of_the_day.orders(now=now) if shows_orders else None,
         stuck=workload.stuck(now=now) if shows_orders else None,
         at_risk=workload.at_risk() if shows_orders else 0,

@@ -51,6 +51,8 @@ class Version:
     is_current: bool
     request: AmendmentRequest | None
     """By which it came about; None: it was submitted so."""
+    revision_id: int | None
+    """The row that keeps all of it as it was; None of the current one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def versions_of(order: Order) -> Versions:
             changes=tuple(changes(before=stages[at - 1][1], after=document)) if at else (),
             is_current=number == order.version,
             request=applied.get(number),
+            revision_id=revisions[at].pk if at < len(revisions) else None,
         )
         for at, ((number, document), since) in enumerate(zip(stages, began, strict=True))
     ]

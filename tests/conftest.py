@@ -24,7 +24,7 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from oms.embedded.layout import layout_of
+from oms.embedded.layout import Layout, layout_of
 from oms.embedded.postgres import prepare_database
 from oms.embedded.servers import Servers
 from oms.environment import CHECKOUT, read_environment
@@ -50,6 +50,7 @@ from fulfillment.models.base import StatefulModel  # noqa: E402
 from tests import desk  # noqa: E402
 from tests.desk import ScriptedSystems  # noqa: E402
 from tests.properties import search  # noqa: E402
+from tests.stacks import made_ready  # noqa: E402
 
 search.begin()
 
@@ -94,6 +95,13 @@ def home_in(folder: Path) -> Iterator[Path]:
         yield home
     finally:
         _clear(home)
+
+
+@pytest.fixture(scope="session")
+def stack_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """What the stacks of `tests.stacks.servers_like` begin with."""
+    with home_in(tmp_path_factory.mktemp("model")) as home:
+        yield made_ready(home)
 
 
 def _clear(home: Path) -> None:

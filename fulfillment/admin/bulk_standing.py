@@ -230,7 +230,7 @@ def _next_words(job: BulkJob, now: bulk.Progress, asked: Approval | None) -> str
             "The canary: a few rows first. No other row is touched before it is known how they end."
         )
     if job.state == BulkState.RUNNING:
-        return f"Stage {job.stage} of {len(job.ends) - 1} is done now."
+        return f"Stage {job.stage} of {len(job.ends) - 1} is being done."
     if job.state == BulkState.CANCELLED:
         return "It was cancelled. What was done stays done; the other rows stay as they were."
     return job.state_reason

@@ -25,6 +25,7 @@ from fulfillment.admin.case_signs import INCIDENT_SIGNS, SEVERITY_SIGNS
 from fulfillment.admin.figures import Figure, counted
 from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, ReadOnlyAdmin, badge, badge_of, list_address
+from fulfillment.definitions.signs import in_words
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import (
     BulkJob,
@@ -199,8 +200,10 @@ def _page_of(request: HttpRequest, incident: Incident) -> Mapping[str, Any]:
         "to_find_out": caseload.TO_FIND_OUT[CaseCategory(example.category)] if example else (),
         "jobs": _jobs(jobs),
         "same_before": impact.same_before(incident=incident),
-        "fixed_before": caseload.fixed_before(fingerprint=incident.fingerprint),
-        "done": done,
+        "fixed_before": caseload.fixed_before(
+            fingerprint=incident.fingerprint, before=incident.opened_at
+        ),
+        "done": [(one, in_words(one.kind)) for one in done],
         "all_cases": list_address(FalloutCase, incident__id__exact=incident.pk),
     }
 

@@ -136,6 +136,13 @@ class Plan(StatefulModel):
                 condition=models.Q(stuck_at__isnull=False),
                 name="plan_stuck",
             ),
+            # How many are stuck, and for how long.
+            models.Index(
+                fields=["stuck_at"],
+                condition=models.Q(stuck_at__isnull=False)
+                & ~models.Q(state__in=sorted(PLAN_TERMINAL)),
+                name="plan_stuck_since",
+            ),
             # The stuck-order detector: active plans by when it next has to look at them.
             models.Index(
                 fields=["patient_until"],

@@ -9,7 +9,6 @@ from unfold.decorators import display
 
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
-    ReadOnlyInline,
     badge,
     link,
     pretty,
@@ -94,12 +93,21 @@ class AmendmentAdmin(ReadOnlyAdmin):
         return pretty(row.document)
 
 
-class RevisionInline(ReadOnlyInline):
-    model = OrderRevision
-    tab = False
-    verbose_name_plural = "what it was before"
-    fields = ("version", "replaced_at", "document_text")
-    readonly_fields = fields
+@admin.register(OrderRevision)
+class RevisionAdmin(ReadOnlyAdmin):
+    """Whole orders as they were; pages of orders say what each has changed."""
+
+    list_display = ("id", "order_link", "version", "replaced_at")
+    list_select_related = ("order",)
+    list_left_out = ("document",)
+    search_fields = ("order__reference", "order__external_id")
+    search_help_text = "The order's reference or external id"
+    fields = (("order_link", "version"), "replaced_at", "document_text")
+    readonly_fields = ("order_link", "document_text")
+
+    @display(description="order")
+    def order_link(self, row: OrderRevision) -> str:
+        return link(row.order)
 
     @display(description="the order as it was")
     def document_text(self, row: OrderRevision) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from django.http import HttpRequest
 
 from fulfillment.admin.figures import counted
-from fulfillment.workload import Backlog, backlog
+from fulfillment.workload import MOST_BESIDE, Backlog, backlog
 
-_AT_MOST = 999
 _KEPT = "_desk_backlog"
 
 
@@ -40,12 +39,12 @@ def stuck(request: HttpRequest) -> str:
 
 def _shown(number: int) -> str:
     """Nothing where nothing waits."""
-    return counted(number, at_most=_AT_MOST) if number else ""
+    return counted(number, at_most=MOST_BESIDE) if number else ""
 
 
 def _backlog(request: HttpRequest) -> Backlog:
     found: Backlog | None = getattr(request, _KEPT, None)
     if found is None:
-        found = backlog(at_most=_AT_MOST)
+        found = backlog()
         setattr(request, _KEPT, found)
     return found

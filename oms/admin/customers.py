@@ -11,7 +11,6 @@ from unfold.decorators import display
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
-    ReadOnlyInline,
     badge,
     link,
     pretty,
@@ -67,18 +66,6 @@ class NotificationAdmin(ReadOnlyAdmin):
     @display(description="order")
     def order_link(self, row: Notification) -> str:
         return link(row.order)
-
-
-class NotificationInline(ReadOnlyInline):
-    model = Notification
-    tab = False
-    fields = ("row", "recipient", "subject", "state_badge", "sent_at")
-    readonly_fields = fields
-    left_out = ("body",)
-
-    @display(description="state")
-    def state_badge(self, row: Notification) -> str:
-        return badge(row.state, NOTIFICATION_SIGNS)
 
 
 class _Assets(ReadOnlyAdmin):

@@ -32,7 +32,6 @@ from fulfillment.admin.holds import Holdable
 from fulfillment.admin.pages import is_live_look
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
-    ReadOnlyInline,
     badge,
     link,
     list_link,
@@ -42,58 +41,21 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
-from oms.admin.amendments import RevisionInline
-from oms.admin.customers import NotificationInline
 from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
 from oms.admin.order_page.doing import may_be_done
 from oms.admin.order_page.history import shown_history
 from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
-from oms.admin.order_page.standing import standing
+from oms.admin.order_page.standing import drawn, standing
 from oms.admin.order_page.versions import shown_versions
 from oms.evidence.packing import taken
-from oms.models import Order, OrderItem
+from oms.models import Notification, Order
 
-_REGIONS = {"order-now": "desk/order/now.html", "order-entries": "desk/order/history.html"}
+_REGIONS = {
+    "order-now": "desk/order/now.html",
+    "order-plan": "desk/order/plan.html",
+    "order-entries": "desk/order/history.html",
+}
 """Parts of an order's page that look at themselves again, and what shows each alone."""
-
-
-class ItemInline(ReadOnlyInline):
-    model = OrderItem
-    tab = False
-    hide_title = True
-    fields = (
-        *("position", "item_id", "parent", "action", "offering", "quantity", "asset", "details"),
-        "left_out_since",
-    )
-    readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
-        """Also those that an amendment has left out."""
-        return OrderItem.ever.order_by("position").select_related("parent")
-
-    @display(description="part of the order")
-    def left_out_since(self, item: OrderItem) -> str:
-        version = item.removed_in_version
-        return "yes" if version is None else f"left out since version {version}"
-
-    @display(description="characteristics, prices, place, parties, relations")
-    def details(self, item: OrderItem) -> str:
-        prices = {
-            name: f"{amount} {item.currency}"
-            for name, amount in (
-                ("one-off price", item.one_off_price),
-                ("recurring price", item.recurring_price),
-            )
-            if amount is not None
-        }
-        told = {
-            "characteristics": item.characteristics,
-            **prices,
-            "place": item.place,
-            "parties": item.parties,
-            "relations": item.relations,
-        }
-        return pretty({name: value for name, value in told.items() if value} or None)
 
 
 @admin.register(Order)
@@ -135,10 +97,9 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         ("requested_at", "promised_at"),
         ("finished_at", "plans"),
         ("transitions", "events"),
-        "faults_text",
+        ("messages", "faults_text"),
     )
-    readonly_fields = ("faults_text", "plans", "transitions", "events")
-    inlines = (ItemInline, RevisionInline, NotificationInline)
+    readonly_fields = ("faults_text", "plans", "transitions", "events", "messages")
     change_form_template = "desk/order/change_form.html"
     change_form_outer_before_template = "desk/order.html"
     actions_detail = ("hold", "evidence")
@@ -264,6 +225,11 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         text = "what subscribers are told of it"
         return list_link(text, model=OutboxEvent, fulfillment__id__exact=order.fulfillment_id)
 
+    @display(description="messages")
+    def messages(self, order: Order) -> str:
+        text = "everything that its customer was told"
+        return list_link(text, model=Notification, order__id__exact=order.pk)
+
     @display(description="plans")
     def plans(self, order: Order) -> str:
         rows = Plan.objects.filter(fulfillment_id=order.fulfillment_id).defer("context")
@@ -274,10 +240,12 @@ def _shown(request: HttpRequest, order: Order, *, only: str = "") -> dict[str, A
     """What the page shows above the fields; `only` one of its regions."""
     prefetch_related_objects([order], "items", "milestones", "fulfillment", "client")
     found: dict[str, Any] = {}
-    if only != "order-entries":
+    if only in ("", "order-now"):
         found["standing"] = standing(order)
         found["may"] = may_be_done(request=request, order=order, standing=found["standing"])
-    if only != "order-now":
+    if only in ("", "order-plan"):
+        found["drawn"] = drawn(order, at_once=only == "order-plan")
+    if only in ("", "order-entries"):
         found["history"] = shown_history(request=request, order=order)
     return found
 

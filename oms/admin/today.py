@@ -29,7 +29,7 @@ from fulfillment.models import (
 )
 from fulfillment.states import TASK_SENDABLE, Cause, TaskState
 from fulfillment.systems import Health
-from fulfillment.workload import Age, Due, Money, Queue, Reason
+from fulfillment.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
@@ -127,7 +127,7 @@ def _pressing(day: Day) -> Iterator[Figure]:
         )
     if Part.INCIDENTS in day.parts and day.backlog.incidents:
         yield Figure(
-            number=counted(day.backlog.incidents),
+            number=counted(day.backlog.incidents, at_most=MOST_BESIDE),
             words="incidents open",
             more="one cause, many cases",
             address=list_address(Incident, **_OPEN),
@@ -156,7 +156,7 @@ def _pressing(day: Day) -> Iterator[Figure]:
         )
     if Part.APPROVALS in day.parts and day.backlog.to_approve:
         yield Figure(
-            number=counted(day.backlog.to_approve),
+            number=counted(day.backlog.to_approve, at_most=MOST_BESIDE),
             words="to approve",
             more="by a second person",
             address=list_address(Approval, state__exact="REQUESTED"),
@@ -165,7 +165,7 @@ def _pressing(day: Day) -> Iterator[Figure]:
         )
     if Part.EVENTS in day.parts and day.backlog.unmatched:
         yield Figure(
-            number=counted(day.backlog.unmatched),
+            number=counted(day.backlog.unmatched, at_most=MOST_BESIDE),
             words="events unmatched",
             more="reports of no task that is known",
             address=list_address(InboundEvent, disposition__exact=Disposition.UNMATCHED.value),

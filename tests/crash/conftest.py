@@ -26,14 +26,12 @@ from fulfillment.models import (
     OutboxEvent,
     Task,
 )
-from oms.embedded.layout import Layout
 from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk
-from tests.conftest import home_in, own_database, template
+from tests.conftest import own_database, template
 from tests.crash import desk_worker
 from tests.crash.nursery import Ended, Nursery
-from tests.crash.stacks import made_ready
 from tests.sandbox import Sandbox, free_port
 from tests.waiting import until
 
@@ -196,10 +194,3 @@ def shop(
     settings.OMS_SANDBOX_URL = sandbox.url
     with django_db_blocker.unblock(), own_database(like=furnished) as url:
         yield Desk(url, sandbox, nursery)
-
-
-@pytest.fixture(scope="session")
-def stack_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """What the stacks of `tests.crash.stacks.servers_like` begin with."""
-    with home_in(tmp_path_factory.mktemp("model")) as home:
-        yield made_ready(home)

@@ -24,7 +24,7 @@ from oms.environment import CHECKOUT
 from oms.supervisor.stack import Stack
 from tests import shipped
 from tests.conftest import home_in
-from tests.crash.stacks import servers_like
+from tests.stacks import servers_like
 from tests.waiting import until
 
 MORNING = datetime(2030, 7, 16, 8, 0, tzinfo=UTC)

@@ -21,7 +21,7 @@ from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
 from oms.supervisor.processes import running
 from oms.supervisor.stack import Stack, with_free_ports
-from tests.crash.stacks import servers_like
+from tests.stacks import servers_like
 from tests.waiting import until
 
 # Every kind of trouble that shows within a second; what needs a call's whole timeout is slow.

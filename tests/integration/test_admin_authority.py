@@ -8,7 +8,14 @@ from django.test import Client
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.models import Approval, ApprovalState, AuthorityDecision, Grant, Operation
+from fulfillment.models import (
+    Approval,
+    ApprovalState,
+    AuthorityDecision,
+    Grant,
+    Operation,
+    Task,
+)
 from oms.models import ApiKey, Order
 from tests import desk, people
 from tests.api import Api
@@ -61,6 +68,52 @@ def test_whoever_asked_can_take_it_back_and_not_approve_it(approval: Approval) -
     anna.post(address(approval, "withdraw"), {"reason": "They have paid."})
     approval.refresh_from_db()
     assert approval.state == ApprovalState.WITHDRAWN
+
+
+def test_the_page_shows_what_would_be_done_now_and_no_button_to_its_asker(
+    charge: Order, approval: Approval
+) -> None:
+    paula = browser(people.operator("paula", Action.APPROVE_PAYMENT))
+    page = paula.get(address(approval)).content.decode()
+    assert "What is done when it is approved" in page
+    assert "What moves" in page
+    assert "Approve: it is done at once" in page
+    own = browser(User.objects.get(username="anna")).get(address(approval)).content.decode()
+    assert "another person decides it" in own
+    assert "/approve/" not in own
+    assert "Take it back" in own
+
+
+def test_what_has_changed_since_it_was_asked_for_is_told_and_can_not_be_approved(
+    charge: Order, approval: Approval
+) -> None:
+    task = desk.tasks_of(charge)["charge@1"]
+    Task.objects.filter(pk=task.pk).update(reference="another")
+    paula = browser(people.operator("paula", Action.APPROVE_PAYMENT))
+    page = paula.get(address(approval)).content.decode()
+    assert "This has changed since it was asked for" in page
+    assert "What it would do as things stand now" in page
+    assert "Approve: it is done at once" not in page
+    assert "Refuse: nothing is done" in page
+
+
+def test_the_inbox_says_what_waits_for_whom(charge: Order, approval: Approval) -> None:
+    listed = "/admin/fulfillment/approval/?state__exact=REQUESTED"
+    paula = browser(people.operator("paula", Action.APPROVE_PAYMENT))
+    anna = browser(User.objects.get(username="anna"))
+    people.permit(User.objects.get(username="anna"), Action.APPROVE_FINANCE)
+    assert "One waits for you." in paula.get(listed).content.decode()
+    assert "Retry" not in anna.get(f"{listed}&whose=decide").content.decode()
+    approval.refresh_from_db()
+    operations.withdraw(
+        approval_id=approval.pk,
+        actor=people.actor(User.objects.get(username="anna")),
+        reason="No.",
+    )
+    assert "Nothing waits to be approved." in paula.get(listed).content.decode()
+    page = paula.get(address(approval)).content.decode()
+    assert "has taken it back. Nothing was done." in page
+    assert "Approve: it is done at once" not in page
 
 
 def test_a_stranger_neither_sees_an_approval_nor_decides_it(approval: Approval) -> None:

@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.models import BulkJob, BulkRow, FalloutCase, Incident, Task
 from fulfillment.operations import bulk
 from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems
-from tests.integration.test_bulk_jobs import failed_orders
+from tests.integration.test_bulk_incidents import an_incident
+from tests.integration.test_bulk_jobs import failed_orders, known, started
 from tests.pages import address_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +76,30 @@ def test_a_filtered_list_becomes_a_draft(ann: Client, model: type[Any]) -> None:
     assert f"Bulk job {job.pk} is drafted" in response.content.decode()
     assert (job.rows.count(), job.canary, job.stages, job.actor) == (3, 2, [50], "ann")
     assert job.selection["named"] == 3
+
+
+def test_what_an_operation_has_to_be_told_is_asked_for_by_name(ann: Client) -> None:
+    address = address_of(FalloutCase, "changelist")
+    cases = list(FalloutCase.objects.order_by("pk"))
+    carl = browser("carl", Action.BULK_START, Action.CASE_ASSIGN, Action.CASE_CLOSE)
+    page = carl.post(address, chosen(*cases)).content.decode()
+    assert 'value="case.assign"' in page
+    assert 'value="task.retry"' not in page
+    page = carl.post(address, chosen(*cases, operation="case.assign")).content.decode()
+    assert 'name="parameter-to"' in page
+    assert 'name="canary"' in page
+    given = {**WANTED, "operation": "case.assign", "parameter-to": "ann", "stages": "90, 10"}
+    page = carl.post(address, chosen(*cases, **given)).content.decode()
+    assert "Stages are rising numbers" in page
+    assert not BulkJob.objects.exists()
+    answer = carl.post(address, chosen(*cases, **{**given, "stages": "10, 90"}))
+    job = BulkJob.objects.get()
+    assert answer["Location"] == address_of(BulkJob, "change", job.pk)
+    assert (job.action, job.parameters["to"], job.stages) == ("case.assign", "ann", [10, 90])
+    # What may not be done to these is no operation that could be sent.
+    page = carl.post(address, chosen(*cases, **WANTED)).content.decode()
+    assert "Choose what is done" in page
+    assert BulkJob.objects.count() == 1
 
 
 def test_all_that_the_filter_finds_is_frozen(ann: Client, systems: ScriptedSystems) -> None:
@@ -150,3 +178,85 @@ def test_an_incident_is_released_from_its_page(ann: Client, systems: ScriptedSys
     assert done["Location"] == address_of(BulkJob, "change", job.pk)
     assert (job.incident_id, job.canary, job.actor) == (incident.pk, 1, "carl")
     assert done["Location"] in text_of(carl, address_of(Incident, "change", incident.pk))
+
+
+def test_the_page_of_a_job_says_what_came_of_each_stage_and_row(
+    ann: Client, systems: ScriptedSystems
+) -> None:
+    tasks = list(Task.objects.order_by("pk"))
+    ann.post(address_of(Task, "changelist"), chosen(*tasks, **WANTED))
+    bulk.work()
+    job = started(BulkJob.objects.get())
+    page = address_of(BulkJob, "change", job.pk)
+    assert "2 done, result awaited of 2" in text_of(ann, page)
+    assert f"{job.pk}/pause/" in text_of(ann, page)
+    systems.sends["one"] = [desk.rejected("locked")]
+    job = known(job)
+    assert job.state == "PAUSED"
+    shown = text_of(ann, page)
+    assert "1 verified, 1 failed of 2" in shown
+    assert "Go on up to row 4 of 4" in shown
+    assert f"{job.pk}/pause/" not in shown
+    assert "1 of 2 tried have failed (50 %). It stops by itself at more than 3, or" in shown
+    assert shown.index("did not come about") < shown.index("</span> verified")
+    only = text_of(ann, f"{page}?rows=VERIFIED")
+    assert "locked" not in only.split('id="rows"')[1]
+    assert "There are no such rows." in text_of(ann, f"{page}?rows=FAILED")
+
+
+def test_the_page_of_a_job_costs_the_same_however_many_rows_it_has(
+    systems: ScriptedSystems,
+) -> None:
+    client = browser("ann", Action.BULK_START, Action.BULK_CONTROL, Action.TASK_RETRY)
+    asked = []
+    for number in (3, 12):
+        failed_orders(systems, number)
+        rows = list(Task.objects.filter(state="FAILED_FINAL").order_by("-pk"))[:number]
+        client.post(address_of(Task, "changelist"), chosen(*rows, **WANTED))
+        bulk.work()
+        job = started(BulkJob.objects.latest("pk"))
+        with CaptureQueriesContext(connection) as captured:
+            text_of(client, address_of(BulkJob, "change", job.pk))
+        asked.append(len(captured))
+    assert asked[0] == asked[1]
+
+
+def test_an_incident_says_what_it_keeps_and_costs_the_same_however_many_cases_it_has(
+    systems: ScriptedSystems,
+) -> None:
+    client = browser("ines", Action.INCIDENT_RELEASE, Action.INCIDENT_ASSIGN, Action.BULK_START)
+    incident = an_incident(systems, 3)
+    page = address_of(Incident, "change", incident.pk)
+    FalloutCase.objects.update(revenue_amount=10, revenue_currency="EUR")
+    with CaptureQueriesContext(connection) as few:
+        shown = text_of(client, page)
+    assert "30.00 EUR" in shown
+    assert "orders wait" in shown
+    failed_orders(systems, 60)
+    FalloutCase.objects.update(incident=incident)
+    with CaptureQueriesContext(connection) as many:
+        text_of(client, page)
+    assert len(few) == len(many)
+    take = address_of(Incident, "take", incident.pk)
+    assert take in shown
+    assert client.post(take).status_code == 302
+    assert "ines has it" in text_of(client, page)
+    guest = browser("guest")
+    assert take not in text_of(guest, page)
+    assert guest.post(take).status_code == 403
+
+
+def test_what_fixed_an_incident_before_stands_on_the_next_one(systems: ScriptedSystems) -> None:
+    before = an_incident(systems, 3)
+    for case in FalloutCase.objects.all():
+        operations.close_case(case_id=case.pk, resolution="Their clock.", actor=desk.by("anna"))
+    Incident.objects.filter(pk=before.pk).update(
+        state="RESOLVED", resolved_at=desk.now(), fix="They have set the clock."
+    )
+    desk.advance(60)
+    after = an_incident(systems, 3)
+    FalloutCase.objects.filter(resolved_at=None).update(incident=after)
+    FalloutCase.objects.exclude(resolved_at=None).update(incident=before)
+    shown = text_of(browser("guest"), address_of(Incident, "change", after.pk))
+    assert "fix: They have set the clock." in shown
+    assert "by anna: Their clock." in shown

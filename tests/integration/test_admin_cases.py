@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import escape
 
@@ -270,3 +272,45 @@ def test_incidents_and_rules_have_pages_that_only_show(boss: Client, case: Fallo
     assert "supply" in text_of(boss, address_of(RoutingRule, "changelist"))
     page = text_of(boss, address_of(RoutingRule, "change", "stock"))
     assert 'name="owner_queue"' not in page
+
+
+def test_a_case_says_what_fixed_it_last_time_and_offers_to_do_the_same(
+    boss: Client, case: FalloutCase, halfway: Order, systems: ScriptedSystems
+) -> None:
+    before = _another(case, minutes=5)
+    task = desk.tasks_of(halfway)["two@1"]
+    Operation.objects.create(
+        kind="retry",
+        subject=f"task:{task.pk}",
+        actor="anna",
+        reason="They have stock again.",
+        order_reference=halfway.reference,
+        happened_at=desk.now(),
+    )
+    operations.close_case(case_id=before.pk, resolution="It was delivered.", actor=by("anna"))
+    page = text_of(boss, address_of(FalloutCase, "change", case.pk))
+    assert "by anna: It was delivered." in page
+    assert "They have stock again." in page
+    assert "Do the same: try a failed task again" in page
+    closed = text_of(boss, address_of(FalloutCase, "change", before.pk))
+    assert "Do the same" not in closed
+    assert "What may help" not in closed
+
+
+def test_the_page_of_a_case_costs_the_same_however_many_tasks_it_has(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(), "two": desk.task()}, offering="pair")
+    desk.workflow({f"t{n}": desk.task(action="one") for n in range(40)}, offering="crowd")
+    systems.sends["one"] = [desk.rejected("no_map")] * 50
+    asked = []
+    for offering in ("pair", "crowd"):
+        desk.order(desk.item(offering))
+        desk.drain()
+        case = FalloutCase.objects.latest("pk")
+        with CaptureQueriesContext(connection) as captured:
+            text_of(boss, address_of(FalloutCase, "change", case.pk))
+        asked.append(len(captured))
+    assert case.tasks_open == 40
+    assert asked[0] == asked[1]

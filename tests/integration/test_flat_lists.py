@@ -13,12 +13,11 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from fulfillment import operations
+from fulfillment import operations, workload
 from fulfillment.actions import Action
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask
-from oms.admin import counts
 from oms.models import Order
 from tests import crowd, desk, people
 from tests.api import Api
@@ -65,7 +64,7 @@ def shown(
         owner.execute("VACUUM ANALYZE")
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
-    monkeypatch.setattr(counts, "_AT_MOST", LOOKED_BACK)
+    monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
     return {**found, "done": done}
 
 

@@ -18,7 +18,6 @@ from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask, Plan
 from oms import day
-from oms.admin import counts
 from oms.models import Order
 from tests import crowd, desk
 from tests.conftest import OWNER_URL, _with_database
@@ -76,7 +75,7 @@ def test_today_asks_and_reads_as_much_whatever_there_is(
         )
     for module in (workload, day):
         monkeypatch.setattr(module, "MOST", COUNTED)
-    monkeypatch.setattr(counts, "_AT_MOST", COUNTED)
+    monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     page()
     assert questions(page) == asked
     _reads_few(page, what="the page")
@@ -91,7 +90,7 @@ def test_lists_behind_its_figures_read_a_page(
     _multiply(COPIES, [order.fulfillment_id for order in waiting.values()])
     monkeypatch.setattr(reading, "NEWEST", COUNTED)
     monkeypatch.setattr(workload, "MOST", COUNTED)
-    monkeypatch.setattr(counts, "_AT_MOST", COUNTED)
+    monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     now = workload.now()
     few = list(Plan.objects.filter(workload.IS_STUCK).values_list("pk", flat=True)[:50])
     Plan.objects.filter(pk__in=few).update(stuck_at=now - timedelta(hours=30), at_risk_since=now)

@@ -281,3 +281,21 @@ def test_a_correlation_id_can_be_copied(boss: Client, halfway: Order) -> None:
     assert f'data-copy="{halfway.fulfillment.correlation_id}"' in page
     task = Task.objects.get(key="one@1")
     assert f'data-copy="{task.commands.get().idempotency_key}"' in page
+
+
+def test_the_picture_of_a_large_plan_comes_after_the_page(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    desk.target("alpha")
+    desk.workflow({f"t{number}": desk.task() for number in range(61)})
+    order = desk.order()
+    page = page_of(boss, order)
+    assert 'hx-trigger="load"' in page
+    assert "It is being drawn" in page
+    assert "61 tasks in 1 step" not in page
+    address = address_of(Order, "change", order.pk)
+    headers = {"HX-Request": "true", "HX-Target": "order-plan"}
+    picture = boss.get(address, headers=headers).content.decode()
+    assert picture.count(address_of(Task, "change", 0)[:-9]) >= 61
+    assert 'hx-trigger="load"' not in picture
+    assert picture.lstrip().startswith('<section id="order-plan"')

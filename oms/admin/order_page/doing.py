@@ -42,20 +42,12 @@ _LABELS: Mapping[Action, str] = {
     Action.TARGET_RESUME: "Resume",
 }
 """Short, where what it is about stands beside it."""
-_FIRST: Mapping[Action, int] = {
-    action: place
-    for place, action in enumerate(
-        (
-            Action.TASK_RECONCILE,
-            Action.TASK_RETRY,
-            Action.TASK_CORRECT,
-            Action.TASK_WAIVE,
-            Action.TASK_SKIP,
-        )
-    )
-}
-_BESIDE_TASKS = frozenset(_FIRST)
-"""What gets a task in trouble on; the rest is on its own page."""
+_OF_FAILED = (
+    *(Action.TASK_RETRY, Action.TASK_CORRECT, Action.TASK_WAIVE, Action.TASK_SKIP),
+    Action.TASK_RECONCILE,
+)
+_OF_DOUBTFUL = (Action.TASK_RECONCILE, *_OF_FAILED[:-1])
+"""What gets a task in trouble on, the first to think of first; the rest is on its own page."""
 _FITTING = 4
 _OF_ONE_TASK = 3
 _HOLDS = 5
@@ -93,6 +85,13 @@ class MayBeDone:
         return list({one.label: one.help for one in every}.items())
 
     @property
+    def is_left_to_others(self) -> bool:
+        """There is trouble, and nothing that they may do ends it."""
+        return any(not reason.goes_on for reason, _ in self.troubles) and not any(
+            doings for _, doings in self.troubles
+        )
+
+    @property
     def is_nothing(self) -> bool:
         return not (self.order or self.explained)
 
@@ -112,16 +111,18 @@ def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> Ma
             )
         )
 
-    def beside(kind: str, pks: Sequence[int | None]) -> list[list[Doing]]:
-        known = [pk for pk in pks if pk is not None]
-        among = operations.possible_among(about=kind, pks=known, held=held, reach=reach)
-        return [
-            [_doing(one, f"{kind}:{pk}") for one in _chosen(kind, among.get(pk or 0, ()))]
-            for pk in pks
-        ]
+    def among(kind: str, pks: Sequence[int]) -> Mapping[int, list[operations.Repair]]:
+        return operations.possible_among(about=kind, pks=pks, held=held, reach=reach)
 
-    tasks, cases, manual = standing.troubles, standing.cases, standing.manual
-    found.troubles = list(zip(tasks, beside("task", [one.task_id for one in tasks]), strict=True))
+    def beside(kind: str, pks: Sequence[int]) -> list[list[Doing]]:
+        known = among(kind, pks)
+        return [[_doing(one, f"{kind}:{pk}") for one in known[pk]] for pk in pks]
+
+    repairs = among("task", [one.task_id for one in standing.troubles])
+    for one in standing.troubles:
+        doings = [_doing(r, f"task:{one.task_id}") for r in _of_task(one, repairs[one.task_id])]
+        found.troubles.append((one, doings))
+    cases, manual = standing.cases, standing.manual
     found.cases = list(zip(cases, beside("case", [one.case.pk for one in cases]), strict=True))
     found.manual = list(
         zip(manual, beside("manual", [one.manual.pk for one in manual]), strict=True)
@@ -134,11 +135,10 @@ def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> Ma
     return found
 
 
-def _chosen(kind: str, repairs: Iterable[operations.Repair]) -> Sequence[operations.Repair]:
-    if kind != "task":
-        return list(repairs)
-    near = (one for one in repairs if one.action in _BESIDE_TASKS)
-    return sorted(near, key=lambda one: _FIRST[one.action])
+def _of_task(reason: Reason, repairs: Iterable[operations.Repair]) -> Sequence[operations.Repair]:
+    wanted = _OF_DOUBTFUL if reason.is_in_doubt else _OF_FAILED
+    known = {one.action: one for one in repairs}
+    return [known[action] for action in wanted if action in known]
 
 
 def _doing(repair: operations.Repair, subject: str, *, short: bool = True) -> Doing:
@@ -165,6 +165,8 @@ def _fitting(found: MayBeDone, request: HttpRequest, standing: Standing) -> list
         chosen += [_about(one, shown.manual.title) for one in doings[:1]]
     rows = sorted(found.troubles, key=lambda row: root is None or row[0].task_id != root.task_id)
     for reason, doings in rows:
+        if reason.goes_on:
+            continue
         chosen += [_about(one, reason.what) for one in doings[:_OF_ONE_TASK]]
     for hold, doings in found.holds:
         chosen += [_about(one, f"hold {hold.pk}") for one in doings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,7 +37,7 @@ from oms.admin.order_page.signs import (
     UNBILLED,
 )
 from oms.item_progress import ItemStanding, item_standings
-from oms.models import Order
+from oms.models import Order, OrderItem
 from oms.progress import NOTHING as NO_PROGRESS
 from oms.progress import Structured, structured
 from oms.queries import (
@@ -68,6 +69,8 @@ _IN_TROUBLE = frozenset(
 )
 SHOWN = 20
 """Of each kind of row: who has more of them goes to the lists."""
+_AT_ONCE = 60
+"""Tasks of a plan that is drawn with the page; the picture of a larger one comes after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,13 @@ class Reason:
     next: str = "looked at again"
     """What the engine does at `until`."""
     address: str = ""
-    task_id: int | None = None
+    task_id: int = 0
+    """0: it is about no task."""
     key: str = ""
+    is_in_doubt: bool = False
+    """Nobody knows whether it was done."""
+    goes_on: bool = False
+    """By itself, in a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +135,8 @@ class ShownItem:
     trouble: Badge | None
     service: Badge | None
     billing: Badge | None
+    details: str
+    """What was ordered of it, as JSON: characteristics, prices, place …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +188,28 @@ class Standing:
     holds: Sequence[Hold] = ()
     locks: Sequence[keeping.Lock] = ()
     awaited_locks: Sequence[keeping.Lock] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """The plan as a picture; neither: there is no plan, or it is fetched by the open page."""
+
     picture: Picture | None = None
     too_large: int = 0
+    """So many tasks that there is no picture."""
+    is_to_come: bool = False
+
+
+def drawn(order: Order, *, at_once: bool) -> Drawn:
+    """The plan's picture. Large ones are left for the open page to fetch, unless `at_once`."""
+    plan = newest_plan(order)
+    if plan is None:
+        return Drawn()
+    graph = graphs.by_id(plan.graph_id)
+    if len(graph.nodes) > _AT_ONCE and not at_once:
+        return Drawn(is_to_come=True)
+    picture = plan_picture(plan=plan, graph=graph)
+    return Drawn(picture=picture, too_large=0 if picture else len(graph.nodes))
 
 
 def standing(order: Order) -> Standing:
@@ -215,12 +245,12 @@ def standing(order: Order) -> Standing:
     others = [wait for wait in waits if wait.state not in _IN_TROUBLE]
     found.under_way = [_reason(wait) for wait in others[:SHOWN]]
     found.more_under_way = max(0, len(others) - SHOWN)
-    _dig(found, order, plan)
     cases = open_cases(order)
     found.cases = [
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
         for case in cases[:SHOWN]
     ]
+    _dig(found, order, plan)
     found.all_cases = order_cases_link(order.fulfillment_id)
     found.manual = [
         ShownManual(manual=one, badge=badge_of(one.state, MANUAL_SIGNS))
@@ -241,10 +271,6 @@ def _inside(found: Standing, plan: Plan) -> None:
     goes_on = plan.state in PLAN_SELECTABLE
     found.stuck = STUCK if goes_on and plan.stuck_at is not None else None
     found.late = LATE if goes_on and plan.at_risk_since is not None else None
-    graph = graphs.by_id(plan.graph_id)
-    found.picture = plan_picture(plan=plan, graph=graph)
-    if found.picture is None:
-        found.too_large = len(graph.nodes)
 
 
 def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
@@ -266,7 +292,8 @@ def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
         found.sentence = f"It was refused: {found.faults[0].why}" if found.faults else ""
     elif found.why.sentence and not is_over:
         found.sentence = found.why.sentence.removeprefix(f"{order.reference}, ")
-        found.tone = "trouble" if found.troubles or found.stuck else "moving"
+        needs_help = any(not one.goes_on for one in found.troubles) or found.cases
+        found.tone = "trouble" if needs_help or found.stuck else "moving"
     elif found.whole and not is_over:
         found.sentence = found.whole[0].why
         found.tone = "trouble" if found.stuck else "moving"
@@ -285,9 +312,31 @@ def _items(
             trouble=badge_of(one.waits[0].state, TASK_SIGNS) if one.waits else None,
             service=SERVICE[one.service],
             billing=BILLING[one.billing],
+            details=_details(one.item),
         )
         for one in item_standings(order=order, plan=plan, far=far, troubles=troubles)
     ]
+
+
+def _details(item: OrderItem) -> str:
+    prices = {
+        name: f"{amount} {item.currency}"
+        for name, amount in (
+            ("price, once", item.one_off_price),
+            ("price, recurring", item.recurring_price),
+        )
+        if amount is not None
+    }
+    told = {
+        "characteristics": item.characteristics,
+        **prices,
+        "asset": item.asset,
+        "place": item.place,
+        "parties": item.parties,
+        "relations": item.relations,
+    }
+    known = {name: value for name, value in told.items() if value}
+    return json.dumps(known, indent=2, ensure_ascii=False) if known else ""
 
 
 def _parts(far: Structured) -> list[ShownPart]:
@@ -332,6 +381,8 @@ def _reason(wait: Wait) -> Reason:
         until=wait.until,
         next=_next(wait),
         task_id=wait.task_id,
+        is_in_doubt=wait.state in (TaskState.OUTCOME_UNKNOWN, TaskState.AWAITING_MANUAL),
+        goes_on=wait.state is TaskState.FAILED_RETRYABLE,
         address=task_address(wait.task_id)
         if wait.manual_id is None
         else reverse("admin:fulfillment_manualtask_change", args=[wait.manual_id]),

@@ -3,29 +3,36 @@
 (() => {
   "use strict";
 
+  // With "?": the list as the side bar filters it, if it does.
   const PAGES = {
     t: "/admin/",
     o: "/admin/oms/order/",
-    f: "/admin/fulfillment/falloutcase/",
-    i: "/admin/fulfillment/incident/",
-    m: "/admin/fulfillment/manualtask/",
-    a: "/admin/fulfillment/approval/",
-    u: "/admin/fulfillment/inboundevent/",
+    f: "/admin/fulfillment/falloutcase/?",
+    i: "/admin/fulfillment/incident/?",
+    m: "/admin/fulfillment/manualtask/?",
+    a: "/admin/fulfillment/approval/?",
+    u: "/admin/fulfillment/inboundevent/?",
     b: "/admin/fulfillment/bulkjob/",
     s: "/admin/desk/targets",
     l: "/admin/desk/locks",
     w: "/admin/desk/workflows",
     r: "/admin/desk/reports",
   };
-  let going = false;
+  const PATIENCE_MILLISECONDS = 2000;
+  let goingSince = null;
 
   // Only what the side bar offers: it knows what this person may see.
   function linkTo(letter) {
-    const wanted = PAGES[letter];
-    if (!wanted) return null;
-    const links = document.querySelectorAll("#nav-sidebar a[href]");
-    return [...links].find((link) => new URL(link.href).pathname === wanted) ?? null;
+    if (!PAGES[letter]) return null;
+    const [path, filter] = PAGES[letter].split("?");
+    const links = [...document.querySelectorAll("#nav-sidebar-apps a[href]")].filter(
+      (link) => link.pathname === path,
+    );
+    return links.find((link) => (link.search !== "") === (filter !== undefined)) ?? links[0] ?? null;
   }
+
+  const wordsOf = (link) =>
+    (link.querySelector("span:not(.material-symbols-outlined)") ?? link).textContent.trim();
 
   const rows = () => [...document.querySelectorAll("#result_list tbody tr, .desk-rows tbody tr")];
   const linkOf = (row) => row.querySelector("th a[href], td a[href]");
@@ -45,7 +52,8 @@
   }
 
   function search() {
-    const field = document.querySelector("#searchbar, input[type=search]");
+    const places = ["#searchbar", "#content input[type=search]", "#nav-filter"];
+    const field = places.map((place) => document.querySelector(place)).find(Boolean);
     field?.focus();
     field?.select();
   }
@@ -66,7 +74,7 @@
       };
       for (const letter of Object.keys(PAGES)) {
         const link = linkTo(letter);
-        if (link) add(`g ${letter}`, (link.querySelector("[data-title]") ?? link).innerText.trim().split("\n").pop());
+        if (link) add(`g ${letter}`, wordsOf(link));
       }
       add("j, k", "next row, row before");
       add("Enter", "open the row");
@@ -91,17 +99,16 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest("input, select, textarea, [contenteditable], dialog")) return;
     const key = event.key;
-    if (going) {
-      going = false;
-      const link = linkTo(key);
-      if (link) {
-        event.preventDefault();
-        link.click();
-      }
+    if (goingSince !== null && Date.now() - goingSince < PATIENCE_MILLISECONDS) {
+      goingSince = null;
+      event.preventDefault();
+      event.stopPropagation(); // The frame has keys of its own: "t" alone searches.
+      linkTo(key)?.click();
       return;
     }
+    goingSince = null;
     const does = { j: () => walk(1), k: () => walk(-1), x: select, "/": search, "?": help };
-    if (key === "g") going = true;
+    if (key === "g") goingSince = Date.now();
     else if (does[key]) {
       event.preventDefault();
       does[key]();

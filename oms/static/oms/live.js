@@ -10,6 +10,8 @@
   let notice = null;
   let currentSince = new Date();
 
+  htmx.config.timeout = 20_000; // Of a server that takes a request and never answers.
+
   const regions = () => document.querySelectorAll("[data-live-seconds]");
   const time = (at) => at.toISOString().slice(11, 19) + " UTC";
 
@@ -55,13 +57,13 @@
     notice.replaceChildren(since, reload);
   }
 
+  const detailsIn = (region) => [...region.querySelectorAll("details")];
+
   function remember(region) {
-    const named = (selector) => [...region.querySelectorAll(selector)].map((one) => one.id);
     const active = document.activeElement;
     const links = [...region.querySelectorAll("a[href], button, summary, [tabindex]")];
     kept.set(region.id, {
-      open: named("details[open][id]"),
-      closed: named("details[id]:not([open])"),
+      details: detailsIn(region).map((one) => ({ id: one.id, open: one.open })),
       scrolled: [...region.querySelectorAll("[data-keep-scroll][id]")].map((one) => [
         one.id, one.scrollLeft, one.scrollTop,
       ]),
@@ -75,8 +77,12 @@
     const before = kept.get(region.id);
     if (!before) return;
     kept.delete(region.id);
-    for (const id of before.open) document.getElementById(id)?.setAttribute("open", "");
-    for (const id of before.closed) document.getElementById(id)?.removeAttribute("open");
+    const now = detailsIn(region);
+    before.details.forEach(({ id, open }, place) => {
+      const same = now.length === before.details.length ? now[place] : null;
+      const one = id ? document.getElementById(id) : same;
+      if (one) one.open = open;
+    });
     for (const [id, left, top] of before.scrolled) document.getElementById(id)?.scrollTo(left, top);
     if (!before.focused) return;
     const { id, href, place } = before.focused;
@@ -104,7 +110,8 @@
     if (is_same || isBusy(region)) event.detail.shouldSwap = false;
     else remember(region);
   });
-  document.addEventListener("htmx:afterSwap", (event) => {
+  // Not after the swap: what has an id gets its attributes only when all has settled.
+  document.addEventListener("htmx:afterSettle", (event) => {
     const region = document.getElementById(event.detail.target.id);
     if (!region?.dataset.liveSeconds) return;
     looked.set(region, Date.now());

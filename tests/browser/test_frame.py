@@ -1,0 +1,167 @@
+"""What holds for every page: it opens, says what it is, and is usable without a mouse."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import readable
+from tests.browser.house import House, line_rental
+from tests.browser.operator import Cast, Operator
+
+FALLOUT = re.compile(r"/admin/fulfillment/falloutcase/\?")
+CASE = re.compile(r"/admin/fulfillment/falloutcase/\d+/change/")
+
+
+@pytest.fixture(scope="module")
+def day(house: House) -> House:
+    """One order is done, and one has fallen out; customers have names of all kinds."""
+    (done,) = house.submit(line_rental("DONE"))
+    house.until_state("COMPLETED", done)
+    house.refuses("billing", "ACCOUNT_LOCKED")
+    hostile = {"id": "C-1", "name": "<script>document.title = 'taken'</script>" + "long" * 30}
+    (failed,) = house.submit(line_rental("FAILED", customer=hostile))
+    house.case_of(failed)
+    house.script()
+    return house
+
+
+def test_every_page_of_the_side_bar_is_readable(day: House, people: Cast) -> None:
+    senior = people("senior")
+    wrong = {}
+    for path in _lines(senior):
+        senior.open(path)
+        if found := readable.faults(senior.page):
+            wrong[path] = found
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("name", ["senior", "auditor", "desk"])
+def test_nothing_that_is_shown_is_refused(day: House, people: Cast, name: str) -> None:
+    """Whatever a page of the side bar leads to opens for whoever sees it."""
+    one = people(name)
+    paths = _lines(one)
+    assert "/admin/" in paths
+    # One of each kind is enough: /admin/orders/O-1 and /admin/orders/O-2 are two of one.
+    links = {re.sub(r"\d+", "#", link): link for path in paths for link in _links(one, path)}
+    assert links
+    answers = {link: one.page.request.head(link).status for link in links.values()}
+    assert {link: status for link, status in answers.items() if status >= 400} == {}
+
+
+def test_what_customers_are_called_does_nothing(day: House, people: Cast) -> None:
+    senior = people("senior")
+    senior.menu("Orders")
+    senior.sees("<script>")
+    senior.follow(re.compile(r"O-\d+"))
+    expect(senior.page).not_to_have_title("taken")
+
+
+def test_from_today_to_a_case_and_back_by_keys_alone(day: House, people: Cast) -> None:
+    supply = people("supply")
+    page = supply.page
+    supply.keys("g", "f")
+    expect(page).to_have_url(FALLOUT)
+    supply.keys("j")
+    row = page.locator(":focus")
+    expect(row).to_be_visible()
+    supply.keys("j", "k", "Enter")
+    expect(page).to_have_url(CASE)
+    supply.keys("g", "t")
+    expect(page).to_have_url(re.compile(r"/admin/$"))
+    supply.keys("?")
+    told = page.get_by_role("dialog")
+    expect(told).to_contain_text("Fallout")
+    supply.keys("Escape")
+    expect(told).not_to_be_visible()
+    supply.keys("g", "o")
+    expect(page).to_have_url(re.compile(r"/admin/oms/order/$"))
+    supply.keys("/")
+    page.keyboard.type("DONE")
+    supply.keys("Enter")
+    expect(page.locator("#result_list tbody tr")).to_contain_text(["DONE"])
+    assert supply.clicks == 0
+
+
+def test_what_is_folded_is_unfolded_and_signed_out_by_keys_alone(day: House, people: Cast) -> None:
+    desk = people("desk")
+    folded = desk.page.get_by_role("button", name="Engine")
+    expect(folded).to_have_attribute("aria-expanded", "false")
+    folded.press("Enter")
+    expect(folded).to_have_attribute("aria-expanded", "true")
+    expect(desk.page.get_by_role("link", name="Plans", exact=True)).to_be_visible()
+    desk.page.get_by_role("button", name="desk", exact=False).last.press(" ")
+    out = desk.page.get_by_role("button", name="Log out")
+    expect(out).to_be_visible()
+
+
+def test_an_open_page_follows_what_happens_and_keeps_what_is_open(
+    house: House, people: Cast
+) -> None:
+    house.refuses("crm", "UNKNOWN_CUSTOMER")
+    (reference,) = house.submit(line_rental("LIVE"))
+    case = house.case_of(reference)
+    senior = people("senior")
+    page = senior.page
+    senior.open(f"/admin/orders/{reference}")
+    standing = page.get_by_role("region", name="How this order stands")
+    expect(standing).to_contain_text("0 of 3 tasks done")
+    page.evaluate("window.isTheSame = true")
+    folded = standing.locator("details").filter(has_text="How far it is")
+    folded.locator("summary").first.click()
+    plan = standing.get_by_role("link", name=re.compile(r"^plan \d+"))
+    plan.focus()
+
+    house.script()
+    (task,) = (
+        one["id"] for one in house.call("GET", f"/cases/{case['id']}", who="senior")["tasks"]
+    )
+    request = {"action": "task.retry", "subject": f"task:{task}", "reason": "They are known now."}
+    house.call("POST", "/operations", request, who="supply")
+    house.until_state("COMPLETED", reference)
+    _hurry(senior)
+    expect(standing).to_contain_text("3 of 3 tasks done")
+    expect(plan).to_be_focused()
+    expect(folded).to_have_attribute("open", "")
+    assert page.evaluate("window.isTheSame")
+
+
+def test_a_page_says_when_its_server_is_away_and_when_it_is_back(day: House, people: Cast) -> None:
+    senior = people("senior")
+    senior.open("/admin/desk/targets")
+    told = senior.page.locator(".desk-stale")
+    expect(told).not_to_be_visible()
+    with senior.foreseen("ERR_", "^50", "htmx"):
+        day.stack.kill("web", signal.SIGTERM)
+        _hurry(senior)
+        expect(told).to_contain_text(re.compile(r"as of \d\d:\d\d:\d\d UTC"))
+        day.until_it_answers()
+        _hurry(senior)
+        expect(told).not_to_be_visible()
+
+
+def _hurry(one: Operator) -> None:
+    """What looks at itself again four times a minute does so every second, until it has."""
+    one.page.evaluate(
+        "document.querySelectorAll('[data-live-seconds]')"
+        ".forEach((region) => { region.dataset.liveSeconds = '1'; })"
+    )
+
+
+def _lines(one: Operator) -> list[str]:
+    """Where the lines of the side bar lead, the folded ones too."""
+    found: list[str] = one.page.evaluate(
+        "[...document.querySelectorAll('#nav-sidebar-apps a[href]')]"
+        ".map((link) => link.getAttribute('href'))"
+    )
+    return found
+
+
+def _links(one: Operator, path: str) -> list[str]:
+    """Where a page leads within the desk."""
+    answer = one.page.request.get(path)
+    assert answer.ok, f"{one.name}, {path}: {answer.status}"
+    return re.findall(r'<a[^>]* href="(/admin/[^"?#]*)', answer.text())
