@@ -9,7 +9,7 @@ from decimal import Decimal
 from django.contrib.auth.models import User
 
 from fulfillment.engine.store.database import cursor
-from fulfillment.models import FalloutCase, RoutingRule
+from fulfillment.models import IS_UNRESOLVED, FalloutCase, RoutingRule
 from fulfillment.workload import MOST
 
 _OF_ONE = 500
@@ -84,7 +84,7 @@ def queues_of(user: User) -> list[str]:
     of the open cases that they have."""
     roles = user.groups.values("name")
     by_rule = RoutingRule.objects.filter(role__in=roles).values_list("owner_queue").order_by()
-    mine = FalloutCase.objects.filter(assigned_to=user.get_username(), resolved_at=None)
+    mine = FalloutCase.objects.filter(IS_UNRESOLVED, assigned_to=user.get_username())
     # One by one: somebody has a few of them.
     by_case = mine.exclude(assigned_to="").values_list("owner_queue").order_by()[:_OF_ONE]
     return sorted({queue for (queue,) in by_rule.union(by_case)})

@@ -28,7 +28,7 @@ _CIRCLE = "waited_in_a_circle"
 _AWAITED = f"""
 WITH RECURSIVE oldest AS MATERIALIZED (
     SELECT waits_for_lock AS name, changed_at FROM fulfillment_task
-    WHERE waits_for = 'LOCK' AND waits_for_lock <> '' ORDER BY changed_at LIMIT 1000
+    WHERE waits_for = 'LOCK' ORDER BY changed_at LIMIT 1000
 ), names(name, place) AS (
     SELECT min(waits_for_lock), 1 FROM fulfillment_task WHERE waits_for_lock <> ''
     UNION ALL
@@ -39,20 +39,22 @@ WITH RECURSIVE oldest AS MATERIALIZED (
     FROM names n WHERE n.name IS NOT NULL AND n.place < 1000
 )
 SELECT name FROM (
-    SELECT name, changed_at FROM oldest
+    SELECT name, changed_at FROM oldest WHERE name <> ''
     UNION ALL SELECT name, NULL FROM names WHERE name IS NOT NULL
 ) awaited
 WHERE %(kind)s = '' OR split_part(name, ':', 1) = %(kind)s
 GROUP BY name ORDER BY min(changed_at) NULLS LAST, name LIMIT {SHOWN}
 """
-# Who is next is told of each target system by the index, and then among these.
+# The order of the index lets a look end where its limit is. Who is next is told of each target
+# system by the index, and then among these.
 _LINES = f"""
 SELECT v.name, line.n, line.since, w.id, w.key, f.order_reference, w.target_id, w.changed_at
 FROM unnest(%(names)s::text[]) AS v(name)
 CROSS JOIN LATERAL (
     SELECT count(*) AS n, min(changed_at) AS since FROM (
         SELECT t.changed_at FROM fulfillment_task t
-        WHERE t.waits_for_lock = v.name AND t.waits_for_lock <> '' LIMIT {LONGEST + 1}
+        WHERE t.waits_for_lock = v.name AND t.waits_for_lock <> ''
+        ORDER BY t.target_id, t.priority DESC, t.rank, t.depth, t.id LIMIT {LONGEST + 1}
     ) those
 ) line
 CROSS JOIN LATERAL (

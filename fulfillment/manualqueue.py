@@ -25,7 +25,7 @@ SELECT
    WHERE state IN ('AWAITING_CUSTOMER', 'CLAIMED', 'OPEN') LIMIT {MOST + 1}) open),
   (SELECT count(*) FROM (
     (SELECT FROM fulfillment_manualtask
-     WHERE state IN ('CLAIMED', 'OPEN') AND due_at < fulfillment_now() LIMIT {MOST + 1})
+     WHERE state IN ('CLAIMED', 'OPEN') AND due_at < (SELECT fulfillment_now()) LIMIT {MOST + 1})
     UNION ALL
     (SELECT FROM fulfillment_manualtask
      WHERE state IN ('CLAIMED', 'OPEN') AND due_at IS NULL LIMIT {MOST + 1})) overdue),

@@ -181,9 +181,12 @@ FROM (
 
 
 def stuck(*, now: datetime) -> Stuck:
-    asked: dict[str, datetime | int] = {"most": MOST + 1}
-    for name, hours in (("hour", 1), ("four", 4), ("day", 24)):
-        asked[name] = now - timedelta(hours=hours)
+    asked = {
+        "most": MOST + 1,
+        "hour": now - timedelta(hours=1),
+        "four": now - timedelta(hours=4),
+        "day": now - timedelta(hours=24),
+    }
     with cursor() as raw:
         raw.execute(_STUCK, asked)
         since, *reaching = raw.fetchall()[0]

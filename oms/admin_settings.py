@@ -86,7 +86,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
 
 
 _STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
-_SCRIPTS = ("frame", "live", "keys", "graph", "copy", "asking")
+_SCRIPTS = ("frame", "live", "lists", "keys", "graph", "copy", "asking")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
     "50": "oklch(97.5% .013 243)",

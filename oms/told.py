@@ -44,5 +44,5 @@ def told(order: Order) -> Told:
         last=messages[0] if messages else None,
         failed=sum(one.state == NotificationState.FAILED for one in messages),
         milestone=max(order.milestones.all(), key=lambda one: one.reached_at, default=None),
-        knows_of_delay=order.late_told_version >= order.version > 0 and order.late_told_version > 0,
+        knows_of_delay=order.late_told_version >= order.version,
     )

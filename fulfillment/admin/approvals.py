@@ -12,7 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from unfold.decorators import action, display
 
 from fulfillment import operations
@@ -172,7 +171,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         if approval.state != ApprovalState.REQUESTED:
             return "—"
         if approval.may_be_decided:
-            return format_html("<strong>you may</strong>")
+            return "you may"
         if approval.is_own:
             return "another person: you have asked for it"
         return f"whoever has {approval.needs}"

@@ -137,7 +137,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
 
     @display(description="incident")
     def joined(self, case: FalloutCase) -> str:
-        return link(case.incident, f"incident {case.incident_id}")
+        return link(case.incident, f"no. {case.incident_id}")
 
     @display(description="who has it")
     def whose(self, case: Any) -> str:

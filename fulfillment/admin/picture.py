@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from fulfillment.admin.reading import Badge, badge_of
 from fulfillment.definitions.drawing import LARGEST, Arrow, Box, Drawing, Size, draw
-from fulfillment.definitions.graph import Graph, Node
+from fulfillment.definitions.graph import Graph, Node, NodeKind
 from fulfillment.definitions.outlines import call, condition, outline
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.inner_waits import Wait
@@ -20,6 +20,15 @@ from fulfillment.models import Plan
 from fulfillment.plan_map import PlanMap, Spot, plan_map, way_of
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
 
+_SHAPES: Mapping[NodeKind, str] = {
+    NodeKind.DECISION: "pointed at both sides: a decision",
+    NodeKind.WAIT: "round ends: a wait",
+    NodeKind.MANUAL: "slanted top: a person",
+    NodeKind.SPREAD: "double sides: a list begins, or ends",
+    NodeKind.GATHER: "double sides: a list begins, or ends",
+    NodeKind.ENTER: "pointed at the right: a sub-process begins, or ends",
+    NodeKind.LEAVE: "pointed at the right: a sub-process begins, or ends",
+}
 _TROUBLE = frozenset({"trouble", "failed"})
 
 
@@ -40,7 +49,6 @@ class DrawnTask:
     has_milestone: bool
     final: str
     """Its point of no return: hard, soft, or empty."""
-    undoes: bool
     outline: str
     absent: bool
     badge: Badge | None
@@ -80,12 +88,13 @@ class Picture:
     """It shows a plan, not only a graph: the longest way is what is still ahead of that."""
     conditional: bool
     """Some arrows, or what they lead to, exist on a condition."""
-    kinds: bool
-    """There is more than commands in it."""
+    shapes: tuple[str, ...]
+    """What the outlines in it mean that are no plain rectangle's."""
     milestones: bool
-    finals: bool
-    undoes: bool
+    hard: bool
+    soft: bool
     ahead: bool
+    """A longest way is marked in it."""
 
     @property
     def way_arrows(self) -> list[DrawnArrow]:
@@ -156,12 +165,21 @@ def _picture(graph: Graph, found: PlanMap, plan_id: int | None) -> Picture:
         told=_summary(graph, drawing, tasks),
         is_running=is_running,
         conditional=any(arrow.condition for arrow in drawing.arrows),
-        kinds=len({node.kind for node in graph.nodes}) > 1,
+        shapes=_shapes(graph),
         milestones=any(task.has_milestone for task in tasks),
-        finals=any(task.final for task in tasks),
-        undoes=any(task.undoes for task in tasks),
+        hard=any(task.final == "hard" for task in tasks),
+        soft=any(task.final == "soft" for task in tasks),
         ahead=len(way) > 1,
     )
+
+
+def _shapes(graph: Graph) -> tuple[str, ...]:
+    found = dict.fromkeys(_SHAPES[node.kind] for node in graph.nodes if node.kind in _SHAPES)
+    if any(node.undoes for node in graph.nodes):
+        found["pointed at the left: undoes something"] = None
+    if any(node.is_command and not (node.required or node.needed) for node in graph.nodes):
+        found["rounded: the order can do without it"] = None
+    return tuple(found)
 
 
 def _summary(graph: Graph, drawing: Drawing, tasks: Iterable[DrawnTask]) -> str:
@@ -216,7 +234,6 @@ def _drawn(
         item=node.item,
         has_milestone=bool(node.milestones),
         final=final,
-        undoes=bool(node.undoes),
         outline=outlines[shape],
         absent=absent,
         badge=badge,

@@ -88,13 +88,13 @@ def sides_of(task: Task) -> tuple[Side, Side]:
     found = neighbours(task=task)
     return (
         Side(
-            title="It waits for",
+            title="Before it",
             neighbours=_shown(found.before),
             more=found.more_before,
             nothing="No other task: it begins with the plan.",
         ),
         Side(
-            title="These wait for it",
+            title="After it",
             neighbours=_shown(found.behind),
             more=found.more_behind,
             nothing="No other task: nothing in the plan comes after it.",

@@ -42,7 +42,7 @@ class Size:
     is_compact: bool = False
 
 
-FULL = Size(box_width=BOX_WIDTH, box_height=BOX_HEIGHT, column_gap=56, labelled_gap=150, row_gap=16)
+FULL = Size(box_width=BOX_WIDTH, box_height=BOX_HEIGHT, column_gap=44, labelled_gap=150, row_gap=16)
 COMPACT = Size(
     box_width=156, box_height=36, column_gap=44, labelled_gap=44, row_gap=8, is_compact=True
 )

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.postgres.fields import ArrayField
-from django.db.models import BigIntegerField, Func, Q, Value
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
 from fulfillment import workload
@@ -59,8 +59,7 @@ class NeedsFilter(ConditionFilter):
         if value == "high-value":
             # One value: of thousands Django would make a statement of thousands.
             found = [one.order_id for one in day.blocked_of_high_value()]
-            these = Value(found, output_field=ArrayField(BigIntegerField()))
-            return Q(pk=Func(these, function="ANY", output_field=BigIntegerField()))
+            return Q(pk__in=RawSQL("SELECT unnest(%s::bigint[])", [found]))
         raise ValueError(value)
 
 

@@ -117,6 +117,7 @@ def _options(unit: str, *, near_all: bool) -> dict[str, Any]:
             "x": {"grid": {"display": False}, "ticks": {"color": _SOFT, "maxRotation": 0}},
             "y": {
                 "beginAtZero": not near_all,
+                **({"max": 100} if near_all else {}),
                 "ticks": {"color": _SOFT, "maxTicksLimit": 6, **({} if unit else {"precision": 0})},
                 "grid": {"color": "rgba(156, 163, 175, 0.25)"},
                 "title": {"display": bool(unit), "text": unit, "color": _SOFT},

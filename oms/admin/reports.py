@@ -243,12 +243,13 @@ def asked_for(name: str) -> Report:
 
 def chosen_by(request: HttpRequest) -> Chosen:
     """The time that the address asks for; 30 days unless it does, or if it can't be used."""
-    today = reading.now().date()
+    now = reading.now()
+    today = now.date()
     period = request.GET.get("period", "30")
     if period in _DAYS:
         first = today - timedelta(days=_DAYS[period] - 1)
-        return Chosen(span=Span(first=first, last=today, today=today), period=period)
-    usual = Span(first=today - timedelta(days=29), last=today, today=today)
+        return Chosen(span=Span(first=first, last=today, now=now), period=period)
+    usual = Span(first=today - timedelta(days=29), last=today, now=now)
     if period != "range":
         return Chosen(span=usual, period="30")
     try:
@@ -264,7 +265,7 @@ def chosen_by(request: HttpRequest) -> Chosen:
         return Chosen(
             span=usual, period="30", complaint=f"Choose {_LONGEST_DAYS} days or fewer at once."
         )
-    return Chosen(span=Span(first=first, last=last, today=today), period="range")
+    return Chosen(span=Span(first=first, last=last, now=now), period="range")
 
 
 def _shown(report: Report, table: Table, chosen: Chosen) -> ShownTable:

@@ -31,7 +31,11 @@ class Span:
 
     first: date
     last: date
-    today: date
+    now: datetime
+
+    @property
+    def today(self) -> date:
+        return self.now.date()
 
     @property
     def since(self) -> datetime:
@@ -53,13 +57,13 @@ class Span:
         return Step.DAY if self.days <= _BY_DAY_AT_MOST else Step.WEEK
 
     def steps(self) -> Iterator[datetime]:
-        """When each step begins, the first within the span; none lies ahead of today."""
+        """When each step begins, the first one with the span; none lies ahead."""
         long = {Step.HOUR: timedelta(hours=1), Step.DAY: timedelta(days=1)}
-        step, until = self.step, min(self.until, _midnight(self.today + timedelta(days=1)))
+        step, until = self.step, min(self.until, self.now)
         at = self.since
         if step is Step.WEEK:
             at -= timedelta(days=at.weekday())
-        while at < until:
+        while at <= until and at < self.until:
             yield at
             at += long.get(step, timedelta(days=7))
 

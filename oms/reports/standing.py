@@ -54,7 +54,7 @@ class Leakage(Report):
         note = ""
         if there > len(found):
             note = f"Of the {len(found)} oldest; there are {there}. The file has all of them."
-        cases = Told(name="found", words="Found", of=number(Measure.CASES))
+        cases = Told(name="found", words="Cases found", of=number(Measure.CASES))
         steps = reading.by_step([Measure.CASES], span, action=self.leak.value.lower())
         return [
             _at_stake(found, note=note),
@@ -138,7 +138,7 @@ class Stuck(Report):
 
     def tables(self, span: Span, *, whole: bool = False) -> list[Table]:
         steps = reading.by_step([Measure.CASES], span, outcome=CaseCategory.STUCK)
-        cases = Told(name="found", words="Found", of=number(Measure.CASES))
+        cases = Told(name="found", words="Cases found", of=number(Measure.CASES))
         now = reading.now()
         rows = _stuck().select_related("fulfillment").defer("context")
         plans = list(rows.order_by("stuck_at", "pk")[: None if whole else SHOWN])
@@ -205,7 +205,7 @@ _LEAK_COUNTED = (
     "Shows what is so now, once it has taken longer than its product allows; a case is opened "
     "then. It goes from here as soon as both sides agree.",
     "Worth is what the line and what is nested in it are sold for: each period, and once.",
-    "Found: cases that were opened about it in this time.",
+    "Cases found: those that were opened about it in this time.",
 )
 UNBILLED = Leakage(
     name="unbilled",
@@ -230,6 +230,6 @@ STUCK = Stuck(
     counted=(
         "Shows what is so now: plans in which nothing can move without help, or has moved for "
         "longer than their workflow allows.",
-        "Found: cases that the detector opened about stuck orders in this time.",
+        "Cases found: those that the detector opened about stuck orders in this time.",
     ),
 )

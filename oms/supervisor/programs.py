@@ -35,6 +35,7 @@ def variables(environment: Environment) -> dict[str, str]:
         "OMS_BIND": environment.bind,
         "OMS_WEB_PORT": str(environment.web_port),
         "OMS_FLOWER_PORT": str(environment.flower_port),
+        "OMS_FLOWER_URL": environment.flower_url,
         "OMS_SANDBOX_PORT": str(environment.sandbox_port),
         "OMS_SANDBOX_URL": environment.sandbox_url,
         "OMS_PUBLIC_URL": environment.public_url,

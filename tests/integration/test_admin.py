@@ -44,6 +44,8 @@ from fulfillment.models import (
     Transition,
     WorkflowVersion,
 )
+from oms.changes.documents import as_submitted
+from oms.intake.feasibility import request_of
 from oms.models import (
     AmendmentRequest,
     ApiClient,
@@ -52,6 +54,7 @@ from oms.models import (
     CancellationRequest,
     Notification,
     Order,
+    OrderRevision,
     PendingAsset,
 )
 from tests import desk
@@ -104,6 +107,10 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
 
 
 def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) -> None:
+    document = as_submitted(request_of(halfway))
+    OrderRevision.objects.create(
+        order=halfway, version=0, document=document, replaced_at=desk.now()
+    )
     for model in desk_models():
         page = text_of(boss, address_of(model, "changelist"))
         rows = list(model._default_manager.all()[:20])

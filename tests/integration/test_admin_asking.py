@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems
 from tests.integration.test_admin_operate import browser, form_of, seen_in, shown
+from tests.integration.test_amendment import an_order, line, product, step
 from tests.integration.test_cancellation import a_service
 
 pytestmark = pytest.mark.django_db
@@ -110,18 +112,17 @@ def test_what_it_costs_has_to_be_agreed_to(in_use: Order) -> None:
 def test_changing_an_order_begins_with_it_and_shows_the_difference(
     systems: ScriptedSystems,
 ) -> None:
-    desk.target("alpha")
-    desk.workflow({"one": desk.task(), "two": desk.task(after=["one"])})
-    systems.sends["two"] = [desk.rejected()]
-    order = desk.order(desk.item(one_off_price="10", currency="EUR"))
-    desk.finish()
+    product()
+    order = an_order(line(one_off_price=Decimal(10), currency="EUR"), billing_account="BA-1")
+    step(systems, "reserve", "build")
     ann = browser("ann", Action.ORDER_CHANGE)
     form = form_of(Action.ORDER_CHANGE, f"order:{order.reference}")
     page = shown(ann.get(form))
     assert 'name="parameter-version" value="2"' in page
-    assert "&quot;offering&quot;: &quot;thing&quot;" in page
+    assert "&quot;offering&quot;: &quot;" in page
     wanted: dict[str, Any] = as_submitted(request_of(order))
     wanted["items"][0]["quantity"] = 3
+    wanted["items"][0]["characteristics"] = {"colour": "<blue>"}
     given = {
         "reason": "They want three.",
         "parameter-version": "2",
@@ -130,7 +131,10 @@ def test_changing_an_order_begins_with_it_and_shows_the_difference(
     page = shown(ann.post(form, given))
     assert "What is another about the order" in page
     assert re.search(r"<td>quantity</td>\s*<td>1</td>\s*<td>3</td>", page)
-    assert "+20.00 EUR" in page or "+20 EUR" in page
+    assert "characteristics · colour" in page
+    assert "&lt;blue&gt;" in page
+    assert re.search(r"<td>\+20(\.00)? EUR</td>", page)
+    assert "is done anew" in page
     assert "price · once" not in page  # However many noughts it is written with.
     order.refresh_from_db()
     assert order.version == 1

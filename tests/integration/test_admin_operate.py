@@ -221,8 +221,6 @@ def test_the_form_asks_for_what_the_operation_declares(boss: Client, failed: Tas
     ("model", "page", "action"),
     [
         (Task, "retry", Action.TASK_RETRY),
-        (TargetSystem, "pause", Action.TARGET_PAUSE),
-        (FalloutCase, "close", Action.CASE_CLOSE),
     ],
 )
 def test_buttons_ask_for_the_same_authority(

@@ -170,7 +170,7 @@ def test_a_task_s_page_says_what_it_waits_for_and_what_waits_for_it(
     assert "And 2 more" in page
     assert "<script>alert" not in page
     page = text_of(boss, address_of(Task, "change", tasks["after3@1"].pk))
-    first = page[page.index("It waits for</h2>") : page.index("These wait for it</h2>")]
+    first = page[page.index("Before it</h2>") : page.index("After it</h2>")]
     assert f'href="{address_of(Task, "change", tasks["one@1"].pk)}">The first' in first
     assert "✗</span> failed final" in first
     assert "nothing in the plan comes after it" in page

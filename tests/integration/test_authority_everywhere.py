@@ -37,6 +37,7 @@ from tests import people
 
 _SHOWS = {
     "fulfillment.operations.approving.may_decide",
+    "fulfillment.operations.casework.user_name_of",
     "fulfillment.operations.offering.offers",
     "fulfillment.operations.bulk.drafting.offers",
     "fulfillment.operations.bulk.drafting.wanted",

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from fulfillment import operations, workload
+from fulfillment import casequeue, operations, workload
 from fulfillment.actions import Action
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
@@ -65,6 +65,7 @@ def shown(
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
     monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
+    monkeypatch.setattr(casequeue, "MOST", LOOKED_BACK)
     return {**found, "done": done}
 
 

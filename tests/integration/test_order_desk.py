@@ -103,7 +103,7 @@ def test_what_is_complete_offers_no_repair(client: Client, systems: ScriptedSyst
         Action.TASK_RETRY,
         Action.PLAN_TERMINATE,
         Action.ORDER_CANCEL,
-        Action.PLAN_REGENERATE,
+        Action.HOLD_PLACE,
     )
     page = page_of(seen_by(client, *repairs), order)
     assert forms_in(page) == set()

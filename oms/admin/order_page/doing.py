@@ -48,6 +48,9 @@ _OF_FAILED = (
 )
 _OF_DOUBTFUL = (Action.TASK_RECONCILE, *_OF_FAILED[:-1])
 """What gets a task in trouble on, the first to think of first; the rest is on its own page."""
+_DECIDING = [_LABELS[one] for one in (Action.MANUAL_DECIDE, Action.MANUAL_RESUME)]
+_OF_RUNNING = frozenset({Action.HOLD_PLACE, Action.SIGNAL_SEND})
+"""What is of no use to an order that is over."""
 _FITTING = 4
 _OF_ONE_TASK = 3
 _HOLDS = 5
@@ -101,7 +104,11 @@ def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> Ma
     found = MayBeDone()
     held, reach = held_here(request), reach_here(request)
     of_order = operations.possible(subject=f"order:{order.reference}", held=held, reach=reach)
-    found.order = [_doing(one, f"order:{order.reference}", short=False) for one in of_order]
+    found.order = [
+        _doing(one, f"order:{order.reference}", short=False)
+        for one in of_order
+        if not (order.is_final and one.action in _OF_RUNNING)
+    ]
     if holds_here(request, Action.ORDER_EVIDENCE):
         found.order.append(
             Doing(
@@ -162,7 +169,8 @@ def _fitting(found: MayBeDone, request: HttpRequest, standing: Standing) -> list
         )
         chosen += [_about(_doing(one, f"target:{root.target}"), root.target) for one in resume]
     for shown, doings in found.manual:
-        chosen += [_about(one, shown.manual.title) for one in doings[:1]]
+        own = [one for one in doings if one.label in _DECIDING]
+        chosen += [_about(one, shown.manual.title) for one in own[:1]]
     rows = sorted(found.troubles, key=lambda row: root is None or row[0].task_id != root.task_id)
     for reason, doings in rows:
         if reason.goes_on:
