@@ -23,8 +23,8 @@ from fulfillment.engine.work import cases, patience
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import UNRESOLVED, CaseCategory, Severity
+from fulfillment.queries.why import Why, why
 from fulfillment.states import Cause, TaskState
-from fulfillment.why import Why, why
 
 logger = logging.getLogger(__name__)
 

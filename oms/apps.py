@@ -11,15 +11,15 @@ class OmsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from fulfillment import standing
         from fulfillment.audit import entities
         from fulfillment.engine.work import port
         from fulfillment.operations import bulk
+        from fulfillment.queries import standing
         from oms import repairs
         from oms.audited import ENTITIES
         from oms.lifecycle import OrderLifecycle
+        from oms.queries.standing import order_standing
         from oms.selecting import ORDERS
-        from oms.standing import order_standing
 
         port.register(OrderLifecycle())
         repairs.register_all()

@@ -15,7 +15,6 @@ from functools import partial
 
 import psycopg
 
-from fulfillment import queries
 from fulfillment.actions import Action
 from fulfillment.engine.store.database import Row, arrays, cursor
 from fulfillment.engine.store.halving import in_halves
@@ -23,6 +22,7 @@ from fulfillment.engine.work import cases
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import CaseCategory, Plan, Severity, Task
+from fulfillment.queries import fulfillments
 from fulfillment.states import PlanState, TaskState
 from oms import leaks, terms
 from oms.models import BillingMatch, Leak
@@ -197,7 +197,9 @@ def _look(unit: Unit, item_ids: Sequence[int]) -> int:
         .select_related("item__order")
         .order_by("pk")
     )
-    plans = queries.newest_plans(fulfillment_ids=[m.item.order.fulfillment_id for m in matches])
+    plans = fulfillments.newest_plans(
+        fulfillment_ids=[m.item.order.fulfillment_id for m in matches]
+    )
     tasks = _tasks_of(plans.values())
     left_out = _left_out(matches)
     sums = leaks.worth_of(matches, plans=plans)

@@ -11,8 +11,8 @@ from decimal import Decimal
 from django.db.models import Q
 from django.db.models.functions import Least
 
-from fulfillment import queries
 from fulfillment.models import IS_UNRESOLVED, FalloutCase, Plan
+from fulfillment.queries import fulfillments
 from oms import terms
 from oms.models import BillingMatch, Leak, Order, OrderItem
 from oms.states import ItemAction
@@ -67,7 +67,7 @@ def gaps(
     subjects = {subject(match.item_id, leak): match.item_id for match, leak in matches.items()}
     found = FalloutCase.objects.filter(IS_UNRESOLVED, subject__in=subjects)
     cases = {subjects[about]: pk for about, pk in found.values_list("subject", "pk")}
-    plans = queries.newest_plans(
+    plans = fulfillments.newest_plans(
         fulfillment_ids={match.item.order.fulfillment_id for match in matches}
     )
     sums = worth_of(matches, plans=plans)

@@ -37,12 +37,12 @@ from fulfillment.admin.reading import (
     register_signs,
     subject_link,
 )
-from fulfillment.approvalqueue import approval_queue, asked_of, counted
 from fulfillment.definitions.signs import Sign
-from fulfillment.manualqueue import in_time
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.approving import may_decide
 from fulfillment.operations.offering import help_of
+from fulfillment.queries.approval_queue import approval_queue, asked_of, counted
+from fulfillment.queries.manual_queue import in_time
 
 APPROVAL_SIGNS: Mapping[str, Sign] = {
     ApprovalState.REQUESTED: ("?", "trouble"),

@@ -11,9 +11,9 @@ from fulfillment.admin.locks import shown_kept, shown_line
 from fulfillment.admin.pages import Page
 from fulfillment.admin.reading import list_address
 from fulfillment.admin.target_cards import cards
-from fulfillment.lines import lock_board
 from fulfillment.models import Resource, ResourceLock
-from fulfillment.systems import Health, Level, health
+from fulfillment.queries.lines import lock_board
+from fulfillment.queries.systems import Health, Level, health
 
 
 class Targets(Page):

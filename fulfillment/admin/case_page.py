@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.urls import reverse
 
-from fulfillment import casehelp, caseload, operations
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.operating import operate_address
@@ -19,6 +19,7 @@ from fulfillment.authority.actors import Actor
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
 from fulfillment.operations.offering import help_of
+from fulfillment.queries import case_help, caseload
 
 _EVIDENCE = ("number", "purpose", "outcome", "code", "message", "started_at", "worker")
 _MOST_TASKS = 50
@@ -62,7 +63,7 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
     facts = dict(case.facts)
     evidence = facts.pop("evidence", None) or []
     tasks = caseload.tasks_of(case, at_most=_MOST_TASKS)
-    found = casehelp.help_for(case=case, tasks=tasks, actor=actor)
+    found = case_help.help_for(case=case, tasks=tasks, actor=actor)
     late = due_badge(case)
     subject = f"case:{case.pk}"
     possible = operations.possible(subject=subject, held=held)
@@ -103,16 +104,16 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
         "evidence_columns": [in_words(name) for name in _EVIDENCE],
         "evidence": [[_told(one.get(name)) for name in _EVIDENCE] for one in evidence],
         "facts": [(in_words(name), _shown(value)) for name, value in facts.items()],
-        "history": casehelp.history(case=case, tasks=tasks),
+        "history": case_help.history(case=case, tasks=tasks),
         "trail": _trail(case),
     }
 
 
-def _same(one: caseload.Remedied, found: casehelp.CaseHelp) -> Sequence[casehelp.Help]:
-    return casehelp.done_before(steps=one.steps, first=found.first)
+def _same(one: caseload.Remedied, found: case_help.CaseHelp) -> Sequence[case_help.Help]:
+    return case_help.done_before(steps=one.steps, first=found.first)
 
 
-def _button(remedy: casehelp.Help) -> _Button:
+def _button(remedy: case_help.Help) -> _Button:
     return _Button(
         words=remedy.title,
         told=remedy.help,
@@ -121,7 +122,7 @@ def _button(remedy: casehelp.Help) -> _Button:
     )
 
 
-def _task_shown(one: CaseTask, found: casehelp.CaseHelp) -> _TaskShown:
+def _task_shown(one: CaseTask, found: case_help.CaseHelp) -> _TaskShown:
     return _TaskShown(
         key=one.task.key,
         address=address_of(f"task:{one.task_id}"),

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
-from fulfillment import caseload
 from fulfillment.admin.reading import Badge, register_signs
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import CaseState, FalloutCase, IncidentState, Severity
+from fulfillment.queries import caseload
 
 CASE_SIGNS: Mapping[str, Sign] = {
     CaseState.OPEN: ("!", "trouble"),

@@ -14,10 +14,10 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from fulfillment.admin.figures import counted
-from fulfillment.casequeue import CaseQueue, case_queue, queues_of
 from fulfillment.definitions.signs import in_words
 from fulfillment.models import IS_UNRESOLVED
-from fulfillment.workload import Due
+from fulfillment.queries.case_queue import CaseQueue, case_queue, queues_of
+from fulfillment.queries.workload import Due
 
 _OPEN = {"resolved_at__isempty": "1"}
 _CHIPS = 6

@@ -11,9 +11,9 @@ from django.contrib import admin
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
-from fulfillment import workload
 from fulfillment.models import FalloutCase
-from fulfillment.workload import MOST, Due
+from fulfillment.queries import workload
+from fulfillment.queries.workload import MOST, Due
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

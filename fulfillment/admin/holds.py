@@ -40,10 +40,10 @@ from fulfillment.admin.reading import (
     subject_link,
 )
 from fulfillment.authority.actors import Actor
-from fulfillment.conditions import quoted
 from fulfillment.definitions.signs import Sign
 from fulfillment.errors import HoldWouldBeOver, NothingToHold, ReasonMissing
 from fulfillment.models import ClockPolicy, Hold, HoldScope, Task
+from fulfillment.waits.conditions import quoted
 
 HOLD_SIGNS: Mapping[str, Sign] = {
     "PLACED": ("⊖", "trouble"),

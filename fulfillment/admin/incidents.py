@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.timesince import timesince
 from unfold.decorators import display
 
-from fulfillment import caseload, impact, operations
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of, found_or_404, held_here, holds_here
 from fulfillment.admin.bulk_standing import JOB_SIGNS, StageShown, stage_shown
@@ -38,6 +38,7 @@ from fulfillment.models import (
 )
 from fulfillment.operations import bulk
 from fulfillment.operations.offering import help_of
+from fulfillment.queries import caseload, impact
 
 _MOST_JOBS = 5
 _MOST_DONE = 20

@@ -22,8 +22,8 @@ from fulfillment.admin.operating import Operable, operate_address
 from fulfillment.admin.reading import ReadOnlyAdmin, link, list_address, list_link, order_link
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.keeping import MOST, Keeper
-from fulfillment.lines import LONGEST, Kept, Line, Waiter, kind_of, line
 from fulfillment.models import Resource, ResourceLock, Task
+from fulfillment.queries.lines import LONGEST, Kept, Line, Waiter, kind_of, line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

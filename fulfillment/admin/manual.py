@@ -56,9 +56,9 @@ from fulfillment.errors import (
     FulfillmentError,
     ManualTaskTaken,
 )
-from fulfillment.manualqueue import counted, in_time, manual_queue, past, waits_for, ways
 from fulfillment.models import MANUAL_OPEN, MANUAL_TIMED, ManualState, ManualTask
 from fulfillment.operations.showing import changes
+from fulfillment.queries.manual_queue import counted, in_time, manual_queue, past, waits_for, ways
 
 MANUAL_SIGNS: Mapping[str, Sign] = {
     ManualState.OPEN: ("☞", "trouble"),

@@ -29,9 +29,9 @@ from fulfillment.admin.reading import (
     signs_of,
 )
 from fulfillment.definitions.signs import Sign
-from fulfillment.matches import Match, Sureness, matches
 from fulfillment.models import Delivery, Disposition, InboundEvent, OutboxEvent
 from fulfillment.operations.showing import changes
+from fulfillment.queries.matches import Match, Sureness, matches
 
 DISPOSITION_SIGNS: Mapping[str, Sign] = {
     Disposition.APPLIED: ("✓", "done"),

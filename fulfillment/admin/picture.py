@@ -15,10 +15,10 @@ from fulfillment.definitions.drawing import LARGEST, Arrow, Box, Drawing, Size, 
 from fulfillment.definitions.graph import Graph, Node, NodeKind
 from fulfillment.definitions.outlines import call, condition, outline
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
-from fulfillment.inner_waits import Wait
 from fulfillment.models import Plan
-from fulfillment.plan_map import PlanMap, Spot, plan_map, way_of
+from fulfillment.queries.plan_map import PlanMap, Spot, plan_map, way_of
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.waits.inner_waits import Wait
 
 _SHAPES: Mapping[NodeKind, str] = {
     NodeKind.DECISION: "pointed at both sides: a decision",

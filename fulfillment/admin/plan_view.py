@@ -13,8 +13,8 @@ from fulfillment.definitions.drawing import LARGEST
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.models import Plan, Task
-from fulfillment.plan_neighbours import Neighbour, neighbours
-from fulfillment.stages import stages, states_of
+from fulfillment.queries.plan_neighbours import Neighbour, neighbours
+from fulfillment.queries.stages import stages, states_of
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
 _SECONDS = 15

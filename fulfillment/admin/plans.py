@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
-from fulfillment import operations, waiting
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import (
     ReasonForm,
@@ -55,8 +55,9 @@ from fulfillment.models import (
     Task,
     WorkflowVersion,
 )
-from fulfillment.queries import how_it_stood, progress_of
+from fulfillment.queries.fulfillments import how_it_stood, progress_of
 from fulfillment.states import TASK_TERMINAL, PlanState, TaskState
+from fulfillment.waits import waiting
 
 
 @admin.register(Plan)

@@ -18,7 +18,7 @@ from fulfillment.errors import FulfillmentError
 from fulfillment.operations.offering import approvals_of, title_of
 from fulfillment.operations.repair import Agreement
 from fulfillment.operations.showing import Change, Table, changes
-from fulfillment.standing import Fact, standing
+from fulfillment.queries.standing import Fact, standing
 
 _MOST = 100
 _ROLES_NAMED = 4

@@ -15,11 +15,11 @@ from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.authority.authorizing import places
 from fulfillment.authority.context import Context
-from fulfillment.conditions import MOST, TargetState, TargetStatus
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import FalloutCase, Task
-from fulfillment.systems import PERIOD, STEPS, Calls, Health, Level
+from fulfillment.queries.systems import PERIOD, STEPS, Calls, Health, Level
+from fulfillment.waits.conditions import MOST, TargetState, TargetStatus
 
 CONDITION_SIGNS: Mapping[TargetState, Sign] = {
     TargetState.WELL: ("✓", "done"),

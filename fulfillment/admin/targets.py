@@ -22,11 +22,11 @@ from fulfillment.admin.reading import DeskAdmin, list_address, list_link, show_b
 from fulfillment.admin.target_cards import badges_of, cards
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
 from fulfillment.authority.context import Context
-from fulfillment.conditions import statuses
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
 from fulfillment.operations.subjects import target_context
-from fulfillment.systems import health
+from fulfillment.queries.systems import health
+from fulfillment.waits.conditions import statuses
 
 _LATEST = 8
 _LOOKED_BACK = 2000

@@ -22,8 +22,8 @@ from fulfillment.definitions.migration import Fate
 from fulfillment.definitions.version_changes import TaskChange, VersionChanges, version_changes
 from fulfillment.models import Plan, WorkflowVersion
 from fulfillment.published import definition_of, definitions_in, library_of
+from fulfillment.queries.versions_in_use import VersionInUse, graphs_under_way, versions_in_use
 from fulfillment.states import PLAN_TERMINAL
-from fulfillment.versions_in_use import VersionInUse, graphs_under_way, versions_in_use
 
 _CHOSEN = Badge(sign="✓", tone="done", words="for new orders")
 _PART = Badge(sign="✓", tone="done", words="for new parts")

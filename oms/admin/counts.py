@@ -8,7 +8,7 @@ from __future__ import annotations
 from django.http import HttpRequest
 
 from fulfillment.admin.figures import counted
-from fulfillment.workload import MOST_BESIDE, Backlog, backlog
+from fulfillment.queries.workload import MOST_BESIDE, Backlog, backlog
 
 _KEPT = "_desk_backlog"
 

@@ -11,11 +11,11 @@ from django.db.models import Q
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
-from fulfillment import workload
 from fulfillment.admin.figures import ConditionFilter
 from fulfillment.models import Plan
-from fulfillment.workload import Age
-from oms import day
+from fulfillment.queries import workload
+from fulfillment.queries.workload import Age
+from oms.queries import day
 
 ANY = "any"
 

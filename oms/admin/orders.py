@@ -17,7 +17,6 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from unfold.decorators import action, display
 
-from fulfillment import queries
 from fulfillment.actions import Action
 from fulfillment.admin.asking import (
     ReasonForm,
@@ -41,6 +40,7 @@ from fulfillment.admin.reading import (
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
+from fulfillment.queries import fulfillments
 from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
 from oms.admin.order_page.doing import may_be_done
 from oms.admin.order_page.history import shown_history
@@ -204,7 +204,7 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     def progress(self, order: Any) -> str:
         if order.plan_total is None:
             return "—"
-        shown = queries.progress(total=order.plan_total, still_open=order.plan_open)
+        shown = fulfillments.progress(total=order.plan_total, still_open=order.plan_open)
         return f"{shown.done} of {shown.total}"
 
     @display(description="customer")

@@ -27,14 +27,14 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+from fulfillment.queries.systems import Health
+from fulfillment.queries.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
 from fulfillment.states import TASK_SENDABLE, Cause, TaskState
-from fulfillment.systems import Health
-from fulfillment.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
+from oms.queries.today import Day, Part, how_long, in_words, today
 from oms.states import OrderState
-from oms.today import Day, Part, how_long, in_words, today
 
 _SHOWN = 7
 """Rows of a table; the list behind it has all."""

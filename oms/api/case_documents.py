@@ -9,8 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-from fulfillment import caseload
-from fulfillment.caseload import Extent, Remedied
 from fulfillment.models import (
     CaseCategory,
     CaseState,
@@ -20,6 +18,8 @@ from fulfillment.models import (
     IncidentState,
     Severity,
 )
+from fulfillment.queries import caseload
+from fulfillment.queries.caseload import Extent, Remedied
 
 
 class Money(BaseModel):

@@ -12,10 +12,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fulfillment import caseload
 from fulfillment.actions import Action
 from fulfillment.authority.authorizing import holds
 from fulfillment.models import CaseCategory, FalloutCase, Incident, Severity
+from fulfillment.queries import caseload
 from oms.api import schema
 from oms.api.authentication import IsPerson
 from oms.api.case_documents import (

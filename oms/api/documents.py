@@ -10,9 +10,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fulfillment import queries
-from fulfillment.conditions import KeptBy
-from fulfillment.elements import fan_outs
 from fulfillment.models import (
     CaseCategory,
     ClockPolicy,
@@ -22,13 +19,16 @@ from fulfillment.models import (
     Plan,
     Severity,
 )
+from fulfillment.queries import fulfillments
 from fulfillment.states import Cause, PlanState, TaskState
+from fulfillment.waits.conditions import KeptBy
+from fulfillment.waits.elements import fan_outs
 from oms import assets
 from oms.api.asset_documents import AssetOut, asset_document
 from oms.api.manual_documents import FanOutOut, ManualSummary, fan_out_document, manual_summary
 from oms.api.progress_documents import FulfilmentOut, fulfilment_document
 from oms.models import Order, OrderItem
-from oms.queries import (
+from oms.queries.orders import (
     active_holds,
     newest_plan,
     open_cases,
@@ -247,7 +247,7 @@ class ProblemOut(BaseModel):
 
 def summaries(orders: Sequence[Order]) -> list[OrderSummary]:
     """In the order of `orders`."""
-    plans = queries.newest_plans(fulfillment_ids=[order.fulfillment_id for order in orders])
+    plans = fulfillments.newest_plans(fulfillment_ids=[order.fulfillment_id for order in orders])
     return [OrderSummary(**_summary(order, plans.get(order.fulfillment_id))) for order in orders]
 
 
@@ -316,7 +316,7 @@ def _case(case: FalloutCase) -> CaseOut:
 
 
 def _summary(order: Order, plan: Plan | None) -> dict[str, Any]:
-    progress = queries.progress_of(plan)
+    progress = fulfillments.progress_of(plan)
     return {
         "id": order.reference,
         "external_id": order.external_id,

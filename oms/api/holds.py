@@ -22,7 +22,7 @@ from oms.api.problems import Problem
 from oms.api.requests import Closed, Identifier, Instant
 from oms.intake.replay import Answer, Replayed
 from oms.models import Order
-from oms.queries import active_holds, newest_plan
+from oms.queries.orders import active_holds, newest_plan
 
 
 class HoldIn(Closed):

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fulfillment.elements import FanOutProgress
 from fulfillment.models import ManualOrigin, ManualState, ManualTask, Trouble
+from fulfillment.waits.elements import FanOutProgress
 
 
 class FieldOut(BaseModel):

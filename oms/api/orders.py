@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from adapters.strict_json import dumps
-from fulfillment import queries
+from fulfillment.queries import fulfillments
 from oms.api import documents, schema
 from oms.api.authentication import client_of
 from oms.api.idempotency import idempotency_key, key_reused
@@ -26,7 +26,7 @@ from oms.intake.replay import Answer, KeyReused, submit_once
 from oms.intake.requests import OrderRequest
 from oms.intake.submission import Disposition, Submitted, submit
 from oms.models import Order
-from oms.queries import newest_plan
+from oms.queries.orders import newest_plan
 
 
 class PageQuery(Closed):
@@ -126,7 +126,7 @@ class OrderTimeline(APIView):
         """Every transition, command and attempt, oldest first."""
         query = query_of(PageQuery, request)
         order = found_order(orders_of(request), reference)
-        entries, more = queries.timeline(
+        entries, more = fulfillments.timeline(
             fulfillment_id=order.fulfillment_id, after=query.after, limit=query.limit
         )
         last = max((entry.get("sequence", 0) for entry in entries), default=0)
@@ -153,7 +153,9 @@ class OrderGraph(APIView):
                 title="This order has no plan",
                 detail=f"It is {order.state}. An order gets its plan when every rule has passed.",
             )
-        return Response({"plan": plan.pk, "state": plan.state, **queries.graph_document(plan=plan)})
+        return Response(
+            {"plan": plan.pk, "state": plan.state, **fulfillments.graph_document(plan=plan)}
+        )
 
 
 def _submit(

@@ -8,8 +8,9 @@ from pydantic import BaseModel, Field
 
 from fulfillment.definitions.customer import Entitlement
 from fulfillment.models import Plan
-from oms import leaks, progress
+from oms import leaks
 from oms.models import Leak, Order
+from oms.queries import progress
 
 
 class PartOut(BaseModel):

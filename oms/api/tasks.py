@@ -18,7 +18,7 @@ from oms.api.orders import found_order, orders_of
 from oms.api.parsing import json_body, validated
 from oms.api.problems import Problem
 from oms.api.requests import Closed
-from oms.queries import newest_plan
+from oms.queries.orders import newest_plan
 
 
 class RetryIn(Closed):

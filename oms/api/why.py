@@ -11,13 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fulfillment.queries.why import Link, Why
 from fulfillment.states import Cause, TaskState
-from fulfillment.waiting import Wait
-from fulfillment.why import Link, Why
+from fulfillment.waits.waiting import Wait
 from oms.api import schema
 from oms.api.orders import found_order, orders_of
 from oms.models import Order
-from oms.reasons import reason_of
+from oms.queries.reasons import reason_of
 
 
 class CauseOut(BaseModel):

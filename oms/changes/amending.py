@@ -41,7 +41,7 @@ from oms.intake.feasibility import request_of
 from oms.intake.requests import OrderRequest
 from oms.intake.rules import faults_of
 from oms.models import AmendmentRequest, AmendmentState, Mode, Order, OrderItem
-from oms.queries import newest_plan
+from oms.queries.orders import newest_plan
 from oms.states import ItemAction, OrderState
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from oms.changes.standing import Standing, standing_in, standings
 from oms.intake import feasibility, workflows
 from oms.intake.feasibility import request_of
 from oms.models import Asset, AssetState, CancellationRequest, CancellationState, Order, OrderItem
-from oms.queries import newest_plan
+from oms.queries.orders import newest_plan
 from oms.states import OrderState
 from oms.transitions import change, change_request
 

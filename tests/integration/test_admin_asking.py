@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fulfillment.actions import Action
 from fulfillment.models import Hold, InboundEvent, Operation, Task
-from fulfillment.standing import standing
+from fulfillment.queries.standing import standing
 from oms.changes.documents import as_submitted
 from oms.intake.feasibility import request_of
 from oms.models import Order

@@ -18,8 +18,8 @@ from fulfillment.definitions.drawing import COMPACT, LARGEST
 from fulfillment.engine.store import graphs
 from fulfillment.engine.timing import durations
 from fulfillment.models import MeasuredDuration, Plan, Task
-from fulfillment.plan_map import plan_map
-from fulfillment.stages import stages, states_of
+from fulfillment.queries.plan_map import plan_map
+from fulfillment.queries.stages import stages, states_of
 from fulfillment.states import TaskState
 from oms.models import Order
 from tests import desk

@@ -15,7 +15,7 @@ from django.urls import reverse
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.models import Plan, WorkflowVersion
 from fulfillment.publishing import publish
-from fulfillment.versions_in_use import plans_under_way, versions_in_use
+from fulfillment.queries.versions_in_use import plans_under_way, versions_in_use
 from tests import desk, people, shipped
 from tests.desk import ScriptedSystems
 from tests.pages import address_of, text_of

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fulfillment import queries
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.plans import scanning
 from fulfillment.engine.work import audit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import Command, Disposition, FalloutCase, Task, Transition
+from fulfillment.queries import fulfillments
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -140,7 +140,7 @@ def test_what_had_been_obtained_before_keeps_its_row_and_its_history(
     assert (row.from_state, row.to_state) == ("SUCCEEDED", "SUCCEEDED")
     assert "ship@1 needs it: slot of reserve@1 could be used until" in row.cause
     assert desk.tasks_of(order)["reserve@1"].pk == new["id"]
-    document = queries.graph_document(plan=desk.plan_of(order))
+    document = fulfillments.graph_document(plan=desk.plan_of(order))
     assert [node["outputs"] for node in document["nodes"] if node["task"] == "reserve@1"] == [
         new["outputs"]
     ]

@@ -22,7 +22,7 @@ from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import FalloutCase, Fulfillment, LockRelease, Plan, Task
 from oms.models import Order
-from oms.reasons import reason_of
+from oms.queries.reasons import reason_of
 from tests import crowd, desk
 from tests.api import Api
 from tests.conftest import OWNER_URL, _with_database

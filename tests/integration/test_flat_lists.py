@@ -13,11 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from fulfillment import casequeue, operations, workload
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask
+from fulfillment.queries import case_queue, workload
 from oms.models import Order
 from tests import crowd, desk, people
 from tests.api import Api
@@ -65,7 +66,7 @@ def shown(
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
     monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
-    monkeypatch.setattr(casequeue, "MOST", LOOKED_BACK)
+    monkeypatch.setattr(case_queue, "MOST", LOOKED_BACK)
     return {**found, "done": done}
 
 

@@ -13,12 +13,12 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from fulfillment import casequeue, workload
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask, Plan
-from oms import day
+from fulfillment.queries import case_queue, workload
 from oms.models import Order
+from oms.queries import day
 from tests import crowd, desk
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems
@@ -89,7 +89,7 @@ def test_lists_behind_its_figures_read_a_page(
     waiting = crowd.one_of_each()
     _multiply(COPIES, [order.fulfillment_id for order in waiting.values()])
     monkeypatch.setattr(reading, "NEWEST", COUNTED)
-    for module in (workload, casequeue):
+    for module in (workload, case_queue):
         monkeypatch.setattr(module, "MOST", COUNTED)
     monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     now = workload.now()

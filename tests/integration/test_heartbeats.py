@@ -27,7 +27,7 @@ from fulfillment.models import (
     Task,
     Transition,
 )
-from fulfillment.waiting import waiting
+from fulfillment.waits.waiting import waiting
 from tests import desk
 from tests.desk import ScriptedSystems
 

@@ -9,10 +9,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import caseload, operations
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.errors import Denied, NotPossible
 from fulfillment.models import FalloutCase, Incident, Operation
+from fulfillment.queries import caseload
 from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems

@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from fulfillment import lines
 from fulfillment.actions import Action
 from fulfillment.engine.store.database import cursor
-from fulfillment.lines import LockBoard, line, lock_board
 from fulfillment.models import FalloutCase, Resource, ResourceLock, Task
+from fulfillment.queries import lines
+from fulfillment.queries.lines import LockBoard, line, lock_board
 from oms.models import Order
 from tests import by_force, desk, people
 from tests.desk import ScriptedSystems

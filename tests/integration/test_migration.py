@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from fulfillment import operations, queries
+from fulfillment import operations
 from fulfillment.definitions.schema import WorkflowDefinition
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import scanning
@@ -28,6 +28,7 @@ from fulfillment.models import (
 )
 from fulfillment.operations import Migration, Verdict
 from fulfillment.publishing import publish as publish_definition
+from fulfillment.queries import fulfillments
 from oms.models import Milestone, Order
 from tests import desk
 from tests.desk import ScriptedSystems, by
@@ -141,7 +142,7 @@ def test_the_old_plan_keeps_a_record_of_how_it_stood(systems: ScriptedSystems) -
         "tasks": {"one@1": "SUCCEEDED", "two@1": "READY", "three@1": "PENDING"},
     }
     assert of_plan(first) == {"three@1": "CANCELLED"}
-    assert (queries.how_it_stood(plan=first), queries.how_it_stood(plan=second)) == (
+    assert (fulfillments.how_it_stood(plan=first), fulfillments.how_it_stood(plan=second)) == (
         row.details,
         {},
     )
@@ -609,5 +610,5 @@ def test_how_a_fallback_is_undone_may_be_corrected_and_what_it_asked_for_may_not
     assert "one@1 is SUCCEEDED, and would have other fallbacks" in refused(order)
     publish(3, ways(compensation={"action": "undo"}))
     plan = moved(order)
-    node = queries.graph_document(plan=plan)["nodes"][0]
+    node = fulfillments.graph_document(plan=plan)["nodes"][0]
     assert node["undo"] == {"target": "beta", "action": "undo"}

@@ -21,11 +21,11 @@ from fulfillment.models import FalloutCase, HoldScope, Task
 from oms.changes import amending, cancelling
 from oms.changes.requesting import Wish
 from oms.intake.feasibility import request_of
-from oms.item_progress import Is, item_standings
 from oms.models import Order
-from oms.progress import structured
-from oms.queries import newest_plan, waits_of_tasks
-from oms.versions import Change, changes, versions_of
+from oms.queries.item_progress import Is, item_standings
+from oms.queries.orders import newest_plan, waits_of_tasks
+from oms.queries.progress import structured
+from oms.queries.versions import Change, changes, versions_of
 from tests import desk
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of

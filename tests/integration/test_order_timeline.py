@@ -9,11 +9,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import operations, timeline
+from fulfillment import operations
 from fulfillment.models import Command, HoldScope, InboundEvent, Task
-from fulfillment.timeline import Cursor, Entry, Page, Wanted
+from fulfillment.queries import timeline
+from fulfillment.queries.timeline import Cursor, Entry, Page, Wanted
 from oms.models import Order
-from oms.timeline import SOURCES, history
+from oms.queries.timeline import SOURCES, history
 from tests import desk
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of

@@ -13,7 +13,7 @@ from fulfillment import operations, sentences, stuck
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import FalloutCase, Hold, HoldScope, ManualTask, Plan
 from oms.models import Order
-from oms.queries import waits_as_a_whole
+from oms.queries.orders import waits_as_a_whole
 from tests import desk
 from tests.desk import ScriptedSystems, by
 

@@ -9,9 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import queries
+from fulfillment.queries import fulfillments
 from oms.models import Order
-from oms.progress import NOTHING, Structured, structured
+from oms.queries.progress import NOTHING, Structured, structured
 from tests import desk
 from tests.api import Api
 from tests.desk import ScriptedSystems
@@ -42,7 +42,7 @@ def a_service(**more: Any) -> None:
 
 def far(order: Order) -> Structured:
     (found,) = structured(
-        orders=[order], plans=queries.newest_plans(fulfillment_ids=[order.fulfillment_id])
+        orders=[order], plans=fulfillments.newest_plans(fulfillment_ids=[order.fulfillment_id])
     ).values()
     return found
 
@@ -143,7 +143,7 @@ def test_many_orders_cost_one_query(systems: ScriptedSystems) -> None:
     for _ in range(5):
         desk.order(desk.item(), desk.item(item_id="2"))
     orders = list(Order.objects.prefetch_related("items", "milestones"))
-    plans = queries.newest_plans(fulfillment_ids=[order.fulfillment_id for order in orders])
+    plans = fulfillments.newest_plans(fulfillment_ids=[order.fulfillment_id for order in orders])
     structured(orders=orders, plans=plans)
     with CaptureQueriesContext(connection) as asked:
         assert len(structured(orders=orders, plans=plans)) == 5

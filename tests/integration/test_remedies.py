@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command, load_command_clas
 from django.urls import resolve
 
 from fulfillment.models import Task
+from fulfillment.queries.why import why
 from fulfillment.states import Cause
-from fulfillment.why import why
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems

@@ -9,7 +9,7 @@ import pytest
 from fulfillment.models import FalloutCase
 from oms import delays
 from oms.models import Asset, Notification, Order, PendingAsset
-from oms.progress import Structured, structured
+from oms.queries.progress import Structured, structured
 from tests import desk, shipped
 from tests.desk import ScriptedSystems
 

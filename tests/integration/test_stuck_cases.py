@@ -10,7 +10,7 @@ from fulfillment import operations, stuck
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.running import run_unit
 from fulfillment.models import CaseCategory, FalloutCase, HoldScope
-from fulfillment.why import why
+from fulfillment.queries.why import why
 from tests import desk
 from tests.desk import ScriptedSystems, by
 

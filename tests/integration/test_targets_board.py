@@ -14,11 +14,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from fulfillment import operations
-from fulfillment import systems as read_model
 from fulfillment.actions import Action
 from fulfillment.admin.target_cards import plot_of
 from fulfillment.models import Attempt, FalloutCase, Incident, TargetSystem
-from fulfillment.systems import STEPS, Calls, Health, Level, health
+from fulfillment.queries import systems as read_model
+from fulfillment.queries.systems import STEPS, Calls, Health, Level, health
 from tests import desk, people
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of

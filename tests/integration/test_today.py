@@ -13,7 +13,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from fulfillment import operations, workload
+from fulfillment import operations
 from fulfillment.admin.figures import Figure, counted
 from fulfillment.models import (
     CaseState,
@@ -24,12 +24,13 @@ from fulfillment.models import (
     ManualTask,
     Plan,
 )
-from fulfillment.workload import Age
-from oms import day as orders_of_the_day
+from fulfillment.queries import workload
+from fulfillment.queries.workload import Age
 from oms.admin import counts as side_bar
 from oms.models import Order
+from oms.queries import day as orders_of_the_day
+from oms.queries.today import Part, in_words, today
 from oms.states import OrderState
-from oms.today import Part, in_words, today
 from tests import crowd, desk
 from tests.desk import ScriptedSystems, by
 from tests.pages import questions

@@ -21,8 +21,8 @@ from fulfillment.errors import HoldOfEngine
 from fulfillment.models import FalloutCase, Hold, HoldScope, Plan, Signal, Task
 from fulfillment.states import PlanState, TaskState
 from oms.models import Order
-from oms.queries import active_holds, waits_as_a_whole
-from oms.reasons import reason_of
+from oms.queries.orders import active_holds, waits_as_a_whole
+from oms.queries.reasons import reason_of
 from tests import desk
 from tests.desk import ScriptedSystems, by
 

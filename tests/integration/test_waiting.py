@@ -9,10 +9,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import operations, waiting
-from fulfillment.conditions import KeptBy, statuses
+from fulfillment import operations
 from fulfillment.models import HELD_BY_HAND, HoldScope, TargetSystem, Task
-from fulfillment.waiting import Wait
+from fulfillment.waits import waiting
+from fulfillment.waits.conditions import KeptBy, statuses
+from fulfillment.waits.waiting import Wait
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems, by

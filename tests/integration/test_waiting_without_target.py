@@ -10,10 +10,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fulfillment import operations, waiting
+from fulfillment import operations
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.models import ManualTask, Task
-from fulfillment.waiting import Wait
+from fulfillment.waits import waiting
+from fulfillment.waits.waiting import Wait
 from oms.models import Order
 from tests import desk
 from tests.api import Api

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fulfillment import queries
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.models import Attempt, Command, FalloutCase
+from fulfillment.queries import fulfillments
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -181,7 +181,7 @@ def test_the_graph_shows_who_did_it_and_who_undoes_it(systems: ScriptedSystems) 
     systems.sends["one"] = [desk.rejected()]
     order = desk.order()
     assert finished(order)
-    graph = queries.graph_document(plan=desk.plan_of(order))
+    graph = fulfillments.graph_document(plan=desk.plan_of(order))
     assert [(node["target"], node["action"], node["undo"]) for node in graph["nodes"]] == [
         ("beta", "do_otherwise", {"target": "beta", "action": "undo"}),
         ("alpha", "two", {"target": "alpha", "action": "undo"}),

@@ -18,10 +18,10 @@ from fulfillment import operations, stuck
 from fulfillment.engine.dispatch import sweeping
 from fulfillment.engine.plans import scanning
 from fulfillment.models import FalloutCase, HoldScope, Plan, Resource, Task
+from fulfillment.queries.why import Why, why
 from fulfillment.states import Cause
-from fulfillment.why import Why, why
 from oms.models import Order, Scope
-from oms.reasons import reason_of
+from oms.queries.reasons import reason_of
 from tests import desk
 from tests.api import Api, an_order
 from tests.desk import ScriptedSystems, by

@@ -9,8 +9,8 @@ import pytest
 
 from fulfillment import operations
 from fulfillment.models import HoldScope
-from fulfillment.waiting import Wait
-from fulfillment.why import LINKS, Why, hidden, why
+from fulfillment.queries.why import LINKS, Why, hidden, why
+from fulfillment.waits.waiting import Wait
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems, by

@@ -13,7 +13,7 @@ from fulfillment.engine.store import calendars
 from fulfillment.engine.work.running import run_unit
 from fulfillment.errors import DefinitionInvalid
 from fulfillment.models import BusinessCalendar, FalloutCase, Task
-from fulfillment.why import why
+from fulfillment.queries.why import why
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems

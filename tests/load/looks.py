@@ -25,7 +25,7 @@ from fulfillment.engine.store.database import pin_plans
 from fulfillment.engine.timing import durations, jeopardy
 from fulfillment.engine.work import locking
 from oms.models import Order
-from oms.reasons import reason_of
+from oms.queries.reasons import reason_of
 from tests import desk
 from tests.api import Api
 from tests.load.reading import Readings

@@ -23,8 +23,8 @@ from fulfillment.models import (
     Signal,
     Task,
 )
+from fulfillment.queries.why import why
 from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, Cause
-from fulfillment.why import why
 from oms.models import Order
 from tests import desk
 from tests.desk import by

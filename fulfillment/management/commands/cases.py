@@ -7,12 +7,13 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db.models import F
 
-from fulfillment import caseload, operations
+from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.caseload import Wanted
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import CaseCategory, CaseState, FalloutCase, Severity
+from fulfillment.queries import caseload
+from fulfillment.queries.caseload import Wanted
 
 _NAMED = ("queue", "category", "severity", "reason_code", "target", "assigned_to", "order")
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from fulfillment import caseload, operations
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import actor_of, add_reason
 from fulfillment.models import Incident
+from fulfillment.queries import caseload
 
 
 class Command(BaseCommand):

@@ -9,12 +9,12 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from adapters.registry import AdapterMisconfigured
 from fulfillment import operations, pinned
-from fulfillment.conditions import statuses
 from fulfillment.definitions.target_rows import load_targets
 from fulfillment.engine.store import targets
 from fulfillment.errors import FulfillmentError
 from fulfillment.management.people import actor_of, add_actor, add_reason
 from fulfillment.models import TargetSystem
+from fulfillment.waits.conditions import statuses
 
 
 class Command(BaseCommand):

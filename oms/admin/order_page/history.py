@@ -15,9 +15,9 @@ from django.urls import reverse
 
 from fulfillment.admin.picture import task_address
 from fulfillment.admin.reading import Badge, address_of, badge_of, signs_of
-from fulfillment.timeline import Cursor, Entry, Wanted
+from fulfillment.queries.timeline import Cursor, Entry, Wanted
 from oms.models import Order, OrderItem
-from oms.timeline import SOURCES, history
+from oms.queries.timeline import SOURCES, history
 
 ANCHOR = "order-history"
 _PAGES: Mapping[str, str] = {

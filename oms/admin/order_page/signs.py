@@ -11,8 +11,8 @@ from fulfillment.admin.subscribers import DELIVERY_SIGNS
 from fulfillment.definitions.signs import Sign
 from fulfillment.states import PlanState
 from oms.admin.customers import NOTIFICATION_SIGNS
-from oms.item_progress import Is
 from oms.models import Leak
+from oms.queries.item_progress import Is
 from oms.states import OrderState
 
 ORDER_SIGNS: Mapping[OrderState, Sign] = {

@@ -9,20 +9,21 @@ from datetime import datetime
 
 from django.urls import reverse
 
-from fulfillment import keeping, queries
+from fulfillment import keeping
 from fulfillment.admin.cases import SEVERITY_SIGNS, due_badge, order_cases_link
 from fulfillment.admin.manual import MANUAL_SIGNS
 from fulfillment.admin.picture import Picture, plan_picture, task_address
 from fulfillment.admin.reading import Badge, badge_of
-from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import NodeKind
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS
 from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
+from fulfillment.queries import fulfillments
+from fulfillment.queries.why import NOTHING, Why, why
 from fulfillment.states import PLAN_SELECTABLE, TASK_SENDABLE, PlanState, TaskState
-from fulfillment.waiting import Wait
-from fulfillment.why import NOTHING, Why, why
-from oms import leaks, told
+from fulfillment.waits.conditions import KeptBy
+from fulfillment.waits.waiting import Wait
+from oms import leaks
 from oms.admin.customers import NOTIFICATION_SIGNS
 from oms.admin.order_page.signs import (
     BILLING,
@@ -36,11 +37,10 @@ from oms.admin.order_page.signs import (
     STUCK,
     UNBILLED,
 )
-from oms.item_progress import ItemStanding, item_standings
 from oms.models import Order, OrderItem
-from oms.progress import NOTHING as NO_PROGRESS
-from oms.progress import Structured, structured
-from oms.queries import (
+from oms.queries import told
+from oms.queries.item_progress import ItemStanding, item_standings
+from oms.queries.orders import (
     Promise,
     Whole,
     active_holds,
@@ -51,6 +51,8 @@ from oms.queries import (
     waits_as_a_whole,
     waits_of_tasks,
 )
+from oms.queries.progress import NOTHING as NO_PROGRESS
+from oms.queries.progress import Structured, structured
 from oms.states import OrderState
 
 _NEXT = {
@@ -161,7 +163,7 @@ class Standing:
     stuck: Badge | None = None
     late: Badge | None = None
     """In jeopardy: the plan says when it will be done."""
-    progress: queries.Progress = field(default_factory=lambda: queries.progress_of(None))
+    progress: fulfillments.Progress = field(default_factory=lambda: fulfillments.progress_of(None))
     sentence: str = ""
     """Why it waits, in one sentence; what it is where it waits for nothing."""
     tone: str = "waiting"
@@ -267,7 +269,7 @@ def _inside(found: Standing, plan: Plan) -> None:
     found.plan_badge = badge_of(plan.state, PLAN_SIGNS)
     found.plan_words = PLAN_WORDS[PlanState(plan.state)]
     found.plan_address = reverse("admin:fulfillment_plan_change", args=[plan.pk])
-    found.progress = queries.progress_of(plan)
+    found.progress = fulfillments.progress_of(plan)
     goes_on = plan.state in PLAN_SELECTABLE
     found.stuck = STUCK if goes_on and plan.stuck_at is not None else None
     found.late = LATE if goes_on and plan.at_risk_since is not None else None

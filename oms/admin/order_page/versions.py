@@ -9,7 +9,7 @@ from fulfillment.admin.reading import Badge, badge_of
 from oms.admin.amendments import AMENDMENT_SIGNS
 from oms.admin.cancellations import CANCELLATION_SIGNS
 from oms.models import CancellationRequest, Order
-from oms.versions import Proposal, Version, versions_of
+from oms.queries.versions import Proposal, Version, versions_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

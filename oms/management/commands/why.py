@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from oms.models import Order
-from oms.reasons import reason_of
+from oms.queries.reasons import reason_of
 
 
 class Command(BaseCommand):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fulfillment import sentences
-from fulfillment.conditions import KeptBy
 from fulfillment.definitions.graph import Node, NodeKind
 from fulfillment.engine.store import graphs
 from fulfillment.models import MANUAL_OPEN, FanOut, ManualTask, Task
 from fulfillment.states import PLAN_SELECTABLE, Cause, TaskState
+from fulfillment.waits.conditions import KeptBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fulfillment import workload
 from fulfillment.definitions.durations import brief_duration
-from fulfillment.systems import Health, Level, health
-from fulfillment.workload import MOST, Backlog, Fallout, Money, Queue, Stuck
-from oms import day as orders_of_the_day
-from oms.day import Dear, Orders
+from fulfillment.queries import workload
+from fulfillment.queries.systems import Health, Level, health
+from fulfillment.queries.workload import MOST, Backlog, Fallout, Money, Queue, Stuck
+from oms.queries import day as orders_of_the_day
+from oms.queries.day import Dear, Orders
 
 _NAMED = 3
 """Target systems that a sentence names."""

@@ -14,10 +14,10 @@ from datetime import datetime
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine.store import graphs
 from fulfillment.models import Plan
-from fulfillment.waiting import Wait
+from fulfillment.waits.waiting import Wait
 from oms import terms
 from oms.models import BillingMatch, Order, OrderItem
-from oms.progress import Structured, Tasks
+from oms.queries.progress import Structured, Tasks
 
 
 class Is(enum.StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fulfillment.definitions.node_parts import NodeKind
-from fulfillment.inner_waits import Wait
 from fulfillment.states import Cause, TaskState
+from fulfillment.waits.inner_waits import Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fulfillment import sentences
-from fulfillment.conditions import NOW
 from fulfillment.definitions.estimates import Standing, longest_way
 from fulfillment.definitions.graph import Graph
 from fulfillment.definitions.readiness import Choices, Place, chosen_by
-from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine.timing import durations, outlook
-from fulfillment.inner_waits import Wait
 from fulfillment.models import Plan, Task
 from fulfillment.states import PLAN_SELECTABLE, TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
-from fulfillment.waiting import waiting
+from fulfillment.waits.conditions import NOW
+from fulfillment.waits.elements import fan_outs, states_of_elements
+from fulfillment.waits.inner_waits import Wait
+from fulfillment.waits.waiting import waiting
 
 _NAMED = 4
 """Tasks that one sentence names; of the others it says how many."""
@@ -70,7 +70,7 @@ class PlanMap:
 
 
 def plan_map(*, plan: Plan, graph: Graph, waits: Iterable[Wait] | None = None) -> PlanMap:
-    """`waits` are the plan's own, as `fulfillment.waiting` tells them, if they are at hand."""
+    """`waits` are the plan's own, as `waits.waiting` tells them, if they are at hand."""
     is_going_on = plan.state in PLAN_SELECTABLE
     tasks = _tasks(plan)
     totals = {one.node: one.total for one in fan_outs(plan=plan)}

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from fulfillment.conditions import TargetState, TargetStatus, statuses
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import UNRESOLVED, Incident, IncidentState
+from fulfillment.waits.conditions import TargetState, TargetStatus, statuses
 
 PERIOD = timedelta(hours=1)
 STEP = timedelta(minutes=1)

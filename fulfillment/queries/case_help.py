@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fulfillment import caseload, operations
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
 from fulfillment.models import MANUAL_OPEN, CaseTask, FalloutCase, ManualTask, Operation, Transition
 from fulfillment.operations.offering import Offer, help_of, title_of
+from fulfillment.queries import caseload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

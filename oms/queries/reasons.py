@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fulfillment.models import Plan
+from fulfillment.queries.why import NOTHING, Why, why
 from fulfillment.states import PLAN_SELECTABLE, PlanState
-from fulfillment.why import NOTHING, Why, why
 from oms.models import Order
-from oms.queries import newest_plan, waits_as_a_whole
+from oms.queries.orders import newest_plan, waits_as_a_whole
 from oms.states import OrderState
 
 

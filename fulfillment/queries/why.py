@@ -12,13 +12,13 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fulfillment import queries
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine.store import graphs
 from fulfillment.models import Fulfillment, Plan, Task
-from fulfillment.remedies import Remedy, remedies
+from fulfillment.queries import fulfillments
+from fulfillment.queries.remedies import Remedy, remedies
 from fulfillment.states import TASK_TERMINAL, Cause, TaskState
-from fulfillment.waiting import Wait, waiting
+from fulfillment.waits.waiting import Wait, waiting
 
 LINKS = 10
 
@@ -112,7 +112,7 @@ def why(*, fulfillment_id: int) -> Why:
         waits = _in_need(waiting(fulfillment_ids=[following]).get(following, []))
         if not waits:
             break
-        plan = queries.newest_plans(fulfillment_ids=[following])[following]
+        plan = fulfillments.newest_plans(fulfillment_ids=[following])[following]
         graph = graphs.by_id(plan.graph_id)
         ordered = _ordered(waits, graph)
         if chain:

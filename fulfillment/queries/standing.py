@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulfillment.conditions import held_by, quoted, statuses
 from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store import graphs
 from fulfillment.errors import SubjectUnknown
@@ -26,7 +25,8 @@ from fulfillment.models import (
     Task,
 )
 from fulfillment.operations.subjects import number_of
-from fulfillment.waiting import waiting
+from fulfillment.waits.conditions import held_by, quoted, statuses
+from fulfillment.waits.waiting import waiting
 
 Fact = tuple[str, str]
 """What it is called, and what it says."""

@@ -1,14 +1,14 @@
 """The history of an order with what the desk knows of it: milestones, and what customers were told.
 
-The rest, and how it is read, is `fulfillment.timeline`.
+The rest, and how it is read, is `fulfillment.queries.timeline`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from fulfillment import timeline
-from fulfillment.timeline import Entry, Page, Source, Wanted
+from fulfillment.queries import timeline
+from fulfillment.queries.timeline import Entry, Page, Source, Wanted
 from oms.models import Milestone, Notification, NotificationState, Order
 
 _ORDER = """

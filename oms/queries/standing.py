@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fulfillment.standing import Standing, moment, said
-from fulfillment.why import why
+from fulfillment.queries.standing import Standing, moment, said
+from fulfillment.queries.why import why
 from oms.models import Order
-from oms.queries import newest_plan, waits_as_a_whole
+from oms.queries.orders import newest_plan, waits_as_a_whole
 
 _NAMED = 6
 

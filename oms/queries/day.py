@@ -11,7 +11,7 @@ from django.conf import settings
 
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import CaseCategory
-from fulfillment.workload import MOST
+from fulfillment.queries.workload import MOST
 from oms.states import ORDER_TERMINAL, OrderState
 
 UNDER_WAY = tuple(state for state in OrderState if state not in ORDER_TERMINAL)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulfillment import queries, waiting
 from fulfillment.engine.store import graphs
 from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
+from fulfillment.queries import fulfillments
+from fulfillment.queries.why import hidden
 from fulfillment.states import PLAN_SELECTABLE, PlanState
-from fulfillment.why import hidden
+from fulfillment.waits import waiting
 from oms.changes.standing import unsettled
 from oms.models import CancellationState, Order
 from oms.states import OrderState
@@ -32,7 +33,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """Why the order, or its plan, waits as a whole; `until` as in `fulfillment.waiting.Wait`."""
+    """Why the order, or its plan, waits as a whole; `until` as in `waits.waiting.Wait`."""
 
     of: Order | Plan
     reason: str
@@ -46,7 +47,8 @@ class Whole:
 
 def newest_plan(order: Order) -> Plan | None:
     """The plan that the order goes by, without its snapshot of the order."""
-    return queries.newest_plans(fulfillment_ids=[order.fulfillment_id]).get(order.fulfillment_id)
+    plans = fulfillments.newest_plans(fulfillment_ids=[order.fulfillment_id])
+    return plans.get(order.fulfillment_id)
 
 
 def promises(*, order: Order, plan: Plan | None) -> list[Promise]:
@@ -117,13 +119,13 @@ def told_to_its_client(*, order: Order, waits: Sequence[waiting.Wait]) -> list[w
 
 def open_cases(order: Order) -> list[FalloutCase]:
     """What people have to look into before the order goes on, the first due first."""
-    found = queries.open_cases(fulfillment_ids=[order.fulfillment_id])
+    found = fulfillments.open_cases(fulfillment_ids=[order.fulfillment_id])
     return found.get(order.fulfillment_id, [])
 
 
 def open_manual_tasks(order: Order) -> list[ManualTask]:
     """What people have to decide about it, the first due first."""
-    found = queries.open_manual_tasks(fulfillment_ids=[order.fulfillment_id])
+    found = fulfillments.open_manual_tasks(fulfillment_ids=[order.fulfillment_id])
     return found.get(order.fulfillment_id, [])
 
 

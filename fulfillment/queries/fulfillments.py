@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fulfillment.elements import fan_outs, states_of_elements
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
     IS_UNRESOLVED,
@@ -25,6 +24,7 @@ from fulfillment.models import (
     Transition,
 )
 from fulfillment.states import TaskState
+from fulfillment.waits.elements import fan_outs, states_of_elements
 
 
 def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:

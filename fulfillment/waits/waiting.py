@@ -10,13 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from fulfillment import keeping, sentences
-from fulfillment.conditions import NOW, Fitness, KeptBy, Obstacle, active_holds, fitness, held_by
 from fulfillment.definitions.graph import Node
 from fulfillment.engine.protection import holds
 from fulfillment.engine.store import graphs, targets
 from fulfillment.engine.work import patience
-from fulfillment.inner_waits import Wait as Wait
-from fulfillment.inner_waits import asked, inner_wait, of_elements, under_way
 from fulfillment.keeping import Keeper
 from fulfillment.models import Hold, HoldScope, Plan, Task
 from fulfillment.states import (
@@ -27,6 +24,17 @@ from fulfillment.states import (
     PlanState,
     TaskState,
 )
+from fulfillment.waits.conditions import (
+    NOW,
+    Fitness,
+    KeptBy,
+    Obstacle,
+    active_holds,
+    fitness,
+    held_by,
+)
+from fulfillment.waits.inner_waits import Wait as Wait
+from fulfillment.waits.inner_waits import asked, inner_wait, of_elements, under_way
 
 _WAITS: Mapping[TaskState, str] = {
     TaskState.READY: "It waits for a free slot of {target}.",

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import IS_UNRESOLVED, FalloutCase, RoutingRule
-from fulfillment.workload import MOST
+from fulfillment.queries.workload import MOST
 
 _OF_ONE = 500
 """Cases of one person that are looked at."""
