@@ -115,6 +115,8 @@ UNFOLD: dict[str, Any] = {
         }
     ],
     "SHOW_VIEW_ON_SITE": False,
+    # Django's own log of changes: what was done by hand is on record with the operations.
+    "SHOW_HISTORY": False,
     "COLORS": {"primary": _BLUE},
     "STYLES": [_file(f"oms/{name}.css") for name in _STYLES],
     "SCRIPTS": [_file(f"oms/{name}.js") for name in _SCRIPTS],

@@ -213,7 +213,7 @@ UNBILLED = Leakage(
     told="What customers use and nobody charges them for: revenue that is lost each day.",
     counted=_LEAK_COUNTED,
     leak=Leak.ACTIVE_WITHOUT_BILLING,
-    head_words="order lines are active and not billed",
+    head_words="order lines are active, and not billed in time",
 )
 UNSERVED = Leakage(
     name="unserved",
@@ -221,7 +221,7 @@ UNSERVED = Leakage(
     told="What customers are charged for and do not have: complaints, and money to give back.",
     counted=_LEAK_COUNTED,
     leak=Leak.BILLED_WITHOUT_SERVICE,
-    head_words="order lines are billed and not active",
+    head_words="order lines are billed, and not active in time",
 )
 STUCK = Stuck(
     name="stuck",
