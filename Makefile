@@ -1,6 +1,6 @@
 # Everything a user needs is one of these words; `make` alone says what they do.
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser screens properties up check bench chaos lock format clean
+.PHONY: help demo test browser properties up check bench chaos lock format clean
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -12,7 +12,6 @@ help:
 	@echo "make demo        run real orders through the whole stack, watch them, stop"
 	@echo "make test        run the whole test suite"
 	@echo "make browser     walk the desk with a real browser, as part of make test does"
-	@echo "make screens     take pictures of every page, into .oms/screens"
 	@echo "make properties  look at random for what breaks a promise (EXAMPLES= SEED=)"
 	@echo "make up          start the stack and stay; Ctrl-C stops it"
 	@echo "make check       lint, types, layers, migrations, Django's own checks"
@@ -40,9 +39,6 @@ test: $(READY)
 
 browser: $(READY)
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
-
-screens: $(READY)
-	@$(BIN)/python -m tests.browser.looks
 
 properties: $(READY)
 	@seed=$(or $(SEED),$$(date +%s)); \

@@ -79,6 +79,11 @@ class Operator:
         line = re.compile(rf"^{re.escape(words)}(\s+[\d,]+.*)?$")
         self.click(bar.get_by_role("link", name=line).first)
 
+    def arrives(self, address: re.Pattern[str]) -> None:
+        """The page is there, and listens to keys."""
+        expect(self.page).to_have_url(address)
+        self.page.wait_for_load_state()
+
     # --- doing -----------------------------------------------------------------------------------
 
     def click(self, what: Locator) -> None:

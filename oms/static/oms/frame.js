@@ -36,9 +36,11 @@
     one.tabIndex = 0;
     name(one);
     const folds = one.matches("h2, h3") ? one.nextElementSibling : null;
-    const tell = () => folds && (one.ariaExpanded = String(folds.style.display !== "none"));
-    one.addEventListener("click", () => requestAnimationFrame(tell));
-    requestAnimationFrame(tell);
+    if (folds) {
+      const tell = () => (one.ariaExpanded = String(folds.style.display !== "none"));
+      new MutationObserver(tell).observe(folds, { attributeFilter: ["style"] });
+      tell();
+    }
     one.addEventListener("keydown", (event) => {
       if (event.target !== one || (event.key !== "Enter" && event.key !== " ")) return;
       event.preventDefault();
