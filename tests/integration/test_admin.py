@@ -83,6 +83,9 @@ _LARGE = [
     Notification,
 ]
 
+_QUERIES = {ManualTask: 24}
+"""Of lists whose rows have buttons for what may be done; 12 are the rule."""
+
 
 def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
     assert set(desk_models()) == {
@@ -96,6 +99,7 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
         BusinessCalendar,
         Grant,
         Incident,
+        OrderRevision,
         PlanGraph,
         Resource,
         ResourceLock,
@@ -355,7 +359,7 @@ def test_a_list_costs_no_query_per_row_and_never_reads_the_whole_table(
     with CaptureQueriesContext(connection) as asked:
         listed = boss.get(address_of(model, "changelist"))
     assert len(listed.context["cl"].result_list) == 50
-    assert len(asked) <= 12
+    assert len(asked) <= _QUERIES.get(model, 12)
     reads = [query["sql"] for query in asked if f'FROM "{model._meta.db_table}"' in query["sql"]]
     assert reads
     for sql in reads:
