@@ -133,6 +133,7 @@ def test_what_only_fills_is_part_of_no_whole_run():
         "filling",
         "isolation",
         "drain",
+        "desk",
     ]
     assert parts.chosen([], quick=True) == ["w"]
     assert parts.chosen(["fill"], quick=True) == ["fill"]
