@@ -363,7 +363,8 @@ def test_a_list_costs_no_query_per_row_and_never_reads_the_whole_table(
     reads = [query["sql"] for query in asked if f'FROM "{model._meta.db_table}"' in query["sql"]]
     assert reads
     for sql in reads:
-        assert " LIMIT " in sql
+        of_this_page = f'"{model._meta.db_table}"."id" IN (' in sql
+        assert " LIMIT " in sql or of_this_page
         # What no list shows may be large: snapshots of orders, payloads, bodies.
         assert not re.search(r'"(context|payload|body|outputs|details|facts)"', sql)
 
