@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -81,9 +82,9 @@ class _OfEvent(Repair):
             result={"task": task.pk, "disposition": str(disposition)},
         )
 
+    @abstractmethod
     def command(self, event: InboundEvent, parameters: Any) -> AboutCommand:
         """What it is about. Raises NotPossible."""
-        raise NotImplementedError
 
 
 class MatchEvent(_OfEvent):

@@ -1,6 +1,6 @@
 """The history of an order with what the desk knows of it: milestones, and what customers were told.
 
-The rest, and how it is read, is `fulfillment.queries.timeline`.
+The rest is `fulfillment.queries.history`; how it is read, `timeline` beside that.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from fulfillment.queries import timeline
+from fulfillment.queries.history import SOURCES as ENGINE_SOURCES
 from fulfillment.queries.timeline import Entry, Page, Source, Wanted
 from oms.models import Milestone, Notification, NotificationState, Order
 
@@ -57,7 +58,7 @@ def _messages(pks: Collection[int]) -> Iterator[Entry]:
 
 
 SOURCES = (
-    *timeline.SOURCES,
+    *ENGINE_SOURCES,
     Source(
         kind="milestone",
         words="Milestone",
