@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -183,7 +183,9 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         listed = super().get_changelist_instance(request)
         rows = listed.result_list = list(listed.result_list)
         person = request.user.get_username()
-        may = _may(request, [row.pk for row in rows if row.state == ManualState.OPEN])
+        # The only button of a row; each more would be asked about for all of them.
+        waiting = [row.pk for row in rows if row.state == ManualState.OPEN]
+        may = _may(request, waiting, among={Action.MANUAL_CLAIM})
         for row in rows:
             row.is_mine = row.claimed_by == person
             row.may_be_claimed = Action.MANUAL_CLAIM in may.get(row.pk, ())
@@ -409,11 +411,12 @@ def _step(one: Any) -> dict[str, Any]:
     }
 
 
-def _may(request: HttpRequest, pks: Sequence[int]) -> dict[int, frozenset[Action]]:
-    """What whoever looks may do to each of these now; a fixed number of queries."""
-    found = operations.possible_among(
-        about="manual", pks=pks, held=held_here(request), reach=reach_here(request)
-    )
+def _may(
+    request: HttpRequest, pks: Sequence[int], *, among: Collection[Action] = frozenset(Action)
+) -> dict[int, frozenset[Action]]:
+    """What of this whoever looks may do to each of these now; a fixed number of queries."""
+    held = [action for action in held_here(request) if action in among]
+    found = operations.possible_among(about="manual", pks=pks, held=held, reach=reach_here(request))
     return {pk: frozenset(repair.action for repair in repairs) for pk, repairs in found.items()}
 
 
