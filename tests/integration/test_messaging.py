@@ -371,6 +371,8 @@ def test_a_reply_waits_for_a_database_that_is_away(
     order = visit()
     command = book(order)
     with fetched():
+        # Which queues there are is in the database: it has to be read before that is away.
+        until(lambda: any(one.name == f"replies-{QUEUE}" for one in threading.enumerate()))
         with database_away():
             push(redis_url, report(command))
             until(lambda: broker.hlen(f"{REPLIES}.unacked") == 1)
