@@ -18,7 +18,7 @@ from fulfillment.queries.workload import MOST, Due
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A number with its words and the list of its rows; `templates/html/desk/figure.html`."""
+    """A number with its words and the list of its rows; `templates/html/desk/frame/figure.html`."""
 
     number: str
     words: str

@@ -53,7 +53,7 @@ _SURE: Mapping[Sureness, Badge] = {
 @admin.register(InboundEvent)
 class InboundEventAdmin(Operable, ReadOnlyAdmin):
     subject_kind = "event"
-    change_list_template = "desk/event_list.html"
+    change_list_template = "desk/work/event_list.html"
     list_display = ("what", "fate", "age", "may_be_about", "order", "task_link", "received_at")
     list_filter = ("disposition", ("source", NewestValues))
     list_select_related = ("task__fulfillment",)
@@ -75,7 +75,7 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("order", "task_link", "body_text")
-    change_form_outer_before_template = "desk/event.html"
+    change_form_outer_before_template = "desk/work/event.html"
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -53,7 +53,7 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     list_fullwidth = True
     sortable_by = ("name", "queue")
     fieldsets = FIELDSETS
-    change_form_outer_before_template = "desk/target.html"
+    change_form_outer_before_template = "desk/boards/target.html"
     hold_scope = HoldScope.TARGET
     actions_detail = ("hold",)
     actions_row = ("hold",)

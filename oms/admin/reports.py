@@ -145,7 +145,7 @@ class Reports(Page):
     told = "What happened in a time, counted: for each question one number, and behind it a table."
     permissions = PERMISSIONS
     live_seconds = 0
-    template_name = "desk/pages/reports.html"
+    template_name = "desk/reports/reports.html"
 
     def content(self) -> Mapping[str, Any]:
         chosen = chosen_by(self.request)
@@ -172,7 +172,7 @@ class OneReport(Page):
     title = "Report"
     permissions = PERMISSIONS
     live_seconds = 0
-    template_name = "desk/pages/report.html"
+    template_name = "desk/reports/report.html"
 
     def content(self) -> Mapping[str, Any]:
         report = asked_for(self.kwargs["report"])

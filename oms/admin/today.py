@@ -55,7 +55,7 @@ _UNDECIDED = {"decided_at__isempty": "1"}
 class Today(Page):
     name = "today"
     title = "Today"
-    template_name = "desk/pages/today.html"
+    template_name = "desk/today/today.html"
 
     def content(self) -> Mapping[str, Any]:
         parts = frozenset(part for part, model in _MODELS.items() if _shows(self.request, model))
