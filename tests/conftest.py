@@ -28,10 +28,10 @@ from oms.embedded.layout import Layout, layout_of
 from oms.embedded.postgres import prepare_database
 from oms.embedded.servers import Servers
 from oms.environment import CHECKOUT, read_environment
-from oms.supervisor.processes import stop_leftovers
+from tests import memory
 
 # Before Django reads its settings, which the last line of this block makes it do.
-_HOME = Path(os.environ.get("OMS_HOME", CHECKOUT / ".oms" / "test"))
+_HOME = Path(os.environ.get("OMS_HOME") or memory.place() or CHECKOUT / ".oms" / "test")
 # Processes that run in parallel have servers of their own: some tests stop them.
 os.environ["OMS_HOME"] = str(_HOME / os.environ.get("PYTEST_XDIST_WORKER", ""))
 os.environ.setdefault("OMS_AUDIT_KEY", "of-the-tests-alone-and-long-enough-for-it")
@@ -90,11 +90,15 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def home_in(folder: Path) -> Iterator[Path]:
-    home = folder / "home"
-    try:
-        yield home
-    finally:
-        _clear(home)
+    """The same in `folder`, or in memory; then `folder` gets its logs."""
+    with memory.a_folder(otherwise=folder) as around:
+        home = around / "home"
+        try:
+            yield home
+        finally:
+            memory.clear(home)
+            if around != folder and (home / "logs").is_dir():
+                shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -102,14 +106,6 @@ def stack_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """What the stacks of `tests.stacks.servers_like` begin with."""
     with home_in(tmp_path_factory.mktemp("model")) as home:
         yield made_ready(home)
-
-
-def _clear(home: Path) -> None:
-    layout = layout_of(home)
-    stop_leftovers(layout.run)
-    Servers(environment=read_environment({"OMS_HOME": str(home)})).stop_leftovers()
-    for folder in {layout.servers, layout.sockets.parent}:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
