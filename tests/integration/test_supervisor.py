@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from oms.embedded import postgres, process, redis
-from oms.embedded.layout import layout_of
+from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
 from oms.management.commands.stack import prepare
 from oms.supervisor.processes import remember, running, stop_leftovers
 from oms.supervisor.stack import Stack, StackFailed, with_free_ports
 from tests.conftest import home_in
+from tests.stacks import copy
 from tests.waiting import until
 
 
@@ -32,7 +33,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
 
 
 @pytest.fixture(scope="module")
-def stack(environment: Environment) -> Iterator[Stack]:
+def stack(environment: Environment, stack_model: Layout) -> Iterator[Stack]:
+    copy(stack_model, layout_of(environment.home))
     stack = Stack(environment)
     try:
         stack.start_servers()
