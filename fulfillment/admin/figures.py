@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from fulfillment.models import FalloutCase
 from fulfillment.queries import workload
 from fulfillment.queries.workload import MOST, Due
 
@@ -33,37 +31,45 @@ def counted(number: int, *, at_most: int = MOST) -> str:
     return f"{at_most:,}+" if number > at_most else f"{number:,}"
 
 
-class ConditionFilter(admin.SimpleListFilter):
-    """Rows for which a condition of a read model holds at the time of asking."""
+class OfferedFilter(admin.SimpleListFilter):
+    """Rows by one of a few conditions; of a value that is not offered there are none."""
 
-    def chosen(self, value: str, now: datetime) -> Q:
-        """Raises ValueError for what is no choice."""
+    offered: Sequence[tuple[str, str]] = ()
+    """Each value as the address says it, and in words."""
+
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> Iterable[tuple[str, str]]:
+        return self.offered
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        """The condition of a value that is offered."""
         raise NotImplementedError
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
         if value is None:
             return queryset
-        try:
-            return queryset.filter(self.chosen(value, workload.now()))
-        except ValueError:
+        if value not in dict(self.offered):
             return queryset.none()
+        return queryset.filter(self.chosen(value, request=request))
 
 
-class DueFilter(ConditionFilter):
-    """Cases and manual tasks by the time that is left."""
-
+class _DueFilter(OfferedFilter):
     title = "time left"
     parameter_name = "due"
+    offered = [(due.value, due.words) for due in Due]
 
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        self.model: type[Model] = model_admin.model
-        return [(due.value, due.words) for due in Due]
 
-    def chosen(self, value: str, now: datetime) -> Q:
-        condition: Callable[..., Q] = (
-            workload.case_is if self.model is FalloutCase else workload.manual_task_is
-        )
-        return condition(Due(value), now=now)
+class CaseDueFilter(_DueFilter):
+    """Cases by the time that is left."""
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return workload.case_is(Due(value), now=workload.now())
+
+
+class ManualDueFilter(_DueFilter):
+    """Manual tasks by the time that is left."""
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return workload.manual_task_is(Due(value), now=workload.now())
