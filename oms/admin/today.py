@@ -27,8 +27,9 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+from fulfillment.queries.open_cases import Money, Reason
 from fulfillment.queries.systems import Health
-from fulfillment.queries.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
+from fulfillment.queries.workload import MOST, MOST_BESIDE, Age, Due, Queue
 from fulfillment.states import TASK_SENDABLE, Cause, TaskState
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
@@ -97,17 +98,15 @@ def _shows(request: HttpRequest, model: type[Model]) -> bool:
 def _pressing(day: Day) -> Iterator[Figure]:
     """The most pressing first; what there is none of is left out."""
     if day.stuck and day.stuck.since:
-        yield Figure(
-            number=counted(day.stuck.total),
+        yield from _some(
+            day.stuck.total,
             words="orders stuck",
             more=f"the oldest for {how_long(day.now - day.stuck.since)}",
             address=list_address(Order, stuck=ANY),
-            sign="⚠",
-            tone="trouble",
         )
     if day.dear:
-        yield Figure(
-            number=counted(len(day.dear)),
+        yield from _some(
+            len(day.dear),
             words="high-value orders blocked",
             more=f"worth up to {day.dear[0].worth:,.0f} {day.dear[0].currency}",
             address=list_address(Order, needs="high-value"),
@@ -116,61 +115,75 @@ def _pressing(day: Day) -> Iterator[Figure]:
         )
     yield from _due(day, Due.OVERDUE, sign="⚠", tone="failed")
     yield from _due(day, Due.SOON, sign="◷", tone="trouble")
-    if day.at_risk:
-        yield Figure(
-            number=counted(day.at_risk),
-            words="orders that will be late",
-            more="later than was promised",
-            address=list_address(Order, needs="at-risk"),
-            sign="◷",
-            tone="trouble",
-        )
-    if Part.INCIDENTS in day.parts and day.backlog.incidents:
-        yield Figure(
-            number=counted(day.backlog.incidents, at_most=MOST_BESIDE),
-            words="incidents open",
-            more="one cause, many cases",
-            address=list_address(Incident, **_OPEN),
-            sign="!",
-            tone="trouble",
-        )
-    if day.fallout and day.fallout.total:
-        yield Figure(
-            number=counted(day.fallout.total),
+    yield from _some(
+        day.at_risk,
+        words="orders that will be late",
+        more="later than was promised",
+        address=list_address(Order, needs="at-risk"),
+        sign="◷",
+    )
+    yield from _some(
+        day.backlog.incidents if Part.INCIDENTS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="incidents open",
+        more="one cause, many cases",
+        address=list_address(Incident, **_OPEN),
+        sign="!",
+    )
+    if day.fallout:
+        yield from _some(
+            day.fallout.total,
             words="cases open",
             more=_taken(day.fallout.unassigned),
             address=list_address(FalloutCase, **_OPEN),
             sign="!",
-            tone="trouble",
         )
-    waiting = sum(queue.tasks for queue in day.queues)
-    if waiting:
-        unclaimed = sum(queue.unclaimed for queue in day.queues)
+    yield from _some(
+        sum(queue.tasks for queue in day.queues),
+        words="to decide",
+        more=_taken(sum(queue.unclaimed for queue in day.queues)),
+        address=list_address(ManualTask, **_UNDECIDED),
+        sign="☞",
+        tone="moving",
+    )
+    yield from _some(
+        day.backlog.to_approve if Part.APPROVALS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="to approve",
+        more="by a second person",
+        address=list_address(Approval, state__exact="REQUESTED"),
+        sign="☞",
+        tone="moving",
+    )
+    yield from _some(
+        day.backlog.unmatched if Part.EVENTS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="events unmatched",
+        more="reports of no task that is known",
+        address=list_address(InboundEvent, disposition__exact=Disposition.UNMATCHED.value),
+        sign="?",
+    )
+
+
+def _some(
+    number: int,
+    *,
+    words: str,
+    address: str,
+    more: str = "",
+    sign: str = "⚠",
+    tone: str = "trouble",
+    at_most: int = MOST,
+) -> Iterator[Figure]:
+    """Its figure; nothing of what there is none of."""
+    if number:
         yield Figure(
-            number=counted(waiting),
-            words="to decide",
-            more=_taken(unclaimed),
-            address=list_address(ManualTask, **_UNDECIDED),
-            sign="☞",
-            tone="moving",
-        )
-    if Part.APPROVALS in day.parts and day.backlog.to_approve:
-        yield Figure(
-            number=counted(day.backlog.to_approve, at_most=MOST_BESIDE),
-            words="to approve",
-            more="by a second person",
-            address=list_address(Approval, state__exact="REQUESTED"),
-            sign="☞",
-            tone="moving",
-        )
-    if Part.EVENTS in day.parts and day.backlog.unmatched:
-        yield Figure(
-            number=counted(day.backlog.unmatched, at_most=MOST_BESIDE),
-            words="events unmatched",
-            more="reports of no task that is known",
-            address=list_address(InboundEvent, disposition__exact=Disposition.UNMATCHED.value),
-            sign="?",
-            tone="trouble",
+            number=counted(number, at_most=at_most),
+            words=words,
+            more=more,
+            address=address,
+            sign=sign,
+            tone=tone,
         )
 
 
@@ -186,14 +199,13 @@ def _due(day: Day, due: Due, *, sign: str, tone: str) -> Iterator[Figure]:
         (cases, FalloutCase, "cases"),
         (manual, ManualTask, "manual tasks"),
     ):
-        if number:
-            yield Figure(
-                number=counted(number),
-                words=f"{words} {due.words}",
-                address=list_address(model, due=due.value),
-                sign=sign,
-                tone=tone,
-            )
+        yield from _some(
+            number,
+            words=f"{words} {due.words}",
+            address=list_address(model, due=due.value),
+            sign=sign,
+            tone=tone,
+        )
 
 
 def _well(day: Day) -> Iterator[str]:

@@ -13,7 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from fulfillment.admin import plan_view as plan_views
-from fulfillment.admin.picture import DrawnTask, Picture, graph_picture, plan_picture
+from fulfillment.admin.picture import Picture, graph_picture, plan_picture
+from fulfillment.admin.picture_parts import DrawnTask
 from fulfillment.definitions.drawing import COMPACT, LARGEST
 from fulfillment.engine.store import graphs
 from fulfillment.engine.timing import durations

@@ -21,7 +21,7 @@ from fulfillment import operations
 from fulfillment.authority.roles import load_roles
 from fulfillment.errors import NotPossible
 from fulfillment.models import Task
-from oms.admin.reports import in_time
+from oms.admin.report_values import in_time
 from oms.changes import cancelling
 from oms.figures import durations, keeping
 from oms.figures.reading import Span
