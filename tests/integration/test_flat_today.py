@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -78,7 +77,7 @@ def test_today_asks_and_reads_as_much_whatever_there_is(
     monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     page()
     assert questions(page) == asked
-    _reads_few(page, what="the page")
+    crowd.reads_few(page, what="the page", at_most=FEW)
     found = page().context
     assert found["day"].fallout.total == found["day"].stuck.total == COUNTED + 1
 
@@ -107,14 +106,4 @@ def test_lists_behind_its_figures_read_a_page(
         def look(address: str = address, query: dict[str, str] = query) -> None:
             assert boss.get(address, query).status_code == 200
 
-        _reads_few(look, what=what)
-
-
-def _reads_few(page: Callable[[], Any], *, what: str) -> None:
-    page()
-    many = {
-        name: rows
-        for name, rows in crowd.rows_read(page).items()
-        if rows > FEW and not name.startswith("auth_permission")
-    }
-    assert not many, (what, many)
+        crowd.reads_few(look, what=what, at_most=FEW)
