@@ -12,6 +12,9 @@ from django.http import HttpRequest
 
 from fulfillment.queries import workload
 from fulfillment.queries.workload import MOST, Due
+from fulfillment.waits.conditions import IS_TO_BE_SENT, is_called
+
+TO_BE_SENT, CALLED = "to-be-sent", "called"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +76,14 @@ class ManualDueFilter(_DueFilter):
 
     def chosen(self, value: str, *, request: HttpRequest) -> Q:
         return workload.manual_task_is(Due(value), now=workload.now())
+
+
+class WayFilter(OfferedFilter):
+    """Tasks that are to be sent to their target systems, and those that are being sent."""
+
+    title = "on the way"
+    parameter_name = "way"
+    offered = ((TO_BE_SENT, "to be sent"), (CALLED, "with a call under way"))
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return IS_TO_BE_SENT if value == TO_BE_SENT else is_called(now=workload.now())

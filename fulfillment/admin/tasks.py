@@ -25,6 +25,7 @@ from fulfillment.admin.asking import (
 )
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
+from fulfillment.admin.figures import WayFilter
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.plan_view import sides_of
@@ -80,7 +81,7 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "not_before",
         "blocked_reason",
     )
-    list_filter = ("state", "target", ("held_by", admin.EmptyFieldListFilter))
+    list_filter = ("state", "target", WayFilter, ("held_by", admin.EmptyFieldListFilter))
     # Not its target: what no target system does has none, and would be left out.
     list_select_related = ("fulfillment", "plan")
     list_left_out = ("outputs", "plan__context")

@@ -58,7 +58,9 @@ _LISTS: Mapping[tuple[str, str, str], _List] = {
         category__exact="$0", reason_code__exact="$1", target__exact="$2"
     ),
     ("manual", "by-operation", "times"): _List(
-        model=Operation, at="happened_at", has={"kind__exact": "$0"}
+        model=Operation,
+        at="happened_at",
+        has={"kind__exact": "$0", "order_reference__isempty": "0"},
     ),
     ("cancellations", _BY_TIME, "ended"): _cancellations(),
     ("cancellations", _BY_TIME, "cancelled"): _cancellations(state__exact="DONE"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,10 +12,19 @@ from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.models import Plan
 from fulfillment.waits.waiting import Wait
 from oms import leaks
-from oms.admin.order_page.signs import BILLING, COMPLETE, GAPS, PARTIAL, SERVICE, UNBILLED
+from oms.admin.order_page.signs import (
+    BILLING,
+    BILLING_ENDS,
+    COMPLETE,
+    GAPS,
+    PARTIAL,
+    SERVICE,
+    SERVICE_ENDS,
+    UNBILLED,
+)
 from oms.models import Order, OrderItem
 from oms.queries.item_progress import ItemStanding, item_standings
-from oms.queries.progress import Structured
+from oms.queries.progress import Part, Structured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +66,8 @@ def items(
         ShownItem(
             of=one,
             trouble=badge_of(one.waits[0].state, TASK_SIGNS) if one.waits else None,
-            service=SERVICE[one.service],
-            billing=BILLING[one.billing],
+            service=(SERVICE_ENDS if one.ends else SERVICE)[one.service],
+            billing=(BILLING_ENDS if one.ends else BILLING)[one.billing],
             details=_details(one.item),
         )
         for one in item_standings(order=order, plan=plan, far=far, troubles=troubles)
@@ -86,14 +95,24 @@ def _details(item: OrderItem) -> str:
     return json.dumps(known, indent=2, ensure_ascii=False) if known else ""
 
 
-def parts(far: Structured) -> list[ShownPart]:
-    """How much of it the customer has, of each kind that there is something of."""
+def parts(far: Structured, *, ending: Collection[str]) -> list[ShownPart]:
+    """How much of it the customer has, of each kind that there is something of.
+
+    `ending` are items that are ordered to end: theirs are no active items.
+    """
+
+    def staying(part: Part) -> Part:
+        return Part(
+            there=tuple(item for item in part.there if item not in ending),
+            missing=tuple(item for item in part.missing if item not in ending),
+        )
+
     named = (
         ("Items complete", far.commercial, PARTIAL),
         ("Milestones reached", far.customer_visible, PARTIAL),
-        ("Items active", far.asset, PARTIAL),
-        ("Active items billed", far.billing, UNBILLED),
-        ("Items that may be used", far.entitled, PARTIAL),
+        ("Items active", staying(far.asset), PARTIAL),
+        ("Active items billed", staying(far.billing), UNBILLED),
+        ("Items that may be used", staying(far.entitled), PARTIAL),
     )
     return [
         ShownPart(

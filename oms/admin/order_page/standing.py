@@ -31,6 +31,7 @@ from oms.models import Order
 from oms.queries import told
 from oms.queries.orders import (
     Promise,
+    Whole,
     active_holds,
     newest_plan,
     open_cases,
@@ -41,6 +42,7 @@ from oms.queries.orders import (
 )
 from oms.queries.progress import NOTHING as NO_PROGRESS
 from oms.queries.progress import structured
+from oms.queries.reasons import preface_of
 from oms.states import OrderState
 
 _IN_TROUBLE = frozenset(
@@ -162,10 +164,11 @@ def standing(order: Order) -> Standing:
         _inside(found, plan)
     found.items = items(order, plan, far, troubles)
     found.promises = promises(order=order, plan=plan)
-    found.parts = parts(far)
+    found.parts = parts(far, ending={one.of.item.item_id for one in found.items if one.of.ends})
     found.gaps = gaps(order)
     found.faults = [of_fault(fault) for fault in order.faults]
-    found.whole = [of_whole(one) for one in waits_as_a_whole(order=order, plan=plan)]
+    whole = waits_as_a_whole(order=order, plan=plan)
+    found.whole = [of_whole(one) for one in whole]
     found.troubles = [of_wait(wait) for wait in troubles[:SHOWN]]
     found.more_troubles = max(0, len(troubles) - SHOWN)
     others = [wait for wait in waits if wait.state not in _IN_TROUBLE]
@@ -176,7 +179,7 @@ def standing(order: Order) -> Standing:
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
         for case in cases[:SHOWN]
     ]
-    _dig(found, order, plan)
+    _dig(found, order, plan, whole)
     found.all_cases = order_cases_link(order.fulfillment_id)
     found.manual = [
         ShownManual(manual=one, badge=badge_of(one.state, MANUAL_SIGNS))
@@ -199,7 +202,7 @@ def _inside(found: Standing, plan: Plan) -> None:
     found.late = LATE if goes_on and plan.at_risk_since is not None else None
 
 
-def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
+def _dig(found: Standing, order: Order, plan: Plan | None, whole: Sequence[Whole]) -> None:
     """To the root of it: one sentence, and what helps."""
     if plan is not None and plan.state in PLAN_SELECTABLE:
         found.why = why(fulfillment_id=order.fulfillment_id)
@@ -217,7 +220,9 @@ def _dig(found: Standing, order: Order, plan: Plan | None) -> None:
     if order.state == OrderState.REJECTED:
         found.sentence = f"It was refused: {found.faults[0].why}" if found.faults else ""
     elif found.why.sentence and not is_over:
-        found.sentence = found.why.sentence.removeprefix(f"{order.reference}, ")
+        assert plan is not None
+        before = preface_of(order=order, plan=plan, whole=whole)
+        found.sentence = before + found.why.sentence.removeprefix(f"{order.reference}, ")
         needs_help = any(not one.goes_on for one in found.troubles) or found.cases
         found.tone = "trouble" if needs_help or found.stuck else "moving"
     elif found.whole and not is_over:
