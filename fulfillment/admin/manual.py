@@ -57,6 +57,7 @@ from fulfillment.errors import (
     ManualTaskTaken,
 )
 from fulfillment.models import MANUAL_OPEN, MANUAL_TIMED, ManualState, ManualTask
+from fulfillment.operations.looking import one_look
 from fulfillment.operations.showing import changes
 from fulfillment.queries.manual_queue import counted, in_time, manual_queue, past, waits_for, ways
 
@@ -237,13 +238,14 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         manual: ManualTask = context["original"]
-        context |= self._standing(request, manual)
-        if context["is_open"] and context["may_decide"]:
-            form = DecisionForm(manual)
-            focus_none(form)
-            context |= _asked(manual, form)
-        answer: HttpResponse = super().render_change_form(request, context, **options)
-        return answer
+        with one_look():
+            context |= self._standing(request, manual)
+            if context["is_open"] and context["may_decide"]:
+                form = DecisionForm(manual)
+                focus_none(form)
+                context |= _asked(manual, form)
+            answer: HttpResponse = super().render_change_form(request, context, **options)
+            return answer
 
     @display(description="task")
     def task_link(self, manual: ManualTask) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -15,7 +15,7 @@ from fulfillment.engine.work import casework
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.models import HIGHEST_LEVEL, CaseState, FalloutCase
-from fulfillment.operations.closing import case_found, case_version, cases_found, open_among
+from fulfillment.operations.closing import case_found, case_version, cases_found
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 
 OPEN_STATES = frozenset({CaseState.OPEN, CaseState.ASSIGNED, CaseState.AWAITING_CUSTOMER})
@@ -31,11 +31,8 @@ class _Casework(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return case_version(found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return cases_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        return open_among(pks=pks)
 
 
 class Assignment(Parameters):

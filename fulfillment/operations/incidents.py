@@ -126,9 +126,6 @@ class AssignIncident(Repair):
         state, has = Incident.objects.values_list("state", "assigned_to").get(pk=found.pk)
         return hashlib.sha256(f"{state} {has}".encode()).hexdigest()[:16]
 
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def carry_out(self, unit: Unit, found: Found, parameters: Having, why: Why) -> Done:
         incident = _open(found)
         has = incident.assigned_to
@@ -176,9 +173,6 @@ class CloseIncident(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return str(Incident.objects.values_list("state", flat=True).get(pk=found.pk))
 
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def carry_out(self, unit: Unit, found: Found, parameters: Closing, why: Why) -> Done:
         incident = _open(found)
         before = {"state": str(incident.state), "cause": incident.cause, "fix": incident.fix}
@@ -220,6 +214,7 @@ def incident_found(*, name: str) -> Found:
         subject=subject,
         pk=incident.pk,
         context=Context(subject=subject, targets=targets, domains=domains_of(targets)),
+        state=incident.state,
     )
 
 

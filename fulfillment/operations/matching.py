@@ -50,7 +50,7 @@ class _OfEvent(Repair):
         return f"{event.disposition} {event.task_id or ''}"
 
     def is_offered(self, found: Found) -> bool:
-        return InboundEvent.objects.filter(pk=found.pk, disposition=Disposition.UNMATCHED).exists()
+        return found.state == Disposition.UNMATCHED
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         event = InboundEvent.objects.select_for_update().get(pk=found.pk)
@@ -156,7 +156,10 @@ def event_found(*, name: str) -> Found:
         raise SubjectUnknown(f"There is no event {name}; the unmatched ones are in the inbox.")
     subject = f"event:{event.pk}"
     return Found(
-        subject=subject, pk=event.pk, context=target_context(subject=subject, target=event.source)
+        subject=subject,
+        pk=event.pk,
+        context=target_context(subject=subject, target=event.source),
+        state=event.disposition,
     )
 
 
