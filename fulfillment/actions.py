@@ -56,6 +56,9 @@ class Action(enum.StrEnum):
     LOCK_BREAK = "lock.break"
     EVENT_MATCH = "event.match"
     EVENT_REPLAY = "event.replay"
+    EVENT_DISMISS = "event.dismiss"
+    """It is about nothing of ours."""
+    EVENT_RESTORE = "event.restore"
     SIGNAL_SEND = "signal.send"
     WORKFLOW_PUBLISH = "workflow.publish"
     SCHEDULE_RUN = "schedule.run"
@@ -122,6 +125,8 @@ TITLES: dict[Action, str] = {
     Action.LOCK_BREAK: "Break a lock",
     Action.EVENT_MATCH: "Say what an unmatched event is about",
     Action.EVENT_REPLAY: "Take an unmatched event in anew",
+    Action.EVENT_DISMISS: "Set an unmatched event aside",
+    Action.EVENT_RESTORE: "Bring back an event that was set aside",
     Action.SIGNAL_SEND: "Report a milestone or a signal by hand",
     Action.WORKFLOW_PUBLISH: "Publish a workflow",
     Action.SCHEDULE_RUN: "Submit a scheduled job now",

@@ -89,7 +89,7 @@ class WhoseFilter(admin.SimpleListFilter):
 
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
-    change_list_template = "desk/approval_list.html"
+    change_list_template = "desk/work/approval_list.html"
     list_display = (
         "what",
         "about",
@@ -119,7 +119,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("order", "record", "parameters_text")
-    change_form_outer_before_template = "desk/approval.html"
+    change_form_outer_before_template = "desk/work/approval.html"
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if super().has_view_permission(request, obj):

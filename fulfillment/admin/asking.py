@@ -138,7 +138,7 @@ def ask(
         "media": admin.media + form.media,
     }
     status = 403 if getattr(form, "is_denied", False) else 200
-    return TemplateResponse(request, "desk/ask.html", context, status=status)
+    return TemplateResponse(request, "desk/operate/ask.html", context, status=status)
 
 
 def attempt(

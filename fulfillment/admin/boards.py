@@ -22,7 +22,7 @@ class Targets(Page):
     told = "The systems that carry out orders: how each of them does now, those in trouble first."
     permissions = ("fulfillment.view_targetsystem",)
     live_seconds = 10
-    template_name = "desk/pages/targets.html"
+    template_name = "desk/boards/targets.html"
 
     def content(self) -> Mapping[str, Any]:
         found = cards(self.request, health())
@@ -59,7 +59,7 @@ class Locks(Page):
     told = "What orders keep for themselves while they work on it, and who waits in line for it."
     permissions = ("fulfillment.view_resourcelock",)
     live_seconds = 10
-    template_name = "desk/pages/locks.html"
+    template_name = "desk/boards/locks.html"
 
     def content(self) -> Mapping[str, Any]:
         asked = self.request.GET.get("kind", "")

@@ -118,7 +118,7 @@ class Bulkable:
             "back": request.get_full_path(),
             "media": model_admin.media + (form.media if form else model_admin.media),
         }
-        return TemplateResponse(request, "desk/bulk_draft.html", context, status=status)
+        return TemplateResponse(request, "desk/bulk/draft.html", context, status=status)
 
 
 def _choice(offer: bulk.ForMany) -> _Choice:

@@ -74,7 +74,7 @@ class BulkJobAdmin(ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("parameters_text", "selection_text")
-    change_form_outer_before_template = "desk/bulk_job.html"
+    change_form_outer_before_template = "desk/bulk/job.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

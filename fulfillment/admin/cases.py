@@ -41,7 +41,7 @@ _GIVEN_BACK = "I don't get to it."
 @admin.register(FalloutCase)
 class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
     bulk_of = "case"
-    change_list_template = "desk/fallout.html"
+    change_list_template = "desk/fallout/queue.html"
     list_display = ("row", "due", "severity_badge", "costs", "joined", "whose")
     list_filter = (
         WhoseFilter,
@@ -83,7 +83,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("plan_link", "incident_link", "revenue_text")
-    change_form_outer_before_template = "desk/case.html"
+    change_form_outer_before_template = "desk/fallout/case.html"
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -14,11 +14,14 @@ from django.http import HttpRequest
 from fulfillment.models import FalloutCase
 from fulfillment.queries import workload
 from fulfillment.queries.workload import MOST, Due
+from fulfillment.waits.conditions import IS_TO_BE_SENT, is_called
+
+TO_BE_SENT, CALLED = "to-be-sent", "called"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A number with its words and the list of its rows; `templates/html/desk/figure.html`."""
+    """A number with its words and the list of its rows; `templates/html/desk/frame/figure.html`."""
 
     number: str
     words: str
@@ -67,3 +70,22 @@ class DueFilter(ConditionFilter):
             workload.case_is if self.model is FalloutCase else workload.manual_task_is
         )
         return condition(Due(value), now=now)
+
+
+class WayFilter(ConditionFilter):
+    """Tasks that are to be sent to their target systems, and those that are being sent."""
+
+    title = "on the way"
+    parameter_name = "way"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> Iterable[tuple[str, str]]:
+        return [(TO_BE_SENT, "to be sent"), (CALLED, "with a call under way")]
+
+    def chosen(self, value: str, now: datetime) -> Q:
+        if value == TO_BE_SENT:
+            return IS_TO_BE_SENT
+        if value == CALLED:
+            return is_called(now=now)
+        raise ValueError(value)

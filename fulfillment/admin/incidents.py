@@ -63,7 +63,7 @@ class _Job:
 
 @admin.register(Incident)
 class IncidentAdmin(ReadOnlyAdmin):
-    change_list_template = "desk/live_list.html"
+    change_list_template = "desk/frame/live_list.html"
     list_display = ("row", "state_badge", "severity_badge", "keeps", "since", "whose")
     list_filter = (("resolved_at", admin.EmptyFieldListFilter), "state", "severity", "target")
     # As an index has them.
@@ -85,7 +85,7 @@ class IncidentAdmin(ReadOnlyAdmin):
             },
         ),
     )
-    change_form_outer_before_template = "desk/incident.html"
+    change_form_outer_before_template = "desk/fallout/incident.html"
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """With what those of the page keep that are not over, in one statement."""

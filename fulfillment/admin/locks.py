@@ -157,7 +157,7 @@ class ResourceLockAdmin(Operable, ReadOnlyAdmin):
     search_help_text = "The whole name, such as customer:C-17, or the order's reference"
     fields = (("name", "units"), ("order", "task_link"), "taken_at", "waiting")
     readonly_fields = ("order", "task_link", "waiting")
-    change_form_outer_before_template = "desk/lock.html"
+    change_form_outer_before_template = "desk/boards/lock.html"
 
     def subject_name(self, row: ResourceLock) -> str:
         return f"{row.name}@{row.fulfillment.order_reference}"

@@ -17,7 +17,11 @@ from fulfillment.models import Operation
 @admin.register(Operation)
 class OperationAdmin(Operating, ReadOnlyAdmin):
     list_display = ("happened_at", "kind_words", "what", "reason", "actor")
-    list_filter = (("kind", NewestValues), ("subject", NewestValues))
+    list_filter = (
+        ("kind", NewestValues),
+        ("subject", NewestValues),
+        ("order_reference", admin.EmptyFieldListFilter),
+    )
     search_fields = ("subject", "actor")
     search_help_text = "A subject, such as target:billing or order:O-17, or who did it"
     fields = (

@@ -132,7 +132,7 @@ class WhoseFilter(admin.SimpleListFilter):
 class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     bulk_of = "manual"
     subject_kind = "manual"
-    change_list_template = "desk/manual_list.html"
+    change_list_template = "desk/work/manual_list.html"
     list_display = ("what", "due", "state_badge", "whose", "for_whom", "order", "decision")
     list_display_links = ("what",)
     list_filter = (
@@ -170,7 +170,7 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("order", "task_link", "trail", "form_text", "context_text")
-    change_form_outer_before_template = "desk/manual.html"
+    change_form_outer_before_template = "desk/work/manual.html"
 
     # --- the inbox -------------------------------------------------------------------------------
 
@@ -364,7 +364,7 @@ class ManualTaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
             "back": page,
             "media": self.media + form.media,
         }
-        return TemplateResponse(request, "desk/decide.html", context)
+        return TemplateResponse(request, "desk/work/decide.html", context)
 
     def _decided(
         self, request: HttpRequest, manual: ManualTask, form: DecisionForm, outcome: str

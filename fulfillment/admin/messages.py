@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import holds_here
+from fulfillment.admin.asking import held_here, holds_here, reach_here
 from fulfillment.admin.operating import Operable, operate_address
 from fulfillment.admin.reading import (
     Badge,
@@ -29,7 +29,8 @@ from fulfillment.admin.reading import (
     signs_of,
 )
 from fulfillment.definitions.signs import Sign
-from fulfillment.models import Delivery, Disposition, InboundEvent, OutboxEvent
+from fulfillment.models import Delivery, Disposition, InboundEvent, Operation, OutboxEvent
+from fulfillment.operations.setting_aside import DismissEvent
 from fulfillment.operations.showing import changes
 from fulfillment.queries.matches import Match, Sureness, matches
 
@@ -38,6 +39,7 @@ DISPOSITION_SIGNS: Mapping[str, Sign] = {
     Disposition.REDUNDANT: ("=", "waiting"),
     Disposition.CONFLICTING: ("≠", "trouble"),
     Disposition.UNMATCHED: ("?", "trouble"),
+    Disposition.DISMISSED: ("⊘", "waiting"),
 }
 register_signs(entity="event", signs=DISPOSITION_SIGNS)
 _SURE: Mapping[Sureness, Badge] = {
@@ -53,7 +55,7 @@ _SURE: Mapping[Sureness, Badge] = {
 @admin.register(InboundEvent)
 class InboundEventAdmin(Operable, ReadOnlyAdmin):
     subject_kind = "event"
-    change_list_template = "desk/event_list.html"
+    change_list_template = "desk/work/event_list.html"
     list_display = ("what", "fate", "age", "may_be_about", "order", "task_link", "received_at")
     list_filter = ("disposition", ("source", NewestValues))
     list_select_related = ("task__fulfillment",)
@@ -75,7 +77,7 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
         ),
     )
     readonly_fields = ("order", "task_link", "body_text")
-    change_form_outer_before_template = "desk/event.html"
+    change_form_outer_before_template = "desk/work/event.html"
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -86,7 +88,7 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         event: InboundEvent = context["original"]
-        context |= _standing(event, may_match=holds_here(request, Action.EVENT_MATCH))
+        context |= _standing(event, request)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -125,10 +127,15 @@ class InboundEventAdmin(Operable, ReadOnlyAdmin):
         return pretty(event.body)
 
 
-def _standing(event: InboundEvent, *, may_match: bool) -> dict[str, Any]:
+def _standing(event: InboundEvent, request: HttpRequest) -> dict[str, Any]:
     """What came in, and what it may be about, each with the way to say so."""
     subject = f"event:{event.pk}"
+    may_match = holds_here(request, Action.EVENT_MATCH)
     repair = operations.repair_of(Action.EVENT_MATCH)
+    aside = Action.EVENT_DISMISS, Action.EVENT_RESTORE
+    possible = operations.possible(
+        subject=subject, held=held_here(request) & set(aside), reach=reach_here(request)
+    )
     body = event.body if isinstance(event.body, dict) else {"body": event.body}
     return {
         "badge": badge_of(event.disposition, DISPOSITION_SIGNS),
@@ -137,6 +144,8 @@ def _standing(event: InboundEvent, *, may_match: bool) -> dict[str, Any]:
         "said": changes(before={}, after=body),
         "may_match": may_match,
         "by_hand": operate_address(repair, subject),
+        "aside": next((operate_address(one, subject) for one in possible), ""),
+        "set_aside": _set_aside(subject) if event.disposition == Disposition.DISMISSED else None,
         "suggestions": [
             _Suggestion(
                 match=one,
@@ -152,6 +161,12 @@ def _standing(event: InboundEvent, *, may_match: bool) -> dict[str, Any]:
             for one in matches(event=event)
         ],
     }
+
+
+def _set_aside(subject: str) -> Operation | None:
+    """By whom, when and why."""
+    done = Operation.objects.filter(subject=subject, kind=DismissEvent.kind)
+    return done.order_by("-pk").first()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

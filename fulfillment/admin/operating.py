@@ -49,7 +49,7 @@ class Operable:
     """Pages of what something may be done to: below it stands what, for whoever looks at it."""
 
     subject_kind: str
-    change_form_outer_after_template = "desk/may_be_done.html"
+    change_form_outer_after_template = "desk/operate/may_be_done.html"
 
     def subject_name(self, row: Any) -> str:
         """As operations name it."""
@@ -135,7 +135,9 @@ class Operating:
             **_agreeing(page.get("preview"), form),
             **page,
         }
-        return TemplateResponse(request, "desk/operate.html", context, status=page["status"])
+        return TemplateResponse(
+            request, "desk/operate/operate.html", context, status=page["status"]
+        )
 
 
 def operate_address(

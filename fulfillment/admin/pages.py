@@ -1,7 +1,7 @@
 """Pages of the desk that are no model's list or form: a title, who may see it, what it shows.
 
 Each shows itself anew while somebody looks at it: the browser asks for the page again and takes
-over what has changed (`templates/html/desk/live.html`, `oms/static/oms/live.js`).
+over what has changed (`templates/html/desk/frame/live.html`, `oms/static/oms/live.js`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Page(TemplateView):
         return {
             **super().get_context_data(**options),
             **around,
-            "layout": "desk/bare.html" if is_look else "desk/page.html",
+            "layout": "desk/frame/bare.html" if is_look else "desk/frame/page.html",
             "title": self.title,
             "told": self.told,
             "live_seconds": self.live_seconds,

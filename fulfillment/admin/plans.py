@@ -26,6 +26,7 @@ from fulfillment.admin.asking import (
 )
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
+from fulfillment.admin.figures import WayFilter
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.pages import looks_at
@@ -92,7 +93,7 @@ class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
         "before_it_was_replaced",
         "order_snapshot",
     )
-    change_form_outer_before_template = "desk/plan.html"
+    change_form_outer_before_template = "desk/plans/plan.html"
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
@@ -100,7 +101,7 @@ class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
         plan = context["original"]
         context["plan_view"] = plan_view(plan=plan, graph=graphs.by_id(plan.graph_id))
         if looks_at(request, "desk-plan"):
-            return TemplateResponse(request, "desk/plan.html", context)
+            return TemplateResponse(request, "desk/plans/plan.html", context)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -173,7 +174,7 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "not_before",
         "blocked_reason",
     )
-    list_filter = ("state", "target", ("held_by", admin.EmptyFieldListFilter))
+    list_filter = ("state", "target", WayFilter, ("held_by", admin.EmptyFieldListFilter))
     # Not its target: what no target system does has none, and would be left out.
     list_select_related = ("fulfillment", "plan")
     list_left_out = ("outputs", "plan__context")
@@ -208,7 +209,7 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "transitions",
     )
     inlines = (CommandInline, ReportInline)
-    change_form_outer_before_template = "desk/task.html"
+    change_form_outer_before_template = "desk/plans/task.html"
     actions_detail = ("hold", "retry")
 
     def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -325,7 +326,7 @@ class PlanGraphAdmin(ReadOnlyAdmin):
     search_help_text = "The whole content hash"
     fields = ("sha256", "created_at", "workflow_links", "plans", "flowchart", "document_text")
     readonly_fields = ("workflow_links", "plans", "flowchart", "document_text")
-    change_form_outer_before_template = "desk/plan.html"
+    change_form_outer_before_template = "desk/plans/plan.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanGraph]:
         rows: QuerySet[PlanGraph] = super().get_queryset(request)

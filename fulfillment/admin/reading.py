@@ -128,7 +128,7 @@ class Reading:
 class ReadOnlyAdmin(Reading, DeskAdmin):
     """`list_left_out` are columns that may be large and that no list shows."""
 
-    change_form_template = "desk/read_only.html"
+    change_form_template = "desk/frame/read_only.html"
     paginator = NewestPaginator
     show_full_result_count = False
     # Counting every filter's rows, and sorting by what has no index, scan the table.

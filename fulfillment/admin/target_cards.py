@@ -11,6 +11,7 @@ from django.urls import reverse
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of
+from fulfillment.admin.figures import CALLED, TO_BE_SENT
 from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.authority.authorizing import places
@@ -185,7 +186,6 @@ def _meters(one: Health, deepest: int) -> Iterator[Meter]:
         figure=f"{one.under_way:,}",
         of=f"of {one.slots:,}" if one.is_limited else "no limit",
         percent=_percent(one.under_way, one.slots) if one.is_limited else None,
-        address=_tasks(one, "DISPATCHED") if one.under_way else "",
     )
     yield Meter(
         words="Per second",
@@ -198,12 +198,13 @@ def _meters(one: Health, deepest: int) -> Iterator[Meter]:
         figure=f"{queue:,}" if queue < MOST else f"{MOST:,}+",
         of="" if one.waiting_for is None else f"for {brief_duration(one.waiting_for)}",
         percent=_percent(queue, deepest),
-        address=_tasks(one, "READY,FAILED_RETRYABLE") if queue else "",
+        address=tasks_on_the_way(one.name, TO_BE_SENT) if queue else "",
     )
 
 
-def _tasks(one: Health, states: str) -> str:
-    return list_address(Task, target__name__exact=one.name, state__in=states)
+def tasks_on_the_way(target: str, way: str) -> str:
+    """The list of its tasks that are to be sent, or have a call under way."""
+    return list_address(Task, target__name__exact=target, way=way)
 
 
 def _rate(rate: float) -> str:
@@ -247,6 +248,10 @@ def _advice(one: Health) -> str:
 
 
 def _links(one: Health) -> Iterator[Link]:
+    if one.status.called:
+        tasks = "1 task" if one.status.called == 1 else f"{one.status.called:,} tasks"
+        address = tasks_on_the_way(one.name, CALLED)
+        yield Link(words=f"{tasks} being sent or asked for", address=address)
     for incident in one.incidents[:2]:
         address = reverse("admin:fulfillment_incident_change", args=[incident.pk])
         yield Link(words=f"Incident {incident.pk}", address=address)

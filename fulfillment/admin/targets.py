@@ -16,6 +16,7 @@ from fulfillment.admin.asking import (
     Guarded,
     actor_of,
 )
+from fulfillment.admin.figures import TO_BE_SENT
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import DeskAdmin, list_address, list_link, show_badge
@@ -53,7 +54,7 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     list_fullwidth = True
     sortable_by = ("name", "queue")
     fieldsets = FIELDSETS
-    change_form_outer_before_template = "desk/target.html"
+    change_form_outer_before_template = "desk/boards/target.html"
     hold_scope = HoldScope.TARGET
     actions_detail = ("hold",)
     actions_row = ("hold",)
@@ -120,7 +121,7 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
 
     @display(description="waiting")
     def waiting(self, row: Any) -> str:
-        return _tasks(row, "waiting", state__in="READY,FAILED_RETRYABLE")
+        return _tasks(row, "waiting", way=TO_BE_SENT)
 
     @display(description="in doubt")
     def in_doubt(self, row: Any) -> str:

@@ -63,7 +63,7 @@ class Workflows(Page):
         "order under way stays with the one that it began with, unless somebody moves it."
     )
     permissions: ClassVar[tuple[str, ...]] = ("fulfillment.view_workflowversion",)
-    template_name = "desk/pages/workflows.html"
+    template_name = "desk/workflows/workflows.html"
 
     def content(self) -> Mapping[str, Any]:
         return {"versions": _shown(versions_in_use())}
@@ -135,7 +135,7 @@ class WorkflowVersionAdmin(ReadOnlyAdmin):
     search_fields = ("name", "selectors__offering")
     search_help_text = "Name of the workflow, or an offering"
     fields = (("name", "version"), "title", ("published_at", "published_by"), "content_hash")
-    change_form_outer_before_template = "desk/workflow.html"
+    change_form_outer_before_template = "desk/workflows/workflow.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkflowVersion]:
         rows: QuerySet[WorkflowVersion] = super().get_queryset(request)

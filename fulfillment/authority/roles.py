@@ -1,10 +1,12 @@
 """The roles that come with the product: groups with permissions, and grants that say where.
 
-They are a beginning: a role that exists is left as people have made it.
+They are a beginning: a role that exists is left as people have made it. What such a role comes with
+by now and does not have is told, and added where somebody says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.contrib.auth.models import Group, Permission
@@ -122,6 +124,8 @@ SENIOR_OPS = Role(
                 "order.force_complete",
                 "order.cancel",
                 "lock.break",
+                "event.dismiss",
+                "event.restore",
                 "target.pause",
                 "target.resume",
                 "incident.*",
@@ -187,6 +191,76 @@ def load_roles(*, overwrite: bool = False) -> list[str]:
             )
             loaded.append(role.name)
     return loaded
+
+
+def lacking() -> dict[str, list[Action]]:
+    """By role that exists, what it comes with and does not have: what is new, or what people have
+    taken from it. Only roles that lack something."""
+    found = {}
+    for group in Group.objects.filter(name__in=[role.name for role in ROLES]):
+        role = next(role for role in ROLES if role.name == group.name)
+        lacks = _lacks(role, group)
+        if lacks:
+            found[role.name] = [action for action in Action if action in lacks]
+    return found
+
+
+def add_to_roles(*, actions: Collection[Action]) -> list[str]:
+    """Give these actions to the roles that exist, come with them and lack them; nothing is taken
+    from any. Returns the names of the roles that have got something."""
+    given = []
+    with transaction.atomic(), cursor() as raw:
+        raw.execute("SELECT fulfillment_now(), pg_advisory_xact_lock(hashtext('roles'))")
+        ((now, _),) = raw.fetchall()
+        for role in ROLES:
+            group = Group.objects.filter(name=role.name).first()
+            new = _lacks(role, group) & set(actions) if group is not None else frozenset()
+            if group is None or not new:
+                continue
+            permissions = Permission.objects.filter(
+                content_type__app_label="fulfillment", codename__in=[one.codename for one in new]
+            )
+            group.permissions.add(*permissions)
+            granted = _granted(group)
+            grants = [
+                Grant(
+                    group=group,
+                    actions=sorted(mine),
+                    domains=list(where.domains),
+                    reason=role.what,
+                    granted_by=_BY,
+                    granted_at=now,
+                )
+                for where in role.grants
+                if (mine := [a for a in new if names(where.actions, a) and not names(granted, a)])
+            ]
+            Grant.objects.bulk_create(grants)
+            Operation.objects.create(
+                kind="add_to_role",
+                subject=f"group:{role.name}",
+                actor=_BY,
+                reason=role.what,
+                after={"actions": sorted(new)},
+                happened_at=now,
+            )
+            given.append(role.name)
+    return given
+
+
+def _lacks(role: Role, group: Group) -> frozenset[Action]:
+    permitted = set(group.permissions.values_list("codename", flat=True))
+    granted = _granted(group)
+    return frozenset(
+        action
+        for action in role.actions
+        if action.codename not in permitted or not names(granted, action)
+    )
+
+
+def _granted(group: Group) -> list[str]:
+    """Of which actions its grants say where."""
+    rows = Grant.objects.filter(group=group).values_list("actions", flat=True)
+    return [name for actions in rows for name in actions]
 
 
 def permissions_of(role: Role) -> list[Permission]:

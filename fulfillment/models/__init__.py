@@ -36,7 +36,7 @@ from fulfillment.models.manual import (
     ManualTask,
     Trouble,
 )
-from fulfillment.models.messages import Disposition, InboundEvent, OutboxEvent
+from fulfillment.models.messages import PARKED, Disposition, InboundEvent, OutboxEvent
 from fulfillment.models.operation import Operation
 from fulfillment.models.plan import Plan
 from fulfillment.models.seal import AuditSeal, SealedRow
@@ -55,6 +55,7 @@ __all__ = [
     "IS_UNRESOLVED",
     "MANUAL_OPEN",
     "MANUAL_TIMED",
+    "PARKED",
     "UNRESOLVED",
     "Approval",
     "ApprovalState",

@@ -19,6 +19,12 @@ class Disposition(enum.StrEnum):
     """It contradicts how its task was settled: a person has to look."""
     UNMATCHED = "UNMATCHED"
     """No command of this target has its key; parked until somebody matches it."""
+    DISMISSED = "DISMISSED"
+    """Somebody has set it aside: it is about nothing of ours. It may still be matched."""
+
+
+PARKED = frozenset({Disposition.UNMATCHED, Disposition.DISMISSED})
+"""Of no task so far: it has moved nothing, and finds its task if it comes again."""
 
 
 class InboundEvent(models.Model):
@@ -46,8 +52,8 @@ class InboundEvent(models.Model):
             ),
             # one-task-per-result: a result has its task, or is explicitly parked.
             models.CheckConstraint(
-                condition=models.Q(disposition=Disposition.UNMATCHED, task__isnull=True)
-                | (~models.Q(disposition=Disposition.UNMATCHED) & models.Q(task__isnull=False)),
+                condition=models.Q(disposition__in=sorted(PARKED), task__isnull=True)
+                | (~models.Q(disposition__in=sorted(PARKED)) & models.Q(task__isnull=False)),
                 name="one_task_per_result",
             ),
         ]

@@ -76,6 +76,7 @@ from fulfillment.operations.repair import Done, Repair, Request
 from fulfillment.operations.resources import SetCapacity, set_capacity
 from fulfillment.operations.retrying import RetryTask, retry
 from fulfillment.operations.routing import EditRouting
+from fulfillment.operations.setting_aside import DismissEvent, RestoreEvent
 from fulfillment.operations.signalling import SendSignal, send_signal
 from fulfillment.operations.terminating import TerminatePlan
 from fulfillment.operations.waiving import SkipTask, WaiveTask
@@ -101,6 +102,8 @@ register(
     ForceComplete(),
     MatchEvent(),
     ReplayEvent(),
+    DismissEvent(),
+    RestoreEvent(),
     BreakLock(),
     EditAccess(),
     AssignCase(),

@@ -16,6 +16,7 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import IncidentUnknown, NotPossible
 from fulfillment.models import IS_UNRESOLVED, UNRESOLVED, Incident, IncidentState
 from fulfillment.operations.casework import check_user, user_name_of
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.records import log
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import domains_of, number_of
@@ -203,6 +204,7 @@ def _open(found: Found) -> Incident:
     return incident
 
 
+@found_once
 def incident_found(*, name: str) -> Found:
     """An incident by its number. Raises SubjectUnknown, IncidentUnknown."""
     incident = Incident.objects.filter(pk=number_of(name, about="incident")).first()

@@ -16,7 +16,8 @@ from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.dispatch.callbacks import AboutCommand
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible, SubjectUnknown
-from fulfillment.models import Disposition, InboundEvent
+from fulfillment.models import PARKED, Disposition, InboundEvent
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import number_of, target_context, task_found
 
@@ -50,11 +51,12 @@ class _OfEvent(Repair):
         return f"{event.disposition} {event.task_id or ''}"
 
     def is_offered(self, found: Found) -> bool:
-        return found.state == Disposition.UNMATCHED
+        return found.state in PARKED
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         event = InboundEvent.objects.select_for_update().get(pk=found.pk)
         _check_is_parked(event)
+        before = str(event.disposition)
         command = self.command(event, parameters)
         disposition = callbacks.match(unit, event_id=event.pk, command=command)
         task = unit.tasks[command.task_id]
@@ -63,7 +65,7 @@ class _OfEvent(Repair):
             entity="event",
             entity_id=str(event.pk),
             name=self.kind,
-            before=str(Disposition.UNMATCHED),
+            before=before,
             after=str(disposition),
             cause=why.reason,
             details={"source": event.source, "event_id": event.event_id, "task": task.key},
@@ -71,7 +73,7 @@ class _OfEvent(Repair):
         money = not MONEY.isdisjoint(found.context.domains)
         return Done(
             told=_told(event, disposition, f"{task.key} of {found.context.order_reference}"),
-            before={"disposition": str(Disposition.UNMATCHED)},
+            before={"disposition": before},
             after={"disposition": str(disposition), "task": task.key, "state": str(task.state)},
             customer_impact="The order goes on by what the event says."
             if disposition is Disposition.APPLIED
@@ -149,6 +151,7 @@ class ReplayEvent(_OfEvent):
         return found
 
 
+@found_once
 def event_found(*, name: str) -> Found:
     """An event in the inbox by its number. Raises SubjectUnknown."""
     event = InboundEvent.objects.filter(pk=number_of(name, about="event")).first()
@@ -177,7 +180,7 @@ def _about(found: Found, event: InboundEvent, *, task: str) -> Found:
 
 def _check_is_parked(event: InboundEvent) -> None:
     """Raises NotPossible."""
-    if event.disposition == Disposition.UNMATCHED:
+    if event.disposition in PARKED:
         return
     about = "" if event.task is None else f" {event.task.key} has had it."
     raise NotPossible(f"The event is {event.disposition} already.{about}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fulfillment.engine.dispatch.suggesting import suggest
+from fulfillment.engine.dispatch import suggesting
 from fulfillment.engine.store import graphs
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import Command, Disposition, InboundEvent, Task
@@ -61,7 +61,7 @@ def matches(*, event: InboundEvent) -> list[Match]:
     if event.disposition != Disposition.UNMATCHED:
         return []
     with cursor() as raw:
-        found = suggest(
+        found = suggesting.suggest(
             raw, target=event.source, key=event.idempotency_key, body=_members(event.body)
         )
     once: dict[int, dict[str, Any]] = {}
@@ -116,6 +116,8 @@ def _match(
 
 def _how_sure(why: str) -> Sureness:
     """By what the engine has found them by: a key or a reference is hardly ever two tasks'."""
+    if why == suggesting.BY_ACTION.format(action=why.partition(" ")[0]):
+        return Sureness.POSSIBLE  # The action is the sender's own word, whatever it contains.
     if "key" in why or "reference" in why:
         return Sureness.ALMOST_CERTAIN
     if "names this order" in why:

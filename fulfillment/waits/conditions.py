@@ -24,8 +24,8 @@ from fulfillment.engine.protection.limits import (
     ramp_share,
 )
 from fulfillment.engine.store.database import cursor
-from fulfillment.models import Hold, HoldScope, TargetSystem
-from fulfillment.states import Breaker, Cause
+from fulfillment.models import Attempt, Hold, HoldScope, TargetSystem
+from fulfillment.states import TASK_SENDABLE, Breaker, Cause
 
 MOST = 10_000
 """Rows of each kind that are counted of a target; `TargetStatus.waiting` is never more."""
@@ -35,7 +35,7 @@ MOST_HELD = 20_000
 NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
 # Each part is read from a partial index of its own; a queue of a million is not counted out.
 _BACKLOG = """
-SELECT s.name, w.due, w.later, w.retrying, w.due_since, d.n, a.n, coalesce(h.n, 0)
+SELECT s.name, w.due, w.later, w.retrying, w.due_since, d.n, a.n, coalesce(h.n, 0), o.n
 FROM fulfillment_targetsystem s
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE not_before <= fulfillment_now()) AS due,
@@ -66,6 +66,11 @@ CROSS JOIN LATERAL (
         WHERE target_id = s.name AND state = 'ACCEPTED' LIMIT %(most)s
     ) taken
 ) a
+CROSS JOIN LATERAL (
+    SELECT count(DISTINCT task_id) AS n FROM fulfillment_attempt
+    WHERE target_id = s.name AND finished_at IS NULL
+      AND lease_expires_at > (SELECT fulfillment_now())
+) o
 LEFT JOIN (
     SELECT target_id, count(*) AS n FROM (
         SELECT target_id FROM fulfillment_task
@@ -74,6 +79,16 @@ LEFT JOIN (
 ) h ON h.target_id = s.name
 WHERE s.name = ANY(%(names)s::text[])
 """
+
+
+IS_TO_BE_SENT = models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock="")
+"""Of tasks, as `TargetStatus.waiting` and `later` count them."""
+
+
+def is_called(*, now: datetime) -> models.Q:
+    """Of tasks, as `TargetStatus.called` counts them."""
+    calls = Attempt.objects.filter(finished_at=None, lease_expires_at__gt=now)
+    return models.Q(pk__in=calls.values("task"))
 
 
 class KeptBy(enum.StrEnum):
@@ -204,6 +219,8 @@ class TargetStatus:
     accepted: int
     held: int
     """Met by a hold that is narrower than the target."""
+    called: int
+    """Tasks with a call under way, or in line on a connection: more than calls at one time."""
 
     @property
     def states(self) -> list[TargetState]:
@@ -332,7 +349,7 @@ def _fitness(row: TargetSystem, seen: Look) -> Fitness:
 
 
 def _status(fit: Fitness, hold: Hold | None, backlog: tuple[Any, ...]) -> TargetStatus:
-    waiting, later, retrying, due_since, in_doubt, accepted, held = backlog
+    waiting, later, retrying, due_since, in_doubt, accepted, held, called = backlog
     return TargetStatus(
         fitness=fit,
         hold=hold,
@@ -343,4 +360,5 @@ def _status(fit: Fitness, hold: Hold | None, backlog: tuple[Any, ...]) -> Target
         in_doubt=in_doubt,
         accepted=accepted,
         held=held,
+        called=called,
     )

@@ -26,7 +26,7 @@ class ApiKeyInline(ReadOnlyInline):
 class ApiClientAdmin(Reading, DeskAdmin):
     list_display = ("name", "created_at")
     search_fields = ("name",)
-    list_before_template = "desk/keys.html"
+    list_before_template = "desk/clients/keys.html"
     inlines = (ApiKeyInline,)
 
 
@@ -37,7 +37,7 @@ class ApiKeyAdmin(Reading, DeskAdmin):
     list_select_related = ("client", "user")
     search_fields = ("prefix", "client__name", "user__username")
     search_help_text = "Prefix, client or user"
-    list_before_template = "desk/keys.html"
+    list_before_template = "desk/clients/keys.html"
     fields = (
         ("holder", "prefix"),
         "scope_words",

@@ -102,7 +102,7 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     )
     readonly_fields = ("faults_text", "plans", "transitions", "events", "messages")
     change_form_template = "desk/order/change_form.html"
-    change_form_outer_before_template = "desk/order.html"
+    change_form_outer_before_template = "desk/order/page.html"
     actions_detail = ("hold", "evidence")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:

@@ -75,7 +75,9 @@ _LISTS: Mapping[tuple[str, str, str], _List] = {
         category__exact="$0", reason_code__exact="$1", target__exact="$2"
     ),
     ("manual", "by-operation", "times"): _List(
-        model=Operation, at="happened_at", has={"kind__exact": "$0"}
+        model=Operation,
+        at="happened_at",
+        has={"kind__exact": "$0", "order_reference__isempty": "0"},
     ),
     ("cancellations", _BY_TIME, "ended"): _cancellations(),
     ("cancellations", _BY_TIME, "cancelled"): _cancellations(state__exact="DONE"),
@@ -145,7 +147,7 @@ class Reports(Page):
     told = "What happened in a time, counted: for each question one number, and behind it a table."
     permissions = PERMISSIONS
     live_seconds = 0
-    template_name = "desk/pages/reports.html"
+    template_name = "desk/reports/reports.html"
 
     def content(self) -> Mapping[str, Any]:
         chosen = chosen_by(self.request)
@@ -172,7 +174,7 @@ class OneReport(Page):
     title = "Report"
     permissions = PERMISSIONS
     live_seconds = 0
-    template_name = "desk/pages/report.html"
+    template_name = "desk/reports/report.html"
 
     def content(self) -> Mapping[str, Any]:
         report = asked_for(self.kwargs["report"])

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from fulfillment.admin.boards import Targets
-from fulfillment.admin.figures import Figure, counted
+from fulfillment.admin.figures import CALLED, TO_BE_SENT, Figure, counted
 from fulfillment.admin.pages import Page, page_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.admin.target_cards import health_badges
@@ -29,7 +29,7 @@ from fulfillment.models import (
 )
 from fulfillment.queries.systems import Health
 from fulfillment.queries.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
-from fulfillment.states import TASK_SENDABLE, Cause, TaskState
+from fulfillment.states import Cause
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
@@ -55,7 +55,7 @@ _UNDECIDED = {"decided_at__isempty": "1"}
 class Today(Page):
     name = "today"
     title = "Today"
-    template_name = "desk/pages/today.html"
+    template_name = "desk/today/today.html"
 
     def content(self) -> Mapping[str, Any]:
         parts = frozenset(part for part, model in _MODELS.items() if _shows(self.request, model))
@@ -296,14 +296,14 @@ def _reason(now: datetime, one: Reason) -> _Row:
 
 
 def _system(one: Health) -> _Row:
-    calls, queue = one.under_way, one.status.waiting + one.status.later
+    queue = one.status.waiting + one.status.later
     tasks = {"target__name__exact": one.name}
     return _Row(
         title=one.name,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
         numbers=[
-            _link(calls, Task, state__exact=TaskState.DISPATCHED.value, **tasks),
-            _link(queue, Task, state__in=",".join(sorted(TASK_SENDABLE)), **tasks),
+            _link(one.status.called, Task, way=CALLED, **tasks),
+            _link(queue, Task, way=TO_BE_SENT, **tasks),
         ],
         badges=health_badges(one),
         why=one.trouble,

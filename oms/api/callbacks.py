@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from adapters.reports import ReportIn, outcome_of
 from adapters.signatures import SignatureRefused, verify
 from fulfillment.engine.dispatch.callbacks import EventIdReused, Receipt, Report, receive
-from fulfillment.models import Disposition, TargetSystem
+from fulfillment.models import PARKED, TargetSystem
 from oms.api import schema
 from oms.api.parsing import RawParser, parse_json, raw_body, validated
 from oms.api.problems import Problem
@@ -36,7 +36,7 @@ _REFUSALS = {
 class ReceiptOut(BaseModel):
     """What became of the report; none of these needs to be sent again."""
 
-    disposition: Literal["APPLIED", "REDUNDANT", "CONFLICTING", "UNMATCHED"]
+    disposition: Literal["APPLIED", "REDUNDANT", "CONFLICTING", "UNMATCHED", "DISMISSED"]
     duplicate: bool
 
 
@@ -92,7 +92,7 @@ class Callbacks(APIView):
         )
         return Response(
             {"disposition": receipt.disposition, "duplicate": receipt.duplicate},
-            status=202 if receipt.disposition is Disposition.UNMATCHED else 200,
+            status=202 if receipt.disposition in PARKED else 200,
         )
 
 

@@ -91,9 +91,10 @@ def now() -> datetime:
 def counted(span: Span) -> Counted:
     """One query."""
     rows = CountedDay.objects.filter(day__gte=span.first, day__lte=span.last)
-    known = list(rows.values_list("counted_at", flat=True))
+    # The newest day's: that an older one was counted anew says nothing of what is new.
+    known = list(rows.order_by("-day").values_list("counted_at", flat=True))
     expected = (min(span.last, span.today) - span.first).days + 1
-    return Counted(as_of=max(known, default=None), missing=max(0, expected - len(known)))
+    return Counted(as_of=known[0] if known else None, missing=max(0, expected - len(known)))
 
 
 def totals(measures: Collection[Measure], span: Span, **only: str) -> Counter[Cell]:

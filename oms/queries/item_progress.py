@@ -18,10 +18,11 @@ from fulfillment.waits.waiting import Wait
 from oms import terms
 from oms.models import BillingMatch, Order, OrderItem
 from oms.queries.progress import Structured, Tasks
+from oms.states import ItemAction
 
 
 class Is(enum.StrEnum):
-    """Whether something of an item is there."""
+    """Whether something of an item is as it was ordered: there, or over where the item ends."""
 
     NOTHING = "NOTHING"
     """There is nothing of the kind to come."""
@@ -48,6 +49,11 @@ class ItemStanding:
     @property
     def is_left_out(self) -> bool:
         return self.item.removed_in_version is not None
+
+    @property
+    def ends(self) -> bool:
+        """It is ordered to end: what is there then is its end."""
+        return self.item.action == ItemAction.DISCONNECT
 
     @property
     def percent(self) -> int:

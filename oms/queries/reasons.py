@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fulfillment.models import Plan
 from fulfillment.queries.why import NOTHING, Why, why
 from fulfillment.states import PLAN_SELECTABLE, PlanState
 from oms.models import Order
-from oms.queries.orders import newest_plan, waits_as_a_whole
+from oms.queries.orders import Whole, newest_plan, waits_as_a_whole
 from oms.states import OrderState
 
 
@@ -29,7 +30,9 @@ def reason_of(order: Order) -> Reason:
     if plan is not None and plan.state in PLAN_SELECTABLE and not order.is_final:
         found = why(fulfillment_id=order.fulfillment_id)
         if found.chain:
-            preface = _preface(order, plan)
+            preface = preface_of(
+                order=order, plan=plan, whole=waits_as_a_whole(order=order, plan=plan)
+            )
             return Reason(
                 sentence=preface + found.sentence, why=found, is_waiting=True, preface=preface
             )
@@ -40,10 +43,12 @@ def reason_of(order: Order) -> Reason:
     return Reason(sentence=_at_rest(order), why=NOTHING, is_waiting=not order.is_final)
 
 
-def _preface(order: Order, plan: Plan) -> str:
+def preface_of(*, order: Order, plan: Plan, whole: Sequence[Whole]) -> str:
+    """What is to be known before why a task waits; empty: nothing. `whole` is what keeps it as a
+    whole."""
     if order.state == OrderState.ASSESSING_CANCELLATION:
-        whole, *_ = waits_as_a_whole(order=order, plan=plan)
-        return f"{whole.reason} "
+        *_, assessed = (one for one in whole if isinstance(one.of, Order))
+        return f"{assessed.reason} "
     if plan.state == PlanState.COMPENSATING:
         return "What was done of it is being undone. "
     return ""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.queries import workload
 from fulfillment.queries.systems import Health, Level, health
-from fulfillment.queries.workload import MOST, Backlog, Fallout, Money, Queue, Stuck
+from fulfillment.queries.workload import MOST, MOST_BESIDE, Backlog, Fallout, Money, Queue, Stuck
 from oms.queries import day as orders_of_the_day
 from oms.queries.day import Dear, Orders
 
@@ -167,7 +167,17 @@ def _people(day: Day) -> list[str]:
         found.append(f"{_many(waiting, 'decision waits', 'decisions wait')}, all of them in time.")
     approvals = day.backlog.to_approve if Part.APPROVALS in day.parts else 0
     if approvals:
-        found.append(f"{_many(approvals, 'approval waits', 'approvals wait')} for a second person.")
+        told = _many(approvals, "approval waits", "approvals wait", at_most=MOST_BESIDE)
+        found.append(f"{told} for a second person.")
+    unmatched = day.backlog.unmatched if Part.EVENTS in day.parts else 0
+    if unmatched:
+        told = _many(
+            unmatched,
+            "report of a target system is",
+            "reports of target systems are",
+            at_most=MOST_BESIDE,
+        )
+        found.append(f"{told} about no task that is known.")
     return found
 
 
@@ -188,10 +198,10 @@ def how_long(span: timedelta) -> str:
     return brief_duration(max(span, timedelta(0)))
 
 
-def _number(number: int) -> str:
-    return f"more than {MOST:,}" if number > MOST else f"{number:,}"
+def _number(number: int, *, at_most: int = MOST) -> str:
+    return f"more than {at_most:,}" if number > at_most else f"{number:,}"
 
 
-def _many(number: int, one: str, several: str) -> str:
-    told = f"{_number(number)} {one if number == 1 else several}"
+def _many(number: int, one: str, several: str, *, at_most: int = MOST) -> str:
+    told = f"{_number(number, at_most=at_most)} {one if number == 1 else several}"
     return told[0].upper() + told[1:]

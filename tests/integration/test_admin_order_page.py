@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -138,6 +139,9 @@ def test_it_says_who_wants_it_cancelled_and_what_that_waits_for(
     cancelling.cancel(order=order, requested_by="anna", reason="Ordered <b>twice</b>.")
     page = _page(boss, order)
     assert "Whether one@1 is done has to be known first" in page
+    (sentence,) = re.findall(r'<p class="order-sentence">(.*?)</p>', page, re.DOTALL)
+    assert sentence.startswith("It is to be cancelled. Whether one@1 is done has to be known")
+    assert "alpha is working on it" in sentence
     assert "Ordered &lt;b&gt;twice" in page
     assert "↶</span> assessing cancellation" in page
     request = order.cancellations.get()

@@ -23,7 +23,7 @@ class Secret(Page):
     name = "secret"
     title = "Secret"
     permissions = ("fulfillment.view_targetsystem", "fulfillment.view_hold")
-    template_name = "desk/pages/today.html"
+    template_name = "desk/today/today.html"
 
     def content(self) -> Mapping[str, Any]:
         return {"found": "it"}
@@ -39,7 +39,7 @@ def test_the_admin_begins_with_today(client: Client) -> None:
     client.force_login(operator("anybody"))
     answer = client.get(reverse("admin:index"))
     assert answer.status_code == 200
-    assert "desk/pages/today.html" in [one.name for one in answer.templates]
+    assert "desk/today/today.html" in [one.name for one in answer.templates]
 
 
 def test_whoever_is_not_signed_in_sees_no_page(client: Client) -> None:

@@ -8,6 +8,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 
@@ -324,6 +325,23 @@ def test_what_is_disconnected_and_still_billed_is_found(systems: ScriptedSystems
     explanation = FalloutCase.objects.get(category="LEAKAGE").explanation
     assert "has been switched off since" in explanation
     assert "and is still billed" in explanation
+
+
+def test_the_page_of_what_is_disconnected_says_what_is_off_and_what_goes_on(
+    client: Client, systems: ScriptedSystems
+) -> None:
+    a_service()
+    added = an_order()
+    systems.sends["bill"] = [desk.rejected()]
+    order = changed("disconnect", f"{added.reference}-1")
+    client.force_login(User.objects.create_superuser("boss"))
+    page = text_of(client, address_of(Order, "change", order.pk))
+    assert "✓</span> switched off" in page
+    assert "⚠</span> still billed" in page
+    assert "not billed" not in page
+    assert "✓</span> active" not in page
+    assert "Items active" not in page
+    assert "Active items billed" not in page
 
 
 def test_a_fan_out_activates_with_its_end(systems: ScriptedSystems) -> None:

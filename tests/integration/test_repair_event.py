@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
 
 from fulfillment import operations
 from fulfillment.actions import Action
@@ -28,10 +30,12 @@ from fulfillment.models import (
     Transition,
 )
 from fulfillment.operations.repair import Done, Request
+from fulfillment.queries import workload
 from oms.models import Order
 from tests import by_hand, desk, people
 from tests.api import Api
 from tests.desk import ScriptedSystems
+from tests.pages import address_of, text_of
 from tests.together import together
 
 MATCH, REPLAY = Action.EVENT_MATCH, Action.EVENT_REPLAY
@@ -209,9 +213,10 @@ def test_it_is_offered_to_whoever_may_do_it_somewhere_until_it_is_done(
         return {str(one.repair.action): (one.is_allowed, one.is_possible) for one in found}
 
     kim = people.actor(people.operator("kim", MATCH, products=["thing"]))
-    assert offered() == {"event.match": (True, True), "event.replay": (False, True)}
+    aside = {"event.dismiss": (False, True), "event.restore": (False, False)}
+    assert offered() == {"event.match": (True, True), "event.replay": (False, True), **aside}
     match(event, task=f"{order.reference}/one@1")
-    assert offered() == {"event.match": (True, False), "event.replay": (False, False)}
+    assert offered() == dict.fromkeys(offered(), (False, False)) | {"event.match": (True, False)}
 
 
 def test_what_is_missing_is_said(order: Order, event: InboundEvent) -> None:
@@ -327,3 +332,125 @@ def test_of_two_who_match_it_at_once_one_wins(committed_db: None, systems: Scrip
     assert Operation.objects.filter(kind="match_event").count() == 1
     assert Transition.objects.filter(name="succeed").count() == 1
     assert Transition.objects.filter(entity="event").count() == 1
+
+
+# --- set aside ----------------------------------------------------------------------------------
+
+DISMISS, RESTORE = Action.EVENT_DISMISS, Action.EVENT_RESTORE
+
+
+def done(action: Action, event: InboundEvent) -> Done:
+    asked = by_hand.request(action, f"event:{event.pk}")
+    return operations.perform(actor=desk.by("ops"), request=asked)
+
+
+def fate(event: InboundEvent) -> str:
+    event.refresh_from_db()
+    return str(event.disposition)
+
+
+def test_what_is_about_nothing_of_ours_is_set_aside_and_brought_back(event: InboundEvent) -> None:
+    before = by_hand.everything()
+    told = done(DISMISS, event).told
+    assert told == "Event e-1 of alpha is set aside: it is about nothing of ours."
+    assert fate(event) == "DISMISSED"
+    assert set(by_hand.differing(before)) == {
+        "fulfillment_inboundevent",
+        "fulfillment_operation",
+    }
+    record = Operation.objects.get(kind="dismiss_event")
+    assert (record.subject, record.actor, record.reason) == (
+        f"event:{event.pk}",
+        "ops",
+        "The customer has rung.",
+    )
+    assert (record.before, record.after) == (
+        {"disposition": "UNMATCHED"},
+        {"disposition": "DISMISSED"},
+    )
+    with pytest.raises(NotPossible, match="already"):
+        done(DISMISS, event)
+    done(RESTORE, event)
+    assert fate(event) == "UNMATCHED"
+    with pytest.raises(NotPossible, match="only what was set aside"):
+        done(RESTORE, event)
+
+
+def test_what_was_set_aside_is_not_counted_and_may_be_matched_all_the_same(
+    order: Order, event: InboundEvent
+) -> None:
+    assert workload.backlog().unmatched == 1
+    done(DISMISS, event)
+    assert workload.backlog().unmatched == 0
+    match(event, task=f"{order.reference}/one@1")
+    assert fate(event) == "APPLIED"
+    assert desk.states_of(order)["one@1"] == "SUCCEEDED"
+    assert Transition.objects.get(entity="event").from_state == "DISMISSED"
+    with pytest.raises(NotPossible, match="it has its task"):
+        done(DISMISS, event)
+
+
+def test_what_was_set_aside_finds_its_task_when_it_comes_again(order: Order) -> None:
+    reported("another")
+    event = InboundEvent.objects.get()
+    done(DISMISS, event)
+    again = reported("another")
+    assert (again.disposition, again.duplicate) == (Disposition.DISMISSED, True)
+    key = Command.objects.get(action="one").idempotency_key
+    InboundEvent.objects.update(idempotency_key=key)
+    assert reported(key).disposition is Disposition.APPLIED
+    assert fate(event) == "APPLIED"
+
+
+def test_whoever_sets_aside_what_has_a_key_of_ours_is_told_whose(order: Order) -> None:
+    """Such as what nobody can read."""
+    key = Command.objects.get(action="one").idempotency_key
+    callbacks.park(source="alpha", event_id="u-1", idempotency_key=key, body={"reason": "?"})
+    told = done(DISMISS, InboundEvent.objects.get()).told
+    assert f"the key of one@1 of {order.reference}, which stays ACCEPTED" in told
+
+
+def test_its_page_says_who_has_set_it_aside_and_leads_back(boss: Client, event: Any) -> None:
+    page = address_of(InboundEvent, "change", event.pk)
+    assert "Set it aside</a>" in text_of(boss, page)
+    done(DISMISS, event)
+    said = text_of(boss, page)
+    assert "ops has set it aside" in said
+    assert "“The customer has rung.”" in said
+    assert "Bring it back</a>" in said
+    assert "What it may be about" not in said
+
+
+def test_setting_aside_is_neither_shown_to_others_nor_done_by_them(event: InboundEvent) -> None:
+    eve = people.operator("eve", MATCH)
+    eve.user_permissions.add(Permission.objects.get(codename="view_inboundevent"))
+    browser = Client()
+    browser.force_login(eve)
+    assert "Set it aside" not in text_of(browser, address_of(InboundEvent, "change", event.pk))
+    with pytest.raises(Denied):
+        operations.perform(
+            actor=people.actor(eve), request=by_hand.request(DISMISS, f"event:{event.pk}")
+        )
+    assert fate(event) == "UNMATCHED"
+
+
+def test_of_two_who_match_it_and_set_it_aside_at_once_nobody_undoes_the_other(
+    committed_db: None, systems: ScriptedSystems
+) -> None:
+    order = waiting_order()
+    reported("wrong-key")
+    event = InboundEvent.objects.get()
+    asked = matching(event, task=f"{order.reference}/one@1")
+
+    def tried(request: Request, name: str) -> str:
+        try:
+            operations.perform(actor=desk.by(name), request=request)
+        except NotPossible as error:
+            return str(error)
+        return "done"
+
+    dismissal = by_hand.request(DISMISS, f"event:{event.pk}")
+    told = together(lambda: tried(asked, "anna"), lambda: tried(dismissal, "bob"))
+    # What was set aside first may be matched all the same.
+    assert told[0] == "done"
+    assert fate(event) == "APPLIED"

@@ -20,10 +20,10 @@ from django.urls import reverse
 from fulfillment import operations
 from fulfillment.authority.roles import load_roles
 from fulfillment.errors import NotPossible
-from fulfillment.models import Task
+from fulfillment.models import HoldScope, Task
 from oms.admin.reports import in_time
 from oms.changes import cancelling
-from oms.figures import durations, keeping
+from oms.figures import durations, keeping, reading
 from oms.figures.reading import Span
 from oms.models import BillingMatch, CountedDay, Figure, Measure, Order
 from oms.reports import files
@@ -403,3 +403,27 @@ def test_a_report_asks_as_much_however_much_there_is(boss: Client, name: str) ->
 )
 def test_durations_are_told_in_two_units_at_most(seconds: float, words: str) -> None:
     assert in_time(seconds) == words
+
+
+def test_what_was_done_to_no_order_is_neither_counted_nor_listed(boss: Client) -> None:
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    order = desk.order()
+    for scope, name in ((HoldScope.TARGET, "alpha"), (HoldScope.ORDER, order.reference)):
+        operations.place_hold(scope=scope, name=name, reason="x", actor=by("ann"))
+    keeping.keep_up()
+    tables = page(boss, "manual", period="today").context["tables"]
+    (table,) = (one for one in tables if one.table.name == "by-operation")
+    (row,) = table.rows
+    assert row[1].text == "1"
+    assert boss.get(row[1].address).context["cl"].result_count == 1
+
+
+def test_an_old_day_that_is_counted_anew_makes_today_no_newer() -> None:
+    old = desk.now() - timedelta(hours=5)
+    for back, at in ((0, old), (1, desk.now())):
+        CountedDay.objects.create(
+            day=today() - timedelta(days=back), counted_at=at, is_closed=back > 0
+        )
+    span = Span(first=today() - timedelta(days=1), last=today(), now=desk.now().astimezone(UTC))
+    assert reading.counted(span).as_of == old

@@ -18,6 +18,8 @@ from fulfillment.authority.roles import (
     SENIOR_OPS,
     SUPPLY_OPS,
     Role,
+    add_to_roles,
+    lacking,
     load_roles,
 )
 from fulfillment.models import Grant, Operation
@@ -70,6 +72,48 @@ def test_loading_again_keeps_what_people_have_changed() -> None:
     assert len(load_roles(overwrite=True)) == len(ROLES)
     assert Grant.objects.filter(group=group).count() == 1
     assert Operation.objects.filter(kind="load_role").count() == 2 * len(ROLES)
+
+
+def test_what_a_role_lacks_of_what_is_new_is_told_and_added_on_request() -> None:
+    """As after an upgrade: the role is older than the action, and people have changed it since."""
+    load_roles()
+    new = [Action.EVENT_DISMISS, Action.EVENT_RESTORE]
+    codenames = [action.codename for action in new]
+    for role in (SUPPLY_OPS, SENIOR_OPS):
+        group = Group.objects.get(name=role.name)
+        group.permissions.remove(*group.permissions.filter(codename__in=codenames))
+    senior = Grant.objects.get(group__name=SENIOR_OPS.name)
+    senior.actions = [name for name in senior.actions if not name.startswith("event.")]
+    senior.save()
+    auditors = Group.objects.get(name=AUDITOR.name)
+    auditors.permissions.clear()
+    Grant.objects.filter(group=auditors).delete()
+
+    assert lacking() == {
+        SUPPLY_OPS.name: new,
+        SENIOR_OPS.name: new,
+        AUDITOR.name: [Action.ORDER_EVIDENCE],
+    }
+    out = StringIO()
+    call_command("roles", "load", verbosity=0, stdout=out)
+    assert "Senior operations is as people have made it, and lacks event.dismiss" in out.getvalue()
+    assert "loaded" not in out.getvalue()
+    grants = Grant.objects.count()
+
+    assert add_to_roles(actions=new) == [SUPPLY_OPS.name, SENIOR_OPS.name]
+    for role in (SUPPLY_OPS, SENIOR_OPS):
+        assert held(actor=people.actor(in_role(role))) == role.actions
+    # Supply operations had all events at their systems already.
+    assert Grant.objects.count() == grants + 1
+    assert lacking() == {AUDITOR.name: [Action.ORDER_EVIDENCE]}
+    assert not auditors.permissions.exists()
+    assert add_to_roles(actions=new) == []
+
+
+def test_a_shell_without_a_name_adds_nothing_to_roles() -> None:
+    call_command("roles", "load", verbosity=0)
+    with pytest.raises(CommandError, match="--as"):
+        call_command("roles", "load", "--add", "event.dismiss")
 
 
 def test_a_shell_without_a_name_does_not_set_roles_back() -> None:

@@ -11,6 +11,7 @@ from fulfillment.engine.dispatch import callbacks, suggesting
 from fulfillment.engine.dispatch.callbacks import Report
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import Command, Disposition, Fulfillment, InboundEvent, Task
+from fulfillment.queries.matches import Sureness, matches
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems
@@ -222,3 +223,17 @@ def test_what_is_open_at_a_target_is_read_newest_first_from_indexes_of_its_own(
     for index in ("task_accepted", "task_reconcile_order"):
         assert f"Index Scan Backward using {index} on fulfillment_task" in plan, plan
     assert plan.count("Index Cond: ((target_id)::text = 'alpha'::text)") >= 2, plan
+
+
+def test_the_name_of_an_action_makes_nothing_sure(systems: ScriptedSystems) -> None:
+    """It is the sender's own word, even where it speaks of keys and references."""
+    desk.target("alpha", asynchronous=True)
+    desk.workflow({"one": desk.task(action="make_key_reference")})
+    systems.sends["make_key_reference"] = [desk.accepted()]
+    desk.order()
+    desk.drain()
+    desk.advance(2 * 3600)  # Else it speaks for it that it was asked for just before.
+    suggested(action="make_key_reference")
+    (found,) = matches(event=InboundEvent.objects.get())
+    assert found.why == ("make_key_reference is under way there.",)
+    assert found.sureness is Sureness.POSSIBLE

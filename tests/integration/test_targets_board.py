@@ -255,7 +255,7 @@ def test_the_board_says_what_is_wrong_and_what_may_be_done(
     boss = Client()
     boss.force_login(User.objects.create_superuser("boss"))
     assert boss.get(cases.replace("&amp;", "&")).context["cl"].result_count == 3
-    (queue,) = re.findall(r'href="([^"]*READY[^"]*)">3</a>', page)
+    (queue,) = re.findall(r'href="([^"]*to-be-sent[^"]*)">3</a>', page)
     assert boss.get(queue.replace("&amp;", "&")).context["cl"].result_count == 3
 
 

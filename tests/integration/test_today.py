@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,10 +20,12 @@ from fulfillment.models import (
     CaseState,
     Disposition,
     FalloutCase,
+    HoldScope,
     InboundEvent,
     Incident,
     ManualTask,
     Plan,
+    TargetCondition,
 )
 from fulfillment.queries import workload
 from fulfillment.queries.workload import Age
@@ -241,6 +244,22 @@ def test_the_day_is_told_in_sentences(systems: ScriptedSystems) -> None:
     ]
 
 
+def test_reports_about_no_known_task_need_somebody() -> None:
+    for number in range(2):
+        InboundEvent.objects.create(
+            source="alpha",
+            event_id=f"e-{number}",
+            idempotency_key="unknown",
+            body={},
+            disposition=Disposition.UNMATCHED,
+            received_at=workload.now(),
+        )
+    told = "reports of target systems are about no task that is known."
+    assert in_words(today(parts=ALL)) == [f"2 {told}"]
+    many = replace(today(parts=ALL), backlog=replace(workload.backlog(), unmatched=1000))
+    assert in_words(many) == [f"More than 999 {told}"]
+
+
 def test_a_target_system_that_is_paused_is_named() -> None:
     desk.target("alpha")
     operations.pause_target(target="alpha", reason="They move.", actor=by("ann"))
@@ -297,13 +316,33 @@ def test_every_figure_leads_to_a_list_of_as_many_rows(
     } <= words
     for figure in shown:
         assert str(rows_behind(boss, figure.address)) == figure.number, figure
-    for name in ("reasons", "queues", "money"):
+    for name in ("reasons", "queues", "money", "systems"):
         for row in context[name]:
             for text, address in row.numbers:
                 if address:
                     assert str(rows_behind(boss, address)) == text, (name, row.title)
     assert context["reasons"]
     assert context["queues"]
+    assert any(address for row in context["systems"] for _, address in row.numbers)
+
+
+def test_what_is_held_or_called_at_a_system_in_trouble_is_in_its_list(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    """A held task is not about to be sent, and its number does not count it."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    orders = [desk.order() for _ in range(3)]
+    operations.place_hold(
+        scope=HoldScope.ORDER, name=orders[0].reference, reason="x", actor=by("ann")
+    )
+    desk.claim(limit=1)
+    # Not by the operation, which waits until the call has ended.
+    TargetCondition.objects.update(paused_at=desk.now(), paused_by="ann", pause_reason="x")
+    (row,) = page(boss).context["systems"]
+    assert [text for text, _ in row.numbers] == ["1", "1"]
+    for text, address in row.numbers:
+        assert str(rows_behind(boss, address)) == text
 
 
 def test_cases_of_an_incident_lead_to_those_and_no_others(boss: Client) -> None:

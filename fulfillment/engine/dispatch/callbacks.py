@@ -24,7 +24,7 @@ from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import ConcurrentChange, FulfillmentError, NotPossible
-from fulfillment.models import CaseCategory, Disposition, Purpose, Severity, Task
+from fulfillment.models import PARKED, CaseCategory, Disposition, Purpose, Severity, Task
 from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def receive(*, report: Report) -> Receipt:
     A report is about the command with its key and its target, and about no other. The command
     is committed before its request is sent, so no genuine report can be faster than its key.
     What is UNMATCHED is parked; should the same event come again and its command be found, or
-    what it failed with be mended, it is applied then.
+    what it failed with be mended, it is applied then. So is what somebody has set aside.
 
     Raises EventIdReused, and the database's own errors: nothing was received, the sender has to
     repeat it.
@@ -189,7 +189,7 @@ def match(unit: Unit, *, event_id: int, command: AboutCommand) -> Disposition:
     system than the command, and when nobody can read it as a report.
     """
     source, name, key, body, disposition = _one(unit, _PARKED, [event_id])
-    if disposition != Disposition.UNMATCHED:
+    if disposition not in PARKED:
         raise NotPossible(
             f"Event {name} of {source} is {disposition} already: its task has had it."
         )
@@ -220,7 +220,7 @@ def _read(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _receive(unit: Unit, report: Report, command: AboutCommand | None) -> Receipt:
     event_id, before = _store(unit, report)
-    is_parked = before is Disposition.UNMATCHED and command is not None
+    is_parked = before in PARKED and command is not None
     if before is not None and not is_parked:
         return Receipt(disposition=before, duplicate=True)
     failpoints.reach("callback.stored_not_applied")

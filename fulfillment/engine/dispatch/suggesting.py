@@ -18,6 +18,7 @@ _LOOK_BACK = 1000
 _KEY_START = re.compile(r"[0-9a-f]{8,64}")
 _NAMES_AT_MOST = 20
 _LONGEST_NAME = 64
+BY_ACTION = "{action} is under way there."
 _NO_NAMES = frozenset({"event_id", "idempotency_key", "status", "outputs", "error"})
 
 _TASK = "t.id, t.key, f.order_reference"
@@ -152,7 +153,7 @@ def _among_open(raw: psycopg.Cursor[Row], given: Mapping[str, Any]) -> list[dict
             if same_reference
             else "It names this order's correlation id."
             if same_correlation
-            else f"{given['action']} is under way there.",
+            else BY_ACTION.format(action=given["action"]),
         )
         for task_id, task, order, same_reference, same_correlation in raw.fetchall()
     ]

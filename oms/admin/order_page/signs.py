@@ -60,6 +60,19 @@ BILLING: Mapping[Is, Badge | None] = {
     Is.THERE: Badge(sign="✓", tone="done", words="billed"),
     Is.MISSING: Badge(sign="⚠", tone="trouble", words="not billed"),
 }
+SERVICE_ENDS: Mapping[Is, Badge | None] = {
+    Is.NOTHING: None,
+    Is.NOT_YET: Badge(sign="○", tone="waiting", words="not yet off"),
+    Is.THERE: Badge(sign="✓", tone="done", words="switched off"),
+    Is.MISSING: Badge(sign="⚠", tone="trouble", words="still active"),
+}
+"""Of an item that is ordered to end."""
+BILLING_ENDS: Mapping[Is, Badge | None] = {
+    Is.NOTHING: None,
+    Is.NOT_YET: Badge(sign="○", tone="waiting", words="not yet ended"),
+    Is.THERE: Badge(sign="✓", tone="done", words="ended"),
+    Is.MISSING: Badge(sign="⚠", tone="trouble", words="still billed"),
+}
 
 for _entity, _signs in (
     ("order", ORDER_SIGNS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from oms import leaks
 from oms.admin.customers import NOTIFICATION_SIGNS
 from oms.admin.order_page.signs import (
     BILLING,
+    BILLING_ENDS,
     COMPLETE,
     GAPS,
     LATE,
@@ -34,6 +35,7 @@ from oms.admin.order_page.signs import (
     PARTIAL,
     PLAN_WORDS,
     SERVICE,
+    SERVICE_ENDS,
     STUCK,
     UNBILLED,
 )
@@ -50,7 +52,8 @@ from oms.queries.orders import (
     waits_as_a_whole,
 )
 from oms.queries.progress import NOTHING as NO_PROGRESS
-from oms.queries.progress import Structured, structured
+from oms.queries.progress import Part, Structured, structured
+from oms.queries.reasons import preface_of
 from oms.states import OrderState
 
 _NEXT = {
@@ -230,7 +233,7 @@ def standing(order: Order, *, plan: Plan | None, waits: Sequence[Wait]) -> Stand
         _inside(found, plan)
     found.items = _items(order, plan, far, troubles)
     found.promises = promises(order=order, plan=plan)
-    found.parts = _parts(far)
+    found.parts = _parts(far, ending={one.of.item.item_id for one in found.items if one.of.ends})
     found.gaps = _gaps(order)
     found.faults = [
         Reason(
@@ -240,7 +243,8 @@ def standing(order: Order, *, plan: Plan | None, waits: Sequence[Wait]) -> Stand
         )
         for fault in order.faults
     ]
-    found.whole = [_as_a_whole(one) for one in waits_as_a_whole(order=order, plan=plan)]
+    whole = waits_as_a_whole(order=order, plan=plan)
+    found.whole = [_as_a_whole(one) for one in whole]
     found.troubles = [_reason(wait) for wait in troubles[:SHOWN]]
     found.more_troubles = max(0, len(troubles) - SHOWN)
     others = [wait for wait in waits if wait.state not in _IN_TROUBLE]
@@ -251,7 +255,7 @@ def standing(order: Order, *, plan: Plan | None, waits: Sequence[Wait]) -> Stand
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
         for case in cases[:SHOWN]
     ]
-    _dig(found, order, plan, waits)
+    _dig(found, order, plan, waits, whole)
     found.all_cases = order_cases_link(order.fulfillment_id)
     found.manual = [
         ShownManual(manual=one, badge=badge_of(one.state, MANUAL_SIGNS))
@@ -274,7 +278,13 @@ def _inside(found: Standing, plan: Plan) -> None:
     found.late = LATE if goes_on and plan.at_risk_since is not None else None
 
 
-def _dig(found: Standing, order: Order, plan: Plan | None, waits: Sequence[Wait]) -> None:
+def _dig(
+    found: Standing,
+    order: Order,
+    plan: Plan | None,
+    waits: Sequence[Wait],
+    whole: Sequence[Whole],
+) -> None:
     """To the root of it: one sentence, and what helps."""
     if plan is not None and plan.state in PLAN_SELECTABLE:
         found.why = why(fulfillment_id=order.fulfillment_id, plan=plan, waits=waits)
@@ -292,7 +302,9 @@ def _dig(found: Standing, order: Order, plan: Plan | None, waits: Sequence[Wait]
     if order.state == OrderState.REJECTED:
         found.sentence = f"It was refused: {found.faults[0].why}" if found.faults else ""
     elif found.why.sentence and not is_over:
-        found.sentence = found.why.sentence.removeprefix(f"{order.reference}, ")
+        assert plan is not None
+        before = preface_of(order=order, plan=plan, whole=whole)
+        found.sentence = before + found.why.sentence.removeprefix(f"{order.reference}, ")
         needs_help = any(not one.goes_on for one in found.troubles) or found.cases
         found.tone = "trouble" if needs_help or found.stuck else "moving"
     elif found.whole and not is_over:
@@ -311,8 +323,8 @@ def _items(
         ShownItem(
             of=one,
             trouble=badge_of(one.waits[0].state, TASK_SIGNS) if one.waits else None,
-            service=SERVICE[one.service],
-            billing=BILLING[one.billing],
+            service=(SERVICE_ENDS if one.ends else SERVICE)[one.service],
+            billing=(BILLING_ENDS if one.ends else BILLING)[one.billing],
             details=_details(one.item),
         )
         for one in item_standings(order=order, plan=plan, far=far, troubles=troubles)
@@ -340,13 +352,21 @@ def _details(item: OrderItem) -> str:
     return json.dumps(known, indent=2, ensure_ascii=False) if known else ""
 
 
-def _parts(far: Structured) -> list[ShownPart]:
+def _parts(far: Structured, *, ending: Collection[str]) -> list[ShownPart]:
+    """`ending` are items that are ordered to end: theirs are no active items."""
+
+    def staying(part: Part) -> Part:
+        return Part(
+            there=tuple(item for item in part.there if item not in ending),
+            missing=tuple(item for item in part.missing if item not in ending),
+        )
+
     named = (
         ("Items complete", far.commercial, PARTIAL),
         ("Milestones reached", far.customer_visible, PARTIAL),
-        ("Items active", far.asset, PARTIAL),
-        ("Active items billed", far.billing, UNBILLED),
-        ("Items that may be used", far.entitled, PARTIAL),
+        ("Items active", staying(far.asset), PARTIAL),
+        ("Active items billed", staying(far.billing), UNBILLED),
+        ("Items that may be used", staying(far.entitled), PARTIAL),
     )
     return [
         ShownPart(

@@ -35,7 +35,7 @@ class Command(BaseCommand):
                 "shipped workflows are left out. Load yours with `manage.py targets load` and "
                 "`manage.py workflows publish`."
             )
-        call_command("roles", "load", verbosity=0)
+        call_command("roles", "load", verbosity=0, stdout=self.stdout)
         password = os.environ.get("OMS_ADMIN_PASSWORD")
         users = get_user_model().objects
         if password and not users.filter(username="admin").exists():

@@ -1,4 +1,4 @@
-// Pictures of plans and workflows (desk/graph.html): zoom, pan, overview, find a task, show only a
+// Pictures of plans and workflows (desk/plans/graph.html): zoom, pan, overview, find a task, show only a
 // part, explain each box. What somebody has set up stays when the page looks at itself again.
 (() => {
   "use strict";

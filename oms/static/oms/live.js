@@ -1,4 +1,4 @@
-// Regions with data-live-seconds are looked at again while somebody sees them (desk/live.html).
+// Regions with data-live-seconds are looked at again while somebody sees them (desk/frame/live.html).
 // What is open, scrolled or focused stays so, nobody is interrupted, and a page that could not be
 // looked at again says since when it is out of date.
 (() => {
