@@ -11,6 +11,7 @@ from decimal import Decimal
 from django.db.models import QuerySet
 
 from fulfillment.models import CaseCategory, Plan
+from fulfillment.queries.workload import IS_STUCK
 from oms import leaks
 from oms.figures import reading
 from oms.figures.reading import Span
@@ -201,7 +202,7 @@ def _found(span: Span, **which: str) -> Table:
 
 
 def _stuck() -> QuerySet[Plan]:
-    return Plan.objects.filter(stuck_at__isnull=False)
+    return Plan.objects.filter(IS_STUCK)
 
 
 _LEAK_COUNTED = (
