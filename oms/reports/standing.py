@@ -169,7 +169,7 @@ class Stuck(Report):
         ]
 
     def headline(self, cells: Cells) -> Headline:
-        there = len(_stuck().values_list("pk")[:COUNTED])
+        there = _stuck().order_by("stuck_at")[:COUNTED].count()
         words = "orders are stuck now" if there < COUNTED else "orders or more are stuck now"
         return Headline(value=there, kind=Kind.COUNT, words=words)
 
