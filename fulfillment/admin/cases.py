@@ -20,7 +20,7 @@ from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.case_page import page_of
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.fallout import JoinedFilter, WhoseFilter, queue_of
-from fulfillment.admin.figures import DueFilter
+from fulfillment.admin.figures import CaseDueFilter
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
@@ -45,7 +45,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
     list_display = ("row", "due", "severity_badge", "costs", "joined", "whose")
     list_filter = (
         WhoseFilter,
-        DueFilter,
+        CaseDueFilter,
         JoinedFilter,
         ("resolved_at", admin.EmptyFieldListFilter),
         "state",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_today_asks_and_reads_as_much_whatever_there_is(
     monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     page()
     assert questions(page) == asked
-    _reads_few(page, what="the page")
+    crowd.reads_few(page, what="the page", at_most=FEW)
     found = page().context
     assert found["day"].fallout.total == found["day"].stuck.total == COUNTED + 1
 
@@ -113,21 +112,11 @@ def test_lists_behind_its_figures_read_a_page_and_so_do_reports(
             assert answer.status_code == 200
             assert answer.context["cl"].result_list or "ended" in query or "due" in query
 
-        _reads_few(look, what=what)
+        crowd.reads_few(look, what=what, at_most=FEW)
     monkeypatch.setattr(standing, "COUNTED", COUNTED)
     for page in (reverse("desk_reports"), report_address(standing.STUCK)):
 
         def report(page: str = page) -> None:
             assert boss.get(page).status_code == 200
 
-        _reads_few(report, what=page)
-
-
-def _reads_few(page: Callable[[], Any], *, what: str) -> None:
-    page()
-    many = {
-        name: rows
-        for name, rows in crowd.rows_read(page).items()
-        if rows > FEW and not name.startswith("auth_permission")
-    }
-    assert not many, (what, many)
+        crowd.reads_few(report, what=page, at_most=FEW)

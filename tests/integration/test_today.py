@@ -27,7 +27,7 @@ from fulfillment.models import (
     Plan,
     TargetCondition,
 )
-from fulfillment.queries import workload
+from fulfillment.queries import open_cases, workload
 from fulfillment.queries.workload import Age
 from oms.admin import counts as side_bar
 from oms.models import Order
@@ -135,7 +135,7 @@ def test_cases_are_told_by_what_they_have_in_common() -> None:
     now = workload.now()
     first, *_ = FalloutCase.objects.order_by("pk")
     FalloutCase.objects.filter(pk=first.pk).update(sla_due_at=now - timedelta(minutes=1))
-    found = workload.fallout(now=now)
+    found = open_cases.fallout(now=now)
     assert [(one.title, one.cases, one.overdue, one.soon) for one in found.reasons] == [
         ("alpha one: no", 2, 1, 0),
         ("alpha one: never", 1, 0, 0),
@@ -146,7 +146,7 @@ def test_cases_are_told_by_what_they_have_in_common() -> None:
 def test_the_cases_of_an_incident_are_called_as_it_is() -> None:
     refused(*["no"] * 3)
     operations.group_cases()
-    (reason,) = workload.fallout(now=workload.now()).reasons
+    (reason,) = open_cases.fallout(now=workload.now()).reasons
     assert reason.incident_id is not None
     assert reason.cases == 3
     assert in_words(today(parts=ALL))[0] == "All 3 open cases have one cause: alpha one: no."
@@ -156,7 +156,7 @@ def test_a_case_whose_clock_stands_still_is_not_overdue() -> None:
     refused("no")
     now = workload.now()
     FalloutCase.objects.update(sla_due_at=now - timedelta(hours=1), sla_paused_at=now)
-    found = workload.fallout(now=now)
+    found = open_cases.fallout(now=now)
     assert (found.total, found.overdue) == (1, 0)
 
 
@@ -176,7 +176,7 @@ def test_revenue_at_risk_counts_each_item_once() -> None:
         case.subject, case.category, case.revenue = subject, category, revenue
         case.fulfillment_id, case.revenue_currency = fulfillment, "EUR"
         case.save(force_insert=True)
-    found = {one.currency: one for one in workload.money_at_risk()}
+    found = {one.currency: one for one in open_cases.money_at_risk()}
     assert (found["EUR"].waits, found["EUR"].leaks) == (Decimal(121), Decimal(20))
     assert (found["USD"].waits, found["USD"].leaks) == (Decimal("7.50"), Decimal(0))
     assert (found["EUR"].cases, found["USD"].cases) == (3, 0)
@@ -220,7 +220,7 @@ def test_a_currency_without_a_limit_has_no_orders_of_high_value(settings: Any) -
 def test_more_than_are_counted_are_told_as_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "MOST", 2)
     refused(*["no"] * 4)
-    assert workload.fallout(now=workload.now()).total == 3
+    assert open_cases.fallout(now=workload.now()).total == 3
     assert counted(3, at_most=2) == "2+"
     assert counted(10_000) == "10,000"
     assert counted(10_001) == "10,000+"

@@ -15,7 +15,8 @@ from django.urls import reverse
 
 from fulfillment.models import FalloutCase, ManualTask, Resource, Task
 from fulfillment.queries.workload import Age, Due
-from oms.admin.reports import PERIODS, report_address
+from oms.admin.report_period import PERIODS
+from oms.admin.reports import report_address
 from oms.models import Order
 from oms.reports.catalog import REPORTS
 from tests.load.large import Large, asked_of

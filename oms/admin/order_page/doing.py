@@ -20,7 +20,8 @@ from fulfillment.models import Hold
 from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of, title_of
 from fulfillment.states import Cause
-from oms.admin.order_page.standing import Reason, ShownCase, ShownManual, Standing
+from oms.admin.order_page.reasons import Reason
+from oms.admin.order_page.standing import ShownCase, ShownManual, Standing
 from oms.models import Order
 
 _LABELS: Mapping[Action, str] = {
