@@ -37,7 +37,7 @@ def play(scenario: Scenario, blocker: DjangoDbBlocker, counted: Census | None = 
         transaction.set_rollback(True)
 
 
-@search(quick=150)
+@search(quick=100)
 @given(scenario=scenarios())
 def test_every_template_runs_as_it_says(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario
