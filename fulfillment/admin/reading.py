@@ -22,6 +22,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign, in_words
 
@@ -88,6 +89,14 @@ class NewestValues(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = sorted(value for (value,) in raw.fetchall())
 
 
+class LeanList(ChangeList):
+    """A list without the columns that no list shows; the page of one row shows them all."""
+
+    def get_queryset(self, request: HttpRequest, *options: Any, **named: Any) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request, *options, **named)
+        return rows.defer(*self.model_admin.list_left_out)
+
+
 class DeskAdmin(ModelAdmin):
     """A NUL is in no column, and PostgreSQL refuses to be asked for one."""
 
@@ -132,9 +141,8 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     search_order: tuple[str, ...] = ("-pk",)
     actions: tuple[str, ...] | None = None
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.defer(*self.list_left_out)
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return LeanList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
