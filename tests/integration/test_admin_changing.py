@@ -110,7 +110,7 @@ def test_it_begins_with_the_lines_as_they_are(ann: Client, order: Order) -> None
 def test_nothing_changed_is_another_order_of_nothing(ann: Client, order: Order) -> None:
     page = shown(ann.post(_address(order), _begun(ann, order)), 409)
     (why,) = re.findall(r'class="desk-refusal".*?</div>', page, re.DOTALL)
-    assert "is already so" in why, why
+    assert "The revised order is the order as it is; nothing was changed." in why
 
 
 def test_quantity_price_and_attributes(ann: Client, order: Order) -> None:
