@@ -77,6 +77,7 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         "finished_at",
     )
     list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
+    also_filtered = ("finished_at",)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
