@@ -16,6 +16,7 @@ from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, 
 from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, address_of, badge_of, pretty
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import Reach
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
 from fulfillment.operations.offering import help_of
@@ -58,7 +59,9 @@ class _Before:
     """To do the same here."""
 
 
-def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Mapping[str, Any]:
+def page_of(
+    *, case: FalloutCase, actor: Actor, held: Collection[Action], reach: Reach
+) -> Mapping[str, Any]:
     """All that the template shows to this actor. A fixed number of queries."""
     facts = dict(case.facts)
     evidence = facts.pop("evidence", None) or []
@@ -66,7 +69,8 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
     found = case_help.help_for(case=case, tasks=tasks, actor=actor)
     late = due_badge(case)
     subject = f"case:{case.pk}"
-    possible = operations.possible(subject=subject, held=held)
+    possible = operations.possible(subject=subject, held=held, reach=reach)
+    may_assign = any(one.action is Action.CASE_ASSIGN for one in possible)
     is_open = case.state != CaseState.RESOLVED
     return {
         "badges": [
@@ -76,7 +80,7 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
         ],
         "time_left": time_left(case),
         "is_open": is_open,
-        "may_take": is_open and not case.assigned_to and Action.CASE_ASSIGN in held,
+        "may_take": is_open and not case.assigned_to and may_assign,
         "buttons": [
             _Button(words=words, told=help_of(one), address=operate_address(one, subject), needs="")
             for action, words in _CASEWORK.items()
@@ -84,9 +88,7 @@ def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Map
             if one.action is action
         ],
         "may_give_back": (
-            case.state == CaseState.ASSIGNED
-            and case.assigned_to == actor.name
-            and Action.CASE_ASSIGN in held
+            case.state == CaseState.ASSIGNED and case.assigned_to == actor.name and may_assign
         ),
         "category": in_words(case.category),
         "to_find_out": caseload.TO_FIND_OUT[CaseCategory(case.category)],
