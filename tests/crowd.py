@@ -30,22 +30,17 @@ from fulfillment.models import (
 from oms.models import Order, OrderItem
 from tests import by_force, desk
 from tests.desk import by
+from tests.manual_work import an_approval
 
 _LONG = "P90D"
 _CUSTOMER = {"resource": "customer", "key": "${order.customer.id}"}
 _DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-_DECISION = {
-    "queue": "approvals",
-    "role": "manager",
-    "instructions": "Look at the amount.",
-    "outcomes": {"approved": "proceed", "rejected": "refuse"},
-    "within": _LONG,
-    "otherwise": "escalate",
-}
+_DECISION = an_approval(within=_LONG)
 # What a copy must not share with its original; `n` is the number of the copy.
 _ITS_OWN: dict[type[models.Model], dict[str, str]] = {
     Fulfillment: {
         "order_reference": "order_reference || '-' || n",
+        "correlation_id": "md5(correlation_id || n)",
         "business_key": "CASE WHEN business_key = '' THEN '' ELSE business_key || '-' || n END",
     },
     Task: {"awaits": "CASE WHEN waits_for = 'MILESTONE' THEN awaits || '-' || n ELSE awaits END"},
@@ -200,6 +195,18 @@ def rows_read(work: Callable[[], Any]) -> dict[str, int]:
         after = _counted()
         transaction.set_rollback(True)
     return {name: after[name] - before[name] for name in after if after[name] > before[name]}
+
+
+def reads_few(page: Callable[[], Any], *, what: str, at_most: int) -> None:
+    """That looking at it once more reads no more than that of any table or index."""
+    page()
+    # Of permissions there are as many as there are models and actions, however many orders.
+    many = {
+        name: rows
+        for name, rows in rows_read(page).items()
+        if rows > at_most and not name.startswith("auth_permission")
+    }
+    assert not many, (what, many)
 
 
 def _counted() -> dict[str, int]:

@@ -22,6 +22,18 @@ EFFECTS = {
 }
 
 
+def an_approval(*, within: str) -> dict[str, Any]:
+    """Yes or no, by a manager."""
+    return {
+        "queue": "approvals",
+        "role": "manager",
+        "instructions": "Look at the amount.",
+        "outcomes": {"approved": "proceed", "rejected": "refuse"},
+        "within": within,
+        "otherwise": "escalate",
+    }
+
+
 def a_question(**more: Any) -> dict[str, Any]:
     return {
         "queue": "approvals",

@@ -21,6 +21,7 @@ from fulfillment.admin import (
     signals,
     subscribers,
     targets,
+    tasks,
     workflows,
 )
 
@@ -44,5 +45,6 @@ __all__ = [
     "signals",
     "subscribers",
     "targets",
+    "tasks",
     "workflows",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -26,6 +25,8 @@ from fulfillment.admin.asking import (
     held_here,
     reach_here,
 )
+from fulfillment.admin.figures import OfferedFilter, counted
+from fulfillment.admin.pages import is_live_look
 from fulfillment.admin.previewing import about, shown
 from fulfillment.admin.reading import (
     NewestValues,
@@ -38,13 +39,14 @@ from fulfillment.admin.reading import (
     register_signs,
     subject_link,
 )
+from fulfillment.admin.tabs import by_whom
 from fulfillment.authority.context import Context
 from fulfillment.definitions.signs import Sign
 from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.approving import may_decide
 from fulfillment.operations.offering import help_of
-from fulfillment.queries.approval_queue import approval_queue, asked_of, counted
+from fulfillment.queries.approval_queue import MOST, approval_queue, asked_of
 from fulfillment.queries.manual_queue import in_time
 
 APPROVAL_SIGNS: Mapping[str, Sign] = {
@@ -68,25 +70,17 @@ _BECAME: Mapping[str, str] = {
 _WAITING = {"state__exact": str(ApprovalState.REQUESTED)}
 
 
-class WhoseFilter(admin.SimpleListFilter):
+class WhoseFilter(OfferedFilter):
     """Those that wait, by whom they wait for."""
 
     title = "whom it waits for"
     parameter_name = "whose"
+    offered = (("decide", "I may decide it"), ("mine", "I have asked for it"))
 
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        return [("decide", "I may decide it"), ("mine", "I have asked for it")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        match self.value():
-            case "decide":
-                asked = asked_of(user_id=_person(request), held=held_here(request))
-                return queryset.filter(asked)
-            case "mine":
-                return queryset.filter(requested_by=_person(request))
-        return queryset
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        if value == "mine":
+            return Q(requested_by=_person(request))
+        return asked_of(user_id=_person(request), held=held_here(request))
 
 
 @admin.register(Approval)
@@ -210,7 +204,8 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "form": ReasonForm(),
         }
         focus_none(found["form"])
-        if is_open and not is_over:
+        # It takes the order's lock for a moment: whoever leaves the page open takes it only once.
+        if is_open and not is_over and not is_live_look(request):
             looked = operations.looked_at_again(approval=approval)
             found["changed"] = looked.changed
             if looked.preview is not None:
@@ -335,23 +330,14 @@ def _person(request: HttpRequest) -> int:
 def _inbox(request: HttpRequest) -> dict[str, Any]:
     """The head of the list: what waits, and for whom."""
     found = approval_queue(user_id=_person(request), held=held_here(request))
-    here = request.GET.get("whose", "") if _WAITING.items() <= request.GET.dict().items() else None
-    tabs = (
+    views = (
         ("I may decide", found.for_me, "decide"),
         ("I have asked for", found.mine, "mine"),
         ("All that wait", found.waiting, ""),
     )
     return {
         "told": _told(found.waiting, found.for_me),
-        "tabs": [
-            {
-                "words": words,
-                "number": counted(number),
-                "address": f"?{urlencode(_WAITING | ({'whose': whose} if whose else {}))}",
-                "is_here": here == whose,
-            }
-            for words, number, whose in tabs
-        ],
+        "tabs": by_whom(request, within=_WAITING, views=views, at_most=MOST),
     }
 
 
@@ -360,4 +346,8 @@ def _told(waiting: int, for_me: int) -> str:
         return "Nothing waits to be approved."
     if not for_me:
         return "Nothing waits for you: what waits is for others to decide."
-    return f"{counted(for_me)} wait for your decision." if for_me > 1 else "One waits for you."
+    return (
+        f"{counted(for_me, at_most=MOST)} wait for your decision."
+        if for_me > 1
+        else "One waits for you."
+    )

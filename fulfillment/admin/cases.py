@@ -16,19 +16,12 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import (
-    actor_of,
-    came_from,
-    found_or_404,
-    held_here,
-    holds_here,
-    reach_here,
-)
+from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_here, reach_here
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.case_page import page_of
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
 from fulfillment.admin.fallout import JoinedFilter, WhoseFilter, queue_of
-from fulfillment.admin.figures import DueFilter
+from fulfillment.admin.figures import CaseDueFilter
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
@@ -54,7 +47,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
     list_display = ("row", "due", "severity_badge", "costs", "joined", "whose")
     list_filter = (
         WhoseFilter,
-        DueFilter,
+        CaseDueFilter,
         JoinedFilter,
         ("resolved_at", admin.EmptyFieldListFilter),
         "state",
@@ -117,12 +110,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         case: FalloutCase = context["original"]
-        context |= page_of(
-            case=case,
-            actor=actor_of(request),
-            held=held_here(request),
-            reach=reach_here(request),
-        )
+        context |= page_of(case=case, actor=actor_of(request), reach=reach_here(request))
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urlencode
 
-from django.contrib import admin
 from django.contrib.auth.models import User
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 
-from fulfillment.admin.figures import counted
+from fulfillment.admin.figures import OfferedFilter, counted
+from fulfillment.admin.tabs import Tab
 from fulfillment.definitions.signs import in_words
 from fulfillment.models import IS_UNRESOLVED
 from fulfillment.queries.case_queue import CaseQueue, case_queue, queues_of
+from fulfillment.queries.open_cases import Money, money_at_risk
 from fulfillment.queries.workload import Due
 
 _OPEN = {"resolved_at__isempty": "1"}
@@ -31,56 +31,32 @@ _FACETS = (
 """What is filtered by with one click: its word, its column, and how the list's address says it."""
 
 
-class WhoseFilter(admin.SimpleListFilter):
+class WhoseFilter(OfferedFilter):
     """Cases by who has them."""
 
     title = "who has it"
     parameter_name = "whose"
+    offered = (("mine", "I have it"), ("nobody", "nobody has it"), ("queues", "my queues"))
 
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        return [("mine", "I have it"), ("nobody", "nobody has it"), ("queues", "my queues")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
         user = cast(User, request.user)
-        match self.value():
-            case "mine":
-                chosen = Q(assigned_to=user.get_username()) & ~Q(assigned_to="")
-            case "nobody":
-                chosen = Q(assigned_to="")
-            case "queues":
-                chosen = Q(owner_queue__in=queues_of(user))
-            case _:
-                return queryset
-        return queryset.filter(chosen, IS_UNRESOLVED)
+        chosen = {
+            "mine": Q(assigned_to=user.get_username()) & ~Q(assigned_to=""),
+            "nobody": Q(assigned_to=""),
+        }
+        whose = chosen.get(value) or Q(owner_queue__in=queues_of(user))
+        return whose & IS_UNRESOLVED
 
 
-class JoinedFilter(admin.SimpleListFilter):
+class JoinedFilter(OfferedFilter):
     """Cases by whether they have their cause in common with others."""
 
     title = "incident"
     parameter_name = "joined"
+    offered = (("no", "of no incident"), ("yes", "of an incident"))
 
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        return [("no", "of no incident"), ("yes", "of an incident")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() not in ("yes", "no"):
-            return queryset
-        return queryset.filter(incident__isnull=self.value() == "no")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A link that narrows the list, or widens it again."""
-
-    words: str
-    number: str
-    address: str
-    is_here: bool
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return Q(incident__isnull=value == "no")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,20 +65,20 @@ class Queue:
 
     told: str
     """How many wait, and what that keeps, in one sentence."""
-    tabs: Sequence[Choice]
-    facets: Sequence[tuple[str, Sequence[Choice]]]
+    tabs: Sequence[Tab]
+    facets: Sequence[tuple[str, Sequence[Tab]]]
     is_narrowed: bool
     is_empty: bool
 
 
 def queue_of(request: HttpRequest) -> Queue:
-    """For whoever looks, as their list is filtered. Three queries."""
+    """For whoever looks, as their list is filtered. Four queries."""
     found = case_queue()
     user = cast(User, request.user)
     mine = queues_of(user)
     asked = {name: str(value) for name, value in request.GET.items() if name not in ("p", "e")}
     return Queue(
-        told=_told(found),
+        told=_told(found, money_at_risk()),
         tabs=list(_tabs(found, asked, user.get_username(), mine)),
         facets=[
             (words, choices)
@@ -114,24 +90,20 @@ def queue_of(request: HttpRequest) -> Queue:
     )
 
 
-def _told(found: CaseQueue) -> str:
+def _told(found: CaseQueue, money: Sequence[Money]) -> str:
     if not found.cases:
         return "No case is open: nothing waits for a person."
     number = f"{found.cases:,}{'+' if found.is_capped else ''}"
     told = f"{number} open, {found.overdue:,} overdue"
-    if found.revenue:
-        told += f"; they keep {_money(found.revenue)} waiting"
+    if money:
+        sums = ", ".join(f"{one.total:,.2f} {one.currency}" for one in money[:4])
+        told += f"; they keep {sums} waiting"
     return f"{told}."
-
-
-def _money(revenue: Mapping[str, Decimal]) -> str:
-    sums = sorted(revenue.items(), key=lambda one: -one[1])
-    return ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sums[:4])
 
 
 def _tabs(
     found: CaseQueue, asked: Mapping[str, str], name: str, queues: Sequence[str]
-) -> Iterable[Choice]:
+) -> Iterable[Tab]:
     """The views of the list: each forgets the others."""
     in_mine = sum(found.of("owner_queue", queue) for queue in queues)
     offered: list[tuple[str, int | None, dict[str, str]]] = [
@@ -150,15 +122,15 @@ def _tabs(
         }
         if "resolved_at__isempty" in asked and not ({"due", "whose", "state__exact"} & set(here)):
             here |= _OPEN
-        yield Choice(
+        yield Tab(
             words=words,
-            number="" if number is None else counted(number),
+            number="" if number is None else counted(number, or_more=found.is_capped),
             address=f"?{urlencode(wanted)}",
             is_here=here == wanted,
         )
 
 
-def _chips(found: CaseQueue, asked: Mapping[str, str], column: str, name: str) -> Iterable[Choice]:
+def _chips(found: CaseQueue, asked: Mapping[str, str], column: str, name: str) -> Iterable[Tab]:
     """The most frequent values; the one that is chosen is taken back by its own link."""
     values = [(value, number) for value, number in found.by.get(column, ()) if value]
     chosen = asked.get(name)
@@ -174,9 +146,11 @@ def _chips(found: CaseQueue, asked: Mapping[str, str], column: str, name: str) -
             wanted = {**wanted, name: value}
         if not {"whose", "due", "state__exact"} & set(wanted):
             wanted |= _OPEN
-        yield Choice(
+        # How many of the open ones have it; together with other wishes it would be fewer.
+        is_alone = set(wanted) | {name} <= {name, "o", *_OPEN}
+        yield Tab(
             words=in_words(value) if column in ("category", "severity") else value,
-            number=counted(number),
+            number=counted(number, or_more=found.is_capped) if is_alone else "",
             address=f"?{urlencode(wanted)}",
             is_here=is_here,
         )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from fulfillment.models import FalloutCase
 from fulfillment.queries import workload
 from fulfillment.queries.workload import MOST, Due
 from fulfillment.waits.conditions import IS_TO_BE_SENT, is_called
@@ -31,61 +29,64 @@ class Figure:
     more: str = ""
 
 
-def counted(number: int, *, at_most: int = MOST) -> str:
-    """`1,234`; or `10,000+` when no more were counted."""
-    return f"{at_most:,}+" if number > at_most else f"{number:,}"
+def counted(number: int, *, at_most: int = MOST, or_more: bool = False) -> str:
+    """`1,234`; or `10,000+` when no more were counted. `or_more`: only some of all were looked at,
+    and so many of them are so."""
+    if number > at_most:
+        return f"{at_most:,}+"
+    return f"{number:,}+" if or_more else f"{number:,}"
 
 
-class ConditionFilter(admin.SimpleListFilter):
-    """Rows for which a condition of a read model holds at the time of asking."""
+class OfferedFilter(admin.SimpleListFilter):
+    """Rows by one of a few conditions; of a value that is not offered there are none."""
 
-    def chosen(self, value: str, now: datetime) -> Q:
-        """Raises ValueError for what is no choice."""
+    offered: Sequence[tuple[str, str]] = ()
+    """Each value as the address says it, and in words."""
+
+    def lookups(
+        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
+    ) -> Iterable[tuple[str, str]]:
+        return self.offered
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        """The condition of a value that is offered."""
         raise NotImplementedError
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
         if value is None:
             return queryset
-        try:
-            return queryset.filter(self.chosen(value, workload.now()))
-        except ValueError:
+        if value not in dict(self.offered):
             return queryset.none()
+        return queryset.filter(self.chosen(value, request=request))
 
 
-class DueFilter(ConditionFilter):
-    """Cases and manual tasks by the time that is left."""
-
+class _DueFilter(OfferedFilter):
     title = "time left"
     parameter_name = "due"
-
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        self.model: type[Model] = model_admin.model
-        return [(due.value, due.words) for due in Due]
-
-    def chosen(self, value: str, now: datetime) -> Q:
-        condition: Callable[..., Q] = (
-            workload.case_is if self.model is FalloutCase else workload.manual_task_is
-        )
-        return condition(Due(value), now=now)
+    offered = [(due.value, due.words) for due in Due]
 
 
-class WayFilter(ConditionFilter):
+class CaseDueFilter(_DueFilter):
+    """Cases by the time that is left."""
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return workload.case_is(Due(value), now=workload.now())
+
+
+class ManualDueFilter(_DueFilter):
+    """Manual tasks by the time that is left."""
+
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return workload.manual_task_is(Due(value), now=workload.now())
+
+
+class WayFilter(OfferedFilter):
     """Tasks that are to be sent to their target systems, and those that are being sent."""
 
     title = "on the way"
     parameter_name = "way"
+    offered = ((TO_BE_SENT, "to be sent"), (CALLED, "with a call under way"))
 
-    def lookups(
-        self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]
-    ) -> Iterable[tuple[str, str]]:
-        return [(TO_BE_SENT, "to be sent"), (CALLED, "with a call under way")]
-
-    def chosen(self, value: str, now: datetime) -> Q:
-        if value == TO_BE_SENT:
-            return IS_TO_BE_SENT
-        if value == CALLED:
-            return is_called(now=now)
-        raise ValueError(value)
+    def chosen(self, value: str, *, request: HttpRequest) -> Q:
+        return IS_TO_BE_SENT if value == TO_BE_SENT else is_called(now=workload.now())

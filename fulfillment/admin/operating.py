@@ -24,6 +24,7 @@ from django.urls.converters import StringConverter
 
 from fulfillment import operations
 from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
+from fulfillment.admin.elsewhere import elsewhere
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -120,7 +121,11 @@ class Operating:
                 if _is_seen(request, form):
                     done = carry_out(request, found)
                     return redirect(_onward(done) or _back(found.found.subject))
-                page |= {"preview": shown(found.preview(), repair=repair), "seen": form.digest()}
+                page |= {
+                    "preview": shown(found.preview(), repair=repair),
+                    "seen": form.digest(),
+                    "elsewhere": elsewhere(found.request, user_name=request.user.get_username()),
+                }
             except FulfillmentError as error:
                 page |= _refused(repair, form, found, error)
         return self._page(request, repair, subject, form, page)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fulfillment.admin.picture import Picture, plan_picture, task_address, tasks_address
+from fulfillment.admin.picture import Picture, plan_picture
+from fulfillment.admin.picture_parts import task_address, tasks_address
 from fulfillment.admin.reading import Badge, badge_of
 from fulfillment.definitions.drawing import LARGEST
 from fulfillment.definitions.graph import Graph

@@ -115,6 +115,14 @@ class OfferedOrder(ChangeList):
         return found
 
 
+class LeanList(OfferedOrder):
+    """A list without the columns that no list shows; the page of one row shows them all."""
+
+    def get_queryset(self, request: HttpRequest, *options: Any, **named: Any) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request, *options, **named)
+        return rows.defer(*self.model_admin.list_left_out)
+
+
 class DeskAdmin(ModelAdmin):
     """Lists are asked for what they offer, and for no more.
 
@@ -225,9 +233,8 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     search_order: tuple[str, ...] = ("-pk",)
     actions: tuple[str, ...] | None = None
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.defer(*self.list_left_out)
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return LeanList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from django.contrib.auth.models import User
 from pydantic import Field
 
 from fulfillment.actions import Action
-from fulfillment.authority.actors import Actor
 from fulfillment.engine.store.database import clean
 from fulfillment.engine.work import casework
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.models import HIGHEST_LEVEL, CaseState, FalloutCase
-from fulfillment.operations.closing import case_found, case_version, cases_found, open_among
+from fulfillment.operations.closing import case_found, case_version, cases_found
+from fulfillment.operations.having import Having, user_name_of, who_gets
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 
 OPEN_STATES = frozenset({CaseState.OPEN, CaseState.ASSIGNED, CaseState.AWAITING_CUSTOMER})
@@ -31,23 +30,13 @@ class _Casework(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return case_version(found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return cases_found(pks=pks)
 
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        return open_among(pks=pks)
 
-
-class Assignment(Parameters):
+class Assignment(Having):
     """What `case.assign` is told; without anything whoever asks takes it."""
 
-    to: str = Field(default="", max_length=150, description="A user name; empty: whoever asks.")
-    instead_of: str = Field(
-        default="",
-        max_length=150,
-        description="Who has it now: taking it from somebody has to be meant.",
-    )
-    release: bool = Field(False, description="Give it back: nobody has it then.")
     queue: str = Field(
         default="",
         max_length=60,
@@ -65,7 +54,6 @@ class AssignCase(_Casework):
     def carry_out(self, unit: Unit, found: Found, parameters: Assignment, why: Why) -> Done:
         case = _open(found)
         before = _standing(case)
-        has = case.assigned_to
         if parameters.queue and parameters.queue != case.owner_queue:
             casework.move(unit, case=case, queue=parameters.queue, cause=why.reason)
         if parameters.release:
@@ -73,17 +61,13 @@ class AssignCase(_Casework):
         elif parameters.queue and not parameters.to:
             told = f"Case {case.pk} is for {case.owner_queue}."
         else:
-            to = parameters.to or user_name_of(why.actor)
-            check_user(to)
-            if has == to:
-                raise NotPossible(f"{_has(case)} already.")
-            if has and has != parameters.instead_of:
-                raise NotPossible(
-                    f"{_has(case)}. Ask them to give it back, or take it from them: say "
-                    f"instead_of={has}."
-                )
-            if parameters.instead_of and not has:
-                raise NotPossible(f"Case {case.pk} is nobody's: it was given back.")
+            to = who_gets(
+                parameters,
+                what=f"case {case.pk}",
+                has=case.assigned_to,
+                since=case.assigned_at,
+                asks=why.actor,
+            )
             casework.assign(unit, case=case, to=to, cause=why.reason)
             told = f"Case {case.pk} is {to}'s."
         return Done(told=told, before=before, after=_standing(case))
@@ -176,23 +160,6 @@ def _open(found: Found) -> FalloutCase:
             f"{case.resolved_by}: {case.resolution}"
         )
     return case
-
-
-def _has(case: FalloutCase) -> str:
-    return f"{case.assigned_to} has case {case.pk} since {case.assigned_at:%Y-%m-%d %H:%M} UTC"
-
-
-def user_name_of(actor: Actor) -> str:
-    """Their user name; the log may know them by a longer one. Raises NotPossible for no person."""
-    if actor.user_id is None:
-        raise NotPossible(f"{actor.name} is no person who could have it: say to whom.")
-    return User.objects.get(pk=actor.user_id).get_username()
-
-
-def check_user(name: str) -> None:
-    """Raises NotPossible when nobody of this name may sign in."""
-    if not User.objects.filter(username=name, is_active=True).exists():
-        raise NotPossible(f"There is no active user {name[:150]!r}.")
 
 
 def _standing(case: FalloutCase) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import IncidentUnknown, NotPossible
 from fulfillment.models import IS_UNRESOLVED, UNRESOLVED, Incident, IncidentState
-from fulfillment.operations.casework import check_user, user_name_of
+from fulfillment.operations.having import Having, who_gets
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.records import log
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import domains_of, number_of
@@ -98,18 +99,6 @@ def resolve(unit: Unit, *, incident: Incident, cause: str) -> None:
     _log(unit, incident.pk, "resolve_incident", before, IncidentState.RESOLVED, cause)
 
 
-class Having(Parameters):
-    """What `incident.assign` is told; without anything whoever asks takes it."""
-
-    to: str = Field(default="", max_length=150, description="A user name; empty: whoever asks.")
-    instead_of: str = Field(
-        default="",
-        max_length=150,
-        description="Who has it now: taking it from somebody has to be meant.",
-    )
-    release: bool = Field(False, description="Give it back: nobody has it then.")
-
-
 class AssignIncident(Repair):
     """Take it, give it to somebody, or give it back. Who has its cases stays as it is."""
 
@@ -126,9 +115,6 @@ class AssignIncident(Repair):
         state, has = Incident.objects.values_list("state", "assigned_to").get(pk=found.pk)
         return hashlib.sha256(f"{state} {has}".encode()).hexdigest()[:16]
 
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def carry_out(self, unit: Unit, found: Found, parameters: Having, why: Why) -> Done:
         incident = _open(found)
         has = incident.assigned_to
@@ -137,17 +123,7 @@ class AssignIncident(Repair):
                 raise NotPossible(f"Incident {incident.pk} is nobody's already.")
             to, told = "", f"Incident {incident.pk} is nobody's; {incident.owner_queue} sees to it."
         else:
-            to = parameters.to or user_name_of(why.actor)
-            check_user(to)
-            if has == to:
-                raise NotPossible(f"{to} has incident {incident.pk} already.")
-            if has and has != parameters.instead_of:
-                raise NotPossible(
-                    f"{has} has incident {incident.pk}. Ask them to give it back, or take it from "
-                    f"them: say instead_of={has}."
-                )
-            if parameters.instead_of and not has:
-                raise NotPossible(f"Incident {incident.pk} is nobody's: it was given back.")
+            to = who_gets(parameters, what=f"incident {incident.pk}", has=has, asks=why.actor)
             told = f"Incident {incident.pk} is {to}'s."
         incident.assigned_to = to
         incident.save(update_fields=["assigned_to"])
@@ -175,9 +151,6 @@ class CloseIncident(Repair):
 
     def version(self, unit: Unit, found: Found) -> str:
         return str(Incident.objects.values_list("state", flat=True).get(pk=found.pk))
-
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
 
     def carry_out(self, unit: Unit, found: Found, parameters: Closing, why: Why) -> Done:
         incident = _open(found)
@@ -209,6 +182,7 @@ def _open(found: Found) -> Incident:
     return incident
 
 
+@found_once
 def incident_found(*, name: str) -> Found:
     """An incident by its number. Raises SubjectUnknown, IncidentUnknown."""
     incident = Incident.objects.filter(pk=number_of(name, about="incident")).first()
@@ -220,6 +194,7 @@ def incident_found(*, name: str) -> Found:
         subject=subject,
         pk=incident.pk,
         context=Context(subject=subject, targets=targets, domains=domains_of(targets)),
+        state=incident.state,
     )
 
 

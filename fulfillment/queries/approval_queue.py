@@ -43,8 +43,3 @@ def asked_of(*, user_id: int, held: Collection[Action]) -> Q:
     """Approvals that somebody who holds these actions may decide: never their own."""
     needs = sorted(action.value for action in APPROVALS & set(held))
     return Q(needs__in=needs, state=ApprovalState.REQUESTED) & ~Q(requested_by=user_id)
-
-
-def counted(number: int) -> str:
-    """100+ where there are more than were counted."""
-    return f"{MOST}+" if number > MOST else str(number)

@@ -52,11 +52,6 @@ class ManualQueue:
     """For members of one of somebody's roles."""
 
 
-def counted(number: int) -> str:
-    """100+ where there are more than were counted."""
-    return f"{MOST}+" if number > MOST else str(number)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """One outcome that may be chosen."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
 
 from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store import graphs
@@ -43,6 +46,7 @@ class Standing:
     order_reference: str = ""
 
 
+Row = TypeVar("Row", bound=Model)
 Describe = Callable[[str], Standing | None]
 _known: dict[str, Describe] = {}
 
@@ -71,6 +75,14 @@ def moment(at: datetime | None) -> str:
 def said(*facts: Fact) -> tuple[Fact, ...]:
     """Those that say something."""
     return tuple((name, value) for name, value in facts if value)
+
+
+def _row(rows: QuerySet[Row], name: str, *, about: str) -> Row:
+    """The one of that number. Raises SubjectUnknown."""
+    row = rows.filter(pk=number_of(name, about=about)).first()
+    if row is None:
+        raise SubjectUnknown(f"There is no {about} {name}.")
+    return row
 
 
 def _task(name: str) -> Standing | None:
@@ -104,15 +116,9 @@ def _task(name: str) -> Standing | None:
     )
 
 
-def _plan(name: str) -> Standing | None:
-    plan = (
-        Plan.objects.select_related("fulfillment")
-        .defer("context")
-        .filter(pk=number_of(name, about="plan"))
-        .first()
-    )
-    if plan is None:
-        return None
+def _plan(name: str) -> Standing:
+    rows = Plan.objects.select_related("fulfillment").defer("context")
+    plan = _row(rows, name, about="plan")
     done = plan.mandatory_total - plan.mandatory_open
     return Standing(
         title=f"Plan {plan.pk} of {plan.fulfillment.order_reference}",
@@ -142,10 +148,8 @@ def _target(name: str) -> Standing | None:
     )
 
 
-def _case(name: str) -> Standing | None:
-    case = FalloutCase.objects.filter(pk=number_of(name, about="case")).first()
-    if case is None:
-        return None
+def _case(name: str) -> Standing:
+    case = _row(FalloutCase.objects.all(), name, about="case")
     whose = f"{case.assigned_to}, in queue {case.owner_queue}" if case.assigned_to else ""
     return Standing(
         title=f"Case {case.pk}: {case.title}",
@@ -160,11 +164,9 @@ def _case(name: str) -> Standing | None:
     )
 
 
-def _manual(name: str) -> Standing | None:
+def _manual(name: str) -> Standing:
     rows = ManualTask.objects.select_related("fulfillment").defer("context")
-    manual = rows.filter(pk=number_of(name, about="manual task")).first()
-    if manual is None:
-        return None
+    manual = _row(rows, name, about="manual task")
     return Standing(
         title=manual.title,
         entity="manual",
@@ -183,10 +185,8 @@ def _manual(name: str) -> Standing | None:
     )
 
 
-def _hold(name: str) -> Standing | None:
-    hold = Hold.objects.filter(pk=number_of(name, about="hold")).first()
-    if hold is None:
-        return None
+def _hold(name: str) -> Standing:
+    hold = _row(Hold.objects.all(), name, about="hold")
     gone = f"by {hold.released_by}, {moment(hold.released_at)}: {quoted(hold.release_reason)}"
     return Standing(
         title=f"Hold {hold.pk}",
@@ -194,11 +194,9 @@ def _hold(name: str) -> Standing | None:
     )
 
 
-def _event(name: str) -> Standing | None:
+def _event(name: str) -> Standing:
     rows = InboundEvent.objects.select_related("task__fulfillment").defer("task__outputs")
-    event = rows.filter(pk=number_of(name, about="event")).first()
-    if event is None:
-        return None
+    event = _row(rows, name, about="event")
     about = f"{event.task.key} of {event.task.fulfillment.order_reference}" if event.task else ""
     return Standing(
         title=f"Event {event.event_id} of {event.source}",
@@ -221,10 +219,8 @@ def _lock(name: str) -> Standing | None:
     return Standing(title=f"Lock {lock}", facts=(("Is kept by", "; ".join(kept)),))
 
 
-def _incident(name: str) -> Standing | None:
-    incident = Incident.objects.filter(pk=number_of(name, about="incident")).first()
-    if incident is None:
-        return None
+def _incident(name: str) -> Standing:
+    incident = _row(Incident.objects.all(), name, about="incident")
     return Standing(
         title=f"Incident {incident.pk}: {incident.title}",
         entity="incident",
@@ -238,10 +234,8 @@ def _incident(name: str) -> Standing | None:
     )
 
 
-def _bulk(name: str) -> Standing | None:
-    job = BulkJob.objects.filter(pk=number_of(name, about="bulk job")).first()
-    if job is None:
-        return None
+def _bulk(name: str) -> Standing:
+    job = _row(BulkJob.objects.all(), name, about="bulk job")
     return Standing(
         title=f"Bulk job {job.pk}",
         entity="bulk",

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django.db.models import Q
 
-from fulfillment.definitions.signs import in_words
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import IS_UNRESOLVED, MANUAL_TIMED, Plan
-from fulfillment.states import PLAN_TERMINAL, Cause
+from fulfillment.states import PLAN_TERMINAL
 
 MOST = 10_000
 """Rows that are counted; one more says that there are more."""
@@ -31,8 +29,6 @@ IS_STUCK = Q(stuck_at__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
 """Of plans: the detector has flagged it, and it is not over."""
 IS_AT_RISK = Q(at_risk_since__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
 """Of plans: in jeopardy, it will be done later than was promised."""
-IS_RETRIED = Q(waits_for=Cause.RETRY)
-"""Of tasks: it has failed without effect, or was lost, and waits for its next try."""
 
 
 class Age(enum.StrEnum):
@@ -200,155 +196,6 @@ def at_risk() -> int:
     """Plans that will be done later than was promised."""
     rows = Plan.objects.filter(IS_AT_RISK).order_by("at_risk_since")
     return rows[: MOST + 1].count()
-
-
-# --- fallout --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Open cases that have one cause: those of an incident, or of the same target system, action
-    and reason."""
-
-    incident_id: int | None
-    title: str
-    target: str
-    action: str
-    reason_code: str
-    cases: int
-    overdue: int
-    soon: int
-    unassigned: int
-    since: datetime
-    """When the oldest of them was opened."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallout:
-    """Open cases; where there are more than MOST, those that are due first."""
-
-    reasons: Sequence[Reason]
-    """Those with the most cases first."""
-
-    @property
-    def total(self) -> int:
-        return sum(one.cases for one in self.reasons)
-
-    @property
-    def overdue(self) -> int:
-        return sum(one.overdue for one in self.reasons)
-
-    @property
-    def soon(self) -> int:
-        return sum(one.soon for one in self.reasons)
-
-    @property
-    def unassigned(self) -> int:
-        return sum(one.unassigned for one in self.reasons)
-
-
-_OPEN_CASES = """
-WITH open AS MATERIALIZED (
-    SELECT fulfillment_id, state, category, target, action, reason_code, incident_id, opened_at,
-           revenue, revenue_currency, CASE WHEN sla_paused_at IS NULL THEN sla_due_at END AS due_at
-    FROM fulfillment_falloutcase WHERE resolved_at IS NULL
-    ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %(most)s
-)
-"""
-_REASONS = f"""
-{_OPEN_CASES}, reasons AS (
-    SELECT incident_id, target, action, reason_code, count(*) AS cases,
-           count(*) FILTER (WHERE due_at < %(now)s) AS overdue,
-           count(*) FILTER (WHERE due_at >= %(now)s AND due_at < %(soon)s) AS soon,
-           count(*) FILTER (WHERE state = 'OPEN') AS unassigned,
-           min(category) AS category, min(opened_at) AS since
-    FROM open GROUP BY incident_id, target, action, reason_code
-)
-SELECT r.incident_id, coalesce(i.title, ''), r.target, r.action, r.reason_code, cases, overdue,
-       soon, unassigned, category, since
-FROM reasons r LEFT JOIN fulfillment_incident i ON i.id = r.incident_id
-ORDER BY cases DESC, since
-"""
-
-
-def fallout(*, now: datetime) -> Fallout:
-    with cursor() as raw:
-        raw.execute(_REASONS, {"most": MOST + 1, "now": now, "soon": now + SOON})
-        rows = raw.fetchall()
-    return Fallout(
-        reasons=[
-            Reason(
-                incident_id=incident_id,
-                title=title or _told(target, action, reason_code, category),
-                target=target,
-                action=action,
-                reason_code=reason_code,
-                cases=cases,
-                overdue=overdue,
-                soon=soon,
-                unassigned=unassigned,
-                since=since,
-            )
-            for (
-                incident_id,
-                title,
-                target,
-                action,
-                reason_code,
-                cases,
-                overdue,
-                soon,
-                unassigned,
-                category,
-                since,
-            ) in rows
-        ]
-    )
-
-
-def _told(target: str, action: str, reason_code: str, category: str) -> str:
-    """As incidents are called; without a target system by the kind of trouble."""
-    place = " ".join(filter(None, (target, action)))
-    return f"{place or in_words(category)}: {reason_code}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Money:
-    """What open cases keep from being earned, in one currency: each item once, however many cases
-    name it; what is paid once and one period."""
-
-    currency: str
-    waits: Decimal
-    """Of orders that are not done."""
-    leaks: Decimal
-    """Of what is in use and not billed."""
-    cases: int
-    """Those whose largest sum is in this currency."""
-
-
-_MONEY = f"""
-{_OPEN_CASES}, items AS (
-    SELECT c.key AS currency, category = 'LEAKAGE' AS leaks,
-           max((c.value->>0)::numeric + (c.value->>1)::numeric) AS amount
-    FROM open, jsonb_each(revenue) i, jsonb_each(i.value) c
-    GROUP BY open.fulfillment_id, i.key, c.key, leaks
-), cases AS (
-    SELECT revenue_currency AS currency, count(*) AS n FROM open
-    WHERE revenue_currency <> '' GROUP BY revenue_currency
-)
-SELECT currency, coalesce(sum(amount) FILTER (WHERE NOT leaks), 0),
-       coalesce(sum(amount) FILTER (WHERE leaks), 0), coalesce(max(n), 0)
-FROM items LEFT JOIN cases USING (currency)
-GROUP BY currency HAVING sum(amount) > 0 ORDER BY sum(amount) DESC
-"""
-
-
-def money_at_risk() -> list[Money]:
-    """By currency, the largest sum first; without what is worth nothing."""
-    with cursor() as raw:
-        raw.execute(_MONEY, {"most": MOST + 1})
-        rows = raw.fetchall()
-    return [Money(currency=row[0], waits=row[1], leaks=row[2], cases=row[3]) for row in rows]
 
 
 # --- people's steps, approvals, tries -------------------------------------------------------------

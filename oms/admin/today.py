@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -27,8 +26,9 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+from fulfillment.queries.open_cases import Money, Reason
 from fulfillment.queries.systems import Health
-from fulfillment.queries.workload import MOST_BESIDE, Age, Due, Money, Queue, Reason
+from fulfillment.queries.workload import MOST, MOST_BESIDE, Age, Due, Queue
 from fulfillment.states import Cause
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
@@ -66,13 +66,13 @@ class Today(Page):
             "pressing": list(_pressing(day)),
             "well": list(_well(day)),
             "stuck": _stuck(day),
-            "reasons": [_reason(day.now, one) for one in _reasons(day)[:_SHOWN]],
+            "reasons": [_reason(day, one) for one in _reasons(day)[:_SHOWN]],
             "more_reasons": max(0, len(_reasons(day)) - _SHOWN),
             "systems": [_system(one) for one in day.in_trouble],
             "dear": day.dear[:_SHOWN],
             "more_dear": max(0, len(day.dear) - _SHOWN),
-            "money": [_money(one) for one in day.money],
-            "queues": [_queue(one) for one in day.queues[:_SHOWN]],
+            "money": [_money(one, or_more=_is_capped(day)) for one in day.money],
+            "queues": [_queue(one, or_more=_waiting(day) > MOST) for one in day.queues[:_SHOWN]],
             "more_queues": max(0, len(day.queues) - _SHOWN),
             "retries": [_retry(name, tasks) for name, tasks in day.retries.items()],
             "under_way": _orders(day.orders.under_way) if day.orders else [],
@@ -97,17 +97,15 @@ def _shows(request: HttpRequest, model: type[Model]) -> bool:
 def _pressing(day: Day) -> Iterator[Figure]:
     """The most pressing first; what there is none of is left out."""
     if day.stuck and day.stuck.since:
-        yield Figure(
-            number=counted(day.stuck.total),
+        yield from _some(
+            day.stuck.total,
             words="orders stuck",
             more=f"the oldest for {how_long(day.now - day.stuck.since)}",
             address=list_address(Order, stuck=ANY),
-            sign="⚠",
-            tone="trouble",
         )
     if day.dear:
-        yield Figure(
-            number=counted(len(day.dear)),
+        yield from _some(
+            len(day.dear),
             words="high-value orders blocked",
             more=f"worth up to {day.dear[0].worth:,.0f} {day.dear[0].currency}",
             address=list_address(Order, needs="high-value"),
@@ -116,66 +114,92 @@ def _pressing(day: Day) -> Iterator[Figure]:
         )
     yield from _due(day, Due.OVERDUE, sign="⚠", tone="failed")
     yield from _due(day, Due.SOON, sign="◷", tone="trouble")
-    if day.at_risk:
-        yield Figure(
-            number=counted(day.at_risk),
-            words="orders that will be late",
-            more="later than was promised",
-            address=list_address(Order, needs="at-risk"),
-            sign="◷",
-            tone="trouble",
-        )
-    if Part.INCIDENTS in day.parts and day.backlog.incidents:
-        yield Figure(
-            number=counted(day.backlog.incidents, at_most=MOST_BESIDE),
-            words="incidents open",
-            more="one cause, many cases",
-            address=list_address(Incident, **_OPEN),
-            sign="!",
-            tone="trouble",
-        )
-    if day.fallout and day.fallout.total:
-        yield Figure(
-            number=counted(day.fallout.total),
+    yield from _some(
+        day.at_risk,
+        words="orders that will be late",
+        more="later than was promised",
+        address=list_address(Order, needs="at-risk"),
+        sign="◷",
+    )
+    yield from _some(
+        day.backlog.incidents if Part.INCIDENTS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="incidents open",
+        more="one cause, many cases",
+        address=list_address(Incident, **_OPEN),
+        sign="!",
+    )
+    if day.fallout:
+        yield from _some(
+            day.fallout.total,
             words="cases open",
-            more=_taken(day.fallout.unassigned),
+            more=_taken(day.fallout.unassigned, or_more=_is_capped(day)),
             address=list_address(FalloutCase, **_OPEN),
             sign="!",
-            tone="trouble",
         )
-    waiting = sum(queue.tasks for queue in day.queues)
-    if waiting:
-        unclaimed = sum(queue.unclaimed for queue in day.queues)
+    yield from _some(
+        _waiting(day),
+        words="to decide",
+        more=_taken(sum(queue.unclaimed for queue in day.queues), or_more=_waiting(day) > MOST),
+        address=list_address(ManualTask, **_UNDECIDED),
+        sign="☞",
+        tone="moving",
+    )
+    yield from _some(
+        day.backlog.to_approve if Part.APPROVALS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="to approve",
+        more="by a second person",
+        address=list_address(Approval, state__exact="REQUESTED"),
+        sign="☞",
+        tone="moving",
+    )
+    yield from _some(
+        day.backlog.unmatched if Part.EVENTS in day.parts else 0,
+        at_most=MOST_BESIDE,
+        words="events unmatched",
+        more="reports of no task that is known",
+        address=list_address(InboundEvent, disposition__exact=Disposition.UNMATCHED.value),
+        sign="?",
+    )
+
+
+def _some(
+    number: int,
+    *,
+    words: str,
+    address: str,
+    more: str = "",
+    sign: str = "⚠",
+    tone: str = "trouble",
+    at_most: int = MOST,
+) -> Iterator[Figure]:
+    """Its figure; nothing of what there is none of."""
+    if number:
         yield Figure(
-            number=counted(waiting),
-            words="to decide",
-            more=_taken(unclaimed),
-            address=list_address(ManualTask, **_UNDECIDED),
-            sign="☞",
-            tone="moving",
-        )
-    if Part.APPROVALS in day.parts and day.backlog.to_approve:
-        yield Figure(
-            number=counted(day.backlog.to_approve, at_most=MOST_BESIDE),
-            words="to approve",
-            more="by a second person",
-            address=list_address(Approval, state__exact="REQUESTED"),
-            sign="☞",
-            tone="moving",
-        )
-    if Part.EVENTS in day.parts and day.backlog.unmatched:
-        yield Figure(
-            number=counted(day.backlog.unmatched, at_most=MOST_BESIDE),
-            words="events unmatched",
-            more="reports of no task that is known",
-            address=list_address(InboundEvent, disposition__exact=Disposition.UNMATCHED.value),
-            sign="?",
-            tone="trouble",
+            number=counted(number, at_most=at_most),
+            words=words,
+            more=more,
+            address=address,
+            sign=sign,
+            tone=tone,
         )
 
 
-def _taken(left: int) -> str:
-    return f"{counted(left)} not taken yet" if left else "somebody has each of them"
+def _taken(left: int, *, or_more: bool) -> str:
+    if left:
+        return f"{counted(left, or_more=or_more)} not taken yet"
+    return "" if or_more else "somebody has each of them"
+
+
+def _waiting(day: Day) -> int:
+    """Manual tasks to decide, MOST + 1 at most."""
+    return sum(queue.tasks for queue in day.queues)
+
+
+def _is_capped(day: Day) -> bool:
+    """More cases are open than were looked at."""
+    return day.fallout is not None and day.fallout.is_capped
 
 
 def _due(day: Day, due: Due, *, sign: str, tone: str) -> Iterator[Figure]:
@@ -186,14 +210,13 @@ def _due(day: Day, due: Due, *, sign: str, tone: str) -> Iterator[Figure]:
         (cases, FalloutCase, "cases"),
         (manual, ManualTask, "manual tasks"),
     ):
-        if number:
-            yield Figure(
-                number=counted(number),
-                words=f"{words} {due.words}",
-                address=list_address(model, due=due.value),
-                sign=sign,
-                tone=tone,
-            )
+        yield from _some(
+            number,
+            words=f"{words} {due.words}",
+            address=list_address(model, due=due.value),
+            sign=sign,
+            tone=tone,
+        )
 
 
 def _well(day: Day) -> Iterator[str]:
@@ -224,9 +247,12 @@ def _well(day: Day) -> Iterator[str]:
 def _stuck(day: Day) -> list[Figure]:
     if not day.stuck:
         return []
+    # The longest were counted first: of the youngest that there are, there may be more.
+    youngest = next((age for age, number in day.stuck.by_age.items() if number), None)
+    is_capped = day.stuck.total > MOST
     return [
         Figure(
-            number=counted(number),
+            number=counted(number, or_more=is_capped and age is youngest),
             words=f"for {age.words}",
             address=list_address(Order, stuck=age.value),
             tone="failed" if age in (Age.FROM_4_TO_24_H, Age.OVER_24_H) else "trouble",
@@ -262,15 +288,20 @@ class _Row:
     why: str = ""
 
 
-def _link(number: int, model: type[Model], **lookups: Any) -> tuple[str, str]:
-    return (counted(number), list_address(model, **lookups)) if number else ("–", "")
+def _link(
+    number: int, model: type[Model], *, or_more: bool = False, **lookups: Any
+) -> tuple[str, str]:
+    if not number:
+        return ("–", "")
+    return (counted(number, or_more=or_more), list_address(model, **lookups))
 
 
 def _reasons(day: Day) -> Sequence[Reason]:
     return day.fallout.reasons if day.fallout else ()
 
 
-def _reason(now: datetime, one: Reason) -> _Row:
+def _reason(day: Day, one: Reason) -> _Row:
+    or_more = _is_capped(day)
     if one.incident_id is not None:
         which: dict[str, Any] = {"incident__id__exact": one.incident_id, **_OPEN}
         address = reverse("admin:fulfillment_incident_change", args=[one.incident_id])
@@ -287,17 +318,17 @@ def _reason(now: datetime, one: Reason) -> _Row:
         title=one.title,
         address=address,
         numbers=[
-            _link(one.cases, FalloutCase, **which),
-            _link(one.unassigned, FalloutCase, state__exact="OPEN", **which),
-            _link(one.overdue, FalloutCase, due=Due.OVERDUE.value, **which),
+            _link(one.cases, FalloutCase, or_more=or_more, **which),
+            _link(one.unassigned, FalloutCase, or_more=or_more, state__exact="OPEN", **which),
+            _link(one.overdue, FalloutCase, or_more=or_more, due=Due.OVERDUE.value, **which),
         ],
-        since=how_long(now - one.since),
+        since=how_long(day.now - one.since),
     )
 
 
 def _system(one: Health) -> _Row:
     queue = one.status.waiting + one.status.later
-    tasks = {"target__name__exact": one.name}
+    tasks: dict[str, Any] = {"target__name__exact": one.name}
     return _Row(
         title=one.name,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
@@ -310,29 +341,30 @@ def _system(one: Health) -> _Row:
     )
 
 
-def _money(one: Money) -> _Row:
+def _money(one: Money, *, or_more: bool) -> _Row:
     lookups = {"revenue_currency__exact": one.currency, **_OPEN}
+    more = "+" if or_more else ""
     return _Row(
         title=one.currency,
         address="",
         numbers=[
-            (f"{one.waits:,.2f}" if one.waits else "–", ""),
-            (f"{one.leaks:,.2f}" if one.leaks else "–", ""),
-            _link(one.cases, FalloutCase, **lookups),
+            (f"{one.waits:,.2f}{more}" if one.waits else "–", ""),
+            (f"{one.leaks:,.2f}{more}" if one.leaks else "–", ""),
+            _link(one.cases, FalloutCase, or_more=or_more, **lookups),
         ],
     )
 
 
-def _queue(one: Queue) -> _Row:
+def _queue(one: Queue, *, or_more: bool) -> _Row:
     which = {"queue": one.name, **_UNDECIDED}
     return _Row(
         title=one.name,
         address="",
         numbers=[
-            _link(one.tasks, ManualTask, **which),
-            _link(one.unclaimed, ManualTask, state__exact="OPEN", **which),
-            _link(one.overdue, ManualTask, due=Due.OVERDUE.value, **which),
-            _link(one.soon, ManualTask, due=Due.SOON.value, **which),
+            _link(one.tasks, ManualTask, or_more=or_more, **which),
+            _link(one.unclaimed, ManualTask, or_more=or_more, state__exact="OPEN", **which),
+            _link(one.overdue, ManualTask, or_more=or_more, due=Due.OVERDUE.value, **which),
+            _link(one.soon, ManualTask, or_more=or_more, due=Due.SOON.value, **which),
         ],
     )
 

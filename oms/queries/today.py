@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fulfillment.definitions.durations import brief_duration
-from fulfillment.queries import workload
+from fulfillment.queries import open_cases, workload
+from fulfillment.queries.open_cases import Fallout, Money
 from fulfillment.queries.systems import Health, Level, health
-from fulfillment.queries.workload import MOST, MOST_BESIDE, Backlog, Fallout, Money, Queue, Stuck
+from fulfillment.queries.workload import MOST, MOST_BESIDE, Backlog, Queue, Stuck
 from oms.queries import day as orders_of_the_day
 from oms.queries.day import Dear, Orders
 
@@ -79,8 +80,8 @@ def today(*, parts: Collection[Part]) -> Day:
         stuck=workload.stuck(now=now) if shows_orders else None,
         at_risk=workload.at_risk() if shows_orders else 0,
         dear=orders_of_the_day.blocked_of_high_value() if shows_orders else (),
-        fallout=workload.fallout(now=now) if shows_cases else None,
-        money=workload.money_at_risk() if shows_cases else (),
+        fallout=open_cases.fallout(now=now) if shows_cases else None,
+        money=open_cases.money_at_risk() if shows_cases else (),
         queues=workload.queues(now=now) if Part.MANUAL_TASKS in parts else (),
         systems=health() if Part.TARGETS in parts else (),
         retries=workload.retries() if Part.TASKS in parts else {},
@@ -112,6 +113,12 @@ def _causes(day: Day) -> list[str]:
     if not day.fallout or not day.fallout.total:
         return []
     total, most = day.fallout.total, day.fallout.reasons[0]
+    if day.fallout.is_capped:
+        told = f"More than {MOST:,} cases are open"
+        if most.cases == 1:
+            return [f"{told}."]
+        many = f"{min(most.cases, MOST):,}"
+        return [f"{told}; of those due first, {many} have one cause: {most.title}."]
     if most.cases == 1:
         apart = ", each with a reason of its own" if total > 1 else ""
         return [f"{_many(total, 'case is', 'cases are')} open{apart}."]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oms.figures.counting import AGAIN, BY_HAND, DECIDED, REPAIRED
 from oms.models import Measure
 from oms.reports.report import Breakdown, CountedReport
-from oms.reports.tables import Kind, Named, Told, number, share, within
+from oms.reports.tables import Cells, Kind, Named, Told, number, share, within
 
 TIMEOUTS = (
     # Of adapters: the answer did not come. Of the engine: what was accepted was not reported.
@@ -29,6 +31,12 @@ def _count(name: str, words: str, measure: Measure, *outcomes: str) -> Told:
 
 def _time(name: str, words: str, measure: Measure, part: float) -> Told:
     return Told(name=name, words=words, kind=Kind.SECONDS, of=within(measure, part))
+
+
+def _share(
+    name: str, words: str, part: Callable[[Cells], int], whole: Callable[[Cells], int]
+) -> Told:
+    return Told(name=name, words=words, kind=Kind.SHARE, of=share(part, whole))
 
 
 _ENDED = _count("orders_ended", "Orders ended", Measure.ORDERS)
@@ -104,11 +112,11 @@ TASK_SUCCESS = CountedReport(
         _count("waived", "Waived", Measure.TASKS, "WAIVED_BY_AUTHORIZED_USER"),
         _count("skipped", "Skipped", Measure.TASKS, "SKIPPED_BY_POLICY"),
         _count("cancelled", "Cancelled", Measure.TASKS, "CANCELLED"),
-        Told(
-            name="success",
-            words="Success",
-            kind=Kind.SHARE,
-            of=share(number(Measure.TASKS, _SUCCEEDED), number(Measure.TASKS, _SUCCEEDED, _FAILED)),
+        _share(
+            "success",
+            "Success",
+            number(Measure.TASKS, _SUCCEEDED),
+            number(Measure.TASKS, _SUCCEEDED, _FAILED),
         ),
     ),
     plotted=("success",),
@@ -131,12 +139,7 @@ RETRIES = CountedReport(
     columns=(
         _count("retries", "Retries", Measure.SENDS, AGAIN),
         _SENDS,
-        Told(
-            name="retried",
-            words="Retries of calls",
-            kind=Kind.SHARE,
-            of=share(number(Measure.SENDS, AGAIN), number(Measure.SENDS)),
-        ),
+        _share("retried", "Retries of calls", number(Measure.SENDS, AGAIN), number(Measure.SENDS)),
     ),
     plotted=("retried",),
     head="retries",
@@ -168,11 +171,11 @@ TIMEOUTS_REPORT = CountedReport(
             ),
         ),
         _SENDS,
-        Told(
-            name="timed_out",
-            words="Timeouts of calls",
-            kind=Kind.SHARE,
-            of=share(number(Measure.DOUBTS, *TIMEOUTS), number(Measure.SENDS)),
+        _share(
+            "timed_out",
+            "Timeouts of calls",
+            number(Measure.DOUBTS, *TIMEOUTS),
+            number(Measure.SENDS),
         ),
     ),
     plotted=("timed_out",),
@@ -206,12 +209,7 @@ FALLOUT = CountedReport(
     columns=(
         _count("orders_with_case", "With fallout", Measure.ORDERS_WITH_CASE),
         _ENDED,
-        Told(
-            name="fallout",
-            words="Fallout",
-            kind=Kind.SHARE,
-            of=share(number(Measure.ORDERS_WITH_CASE), number(Measure.ORDERS)),
-        ),
+        _share("fallout", "Fallout", number(Measure.ORDERS_WITH_CASE), number(Measure.ORDERS)),
     ),
     plotted=("fallout",),
     head="fallout",
@@ -255,12 +253,7 @@ MANUAL = CountedReport(
         _count("repaired", "Repaired", Measure.ORDERS_BY_HAND, REPAIRED),
         _count("decided", "Decided", Measure.ORDERS_BY_HAND, DECIDED),
         _ENDED,
-        Told(
-            name="manual",
-            words="Manual",
-            kind=Kind.SHARE,
-            of=share(number(Measure.ORDERS_BY_HAND, BY_HAND), number(Measure.ORDERS)),
-        ),
+        _share("manual", "Manual", number(Measure.ORDERS_BY_HAND, BY_HAND), number(Measure.ORDERS)),
     ),
     plotted=("manual",),
     head="manual",
@@ -297,11 +290,11 @@ COMPENSATION = CountedReport(
     columns=(
         _count("undone", "Undos", Measure.UNDONE),
         _count("succeeded", "Tasks succeeded", Measure.TASKS, _SUCCEEDED),
-        Told(
-            name="compensation",
-            words="Undos of tasks",
-            kind=Kind.SHARE,
-            of=share(number(Measure.UNDONE), number(Measure.TASKS, _SUCCEEDED)),
+        _share(
+            "compensation",
+            "Undos of tasks",
+            number(Measure.UNDONE),
+            number(Measure.TASKS, _SUCCEEDED),
         ),
     ),
     plotted=("compensation",),
@@ -326,11 +319,11 @@ CANCELLATIONS = CountedReport(
         _count("ended", "Requests ended", Measure.CANCELLATIONS),
         _count("cancelled", "Succeeded", Measure.CANCELLATIONS, "DONE"),
         _count("denied", "Denied", Measure.CANCELLATIONS, "DENIED"),
-        Told(
-            name="success",
-            words="Success",
-            kind=Kind.SHARE,
-            of=share(number(Measure.CANCELLATIONS, "DONE"), number(Measure.CANCELLATIONS)),
+        _share(
+            "success",
+            "Success",
+            number(Measure.CANCELLATIONS, "DONE"),
+            number(Measure.CANCELLATIONS),
         ),
     ),
     plotted=("cancelled", "denied"),

@@ -11,6 +11,7 @@ from decimal import Decimal
 from django.db.models import QuerySet
 
 from fulfillment.models import CaseCategory, Plan
+from fulfillment.queries.workload import IS_STUCK
 from oms import leaks
 from oms.figures import reading
 from oms.figures.reading import Span
@@ -54,12 +55,10 @@ class Leakage(Report):
         note = ""
         if there > len(found):
             note = f"Of the {len(found)} oldest; there are {there}. The file has all of them."
-        cases = Told(name="found", words="Cases found", of=number(Measure.CASES))
-        steps = reading.by_step([Measure.CASES], span, action=self.leak.value.lower())
         return [
             _at_stake(found, note=note),
             _orders(found, there=there),
-            by_time(steps, step=span.step, columns=[cases], plotted=["found"]),
+            _found(span, action=self.leak.value.lower()),
         ]
 
     def headline(self, cells: Cells) -> Headline:
@@ -137,8 +136,6 @@ class Stuck(Report):
     is_of_now: bool = True
 
     def tables(self, span: Span, *, whole: bool = False) -> list[Table]:
-        steps = reading.by_step([Measure.CASES], span, outcome=CaseCategory.STUCK)
-        cases = Told(name="found", words="Cases found", of=number(Measure.CASES))
         now = reading.now()
         rows = _stuck().select_related("fulfillment").defer("context")
         plans = list(rows.order_by("stuck_at", "pk")[: None if whole else SHOWN])
@@ -168,11 +165,11 @@ class Stuck(Report):
                 note=f"The {SHOWN} that have been stuck longest." if len(plans) == SHOWN else "",
                 empty="No order is stuck.",
             ),
-            by_time(steps, step=span.step, columns=[cases], plotted=["found"]),
+            _found(span, outcome=CaseCategory.STUCK),
         ]
 
     def headline(self, cells: Cells) -> Headline:
-        there = len(_stuck().values_list("pk")[:COUNTED])
+        there = _stuck().order_by("stuck_at")[:COUNTED].count()
         words = "orders are stuck now" if there < COUNTED else "orders or more are stuck now"
         return Headline(value=there, kind=Kind.COUNT, words=words)
 
@@ -197,8 +194,15 @@ class Stuck(Report):
         )
 
 
+def _found(span: Span, **which: str) -> Table:
+    """How many cases of this were opened, step by step."""
+    steps = reading.by_step([Measure.CASES], span, **which)
+    cases = Told(name="found", words="Cases found", of=number(Measure.CASES))
+    return by_time(steps, step=span.step, columns=[cases], plotted=[cases.name])
+
+
 def _stuck() -> QuerySet[Plan]:
-    return Plan.objects.filter(stuck_at__isnull=False)
+    return Plan.objects.filter(IS_STUCK)
 
 
 _LEAK_COUNTED = (

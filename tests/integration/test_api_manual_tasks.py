@@ -15,6 +15,7 @@ from oms.models import Order, Scope
 from tests import desk
 from tests.api import Api, problem
 from tests.desk import ScriptedSystems
+from tests.manual_work import an_approval
 
 pytestmark = pytest.mark.django_db
 
@@ -23,14 +24,7 @@ APPROVAL: dict[str, Any] = {
     "approve": desk.step(
         after=["check"],
         title="Approve the amount",
-        manual={
-            "queue": "approvals",
-            "role": "manager",
-            "instructions": "Look at the amount.",
-            "outcomes": {"approved": "proceed", "rejected": "refuse"},
-            "within": "P2D",
-            "otherwise": "escalate",
-        },
+        manual=an_approval(within="P2D"),
         fields={"limit": "integer", "note": {"type": "string", "optional": True}},
     ),
     "ship": desk.task(

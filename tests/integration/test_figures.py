@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import ceil
 
 import pytest
@@ -218,9 +218,8 @@ def test_days_that_nobody_has_counted_are_made_up_for(systems: ScriptedSystems) 
     assert CountedDay.objects.filter(is_closed=True).count() >= 6
 
 
-def test_figures_outlive_what_they_were_counted_from(
-    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _a_counted_day() -> date:
+    """A day that is over, on which one order was carried out."""
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
     desk.order()
@@ -228,6 +227,13 @@ def test_figures_outlive_what_they_were_counted_from(
     day = desk.now().astimezone(UTC).date()
     desk.advance(2 * 86_400)
     keeping.keep_up()
+    return day
+
+
+def test_figures_outlive_what_they_were_counted_from(
+    systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = _a_counted_day()
     kept = figures()
     assert kept
     monkeypatch.setattr(keeping, "count", lambda raw, since, until: Counter())
@@ -236,13 +242,7 @@ def test_figures_outlive_what_they_were_counted_from(
 
 
 def test_a_range_is_counted_anew_by_hand(systems: ScriptedSystems) -> None:
-    desk.target("alpha")
-    desk.workflow({"one": desk.task()})
-    desk.order()
-    desk.finish()
-    day = desk.now().astimezone(UTC).date()
-    desk.advance(2 * 86_400)
-    keeping.keep_up()
+    day = _a_counted_day()
     right = figures()
     Figure.objects.update(count=99)
     Figure.objects.create(

@@ -30,16 +30,9 @@ from fulfillment.models import (
 from tests import by_force, desk
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems, by
+from tests.manual_work import an_approval
 
 COPIES = 5000
-APPROVAL = {
-    "queue": "approvals",
-    "role": "manager",
-    "instructions": "Look at the amount.",
-    "outcomes": {"approved": "proceed", "rejected": "refuse"},
-    "within": "P9D",
-    "otherwise": "escalate",
-}
 LOOKS = {
     "stuck": (stuck._DUE, [1000]),
     "overdue": (sweeping._OVERDUE_REPORTS, ["-infinity", 0, 500]),
@@ -61,7 +54,7 @@ def many_who_wait(committed_db: str, systems: ScriptedSystems) -> None:
     waits: dict[str, Any] = {
         "rest": desk.step(wait={"delay": "P9D"}),
         "paid": desk.step(wait={"milestone": "paid", "within": "P9D", "otherwise": "escalate"}),
-        "approve": desk.step(manual=APPROVAL),
+        "approve": desk.step(manual=an_approval(within="P9D")),
     }
     for name, tasks in [*((name, {name: one}) for name, one in waits.items()), ("all", waits)]:
         desk.workflow(tasks, offering=name)

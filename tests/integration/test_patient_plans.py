@@ -16,19 +16,12 @@ from oms.models import Order
 from oms.queries.orders import waits_as_a_whole
 from tests import desk
 from tests.desk import ScriptedSystems, by
+from tests.manual_work import an_approval
 
 pytestmark = pytest.mark.django_db
 Clock = Callable[[float], None]
 HOUR = 3600
 
-APPROVAL: dict[str, Any] = {
-    "queue": "approvals",
-    "role": "manager",
-    "instructions": "Look at the amount.",
-    "outcomes": {"approved": "proceed", "rejected": "refuse"},
-    "within": "PT5H",
-    "otherwise": "escalate",
-}
 REPORT: dict[str, Any] = {"milestone": "paid", "within": "PT5H", "otherwise": "escalate"}
 
 
@@ -66,7 +59,7 @@ def stuck_if_all_were_looked_at() -> set[int]:
 def test_a_plan_whose_manual_task_has_time_left_is_blocked_and_not_stuck(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
-    order = run(approve=desk.step(title="Approve it", manual=APPROVAL))
+    order = run(approve=desk.step(title="Approve it", manual=an_approval(within="PT5H")))
     plan = desk.plan_of(order)
     assert plan.state == "BLOCKED"
     due = sentences.moment(ManualTask.objects.get().due_at)
@@ -91,7 +84,7 @@ def test_a_plan_whose_manual_task_has_time_left_is_blocked_and_not_stuck(
 def test_a_decision_in_time_leaves_no_trace_of_alarm(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
-    order = run(approve=desk.step(manual=APPROVAL))
+    order = run(approve=desk.step(manual=an_approval(within="PT5H")))
     clock(4 * HOUR)
     assert flagged() == []
     operations.decide(
@@ -124,7 +117,9 @@ def test_a_wait_whose_time_has_not_come_does_not_stall_its_plan(
 def test_a_wait_that_the_sweeper_has_yet_to_end_raises_no_alarm(
     systems: ScriptedSystems, clock: Clock
 ) -> None:
-    run(rest=desk.step(wait={"delay": "PT5H"}), approve=desk.step(manual=APPROVAL))
+    run(
+        rest=desk.step(wait={"delay": "PT5H"}), approve=desk.step(manual=an_approval(within="PT5H"))
+    )
     clock(5 * HOUR + 5)
     assert stuck.detect_stuck() == 0
     # But when nobody sweeps, somebody has to look.
@@ -148,7 +143,7 @@ def test_a_failure_beside_a_wait_is_still_found(
     systems: ScriptedSystems, clock: Clock, beside: str
 ) -> None:
     steps = {
-        "approve": desk.step(manual=APPROVAL),
+        "approve": desk.step(manual=an_approval(within="PT5H")),
         "rest": desk.step(wait={"delay": "PT5H"}),
     }
     systems.sends["other"] = [desk.rejected()]
@@ -164,7 +159,10 @@ def test_a_tolerated_failure_of_an_element_is_no_alarm(
     desk.target("alpha")
     each = {"over": "${item.characteristics.parts}", "tolerate": 0.5}
     desk.workflow(
-        {"port": desk.task(for_each=each), "approve": desk.step(manual=APPROVAL, after=["port"])},
+        {
+            "port": desk.task(for_each=each),
+            "approve": desk.step(manual=an_approval(within="PT5H"), after=["port"]),
+        },
         stalls_after="PT15M",
     )
     systems.sends["port"] = [desk.rejected(), desk.succeeded()]
@@ -207,7 +205,7 @@ def test_what_waits_for_its_window_has_its_time_once_that_is_open(
 
 # --- what ends the patience that a plan has been found to have -----------------------------------
 
-LONG = {**APPROVAL, "within": "P4D"}
+LONG = an_approval(within="P4D")
 
 
 def decide(outcome: str) -> None:

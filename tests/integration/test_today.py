@@ -27,11 +27,12 @@ from fulfillment.models import (
     Plan,
     TargetCondition,
 )
-from fulfillment.queries import workload
+from fulfillment.queries import open_cases, workload
 from fulfillment.queries.workload import Age
 from oms.admin import counts as side_bar
 from oms.models import Order
 from oms.queries import day as orders_of_the_day
+from oms.queries import today as words
 from oms.queries.today import Part, in_words, today
 from oms.states import OrderState
 from tests import crowd, desk
@@ -135,7 +136,7 @@ def test_cases_are_told_by_what_they_have_in_common() -> None:
     now = workload.now()
     first, *_ = FalloutCase.objects.order_by("pk")
     FalloutCase.objects.filter(pk=first.pk).update(sla_due_at=now - timedelta(minutes=1))
-    found = workload.fallout(now=now)
+    found = open_cases.fallout(now=now)
     assert [(one.title, one.cases, one.overdue, one.soon) for one in found.reasons] == [
         ("alpha one: no", 2, 1, 0),
         ("alpha one: never", 1, 0, 0),
@@ -146,7 +147,7 @@ def test_cases_are_told_by_what_they_have_in_common() -> None:
 def test_the_cases_of_an_incident_are_called_as_it_is() -> None:
     refused(*["no"] * 3)
     operations.group_cases()
-    (reason,) = workload.fallout(now=workload.now()).reasons
+    (reason,) = open_cases.fallout(now=workload.now()).reasons
     assert reason.incident_id is not None
     assert reason.cases == 3
     assert in_words(today(parts=ALL))[0] == "All 3 open cases have one cause: alpha one: no."
@@ -156,7 +157,7 @@ def test_a_case_whose_clock_stands_still_is_not_overdue() -> None:
     refused("no")
     now = workload.now()
     FalloutCase.objects.update(sla_due_at=now - timedelta(hours=1), sla_paused_at=now)
-    found = workload.fallout(now=now)
+    found = open_cases.fallout(now=now)
     assert (found.total, found.overdue) == (1, 0)
 
 
@@ -176,10 +177,23 @@ def test_revenue_at_risk_counts_each_item_once() -> None:
         case.subject, case.category, case.revenue = subject, category, revenue
         case.fulfillment_id, case.revenue_currency = fulfillment, "EUR"
         case.save(force_insert=True)
-    found = {one.currency: one for one in workload.money_at_risk()}
+    found = {one.currency: one for one in open_cases.money_at_risk()}
     assert (found["EUR"].waits, found["EUR"].leaks) == (Decimal(121), Decimal(20))
     assert (found["USD"].waits, found["USD"].leaks) == (Decimal("7.50"), Decimal(0))
     assert (found["EUR"].cases, found["USD"].cases) == (3, 0)
+
+
+def test_what_is_in_use_and_not_billed_does_not_wait_as_well() -> None:
+    """Its billing has failed, which has a case, and so it leaks, which has another."""
+    refused("no")
+    (case,) = FalloutCase.objects.all()
+    revenue = {"1": {"EUR": ["0", "49.00"]}, "2": {"EUR": ["0", "1.00"]}}
+    FalloutCase.objects.update(revenue=revenue, revenue_currency="EUR")
+    case.pk, case._state.adding, case.subject, case.category = None, True, "x:1", "LEAKAGE"
+    case.revenue, case.revenue_currency = {"1": {"EUR": ["0", "49.00"]}}, "EUR"
+    case.save(force_insert=True)
+    (found,) = open_cases.money_at_risk()
+    assert (found.waits, found.leaks, found.total) == (Decimal(1), Decimal(49), Decimal(50))
 
 
 def test_blocked_orders_of_high_value_are_named(settings: Any) -> None:
@@ -220,8 +234,13 @@ def test_a_currency_without_a_limit_has_no_orders_of_high_value(settings: Any) -
 def test_more_than_are_counted_are_told_as_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "MOST", 2)
     refused(*["no"] * 4)
-    assert workload.fallout(now=workload.now()).total == 3
+    assert open_cases.fallout(now=workload.now()).total == 3
+    monkeypatch.setattr(words, "MOST", 2)
+    assert in_words(today(parts=ALL)) == [
+        "More than 2 cases are open; of those due first, 2 have one cause: alpha one: no."
+    ]
     assert counted(3, at_most=2) == "2+"
+    assert counted(3, or_more=True) == "3+"
     assert counted(10_000) == "10,000"
     assert counted(10_001) == "10,000+"
 

@@ -7,7 +7,6 @@ filled stays, and is filled further by the next time.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from oms.supervisor.stack import Stack, with_free_ports
 from tests.load import figures
 from tests.load.parts import BenchFailed, Run
 from tests.load.sides import TASKS_PER_ORDER, wait_until_none
-from tests.load.stacks import tidy_up
+from tests.load.stacks import stopped_afterwards, tidy_up, use
 
 TITLE = "finished tasks with all their history, in the database of the benchmark's own stack"
 _OFFERING = "cloud-contact-center-enterprise"
@@ -83,19 +82,13 @@ def _stack(run: Run) -> Iterator[Stack]:
     if not runs:
         stack = Stack(with_free_ports(replace(given, home=given.home / "bench")), say=run.say)
         stack.start_servers()
-    try:
+    with stopped_afterwards(stack):
         if not runs:
             prepare(stack, say=run.say)
             stack.start(without=("flower",))
             stack.wait_ready()
-        os.environ.update(stack.variables())
-        import django
-
-        django.setup()
+        use(stack)
         yield stack
-    finally:
-        stack.stop()
-        stack.stop_servers()
 
 
 def _carried_out(count: int, run: Run) -> list[int]:

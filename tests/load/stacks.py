@@ -96,17 +96,29 @@ def only_servers(part: str, *, shipped: bool = False) -> Iterator[BenchStack]:
     """
     stack = BenchStack(read_environment(), part=part, say=print)
     stack.start_servers()
-    try:
+    with stopped_afterwards(stack):
         stack.make_database()
         if shipped:
             prepare(stack, say=print)
         else:
             migrate(stack)
-        os.environ.update(stack.variables())
-        import django
-
-        django.setup()
+        use(stack)
         yield stack
+
+
+def use(stack: Stack) -> None:
+    """Django of this process uses the servers of this stack from now on."""
+    os.environ.update(stack.variables())
+    import django
+
+    django.setup()
+
+
+@contextmanager
+def stopped_afterwards(stack: Stack) -> Iterator[None]:
+    """Whatever of it this process has started."""
+    try:
+        yield
     finally:
         stack.stop()
         stack.stop_servers()

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, QueryDict
 from django.urls import reverse
 
-from fulfillment.admin.picture import task_address
+from fulfillment.admin.picture_parts import task_address
 from fulfillment.admin.reading import Badge, address_of, badge_of, signs_of
 from fulfillment.queries.timeline import Cursor, Entry, Wanted
 from oms.models import Order, OrderItem
