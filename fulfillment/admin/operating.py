@@ -102,7 +102,7 @@ class Operating:
             _deny(request, repair, subject)
         page: dict[str, Any]
         if request.method != "POST":
-            _check_reach(request, repair, subject)
+            check_reach(request, repair, subject)
             form = OperationForm(
                 repair, suggested=_suggested(repair, subject), given=request.GET.dict()
             )
@@ -175,7 +175,7 @@ def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoRe
     raise PermissionDenied(f"You may not do this anywhere: {repair.action}.")
 
 
-def _check_reach(request: HttpRequest, repair: operations.Repair, subject: str) -> None:
+def check_reach(request: HttpRequest, repair: operations.Repair, subject: str) -> None:
     """The form of what they may not do here, as far as its address tells where that is, is not even
     shown. Raises PermissionDenied."""
     if repair.is_aimed:

@@ -281,6 +281,28 @@ def test_the_form_of_what_one_may_not_do_here_is_not_shown(in_indonesia: Fallout
         assert regional("ante", action, region="AT").get(form).status_code == 403
 
 
+def test_a_task_of_another_region_is_not_offered_to_be_tried_again(
+    in_indonesia: FalloutCase,
+) -> None:
+    page = address_of(Task, "change", in_indonesia.task_id)
+    retry = reverse("admin:fulfillment_task_retry", args=[in_indonesia.task_id])
+    for region, expected in (("ID", 200), ("AT", 403)):
+        client = regional(f"clerk-{region}", Action.TASK_RETRY, region=region)
+        assert (retry in text_of(client, page)) is (expected == 200), region
+        assert client.get(retry).status_code == expected
+
+
+def test_today_leads_nobody_to_a_page_that_they_may_not_see(halfway: Order) -> None:
+    alone = FalloutCase.objects.get()
+    FalloutCase.objects.filter(pk=alone.pk).update(incident=Incident.objects.get())
+    page = address_of(Incident, "change", Incident.objects.get().pk)
+    for name, seen in (("all", _SEEN), ("some", ("view_falloutcase",))):
+        client = browser(name)
+        user = User.objects.get(username=name)
+        user.user_permissions.add(*Permission.objects.filter(codename__in=seen))
+        assert (page in text_of(client, reverse("desk_today"))) is (name == "all")
+
+
 def test_nobody_whose_grant_is_over_or_who_is_inactive_gets_in(in_indonesia: FalloutCase) -> None:
     take = reverse("admin:fulfillment_falloutcase_take", args=[in_indonesia.pk])
     past = desk.now() - timedelta(days=1)
