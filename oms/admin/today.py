@@ -300,11 +300,18 @@ def _reasons(day: Day) -> Sequence[Reason]:
     return day.fallout.reasons if day.fallout else ()
 
 
+def _incident_address(day: Day, incident_id: int) -> str:
+    """Empty for whoever may not see incidents."""
+    if Part.INCIDENTS not in day.parts:
+        return ""
+    return reverse("admin:fulfillment_incident_change", args=[incident_id])
+
+
 def _reason(day: Day, one: Reason) -> _Row:
     or_more = _is_capped(day)
     if one.incident_id is not None:
         which: dict[str, Any] = {"incident__id__exact": one.incident_id, **_OPEN}
-        address = reverse("admin:fulfillment_incident_change", args=[one.incident_id])
+        address = _incident_address(day, one.incident_id)
     else:
         which = {
             "target__exact": one.target,
