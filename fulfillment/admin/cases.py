@@ -54,6 +54,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
         ("owner_queue", NewestValues),
         ("assigned_to", NewestValues),
     )
+    also_filtered = ("target", "action", "reason_code", "revenue_currency", "opened_at")
     list_select_related = ("fulfillment", "incident")
     list_left_out = ("facts", "repair_options", "revenue", "explanation")
     # Open ones first, by the time that is left; then the resolved ones, the latest first: as an

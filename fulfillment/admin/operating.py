@@ -19,7 +19,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path, register_converter, reverse
+from django.urls.converters import StringConverter
 
 from fulfillment import operations
 from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
@@ -44,6 +45,15 @@ _REFUSED: tuple[tuple[type[FulfillmentError], int, str], ...] = (
     (NotPossible, 409, "This can't be done as it stands now"),
 )
 """By kind of refusal, its status and what stands above it."""
+
+
+class SubjectConverter(StringConverter):
+    """Any text: locks are called by ids that clients have chosen, of several lines, too."""
+
+    regex = r"[\s\S]+"
+
+
+register_converter(SubjectConverter, "subject")
 
 
 class Operable:
@@ -77,7 +87,7 @@ class Operating:
 
     def get_urls(self) -> list[URLPattern]:
         operate = cast(ModelAdmin, self).admin_site.admin_view(self.operate)
-        own = path("operate/<str:action>/<path:subject>", operate, name="fulfillment_operate")
+        own = path("operate/<str:action>/<subject:subject>", operate, name="fulfillment_operate")
         return [own, *cast(Any, super()).get_urls()]
 
     def operate(self, request: HttpRequest, action: str, subject: str) -> HttpResponse:

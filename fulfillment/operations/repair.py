@@ -134,6 +134,9 @@ class Repair(ABC):
     """Whoever thinks about it has to see what it comes to before anything is entered: a quote."""
     agreed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that say that somebody agrees to what the preview has said; see `agreement`."""
+    is_audited: ClassVar[bool] = True
+    """What it depends on changes with the audit trail of its order; else the record of operations
+    alone says who was there before."""
     from_states: ClassVar[frozenset[str]] = frozenset()
     """The only states of its subject in which it can be possible; empty: that is not told by
     the state."""

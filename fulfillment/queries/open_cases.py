@@ -142,7 +142,7 @@ class Money:
     waits: Decimal
     """Of orders that are not done."""
     leaks: Decimal
-    """Of what is in use and not billed."""
+    """Of what is in use and not billed; it does not count as waiting too, whatever else fails."""
     cases: int
     """Those whose largest sum is in this currency."""
 
@@ -153,10 +153,10 @@ class Money:
 
 _MONEY = """
 , items AS (
-    SELECT c.key AS currency, category = 'LEAKAGE' AS leaks,
+    SELECT c.key AS currency, bool_or(category = 'LEAKAGE') AS leaks,
            max((c.value->>0)::numeric + (c.value->>1)::numeric) AS amount
     FROM open, jsonb_each(revenue) i, jsonb_each(i.value) c
-    GROUP BY open.fulfillment_id, i.key, c.key, leaks
+    GROUP BY open.fulfillment_id, i.key, c.key
 ), cases AS (
     SELECT revenue_currency AS currency, count(*) AS n FROM open
     WHERE revenue_currency <> '' GROUP BY revenue_currency

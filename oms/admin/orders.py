@@ -77,16 +77,18 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         "finished_at",
     )
     list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
+    also_filtered = ("finished_at",)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
         "reference",
         "external_id",
         "customer_id",
+        "fulfillment__correlation_id",
         "fulfillment__plans__tasks__commands__idempotency_key",
     )
     search_order = ("-submitted_at", "-pk")  # As the index has a customer's.
-    search_help_text = "Reference, external id, customer, or an idempotency key"
+    search_help_text = "Reference, external id, customer, correlation id, or an idempotency key"
     fields = (
         ("reference", "external_id"),
         ("client", "channel"),
