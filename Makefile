@@ -81,4 +81,5 @@ lock: $(READY)
 clean:
 	@test ! -e $(READY) || $(BIN)/python manage.py stack clean
 	@test ! -e $(READY) || OMS_HOME=.oms/test $(BIN)/python manage.py stack clean
+	@test ! -e $(READY) || $(BIN)/python -m tests.memory
 	rm -rf .venv .oms .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The orchestrator: plans, their tasks, and what people do to them. It knows nothing of orders."""

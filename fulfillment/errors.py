@@ -219,10 +219,6 @@ class DecisionMade(NotPossible):
     code = "manual.decided"
 
 
-class TaskUnknown(SubjectUnknown):
-    code = "task.unknown"
-
-
 class WorkflowUnknown(FulfillmentError):
     """No such version of a workflow is published."""
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -24,14 +25,16 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
+from oms.embedded import postgres
 from oms.embedded.layout import Layout, layout_of
 from oms.embedded.postgres import prepare_database
 from oms.embedded.servers import Servers
 from oms.environment import CHECKOUT, read_environment
-from oms.supervisor.processes import stop_leftovers
+from tests import memory
+from tests.waiting import alone
 
 # Before Django reads its settings, which the last line of this block makes it do.
-_HOME = Path(os.environ.get("OMS_HOME", CHECKOUT / ".oms" / "test"))
+_HOME = Path(os.environ.get("OMS_HOME") or memory.place() or CHECKOUT / ".oms" / "test")
 # Processes that run in parallel have servers of their own: some tests stop them.
 os.environ["OMS_HOME"] = str(_HOME / os.environ.get("PYTEST_XDIST_WORKER", ""))
 os.environ.setdefault("OMS_AUDIT_KEY", "of-the-tests-alone-and-long-enough-for-it")
@@ -55,6 +58,8 @@ from tests.stacks import made_ready  # noqa: E402
 search.begin()
 
 T = TypeVar("T")
+_SHARED = "OMS_TEST_SHARED"
+"""Names a folder that the processes of a run have in common, where several run in parallel."""
 URL = settings.ENVIRONMENT.database_url
 OWNER_URL = settings.ENVIRONMENT.database_owner_url
 TEMPLATE = "oms_test_template"
@@ -65,8 +70,12 @@ _STRATEGY = "FILE_COPY" if ENVIRONMENT.embedded_database else "WAL_LOG"
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes() -> None:
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Processes that run in parallel choose all of this by themselves, each for itself."""
+    shared = Path(tempfile.mkdtemp(dir=memory.place()))
+    shared.chmod(0o755)
+    config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    os.environ[_SHARED] = str(shared)
     del os.environ["DJANGO_SETTINGS_MODULE"]
     if ENVIRONMENT.embedded_redis:
         del os.environ["REDIS_URL"]
@@ -90,26 +99,35 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def home_in(folder: Path) -> Iterator[Path]:
-    home = folder / "home"
-    try:
-        yield home
-    finally:
-        _clear(home)
+    """The same in `folder`, or in memory; then `folder` gets its logs."""
+    with memory.a_folder(otherwise=folder) as around:
+        home = around / "home"
+        try:
+            yield home
+        finally:
+            memory.clear(home)
+            if around != folder and (home / "logs").is_dir():
+                shutil.copytree(home / "logs", folder / "logs", dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
 def stack_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """What the stacks of `tests.stacks.servers_like` begin with."""
-    with home_in(tmp_path_factory.mktemp("model")) as home:
-        yield made_ready(home)
+    """What the stacks of `tests.stacks.servers_like` begin with: migrated and loaded, once a run.
 
-
-def _clear(home: Path) -> None:
-    layout = layout_of(home)
-    stop_leftovers(layout.run)
-    Servers(environment=read_environment({"OMS_HOME": str(home)})).stop_leftovers()
-    for folder in {layout.servers, layout.sockets.parent}:
-        shutil.rmtree(folder, ignore_errors=True)
+    Of processes that run in parallel, the first that needs it makes it for all of them.
+    """
+    if _SHARED not in os.environ:
+        with home_in(tmp_path_factory.mktemp("model")) as home:
+            yield made_ready(home)
+        return
+    home = Path(os.environ[_SHARED]) / "home"
+    made = home.with_name("made")
+    with alone(home.with_name("lock")):
+        if not made.exists():
+            memory.clear(home)
+            made_ready(home)
+            made.touch()
+    yield layout_of(home)
 
 
 @pytest.fixture(scope="session")
@@ -237,15 +255,36 @@ def _build_template() -> None:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         url = _with_database(OWNER_URL, TEMPLATE)
         prepare_database(url)
+        _fill(url, schema)
+        connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(TEMPLATE), schema)
+        )
+
+
+def _fill(url: str, schema: str) -> None:
+    """Whoever is first migrates, and keeps what came of it for processes with other servers."""
+    kept = _HOME / f"schema-{schema[:12]}"
+    with alone(_HOME / "schema.lock"):
+        if kept.exists():
+            _run_tool("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={url}", str(kept))
+            return
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             cwd=CHECKOUT,
             env={**os.environ, "DATABASE_URL": url, "OMS_SECRET_KEY": settings.SECRET_KEY},
             check=True,
         )
-        connection.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(TEMPLATE), schema)
-        )
+        if ENVIRONMENT.embedded_database:
+            for old in _HOME.glob("schema-*"):
+                old.unlink()
+            draft = kept.with_name("schema.draft")
+            _run_tool("pg_dump", "--format=custom", f"--file={draft}", f"--dbname={url}")
+            draft.rename(kept)
+
+
+def _run_tool(name: str, *arguments: str) -> None:
+    folder = postgres._binaries(layout_of(ENVIRONMENT.home))
+    subprocess.run([str(folder / name), *arguments], check=True)
 
 
 def _schema_fingerprint() -> str:

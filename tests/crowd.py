@@ -40,6 +40,7 @@ _DECISION = an_approval(within=_LONG)
 _ITS_OWN: dict[type[models.Model], dict[str, str]] = {
     Fulfillment: {
         "order_reference": "order_reference || '-' || n",
+        "correlation_id": "md5(correlation_id || n)",
         "business_key": "CASE WHEN business_key = '' THEN '' ELSE business_key || '-' || n END",
     },
     Task: {"awaits": "CASE WHEN waits_for = 'MILESTONE' THEN awaits || '-' || n ELSE awaits END"},

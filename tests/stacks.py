@@ -29,7 +29,7 @@ def made_ready(home: Path) -> Layout:
 @contextmanager
 def servers_like(model: Layout, *, home: Path, **environment: Any) -> Iterator[Stack]:
     """A stack whose servers run, with what those of `model` hold; no process of it is started."""
-    _copy(model, layout_of(home))
+    copy(model, layout_of(home))
     named = with_free_ports(read_environment({"OMS_HOME": str(home)}))
     stack = Stack(replace(named, **environment))
     try:
@@ -43,7 +43,8 @@ def servers_like(model: Layout, *, home: Path, **environment: Any) -> Iterator[S
         stack.stop_servers()
 
 
-def _copy(model: Layout, layout: Layout) -> None:
+def copy(model: Layout, layout: Layout) -> None:
+    """What the servers of `model` hold and its secrets, for servers that have not started yet."""
     prepare_servers(layout)
     shutil.copytree(model.secrets, layout.secrets)
     shutil.copytree(model.postgres_folder, layout.postgres_folder, symlinks=True)

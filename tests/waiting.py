@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +22,11 @@ def until(
         if time.monotonic() > deadline:
             pytest.fail(f"It did not come true within {seconds:.0f} seconds.")
         pause.wait(pause_seconds)
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time is in here; the others wait. The lock is the kernel's."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -25,6 +25,7 @@ from fulfillment.admin.asking import (
     held_here,
 )
 from fulfillment.admin.figures import OfferedFilter, counted
+from fulfillment.admin.pages import is_live_look
 from fulfillment.admin.previewing import about, shown
 from fulfillment.admin.reading import (
     NewestValues,
@@ -198,7 +199,8 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "form": ReasonForm(),
         }
         focus_none(found["form"])
-        if is_open and not is_over:
+        # It takes the order's lock for a moment: whoever leaves the page open takes it only once.
+        if is_open and not is_over and not is_live_look(request):
             looked = operations.looked_at_again(approval=approval)
             found["changed"] = looked.changed
             if looked.preview is not None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from django import forms
 from django.contrib.admin import ModelAdmin
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -16,7 +17,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor, person
-from fulfillment.authority.authorizing import Reach, authorize, held
+from fulfillment.authority.authorizing import Reach, authorize
 from fulfillment.authority.context import Context
 from fulfillment.errors import Denied, FulfillmentError
 
@@ -95,18 +96,14 @@ def holds_here(request: HttpRequest, action: Action) -> bool:
 
 def held_here(request: HttpRequest) -> frozenset[Action]:
     """All that whoever is at the browser may do somewhere."""
-    found: frozenset[Action] | None = getattr(request, "held", None)
-    if found is None:
-        found = held(actor=actor_of(request))
-        request.held = found  # type: ignore[attr-defined]
-    return found
+    return reach_here(request).held
 
 
 def reach_here(request: HttpRequest) -> Reach:
     """How far whoever is at the browser reaches; read once for each page."""
     found: Reach | None = getattr(request, "reach", None)
     if found is None:
-        found = Reach(actor=actor_of(request))
+        found = Reach(actor=actor_of(request), user=cast(User, request.user))
         request.reach = found  # type: ignore[attr-defined]
     return found
 

@@ -50,6 +50,7 @@ class TransitionAdmin(ReadOnlyAdmin):
         "actor",
     )
     list_filter = (("entity", NewestValues), ("name", NewestValues))
+    also_filtered = ("entity_id",)
     list_select_related = ("fulfillment",)
     list_left_out = ("details",)
     search_fields = ("fulfillment__order_reference",)

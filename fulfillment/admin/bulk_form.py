@@ -95,9 +95,6 @@ class DraftForm(OperationForm):
         """In which steps it is done."""
         return [self[name] for name in TERMS]
 
-    def has_wrong_terms(self) -> bool:
-        return any(name in self.errors for name in TERMS)
-
     def terms(self) -> bulk.Terms:
         data = self.cleaned_data
         return bulk.Terms(

@@ -77,7 +77,8 @@ class BulkJobAdmin(ReadOnlyAdmin):
     change_form_outer_before_template = "desk/bulk/job.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).select_related("approval", "incident")
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.select_related("approval", "incident")
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """With the progress of all jobs of the page, in one statement."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,10 @@ from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, 
 from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, address_of, badge_of, pretty
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import Reach
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
+from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of
 from fulfillment.queries import case_help, caseload
 
@@ -58,15 +60,17 @@ class _Before:
     """To do the same here."""
 
 
-def page_of(*, case: FalloutCase, actor: Actor, held: Collection[Action]) -> Mapping[str, Any]:
+def page_of(*, case: FalloutCase, actor: Actor, reach: Reach) -> Mapping[str, Any]:
     """All that the template shows to this actor. A fixed number of queries."""
+    held = reach.held
     facts = dict(case.facts)
     evidence = facts.pop("evidence", None) or []
     tasks = caseload.tasks_of(case, at_most=_MOST_TASKS)
-    found = case_help.help_for(case=case, tasks=tasks, actor=actor)
-    late = due_badge(case)
     subject = f"case:{case.pk}"
-    possible = operations.possible(subject=subject, held=held)
+    with one_look():
+        found = case_help.help_for(case=case, tasks=tasks, reach=reach)
+        possible = operations.possible(subject=subject, held=held)
+    late = due_badge(case)
     is_open = case.state != CaseState.RESOLVED
     return {
         "badges": [

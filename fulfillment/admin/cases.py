@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, came_from, found_or_404, held_here, holds_here
+from fulfillment.admin.asking import actor_of, came_from, found_or_404, holds_here, reach_here
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.case_page import page_of
 from fulfillment.admin.case_signs import CASE_SIGNS, SEVERITY_SIGNS, due_badge, time_left
@@ -54,6 +54,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
         ("owner_queue", NewestValues),
         ("assigned_to", NewestValues),
     )
+    also_filtered = ("target", "action", "reason_code", "revenue_currency", "opened_at")
     list_select_related = ("fulfillment", "incident")
     list_left_out = ("facts", "repair_options", "revenue", "explanation")
     # Open ones first, by the time that is left; then the resolved ones, the latest first: as an
@@ -105,7 +106,7 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         case: FalloutCase = context["original"]
-        context |= page_of(case=case, actor=actor_of(request), held=held_here(request))
+        context |= page_of(case=case, actor=actor_of(request), reach=reach_here(request))
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import cast
 from urllib.parse import urlencode
 
@@ -17,6 +16,7 @@ from fulfillment.admin.tabs import Tab
 from fulfillment.definitions.signs import in_words
 from fulfillment.models import IS_UNRESOLVED
 from fulfillment.queries.case_queue import CaseQueue, case_queue, queues_of
+from fulfillment.queries.open_cases import Money, money_at_risk
 from fulfillment.queries.workload import Due
 
 _OPEN = {"resolved_at__isempty": "1"}
@@ -72,13 +72,13 @@ class Queue:
 
 
 def queue_of(request: HttpRequest) -> Queue:
-    """For whoever looks, as their list is filtered. Three queries."""
+    """For whoever looks, as their list is filtered. Four queries."""
     found = case_queue()
     user = cast(User, request.user)
     mine = queues_of(user)
     asked = {name: str(value) for name, value in request.GET.items() if name not in ("p", "e")}
     return Queue(
-        told=_told(found),
+        told=_told(found, money_at_risk()),
         tabs=list(_tabs(found, asked, user.get_username(), mine)),
         facets=[
             (words, choices)
@@ -90,19 +90,15 @@ def queue_of(request: HttpRequest) -> Queue:
     )
 
 
-def _told(found: CaseQueue) -> str:
+def _told(found: CaseQueue, money: Sequence[Money]) -> str:
     if not found.cases:
         return "No case is open: nothing waits for a person."
     number = f"{found.cases:,}{'+' if found.is_capped else ''}"
     told = f"{number} open, {found.overdue:,} overdue"
-    if found.revenue:
-        told += f"; they keep {_money(found.revenue)} waiting"
+    if money:
+        sums = ", ".join(f"{one.total:,.2f} {one.currency}" for one in money[:4])
+        told += f"; they keep {sums} waiting"
     return f"{told}."
-
-
-def _money(revenue: Mapping[str, Decimal]) -> str:
-    sums = sorted(revenue.items(), key=lambda one: -one[1])
-    return ", ".join(f"{amount:,.2f} {currency}" for currency, amount in sums[:4])
 
 
 def _tabs(
@@ -128,7 +124,7 @@ def _tabs(
             here |= _OPEN
         yield Tab(
             words=words,
-            number="" if number is None else counted(number),
+            number="" if number is None else counted(number, or_more=found.is_capped),
             address=f"?{urlencode(wanted)}",
             is_here=here == wanted,
         )
@@ -150,9 +146,11 @@ def _chips(found: CaseQueue, asked: Mapping[str, str], column: str, name: str) -
             wanted = {**wanted, name: value}
         if not {"whose", "due", "state__exact"} & set(wanted):
             wanted |= _OPEN
+        # How many of the open ones have it; together with other wishes it would be fewer.
+        is_alone = set(wanted) | {name} <= {name, "o", *_OPEN}
         yield Tab(
             words=in_words(value) if column in ("category", "severity") else value,
-            number=counted(number),
+            number=counted(number, or_more=found.is_capped) if is_alone else "",
             address=f"?{urlencode(wanted)}",
             is_here=is_here,
         )

@@ -29,9 +29,12 @@ class Figure:
     more: str = ""
 
 
-def counted(number: int, *, at_most: int = MOST) -> str:
-    """`1,234`; or `10,000+` when no more were counted."""
-    return f"{at_most:,}+" if number > at_most else f"{number:,}"
+def counted(number: int, *, at_most: int = MOST, or_more: bool = False) -> str:
+    """`1,234`; or `10,000+` when no more were counted. `or_more`: only some of all were looked at,
+    and so many of them are so."""
+    if number > at_most:
+        return f"{at_most:,}+"
+    return f"{number:,}+" if or_more else f"{number:,}"
 
 
 class OfferedFilter(admin.SimpleListFilter):

@@ -118,7 +118,9 @@ class IncidentAdmin(ReadOnlyAdmin):
     def keeps(self, incident: Any) -> str:
         if incident.extent is None:
             return "none: it is over"
-        return f"{incident.extent.open_cases:,} cases, {incident.extent.orders:,} orders"
+        cases, orders = incident.extent.open_cases, incident.extent.open_orders
+        words = "case" if cases == 1 else "cases", "order" if orders == 1 else "orders"
+        return f"{cases:,} {words[0]}, {orders:,} {words[1]}"
 
     @display(description="since (UTC)")
     def since(self, incident: Incident) -> str:

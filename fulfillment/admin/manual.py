@@ -24,6 +24,7 @@ from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import NewestValues, badge, link, order_link, pretty, show_badge
 from fulfillment.definitions.signs import in_words
 from fulfillment.models import MANUAL_OPEN, ManualState, ManualTask
+from fulfillment.operations.looking import one_look
 
 
 @admin.register(ManualTask)
@@ -136,13 +137,14 @@ class ManualTaskAdmin(Bulkable, Operable, Decidable):
         self, request: HttpRequest, context: dict[str, Any], **options: Any
     ) -> HttpResponse:
         manual: ManualTask = context["original"]
-        context |= standing(request, manual)
-        if context["is_open"] and context["may_decide"]:
-            form = DecisionForm(manual)
-            focus_none(form)
-            context |= asked(manual, form)
-        answer: HttpResponse = super().render_change_form(request, context, **options)
-        return answer
+        with one_look():
+            context |= standing(request, manual)
+            if context["is_open"] and context["may_decide"]:
+                form = DecisionForm(manual)
+                focus_none(form)
+                context |= asked(manual, form)
+            answer: HttpResponse = super().render_change_form(request, context, **options)
+            return answer
 
     @display(description="task")
     def task_link(self, manual: ManualTask) -> str:

@@ -19,10 +19,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path, register_converter, reverse
+from django.urls.converters import StringConverter
 
 from fulfillment import operations
 from fulfillment.admin.asking import actor_of, focus_none, held_here, holds_here, may, reach_here
+from fulfillment.admin.elsewhere import elsewhere
 from fulfillment.admin.operation_form import PARAMETER, OperationForm
 from fulfillment.admin.previewing import ShownPreview, about, shown, shown_or_none
 from fulfillment.admin.reading import address_of
@@ -43,6 +45,15 @@ _REFUSED: tuple[tuple[type[FulfillmentError], int, str], ...] = (
     (NotPossible, 409, "This can't be done as it stands now"),
 )
 """By kind of refusal, its status and what stands above it."""
+
+
+class SubjectConverter(StringConverter):
+    """Any text: locks are called by ids that clients have chosen, of several lines, too."""
+
+    regex = r"[\s\S]+"
+
+
+register_converter(SubjectConverter, "subject")
 
 
 class Operable:
@@ -76,7 +87,7 @@ class Operating:
 
     def get_urls(self) -> list[URLPattern]:
         operate = cast(ModelAdmin, self).admin_site.admin_view(self.operate)
-        own = path("operate/<str:action>/<path:subject>", operate, name="fulfillment_operate")
+        own = path("operate/<str:action>/<subject:subject>", operate, name="fulfillment_operate")
         return [own, *cast(Any, super()).get_urls()]
 
     def operate(self, request: HttpRequest, action: str, subject: str) -> HttpResponse:
@@ -109,7 +120,11 @@ class Operating:
                 if _is_seen(request, form):
                     done = carry_out(request, found)
                     return redirect(_onward(done) or _back(found.found.subject))
-                page |= {"preview": shown(found.preview(), repair=repair), "seen": form.digest()}
+                page |= {
+                    "preview": shown(found.preview(), repair=repair),
+                    "seen": form.digest(),
+                    "elsewhere": elsewhere(found.request, user_name=request.user.get_username()),
+                }
             except FulfillmentError as error:
                 page |= _refused(repair, form, found, error)
         return self._page(request, repair, subject, form, page)

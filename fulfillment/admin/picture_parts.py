@@ -14,7 +14,7 @@ from fulfillment.definitions.outlines import call, condition, outline
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import Task
 from fulfillment.queries.plan_map import Spot
-from fulfillment.states import TASK_SUCCESSFUL, TASK_TERMINAL, TaskState
+from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 _TROUBLE = frozenset({"trouble", "failed"})
 
@@ -172,14 +172,16 @@ def _badge(spot: Spot) -> Badge | None:
 def _sum_of(states: Mapping[TaskState, int], total: int) -> Badge:
     """Of the tasks of one node, one for each element that has begun."""
     done = sum(count for state, count in states.items() if state in TASK_SUCCESSFUL)
-    failed = sum(
-        count for state, count in states.items() if state in TASK_TERMINAL - TASK_SUCCESSFUL
-    )
+    failed = states.get(TaskState.FAILED_FINAL, 0)
+    cancelled = states.get(TaskState.CANCELLED, 0)
     words = f"{done}/{total} done" + (f", {failed} failed" if failed else "")
+    words += f", {cancelled} cancelled" if cancelled else ""
     if failed:
         return Badge(sign="✗", tone="trouble", words=words)
     if done == total:
         return Badge(sign="✓", tone="done", words=words)
+    if cancelled and done + cancelled == total:
+        return Badge(sign="⊘", tone="failed", words=words)
     return Badge(sign="◑", tone="moving", words=words)
 
 

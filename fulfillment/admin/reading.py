@@ -10,18 +10,31 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.views.main import ORDER_VAR
+from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.models import (
+    DateField,
+    DecimalField,
+    FloatField,
+    IntegerField,
+    Model,
+    QuerySet,
+)
+from django.db.models.constants import LOOKUP_SEP
 from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from fulfillment.definitions.signs import PLAN_SIGNS, TASK_SIGNS, Sign, in_words
 
@@ -45,6 +58,9 @@ _PAGES = {
 """Models by the kind of subject that logs and holds name."""
 NEWEST = 10_000
 """Rows that lists, and whatever else has no index of its own, look back."""
+_WHOLE = frozenset({"exact", "in", "isnull", "isempty"})
+_RANGES = frozenset({"gt", "gte", "lt", "lte"})
+_ORDERED = (DateField, DecimalField, FloatField, IntegerField)
 _signs: dict[str, Mapping[Any, Sign]] = {"plan": PLAN_SIGNS, "task": TASK_SIGNS}
 
 
@@ -90,19 +106,104 @@ class NewestValues(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = sorted(value for (value,) in raw.fetchall())
 
 
+class OfferedOrder(ChangeList):
+    """A list in the order of an index, or of a heading that offers it: an address that asks for
+    another would have the whole table sorted."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        if self.model_admin.sortable_by is not None and not self.model_admin.sortable_by:
+            self.params.pop(ORDER_VAR, None)
+        found: list[Any] = super().get_ordering(request, queryset)
+        return found
+
+
+class LeanList(OfferedOrder):
+    """A list without the columns that no list shows; the page of one row shows them all."""
+
+    def get_queryset(self, request: HttpRequest, *options: Any, **named: Any) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request, *options, **named)
+        return rows.defer(*self.model_admin.list_left_out)
+
+
 class DeskAdmin(ModelAdmin):
-    """A NUL is in no column, and PostgreSQL refuses to be asked for one."""
+    """Lists are asked for what they offer, and for no more.
+
+    Parts of a text would be told letter by letter (secrets, too), and what has no index is looked
+    for in all rows. A NUL is in no column, and PostgreSQL refuses to be asked for one.
+    """
+
+    also_filtered: tuple[str, ...] = ()
+    """Columns that addresses of the desk filter by, beside those of filters and indexes."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         return None if "\0" in object_id else super().get_object(request, object_id, from_field)
 
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return OfferedOrder
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        filters = self.get_list_filter(request)
+        if lookup in {getattr(one, "parameter_name", "") for one in filters}:
+            return True
+        columns = [one[0] if isinstance(one, tuple) else one for one in filters]
+        offered = [*(one for one in columns if isinstance(one, str)), *self.also_filtered]
+        for column in (*offered, lookup.partition(LOOKUP_SEP)[0]):
+            if not f"{lookup}{LOOKUP_SEP}".startswith(f"{column}{LOOKUP_SEP}"):
+                continue
+            with suppress(FieldDoesNotExist):
+                field = get_fields_from_path(self.model, column)[-1]
+                if column in offered or _leads_an_index(field):
+                    how = lookup.removeprefix(column).split(LOOKUP_SEP)[1:]
+                    return _is_compared_whole(field, how)
+        return False
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if any("\0" in value for _, values in request.GET.lists() for value in values):
+        if _has_nul(request):
             return HttpResponseRedirect(request.path)
-        answer: HttpResponse = super().changelist_view(request, extra_context)
+        try:
+            answer: HttpResponse = super().changelist_view(request, extra_context)
+        except DisallowedModelAdminLookup:
+            messages.warning(request, "This list is not filtered like that, so it shows all rows.")
+            return HttpResponseRedirect(request.path)
         return answer
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if _has_nul(request):
+            return HttpResponseRedirect(request.path)
+        answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        return answer
+
+
+def _has_nul(request: HttpRequest) -> bool:
+    return any("\0" in value for _, values in request.GET.lists() for value in values)
+
+
+def _leads_an_index(field: Any) -> bool:
+    """Whether rows with a value of it are found without looking at all of them."""
+    if field.auto_created and not field.concrete:
+        return False  # What other tables say of it.
+    if field.is_relation or field.primary_key or field.unique or field.db_index:
+        return True
+    meta = field.model._meta
+    indexes = [*meta.indexes, *meta.constraints]
+    first = (next(iter(getattr(one, "fields", ())), "") for one in indexes)
+    return field.name in {name.removeprefix("-") for name in first}
+
+
+def _is_compared_whole(field: Any, how: list[str]) -> bool:
+    """Whether an address asks for one of its values, or for a range of times or numbers."""
+    if field.is_relation and how[:1] == [field.target_field.name]:
+        how = how[1:]
+    ways = _WHOLE | _RANGES if isinstance(field, _ORDERED) else _WHOLE
+    return not how or (len(how) == 1 and how[0] in ways)
 
 
 class Reading:
@@ -134,9 +235,8 @@ class ReadOnlyAdmin(Reading, DeskAdmin):
     search_order: tuple[str, ...] = ("-pk",)
     actions: tuple[str, ...] | None = None
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.defer(*self.list_left_out)
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return LeanList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -254,11 +354,13 @@ def order_link(reference: str) -> str:
 def address_of(subject: str) -> str:
     """The page of what a subject such as `order:O-17` or `task:9` names; empty: it has none."""
     kind, _, name = subject.partition(":")
-    if kind in ("order", "item"):
-        return reverse("order_page", args=[name.partition("/")[0]])
-    if kind in _PAGES and name:
+    page = "order_page" if kind in ("order", "item") else ""
+    if kind in _PAGES:
         page = f"admin:fulfillment_{_PAGES[kind]}_change"
-        return reverse(page, args=[name.partition("/")[0] if kind == "action" else name])
+    if kind in ("order", "item", "action"):
+        name = name.partition("/")[0]
+    with suppress(NoReverseMatch):  # No page is called like that: empty, or of several lines.
+        return reverse(page, args=[name]) if page and name else ""
     return ""
 
 

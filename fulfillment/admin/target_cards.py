@@ -229,7 +229,7 @@ def _notes(one: Health) -> Iterator[str]:
         (status.held, "held"),
     ):
         if count:
-            yield f"{count:,} {words}"
+            yield f"{count:,}{'+' if count >= MOST else ''} {words}"
 
 
 def _advice(one: Health) -> str:

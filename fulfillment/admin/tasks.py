@@ -82,6 +82,7 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         "blocked_reason",
     )
     list_filter = ("state", "target", WayFilter, ("held_by", admin.EmptyFieldListFilter))
+    also_filtered = ("node", "depth", "waits_for_lock")
     # Not its target: what no target system does has none, and would be left out.
     list_select_related = ("fulfillment", "plan")
     list_left_out = ("outputs", "plan__context")

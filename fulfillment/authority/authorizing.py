@@ -8,7 +8,8 @@ from datetime import datetime
 from functools import cached_property
 
 from django.contrib.auth.models import Permission, User
-from django.db.models import Q, QuerySet
+from django.db.models import DateTimeField, Func, Q, QuerySet
+from django.db.models.expressions import Combinable
 
 from fulfillment.actions import APPROVALS, HIGH_RISK, Action
 from fulfillment.authority.actors import Actor, ActorKind
@@ -34,6 +35,7 @@ _BY_ROLE = frozenset(
 )
 """What only members of the group may do that a manual task is for."""
 _OF_THE_ENGINE = frozenset(Action) - HIGH_RISK
+_NOW = Func(function="fulfillment_now", output_field=DateTimeField())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +95,14 @@ def answer(*, actor: Actor, action: Action, context: Context, now: datetime) -> 
 class Reach:
     """How far one actor reaches: read when it is first needed, and once for all that is asked."""
 
-    def __init__(self, *, actor: Actor, now: datetime | None = None) -> None:
+    def __init__(
+        self, *, actor: Actor, now: datetime | None = None, user: User | None = None
+    ) -> None:
+        """`user` is the actor's, where it has just been read."""
         self._actor = actor
         self._now = now
+        if user is not None and user.pk is not None and user.pk == actor.user_id:
+            self._user = user if user.is_active else None
 
     def answer(self, *, action: Action, context: Context) -> tuple[bool, str]:
         """As `answer`."""
@@ -147,6 +154,29 @@ class Reach:
         return False, "; ".join(lacking) + "."
 
     @cached_property
+    def held(self) -> frozenset[Action]:
+        """All that they may do somewhere."""
+        if self._actor.kind is not ActorKind.PERSON:
+            anything = Context(subject="", owner=self._actor.owner)
+            return frozenset(one for one in Action if self.answer(action=one, context=anything)[0])
+        user = self._user
+        if user is None:
+            return frozenset()
+        return frozenset(
+            one
+            for one in Action
+            if not (self._actor.account and one in APPROVALS)
+            and (
+                (user.is_superuser and one not in HIGH_RISK)
+                or (
+                    one.codename in self._permitted
+                    and any(names(grant.actions, one) for grant in self._grants)
+                )
+                or _is_first(user, one)
+            )
+        )
+
+    @cached_property
     def _user(self) -> User | None:
         return _user(self._actor)
 
@@ -163,7 +193,7 @@ class Reach:
     @cached_property
     def _grants(self) -> list[Grant]:
         assert self._user is not None
-        return list(_grants(self._user, self._now or _now()))
+        return list(_grants(self._user, self._now or _NOW))
 
 
 def holds(*, actor: Actor, action: Action) -> bool:
@@ -172,38 +202,16 @@ def holds(*, actor: Actor, action: Action) -> bool:
 
 
 def held(*, actor: Actor) -> frozenset[Action]:
-    """All that they may do somewhere; a few queries. Pages ask once and remember it."""
-    now = _now()
-    if actor.kind is not ActorKind.PERSON:
-        anything = Context(subject="", owner=actor.owner)
-        return frozenset(
-            one for one in Action if answer(actor=actor, action=one, context=anything, now=now)[0]
-        )
-    user = _user(actor)
-    if user is None:
-        return frozenset()
-    permitted = set(_permissions(user).values_list("codename", flat=True))
-    granted = [grant.actions for grant in _grants(user, now)]
-    return frozenset(
-        one
-        for one in Action
-        if not (actor.account and one in APPROVALS)
-        and (
-            (user.is_superuser and one not in HIGH_RISK)
-            or _is_first(user, one)
-            or (one.codename in permitted and any(names(given, one) for given in granted))
-        )
-    )
+    """All that they may do somewhere; a few queries. Pages ask once, of one `Reach`."""
+    return Reach(actor=actor).held
 
 
 def places(*, actor: Actor, action: Action, contexts: Collection[Context]) -> frozenset[str]:
     """The subjects of those of these contexts where they may do this, as `answer` says of one; of
     what has no role. Keeps nothing; a fixed number of queries."""
-    now = _now()
     if actor.kind is not ActorKind.PERSON:
-        allowed = (
-            one for one in contexts if answer(actor=actor, action=action, context=one, now=now)[0]
-        )
+        reach = Reach(actor=actor)
+        allowed = (one for one in contexts if reach.answer(action=action, context=one)[0])
         return frozenset(one.subject for one in allowed)
     user = _user(actor)
     if user is None or (actor.account and action in APPROVALS):
@@ -212,7 +220,7 @@ def places(*, actor: Actor, action: Action, contexts: Collection[Context]) -> fr
         return frozenset(one.subject for one in contexts)
     if not _permissions(user).filter(codename=action.codename).exists():
         return frozenset()
-    grants = [one for one in _grants(user, now) if names(one.actions, action)]
+    grants = [one for one in _grants(user, _NOW) if names(one.actions, action)]
     return frozenset(
         one.subject
         for one in contexts
@@ -240,7 +248,7 @@ def holders(*, action: Action, ever: bool = False) -> set[int]:
     are not active, and whose grants are not valid yet or any more."""
     grants = [
         grant
-        for grant in Grant.objects.filter(Q() if ever else _valid_at(_now()))
+        for grant in Grant.objects.filter(Q() if ever else _valid_at(_NOW))
         if names(grant.actions, action)
     ]
     rows = User.objects.filter() if ever else User.objects.filter(is_active=True)
@@ -256,7 +264,7 @@ def holders(*, action: Action, ever: bool = False) -> set[int]:
     return set(rows.filter(granted, pk__in=set(ids)).values_list("pk", flat=True))
 
 
-def _valid_at(now: datetime) -> Q:
+def _valid_at(now: datetime | Combinable) -> Q:
     begun = Q(valid_from=None) | Q(valid_from__lte=now)
     return begun & (Q(valid_until=None) | Q(valid_until__gt=now))
 
@@ -293,7 +301,7 @@ def _permissions(user: User) -> QuerySet[Permission]:
     return rows.filter(Q(user=user) | Q(group__user=user))
 
 
-def _grants(user: User, now: datetime) -> QuerySet[Grant]:
+def _grants(user: User, now: datetime | Combinable) -> QuerySet[Grant]:
     """That are valid now, to them or to a role of theirs."""
     return (
         Grant.objects.filter(Q(user=user) | Q(group__user=user))

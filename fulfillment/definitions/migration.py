@@ -20,9 +20,6 @@ from fulfillment.definitions.readiness import Place, chosen_by, existence
 from fulfillment.states import TASK_SUCCESSFUL, TaskState
 
 _ON_THE_WAY = frozenset({TaskState.DISPATCHED, TaskState.ACCEPTED, TaskState.OUTCOME_UNKNOWN})
-_ENGINES_OWN = frozenset(
-    {NodeKind.DECISION, NodeKind.SPREAD, NodeKind.GATHER, NodeKind.ENTER, NodeKind.LEAVE}
-)
 _COSMETIC = frozenset({"index", "title", "workflow_version", "items"})
 """What serves several items serves others of them: that alone makes no other task of it."""
 _REFERENCES = frozenset({"group", "enter"})

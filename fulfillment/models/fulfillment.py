@@ -46,6 +46,8 @@ class Fulfillment(models.Model):
                 condition=~models.Q(business_key=""),
                 name="fulfillment_by_business_key",
             ),
+            # Whose calls and events somebody has found elsewhere.
+            models.Index(fields=["correlation_id"], name="fulfillment_by_correlation"),
         ]
 
     def __str__(self) -> str:

@@ -367,7 +367,7 @@ def _outdate_if_changed(approval: Approval, prepared: Prepared) -> bool:
             return False
         if row.version == prepared.repair.version(unit, prepared.found):
             return False
-        changed = last_change(unit, prepared.found)
+        changed = last_change(unit, prepared.found, is_audited=prepared.repair.is_audited)
         cause = f"What it is about has changed since. {changed}".strip()
         move(unit, row, Approval.outdate, cause=cause)
         return True

@@ -15,6 +15,7 @@ from fulfillment.engine.work.rows import plans_by_id, tasks_by_id, tasks_by_plan
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import OutcomeInDoubt, SubjectUnknown
 from fulfillment.models import Fulfillment, Plan, ResourceLock, Task
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.plans import named
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import order_found
@@ -97,6 +98,7 @@ class BreakLock(Repair):
         )
 
 
+@found_once
 def lock_found(*, name: str) -> Found:
     """A lock and who keeps it: `customer:C-17`, or of several `customer:C-17@O-17`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -13,7 +13,7 @@ from fulfillment.engine.work import casework
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from fulfillment.models import HIGHEST_LEVEL, CaseState, FalloutCase
-from fulfillment.operations.closing import case_found, case_version, cases_found, open_among
+from fulfillment.operations.closing import case_found, case_version, cases_found
 from fulfillment.operations.having import Having, user_name_of, who_gets
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 
@@ -30,11 +30,8 @@ class _Casework(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return case_version(found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return cases_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        return open_among(pks=pks)
 
 
 class Assignment(Having):

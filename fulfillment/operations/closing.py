@@ -12,10 +12,11 @@ from fulfillment.authority.context import Context
 from fulfillment.engine.work import cases
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import CaseUnknown, NotPossible
-from fulfillment.models import CaseState, FalloutCase, Plan, TargetSystem
+from fulfillment.models import CaseState, FalloutCase, Plan
 from fulfillment.operations.catalog import perform
+from fulfillment.operations.looking import found_once, one_look
 from fulfillment.operations.repair import CameAbout, Done, Found, Repair, Request, Why
-from fulfillment.operations.subjects import context_of, number_of
+from fulfillment.operations.subjects import context_of, number_of, plans_found
 
 
 class CloseCase(Repair):
@@ -27,9 +28,6 @@ class CloseCase(Repair):
     about = "case"
     from_states = frozenset({CaseState.OPEN, CaseState.ASSIGNED, CaseState.AWAITING_CUSTOMER})
 
-    def is_offered(self, found: Found) -> bool:
-        return FalloutCase.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
         rows = FalloutCase.objects.filter(pk__in=pks).values_list("pk", "state")
         return {
@@ -40,11 +38,8 @@ class CloseCase(Repair):
     def find(self, *, name: str) -> Found:
         return case_found(name=name)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return cases_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        return open_among(pks=pks)
 
     def version(self, unit: Unit, found: Found) -> str:
         return case_version(found)
@@ -73,30 +68,23 @@ def case_version(found: Found) -> str:
 def case_found(*, name: str) -> Found:
     """A fallout case by its number. Raises CaseUnknown."""
     number = number_of(name, about="case")
-    found = cases_found(pks=[number]).get(number)
+    found = cases_found(pks=(number,)).get(number)
     if found is None:
         raise CaseUnknown(f"There is no case {name}; `manage.py cases list` shows those open.")
     return found
 
 
-def cases_found(*, pks: Collection[int]) -> dict[int, Found]:
+@found_once
+def cases_found(*, pks: tuple[int, ...]) -> Mapping[int, Found]:
     """Fallout cases by their numbers; three queries."""
     rows = FalloutCase.objects.filter(pk__in=pks).select_related("fulfillment", "task")
     cases = list(rows.defer("facts", "task__outputs"))
-    # A plan carries the whole order, so each is read once.
-    plans = Plan.objects.in_bulk({case.plan_id for case in cases if case.plan_id is not None})
-    wanted = {case.task.target_id for case in cases if case.task is not None}
-    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
-    return {case.pk: _found(case, plans, domains) for case in cases}
+    plans = plans_found(pks=frozenset(case.plan_id for case in cases if case.plan_id is not None))
+    with one_look():
+        return {case.pk: _found(case, plans) for case in cases}
 
 
-def open_among(*, pks: Collection[int]) -> set[int]:
-    """Those of these cases that are not closed."""
-    rows = FalloutCase.objects.filter(pk__in=pks).exclude(state=CaseState.RESOLVED)
-    return set(rows.values_list("pk", flat=True))
-
-
-def _found(case: FalloutCase, plans: Mapping[int, Plan], domains: Mapping[str, str]) -> Found:
+def _found(case: FalloutCase, plans: Mapping[int, Plan]) -> Found:
     subject = f"case:{case.pk}"
     context = Context(subject=subject)
     if case.fulfillment is not None:
@@ -106,12 +94,12 @@ def _found(case: FalloutCase, plans: Mapping[int, Plan], domains: Mapping[str, s
             order=case.fulfillment,
             plan=plans.get(case.plan_id or 0),
             targets=targets,
-            domains=domains,
         )
     return Found(
         subject=subject,
         pk=case.pk,
         context=context,
+        state=case.state,
         fulfillment_ids=() if case.fulfillment_id is None else (case.fulfillment_id,),
     )
 

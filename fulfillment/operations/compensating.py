@@ -66,7 +66,7 @@ class CompensateTask(Repair):
     def find(self, *, name: str) -> Found:
         return task_found(name=name)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return tasks_found(pks=pks)
 
     def implies(self, parameters: Compensation) -> tuple[Action, ...]:

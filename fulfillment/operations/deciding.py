@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
@@ -11,7 +11,6 @@ from pydantic import Field, JsonValue, StringConstraints
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
-from fulfillment.definitions.graph import Node
 from fulfillment.engine.plans import deciding
 from fulfillment.engine.plans.deciding import Choice
 from fulfillment.engine.store import graphs
@@ -25,10 +24,11 @@ from fulfillment.errors import (
     OutcomeUnknown,
     SubjectUnknown,
 )
-from fulfillment.models import MANUAL_OPEN, ManualTask, Plan, TargetSystem, Trouble
+from fulfillment.models import MANUAL_OPEN, ManualTask, Plan, Trouble
 from fulfillment.operations.catalog import perform, repair_of
+from fulfillment.operations.looking import found_once, one_look
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
-from fulfillment.operations.subjects import context_of, number_of
+from fulfillment.operations.subjects import context_of, number_of, plans_found
 
 _IMPLIED: Mapping[str, Action] = {
     "waive": Action.TASK_WAIVE,
@@ -84,12 +84,8 @@ class DecideManualTask(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return manual_version(found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return manuals_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        rows = ManualTask.objects.filter(pk__in=pks, state__in=sorted(MANUAL_OPEN))
-        return set(rows.values_list("pk", flat=True))
 
     def aim(self, found: Found, parameters: DecisionParameters) -> Found:
         known = ManualTask.objects.only("outcomes", "trouble", "origin").get(pk=found.pk)
@@ -158,7 +154,7 @@ def manual_found(*, name: str) -> Found:
     number = 0
     with suppress(SubjectUnknown):
         number = number_of(name, about="manual task")
-    found = manuals_found(pks=[number]).get(number)
+    found = manuals_found(pks=(number,)).get(number)
     if found is None:
         raise ManualTaskUnknown(
             f"There is no manual task {name[:100]}; `manage.py manual list` shows those open."
@@ -166,36 +162,32 @@ def manual_found(*, name: str) -> Found:
     return found
 
 
-def manuals_found(*, pks: Collection[int]) -> dict[int, Found]:
+@found_once
+def manuals_found(*, pks: tuple[int, ...]) -> Mapping[int, Found]:
     """Manual tasks by their numbers; three queries."""
     chosen = ManualTask.objects.filter(pk__in=pks).select_related("fulfillment", "task")
     rows = list(chosen.defer("context", "instructions", "task__outputs"))
-    # A plan carries the whole order, so each is read once.
-    plans = Plan.objects.in_bulk({row.task.plan_id for row in rows})
-    ways = {
-        row.pk: graphs.routed(plans[row.task.plan_id].graph_id, row.task.node, row.task.route)
-        for row in rows
-    }
-    wanted = {row.task.target_id or ways[row.pk].target for row in rows}
-    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
-    return {row.pk: _found(row, plans[row.task.plan_id], ways[row.pk], domains) for row in rows}
+    plans = plans_found(pks=frozenset(row.task.plan_id for row in rows))
+    with one_look():
+        return {row.pk: _found(row, plans[row.task.plan_id]) for row in rows}
 
 
-def _found(row: ManualTask, plan: Plan, node: Node, domains: Mapping[str, str]) -> Found:
+def _found(row: ManualTask, plan: Plan) -> Found:
     subject = f"manual:{row.pk}"
+    node = graphs.routed(plan.graph_id, row.task.node, row.task.route)
     context = context_of(
         subject=subject,
         order=row.fulfillment,
         plan=plan,
         targets={row.task.target_id or node.target} - {""},
         positions=node.items,
-        domains=domains,
     )
     return Found(
         subject=subject,
         pk=row.pk,
         fulfillment_ids=(row.fulfillment_id,),
         context=replace(context, role=row.role),
+        state=row.state,
     )
 
 

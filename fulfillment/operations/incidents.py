@@ -16,6 +16,7 @@ from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import IncidentUnknown, NotPossible
 from fulfillment.models import IS_UNRESOLVED, UNRESOLVED, Incident, IncidentState
 from fulfillment.operations.having import Having, who_gets
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.records import log
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import domains_of, number_of
@@ -114,9 +115,6 @@ class AssignIncident(Repair):
         state, has = Incident.objects.values_list("state", "assigned_to").get(pk=found.pk)
         return hashlib.sha256(f"{state} {has}".encode()).hexdigest()[:16]
 
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def carry_out(self, unit: Unit, found: Found, parameters: Having, why: Why) -> Done:
         incident = _open(found)
         has = incident.assigned_to
@@ -154,9 +152,6 @@ class CloseIncident(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return str(Incident.objects.values_list("state", flat=True).get(pk=found.pk))
 
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state__in=self.from_states).exists()
-
     def carry_out(self, unit: Unit, found: Found, parameters: Closing, why: Why) -> Done:
         incident = _open(found)
         before = {"state": str(incident.state), "cause": incident.cause, "fix": incident.fix}
@@ -187,6 +182,7 @@ def _open(found: Found) -> Incident:
     return incident
 
 
+@found_once
 def incident_found(*, name: str) -> Found:
     """An incident by its number. Raises SubjectUnknown, IncidentUnknown."""
     incident = Incident.objects.filter(pk=number_of(name, about="incident")).first()
@@ -198,6 +194,7 @@ def incident_found(*, name: str) -> Found:
         subject=subject,
         pk=incident.pk,
         context=Context(subject=subject, targets=targets, domains=domains_of(targets)),
+        state=incident.state,
     )
 
 

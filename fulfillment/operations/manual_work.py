@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from django.contrib.auth.models import User
@@ -34,12 +34,8 @@ class _OfManualTasks(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return manual_version(found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return manuals_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        rows = ManualTask.objects.filter(pk__in=pks, state__in=sorted(self.from_states))
-        return set(rows.values_list("pk", flat=True))
 
 
 class ClaimManualTask(_OfManualTasks):

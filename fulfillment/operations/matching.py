@@ -17,6 +17,7 @@ from fulfillment.engine.dispatch.callbacks import AboutCommand
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.models import PARKED, Disposition, InboundEvent
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 from fulfillment.operations.subjects import number_of, target_context, task_found
 
@@ -50,7 +51,7 @@ class _OfEvent(Repair):
         return f"{event.disposition} {event.task_id or ''}"
 
     def is_offered(self, found: Found) -> bool:
-        return InboundEvent.objects.filter(pk=found.pk, disposition__in=PARKED).exists()
+        return found.state in PARKED
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         event = InboundEvent.objects.select_for_update().get(pk=found.pk)
@@ -150,6 +151,7 @@ class ReplayEvent(_OfEvent):
         return found
 
 
+@found_once
 def event_found(*, name: str) -> Found:
     """An event in the inbox by its number. Raises SubjectUnknown."""
     event = InboundEvent.objects.filter(pk=number_of(name, about="event")).first()
@@ -157,7 +159,10 @@ def event_found(*, name: str) -> Found:
         raise SubjectUnknown(f"There is no event {name}; the unmatched ones are in the inbox.")
     subject = f"event:{event.pk}"
     return Found(
-        subject=subject, pk=event.pk, context=target_context(subject=subject, target=event.source)
+        subject=subject,
+        pk=event.pk,
+        context=target_context(subject=subject, target=event.source),
+        state=event.disposition,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,14 +10,13 @@ from typing import Any
 
 from fulfillment.actions import HIGH_RISK, Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import Reach, answer, holds
+from fulfillment.authority.authorizing import Reach
 from fulfillment.authority.context import MONEY, Context
 from fulfillment.authority.controls import MATRIX_LIMIT, approval_for, strictest
-from fulfillment.engine.store.database import cursor
 from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.operations.catalog import every_repair, prepared, repairs_about
+from fulfillment.operations.looking import one_look
 from fulfillment.operations.preparing import Prepared
-from fulfillment.operations.records import now_of
 from fulfillment.operations.repair import Found, Repair, Request
 
 
@@ -36,8 +35,11 @@ class Offer:
     """Who else has to approve it here, unless its parameters make it more."""
 
 
-def offers(*, actor: Actor, subject: str) -> list[Offer]:
-    """Everything that is known about this kind of subject, and whether this actor may do it now.
+def offers(
+    *, reach: Reach, subject: str, among: Collection[Action] = frozenset(Action)
+) -> list[Offer]:
+    """Everything that is known about this kind of subject, or what of it is `among` these, and
+    whether whoever reaches this far may do it now.
 
     Raises SubjectUnknown when there is nothing of that name. Keeps nothing.
     """
@@ -46,49 +48,50 @@ def offers(*, actor: Actor, subject: str) -> list[Offer]:
     if not repairs:
         kinds = ", ".join(sorted(kinds_of_subjects()))
         raise SubjectUnknown(f"Nothing is done to {subject[:100]!r}; what may be named: {kinds}.")
-    with cursor() as raw:
-        now = now_of(raw)
-    made = []
-    for repair in repairs:
-        found = repair.found(subject=subject)
-        is_possible = repair.is_offered(found)
-        refused = [
-            why
-            for is_allowed, why in (
-                answer(actor=actor, action=repair.action, context=context, now=now)
-                for context in found.contexts
-            )
-            if not is_allowed
+    with one_look():
+        return [
+            _offer(reach, repair, repair.found(subject=subject))
+            for repair in repairs
+            if repair.action in among
         ]
-        if repair.is_aimed and holds(actor=actor, action=repair.action):
-            refused = []  # Where it is done is told by its parameters alone.
-        why_not = " ".join(dict.fromkeys(refused))
-        if not why_not and not is_possible:
-            why_not = "As it stands now, there is nothing to be done by it."
-        made.append(
-            Offer(
-                repair=repair,
-                subject=found.subject,
-                is_possible=is_possible,
-                is_allowed=not refused,
-                why_not=why_not,
-                needs=_needs(repair, found),
-            )
+
+
+def _offer(reach: Reach, repair: Repair, found: Found) -> Offer:
+    is_possible = repair.is_offered(found)
+    refused = [
+        why
+        for is_allowed, why in (
+            reach.answer(action=repair.action, context=context) for context in found.contexts
         )
-    return made
+        if not is_allowed
+    ]
+    if repair.is_aimed and repair.action in reach.held:
+        refused = []  # Where it is done is told by its parameters alone.
+    why_not = " ".join(dict.fromkeys(refused))
+    if not why_not and not is_possible:
+        why_not = "As it stands now, there is nothing to be done by it."
+    return Offer(
+        repair=repair,
+        subject=found.subject,
+        is_possible=is_possible,
+        is_allowed=not refused,
+        why_not=why_not,
+        needs=_needs(repair, found),
+    )
 
 
 def possible(*, subject: str, held: Collection[Action], reach: Reach | None = None) -> list[Repair]:
     """What is worth showing on the page of a subject: it makes sense, and it is among `held`,
     what somebody may do somewhere; with `reach` only what they may do here."""
     made = []
-    for repair in repairs_about(subject.partition(":")[0]):
-        if repair.action not in held:
-            continue
-        with suppress(NotPossible, SubjectUnknown):
-            found = repair.found(subject=subject)
-            if repair.is_offered(found) and _may(reach, repair, found):
-                made.append(repair)
+    with one_look():
+        for repair in repairs_about(subject.partition(":")[0]):
+            if repair.action not in held:
+                continue
+            with suppress(NotPossible, SubjectUnknown):
+                found = repair.found(subject=subject)
+                if repair.is_offered(found) and _may(reach, repair, found):
+                    made.append(repair)
     return made
 
 
@@ -98,18 +101,13 @@ def possible_among(
     """The same for several subjects of one kind that have numbers (tasks, cases, manual tasks), by
     their numbers; a fixed number of queries for what is about this kind alone."""
     made: dict[int, list[Repair]] = {pk: [] for pk in pks}
-    known: dict[Any, Mapping[int, Found]] = {}
-    for repair in repairs_about(about):
-        if not pks or repair.about != about or repair.action not in held:
-            continue
-        offered = repair.offered_among(pks=pks)
-        finder = type(repair).find_among  # Most of them find in the same way.
-        if finder not in known:
-            known[finder] = repair.find_among(pks=pks)
-        for pk in pks:
-            found = known[finder].get(pk)
-            if pk in offered and found is not None and _may(reach, repair, found):
-                made[pk].append(repair)
+    with one_look():
+        for repair in repairs_about(about):
+            if not pks or repair.about != about or repair.action not in held:
+                continue
+            for pk, found in repair.find_among(pks=tuple(pks)).items():
+                if repair.is_offered(found) and _may(reach, repair, found):
+                    made[pk].append(repair)
     return made
 
 

@@ -26,6 +26,7 @@ from fulfillment.models import HoldScope, TargetCondition, TargetSystem
 from fulfillment.operations.catalog import perform, prepared
 from fulfillment.operations.in_flight import BRIEFLY, PATIENCE, Placed, await_calls, on_the_wire
 from fulfillment.operations.keeping_back import ready_in
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.preparing import last_change
 from fulfillment.operations.records import known_target, log, now_of
 from fulfillment.operations.repair import Done, Found, Repair, Request, Why
@@ -130,6 +131,7 @@ class ResumeTarget(Repair):
         return done
 
 
+@found_once
 def target_found(*, name: str) -> Found:
     """A target system by its name. Raises NothingToHold."""
     known_target(name)

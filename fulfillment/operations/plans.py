@@ -61,8 +61,7 @@ def running_plan(unit: Unit, fulfillment_id: int) -> Plan:
 
 def goes_on(found: Found) -> bool:
     """Whether its order is still fulfilled, as far as that can be told without a lock."""
-    plan = newest_plan(found.pk)
-    return plan is not None and plan.state in PLAN_GOING_ON
+    return found.state in PLAN_GOING_ON
 
 
 def known_plan(unit: Unit, fulfillment_id: int) -> Plan | None:

@@ -143,7 +143,7 @@ class Prepared:
     def changed(self) -> str:
         """Who has changed the subject last; empty when nobody is known to have."""
         return run_unit(
-            lambda unit: last_change(unit, self.found),
+            self._last_change,
             fulfillment_ids=(),
             actor=self.why.actor.name,
         )
@@ -167,9 +167,12 @@ class Prepared:
         if expected and expected != version:
             raise SubjectChanged(
                 f"{self.found.subject} has changed since you looked at it. "
-                f"{last_change(unit, self.found)} Look again; nothing was done."
+                f"{self._last_change(unit)} Look again; nothing was done."
             )
         return version
+
+    def _last_change(self, unit: Unit) -> str:
+        return last_change(unit, self.found, is_audited=self.repair.is_audited)
 
     def _check_reach(self, unit: Unit) -> None:
         """That it reaches no more under the locks than was asked about before them. Raises
@@ -184,7 +187,7 @@ class Prepared:
             return
         raise SubjectChanged(
             f"{self.found.subject} has changed: more is done by it than you have asked for. "
-            f"{last_change(unit, self.found)} Look again; nothing was done."
+            f"{self._last_change(unit)} Look again; nothing was done."
         )
 
     def perform(self) -> Done:
@@ -256,10 +259,10 @@ def _needed(repair: Repair, found: Found, values: Parameters, actor: Actor) -> A
     )
 
 
-def last_change(unit: Unit, found: Found) -> str:
+def last_change(unit: Unit, found: Found, *, is_audited: bool = True) -> str:
     """Who has changed it last, as its order's audit trail says, or the record of operations."""
     entity, _, name = found.subject.partition(":")
-    if not found.fulfillment_ids:
+    if not found.fulfillment_ids or not is_audited:
         return _last_operation(found)
     # What it hangs on counts as well: another plan makes another task of it, although it stays.
     unit.raw.execute(

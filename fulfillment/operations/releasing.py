@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +27,12 @@ from fulfillment.models import ClockPolicy, Hold, HoldScope
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.holding import held_found, record_hold
 from fulfillment.operations.keeping_back import held_by
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.repair import Done, Found, Repair, Request, Why
 from fulfillment.operations.subjects import number_of
 
 logger = logging.getLogger(__name__)
+_PLACED = "PLACED"
 
 
 class ReleaseHold(Repair):
@@ -48,9 +49,8 @@ class ReleaseHold(Repair):
         hold = Hold.objects.get(pk=found.pk)
         return f"released by {hold.released_by}" if hold.released_at else "placed"
 
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        in_force = Hold.objects.filter(pk__in=pks, released_at=None)
-        return set(in_force.exclude(scope=HoldScope.CHANGE).values_list("pk", flat=True))
+    def is_offered(self, found: Found) -> bool:
+        return found.state == _PLACED
 
     def beforehand(self, found: Found) -> None:
         hold = Hold.objects.get(pk=found.pk)
@@ -105,6 +105,7 @@ class ReleaseHold(Repair):
         return done
 
 
+@found_once
 def hold_found(*, name: str) -> Found:
     """A hold by its number. Raises HoldUnknown."""
     try:
@@ -119,6 +120,8 @@ def hold_found(*, name: str) -> Found:
         subject=subject,
         pk=hold.pk,
         context=replace(held.context, subject=subject) if held else Context(subject=subject),
+        # What the engine itself has placed nobody releases.
+        state=_PLACED if hold.released_at is None and hold.scope != HoldScope.CHANGE else "",
         fulfillment_ids=held.fulfillment_ids if held else (),
         logged_as=hold.subject,
     )

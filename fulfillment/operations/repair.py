@@ -46,6 +46,9 @@ class Found:
     pk: int
     """Of its row; 0 for what is known by its name."""
     context: Context
+    state: str = ""
+    """What its row said when it was found; what is shown is told by that, and what is done looks
+    again under the locks. Empty where nothing depends on it."""
     fulfillment_ids: tuple[int, ...] = ()
     """What has to be locked."""
     logged_as: str = ""
@@ -131,6 +134,9 @@ class Repair(ABC):
     """Whoever thinks about it has to see what it comes to before anything is entered: a quote."""
     agreed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that say that somebody agrees to what the preview has said; see `agreement`."""
+    is_audited: ClassVar[bool] = True
+    """What it depends on changes with the audit trail of its order; else the record of operations
+    alone says who was there before."""
     from_states: ClassVar[frozenset[str]] = frozenset()
     """The only states of its subject in which it can be possible; empty: that is not told by
     the state."""
@@ -185,14 +191,9 @@ class Repair(ABC):
 
     def is_offered(self, found: Found) -> bool:
         """Whether it makes sense to show it, as far as that can be told without a lock."""
-        return found.pk in self.offered_among(pks=[found.pk])
+        return not self.from_states or found.state in self.from_states
 
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        """Those of these subjects for which it makes sense to show it; one query. Of subjects
-        without numbers only `is_offered` can tell."""
-        return frozenset(pks)
-
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         """`find` of several at once, by their numbers; what is gone is left out. What pages show
         many of is found by a fixed number of queries."""
         found = {}

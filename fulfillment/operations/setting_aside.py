@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
 from typing import Any, ClassVar
 
 from fulfillment.actions import Action
@@ -27,10 +26,6 @@ class _Aside(Repair):
 
     def version(self, unit: Unit, found: Found) -> str:
         return str(InboundEvent.objects.values_list("disposition", flat=True).get(pk=found.pk))
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        rows = InboundEvent.objects.filter(pk__in=pks, disposition=self.before)
-        return set(rows.values_list("pk", flat=True))
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
         event = InboundEvent.objects.select_for_update(of=("self",)).get(pk=found.pk)

@@ -22,6 +22,11 @@ from fulfillment.operations.repair import Done, Found, Parameters, Repair, Reque
 from fulfillment.operations.subjects import order_found
 
 _SOURCE = "by hand"
+# What somebody reported by hand, of whatever key; and milestones, whoever reported them.
+_REPORTED = """
+SELECT coalesce((SELECT max(id) FROM fulfillment_operation WHERE subject = %s AND kind = %s), 0),
+       coalesce((SELECT max(id) FROM fulfillment_signal WHERE subject = %s), 0)
+"""
 
 
 class SignalParameters(Parameters):
@@ -48,6 +53,7 @@ class SendSignal(Repair):
     kind = "send_signal"
     about = "order"
     parameters = SignalParameters
+    is_audited = False
 
     def find(self, *, name: str) -> Found:
         try:
@@ -69,8 +75,10 @@ class SendSignal(Repair):
         )
 
     def version(self, unit: Unit, found: Found) -> str:
-        """Nothing makes a report outdated: what has happened has happened."""
-        return "reported"
+        """Another as soon as anything of this order is reported: it may have been the same."""
+        unit.raw.execute(_REPORTED, [found.subject, self.kind, _subject(found, None)])
+        by_hand, milestone = unit.raw.fetchone() or (0, 0)
+        return f"reported {by_hand} {milestone}"
 
     def carry_out(self, unit: Unit, found: Found, parameters: SignalParameters, why: Why) -> Done:
         subject = _subject(found, parameters.key)

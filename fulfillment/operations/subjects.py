@@ -16,6 +16,7 @@ from fulfillment.engine.work.rows import plans_by_id, tasks_by_id
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import SubjectUnknown
 from fulfillment.models import Fulfillment, Plan, TargetSystem, Task
+from fulfillment.operations.looking import found_once, one_look
 from fulfillment.operations.repair import Found
 from fulfillment.states import PLAN_SELECTABLE
 
@@ -29,6 +30,7 @@ def number_of(name: str, *, about: str) -> int:
     return int(name)
 
 
+@found_once
 def task_found(*, name: str) -> Found:
     """A task by its number, or by its order and its key: `12`, or `O-17/core/reserve`.
 
@@ -51,23 +53,30 @@ def task_found(*, name: str) -> Found:
     return _of_task(found, plan=found.plan)
 
 
-def tasks_found(*, pks: Collection[int]) -> dict[int, Found]:
+@found_once
+def tasks_found(*, pks: tuple[int, ...]) -> Mapping[int, Found]:
     """Tasks by their numbers; three queries."""
     rows = list(Task.objects.filter(pk__in=pks).select_related("fulfillment").defer("outputs"))
-    # A plan carries the whole order, so each is read once.
-    plans = Plan.objects.in_bulk({row.plan_id for row in rows})
+    plans = plans_found(pks=frozenset(row.plan_id for row in rows))
     for row in rows:
         row.plan = plans[row.plan_id]
-    wanted = {target for row in rows for target in _targets(row, _way_of(row))}
-    domains = dict(TargetSystem.objects.filter(pk__in=wanted).values_list("pk", "domain"))
-    return {row.pk: _of_task(row, plan=row.plan, domains=domains) for row in rows}
+    with one_look():
+        return {row.pk: _of_task(row, plan=row.plan) for row in rows}
 
 
-def _of_task(task: Task, *, plan: Plan, domains: Mapping[str, str] | None = None) -> Found:
+@found_once
+def plans_found(*, pks: frozenset[int]) -> Mapping[int, Plan]:
+    """Plans by their numbers. One carries the whole order, so that each is read once."""
+    return Plan.objects.in_bulk(pks)
+
+
+def _of_task(task: Task, *, plan: Plan) -> Found:
     node = _way_of(task)
     return Found(
         subject=f"task:{task.pk}",
         pk=task.pk,
+        # An earlier round is over, whatever it says: the newest one is what is repaired.
+        state=task.state if task.round == 0 else "",
         fulfillment_ids=(task.fulfillment_id,),
         context=context_of(
             subject=f"task:{task.pk}",
@@ -75,7 +84,6 @@ def _of_task(task: Task, *, plan: Plan, domains: Mapping[str, str] | None = None
             plan=plan,
             targets=_targets(task, node),
             positions=node.items,
-            domains=domains,
         ),
     )
 
@@ -122,8 +130,9 @@ def _targets(task: Task, node: Node) -> set[str]:
     return {task.target_id or node.target, *(one.target for one in nodes)} - {None, ""}
 
 
+@found_once
 def order_found(*, name: str) -> Found:
-    """An order by its reference. Raises SubjectUnknown."""
+    """An order by its reference, in the state of its plan. Raises SubjectUnknown."""
     order = Fulfillment.objects.filter(order_reference=name).first()
     if order is None:
         raise SubjectUnknown(f"There is no order {name[:100]}; write it as order:O-17.")
@@ -131,6 +140,7 @@ def order_found(*, name: str) -> Found:
     return Found(
         subject=f"order:{order.order_reference}",
         pk=order.pk,
+        state=plan.state if plan is not None else "",
         fulfillment_ids=(order.pk,),
         context=context_of(
             subject=f"order:{order.order_reference}",
@@ -156,12 +166,8 @@ def context_of(
     plan: Plan | None,
     targets: Iterable[str] = (),
     positions: Collection[int] | None = None,
-    domains: Mapping[str, str] | None = None,
 ) -> Context:
-    """Where in an order something is done; `positions` are the items that it is for, None: all.
-
-    `domains` are those of the target systems, where they have been read already.
-    """
+    """Where in an order something is done; `positions` are the items that it is for, None: all."""
     known = graphs.context_of(plan) if plan is not None else {"order": {}, "items": {}}
     items = [
         item
@@ -175,9 +181,7 @@ def context_of(
         owner=order.business_key.partition("/")[0],
         region=known["order"].get("region") or "",
         targets=names,
-        domains=domains_of(names)
-        if domains is None
-        else frozenset(domains[name] for name in names if name in domains),
+        domains=domains_of(names),
         products=frozenset(item["offering"] for item in items),
         amounts=_sold_for(items),
     )
@@ -190,8 +194,14 @@ def target_context(*, subject: str, target: str) -> Context:
 
 def domains_of(targets: Collection[str]) -> frozenset[str]:
     """What kinds of systems these are."""
-    rows = TargetSystem.objects.filter(pk__in=targets).values_list("domain", flat=True)
-    return frozenset(rows)
+    known = _every_domain() if targets else {}
+    return frozenset(known[name] for name in targets if name in known)
+
+
+@found_once
+def _every_domain() -> Mapping[str, str]:
+    """By target system. There are few of them, and one look asks about several at a time."""
+    return dict(TargetSystem.objects.values_list("pk", "domain"))
 
 
 def _sold_for(items: Iterable[dict[str, Any]]) -> dict[str, Decimal]:

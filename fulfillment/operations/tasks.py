@@ -33,12 +33,8 @@ class TaskRepair(Repair):
     def version(self, unit: Unit, found: Found) -> str:
         return task_version(unit, found)
 
-    def find_among(self, *, pks: Collection[int]) -> Mapping[int, Found]:
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
         return tasks_found(pks=pks)
-
-    def offered_among(self, *, pks: Collection[int]) -> Collection[int]:
-        rows = Task.objects.filter(pk__in=pks, state__in=self.from_states, round=0)
-        return set(rows.values_list("pk", flat=True))
 
     def came_about(self, *, pks: Collection[int]) -> Mapping[int, CameAbout]:
         """That it was sent is not what it was for: it has to get there."""

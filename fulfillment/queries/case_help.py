@@ -9,7 +9,7 @@ from datetime import datetime
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import Reach
 from fulfillment.models import MANUAL_OPEN, CaseTask, FalloutCase, ManualTask, Operation, Transition
 from fulfillment.operations.offering import Offer, help_of, title_of
 from fulfillment.queries import caseload
@@ -36,8 +36,8 @@ class CaseHelp:
     by_task: Mapping[int, Sequence[Help]]
 
 
-def help_for(*, case: FalloutCase, tasks: Sequence[CaseTask], actor: Actor) -> CaseHelp:
-    """For a case and its tasks (`caseload.tasks_of`).
+def help_for(*, case: FalloutCase, tasks: Sequence[CaseTask], reach: Reach) -> CaseHelp:
+    """For a case and its tasks (`caseload.tasks_of`), and for whoever reaches this far.
 
     Whether it is allowed is asked for one of the tasks: they are of one order, and one system.
     Whether it is possible is told by the state of each; its form looks at the rest. A fixed number
@@ -50,8 +50,8 @@ def help_for(*, case: FalloutCase, tasks: Sequence[CaseTask], actor: Actor) -> C
     )
     offered: dict[Action, Help] = {}
     for subject in _subjects(case, speaks, helpful):
-        for offer in operations.offers(actor=actor, subject=subject):
-            if offer.is_allowed and offer.is_possible and offer.repair.action in helpful:
+        for offer in operations.offers(reach=reach, subject=subject, among=helpful):
+            if offer.is_allowed and offer.is_possible:
                 offered[offer.repair.action] = _help(offer, subject)
     return CaseHelp(
         first=[offered[action] for action in helpful if action in offered],

@@ -1,10 +1,9 @@
-"""The queue of cases at a glance: how many wait, for whom, why, and what they keep."""
+"""The queue of cases at a glance: how many wait, for whom, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from django.contrib.auth.models import User
 
@@ -17,16 +16,15 @@ _OF_ONE = 500
 _FACETS = ("owner_queue", "category", "severity", "target", "reason_code", "assigned_to")
 # In the order of the index that lists go by.
 _COUNTS = """
-SELECT {facets}, revenue_currency, GROUPING({facets}, revenue_currency),
-    count(*), count(*) FILTER (WHERE is_late), count(*) FILTER (WHERE incident_id IS NULL),
-    sum(revenue_amount)
+SELECT {facets}, GROUPING({facets}),
+    count(*), count(*) FILTER (WHERE is_late), count(*) FILTER (WHERE incident_id IS NULL)
 FROM (
-    SELECT {facets}, revenue_currency, revenue_amount, incident_id,
+    SELECT {facets}, incident_id,
         sla_due_at < fulfillment_now() AND sla_paused_at IS NULL AS is_late
     FROM fulfillment_falloutcase WHERE state <> 'RESOLVED'
     ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %s
 ) still
-GROUP BY GROUPING SETS ((), (revenue_currency), {sets})
+GROUP BY GROUPING SETS ((), {sets})
 """.format(facets=", ".join(_FACETS), sets=", ".join(f"({name})" for name in _FACETS))
 
 
@@ -40,8 +38,6 @@ class CaseQueue:
     """Without an incident."""
     is_capped: bool = False
     """There are more than were looked at."""
-    revenue: Mapping[str, Decimal] = field(default_factory=dict)
-    """What waits, by currency."""
     by: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     """By column (queue, category, severity, target, reason_code, assigned_to) the values and how
     many have them, the most frequent first."""
@@ -57,24 +53,19 @@ def case_queue() -> CaseQueue:
         rows = raw.fetchall()
     bits = len(_FACETS)
     by: dict[str, list[tuple[str, int]]] = {name: [] for name in _FACETS}
-    revenue: dict[str, Decimal] = {}
     cases = overdue = single = 0
-    for *values, currency, grouped, number, late, alone, amount in rows:
-        if grouped == 2 ** (bits + 1) - 1:
+    for *values, grouped, number, late, alone in rows:
+        if grouped == 2**bits - 1:
             cases, overdue, single = number, late, alone
-        elif not grouped & 1:
-            if amount:
-                revenue[currency] = amount
         else:
             # The bits of what is grouped by are 0, the first column's is the highest.
-            place = next(i for i in range(bits) if not grouped & (1 << (bits - i)))
+            place = next(i for i in range(bits) if not grouped & (1 << (bits - 1 - i)))
             by[_FACETS[place]].append((values[place], number))
     return CaseQueue(
         cases=min(cases, MOST),
         overdue=overdue,
         single=single,
         is_capped=cases > MOST,
-        revenue=revenue,
         by={name: sorted(found, key=lambda one: (-one[1], one[0])) for name, found in by.items()},
     )
 

@@ -285,6 +285,9 @@ class Extent:
     cases: int = 0
     open_cases: int = 0
     orders: int = 0
+    """Of all its cases."""
+    open_orders: int = 0
+    """Of those that are open."""
     latest_at: datetime | None = None
     """When its newest case was opened."""
 
@@ -308,11 +311,18 @@ def extents(found: Collection[Incident]) -> dict[int, Extent]:
             cases=Count("pk"),
             open_cases=Count("pk", filter=IS_UNRESOLVED),
             orders=Count("fulfillment", distinct=True),
+            open_orders=Count("fulfillment", distinct=True, filter=IS_UNRESOLVED),
             latest_at=Max("opened_at"),
         )
     )
     counted = {
-        pk: Extent(cases=cases, open_cases=still, orders=orders, latest_at=latest)
-        for pk, cases, still, orders, latest in rows
+        pk: Extent(
+            cases=cases,
+            open_cases=still,
+            orders=orders,
+            open_orders=open_orders,
+            latest_at=latest,
+        )
+        for pk, cases, still, orders, open_orders, latest in rows
     }
     return {incident.pk: counted.get(incident.pk, Extent()) for incident in found}

@@ -37,6 +37,11 @@ def newest_plans(*, fulfillment_ids: Collection[int]) -> dict[int, Plan]:
     return {plan.fulfillment_id: plan for plan in rows}
 
 
+def newest_among(plans: Iterable[Plan]) -> Plan | None:
+    """The one that the order of all these plans goes by; pure."""
+    return max(plans, key=lambda plan: (plan.order_version, plan.version), default=None)
+
+
 def open_cases(*, fulfillment_ids: Collection[int]) -> dict[int, list[FalloutCase]]:
     """The open fallout cases of each fulfillment that has any, the first due first."""
     rows = FalloutCase.objects.filter(IS_UNRESOLVED, fulfillment_id__in=fulfillment_ids).order_by(

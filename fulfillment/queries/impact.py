@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from django.db.models import F
+
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import CaseState, FalloutCase, Incident, IncidentState
+from fulfillment.queries.open_cases import money_at_risk
 
 _OPEN_CASES = """
-SELECT owner_queue, revenue_currency, GROUPING(owner_queue), GROUPING(revenue_currency),
-    count(*), count(DISTINCT fulfillment_id), sum(revenue_amount),
+SELECT owner_queue, GROUPING(owner_queue), count(*), count(DISTINCT fulfillment_id),
     count(*) FILTER (WHERE sla_due_at < fulfillment_now() AND sla_paused_at IS NULL),
     count(*) FILTER (WHERE assigned_to <> ''), min(sla_due_at), max(opened_at)
 FROM fulfillment_falloutcase WHERE incident_id = %s AND state <> 'RESOLVED'
-GROUP BY GROUPING SETS ((), (owner_queue), (revenue_currency))
+GROUP BY GROUPING SETS ((), (owner_queue))
 """
 _LOOKED_BACK = 200
 """Closed cases of the same fingerprint, in which incidents of before are looked for."""
@@ -32,7 +34,7 @@ class Impact:
     taken: int = 0
     """Cases that somebody has."""
     revenue: Mapping[str, Decimal] = field(default_factory=dict)
-    """What waits, by currency."""
+    """What waits, by currency, the largest sum first; each item once."""
     queues: Sequence[tuple[str, int]] = ()
     """Who sees to them, and to how many."""
     due_at: datetime | None = None
@@ -42,28 +44,24 @@ class Impact:
 
 
 def impact_of(*, incident: Incident) -> Impact:
-    """One statement."""
+    """Two statements."""
     with cursor() as raw:
         raw.execute(_OPEN_CASES, [incident.pk])
         rows = raw.fetchall()
     queues: list[tuple[str, int]] = []
-    revenue: dict[str, Decimal] = {}
     total: tuple[int, int, int, int, datetime | None, datetime | None] = (0, 0, 0, 0, None, None)
-    for queue, currency, no_queue, no_currency, cases, orders, amount, *more in rows:
-        overdue, taken, due_at, latest_at = more
-        if not no_queue:
-            queues.append((queue, cases))
-        elif no_currency:
+    for queue, is_total, cases, orders, overdue, taken, due_at, latest_at in rows:
+        if is_total:
             total = (cases, orders, overdue, taken, due_at, latest_at)
-        elif amount:
-            revenue[currency] = amount
+        else:
+            queues.append((queue, cases))
     cases, orders, overdue, taken, due_at, latest_at = total
     return Impact(
         cases=cases,
         orders=orders,
         overdue=overdue,
         taken=taken,
-        revenue=dict(sorted(revenue.items(), key=lambda one: -one[1])),
+        revenue={one.currency: one.total for one in money_at_risk(incident_id=incident.pk)},
         queues=sorted(queues, key=lambda one: (-one[1], one[0])),
         due_at=due_at,
         latest_at=latest_at,
@@ -86,4 +84,5 @@ def same_before(*, incident: Incident, at_most: int = 5) -> list[Incident]:
 def example_of(*, incident: Incident) -> FalloutCase | None:
     """One of its cases, to see what happened: the first, an open one where there is any."""
     rows = FalloutCase.objects.filter(incident=incident).defer("facts")
-    return rows.select_related("fulfillment").order_by("pk").first()
+    first = F("resolved_at").desc(nulls_first=True)
+    return rows.select_related("fulfillment").order_by(first, "pk").first()

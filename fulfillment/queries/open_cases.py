@@ -45,6 +45,11 @@ class Fallout:
         return sum(one.cases for one in self.reasons)
 
     @property
+    def is_capped(self) -> bool:
+        """There are more than were looked at: what is counted of them is the least there is."""
+        return self.total > workload.MOST
+
+    @property
     def overdue(self) -> int:
         return sum(one.overdue for one in self.reasons)
 
@@ -63,6 +68,12 @@ WITH open AS MATERIALIZED (
            revenue, revenue_currency, CASE WHEN sla_paused_at IS NULL THEN sla_due_at END AS due_at
     FROM fulfillment_falloutcase WHERE resolved_at IS NULL
     ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %(most)s
+)
+"""
+_CASES_OF_INCIDENT = """
+WITH open AS MATERIALIZED (
+    SELECT fulfillment_id, category, revenue, revenue_currency FROM fulfillment_falloutcase
+    WHERE incident_id = %(incident)s AND resolved_at IS NULL LIMIT %(most)s
 )
 """
 _REASONS = f"""
@@ -131,17 +142,21 @@ class Money:
     waits: Decimal
     """Of orders that are not done."""
     leaks: Decimal
-    """Of what is in use and not billed."""
+    """Of what is in use and not billed; it does not count as waiting too, whatever else fails."""
     cases: int
     """Those whose largest sum is in this currency."""
 
+    @property
+    def total(self) -> Decimal:
+        return self.waits + self.leaks
 
-_MONEY = f"""
-{_OPEN_CASES}, items AS (
-    SELECT c.key AS currency, category = 'LEAKAGE' AS leaks,
+
+_MONEY = """
+, items AS (
+    SELECT c.key AS currency, bool_or(category = 'LEAKAGE') AS leaks,
            max((c.value->>0)::numeric + (c.value->>1)::numeric) AS amount
     FROM open, jsonb_each(revenue) i, jsonb_each(i.value) c
-    GROUP BY open.fulfillment_id, i.key, c.key, leaks
+    GROUP BY open.fulfillment_id, i.key, c.key
 ), cases AS (
     SELECT revenue_currency AS currency, count(*) AS n FROM open
     WHERE revenue_currency <> '' GROUP BY revenue_currency
@@ -153,9 +168,11 @@ GROUP BY currency HAVING sum(amount) > 0 ORDER BY sum(amount) DESC
 """
 
 
-def money_at_risk() -> list[Money]:
-    """By currency, the largest sum first; without what is worth nothing."""
+def money_at_risk(*, incident_id: int | None = None) -> list[Money]:
+    """By currency, the largest sum first; without what is worth nothing. Of all open cases, or of
+    those of an incident."""
+    of = _OPEN_CASES if incident_id is None else _CASES_OF_INCIDENT
     with cursor() as raw:
-        raw.execute(_MONEY, {"most": workload.MOST + 1})
+        raw.execute((of + _MONEY).encode(), {"most": workload.MOST + 1, "incident": incident_id})
         rows = raw.fetchall()
     return [Money(currency=row[0], waits=row[1], leaks=row[2], cases=row[3]) for row in rows]

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from fulfillment.definitions.graph import Graph
 from fulfillment.engine.store import graphs
-from fulfillment.models import Fulfillment, Plan, Task
+from fulfillment.models import Plan, Task
 from fulfillment.queries import fulfillments
 from fulfillment.queries.remedies import Remedy, remedies
 from fulfillment.states import TASK_TERMINAL, Cause, TaskState
@@ -100,8 +100,15 @@ def hidden(wait: Wait, *, owner_of: Container[str]) -> Wait:
 NOTHING = Why(sentence="", chain=(), others=(), remedies=())
 
 
-def why(*, fulfillment_id: int) -> Why:
-    """Of an order that has a plan; NOTHING when no task of it waits for anything."""
+def why(
+    *, fulfillment_id: int, plan: Plan | None = None, waits: Sequence[Wait] | None = None
+) -> Why:
+    """Of an order that has a plan; NOTHING when no task of it waits for anything.
+
+    `plan` is its newest, and `waits` what `waits.waiting` tells of it, if they are at hand.
+    """
+    at_hand = {} if plan is None else {fulfillment_id: plan}
+    known = {} if waits is None else {fulfillment_id: waits}
     chain: list[Link] = []
     others: list[Wait] = []
     at: dict[int, int] = {}
@@ -109,10 +116,13 @@ def why(*, fulfillment_id: int) -> Why:
     following: int | None = fulfillment_id
     circle: int | None = None
     while following is not None and len(chain) < LINKS:
-        waits = _in_need(waiting(fulfillment_ids=[following]).get(following, []))
+        own = known if following in known else waiting(fulfillment_ids=[following])
+        waits = _in_need(own.get(following, []))
         if not waits:
             break
-        plan = fulfillments.newest_plans(fulfillment_ids=[following])[following]
+        if following not in at_hand:
+            at_hand |= fulfillments.newest_plans(fulfillment_ids=[following])
+        plan = at_hand[following]
         graph = graphs.by_id(plan.graph_id)
         ordered = _ordered(waits, graph)
         if chain:
@@ -126,7 +136,13 @@ def why(*, fulfillment_id: int) -> Why:
         if circle is not None:
             break
         at[first.task_id] = len(chain)
-        chain.append(_link(following, first, plan=plan, graph=graph))
+        chain.append(
+            Link(
+                order_reference=plan.fulfillment.order_reference,
+                wait=first,
+                behind=_behind(plan, graph, first),
+            )
+        )
         following = next(iter(first.others), None)
     if not chain:
         return NOTHING
@@ -184,11 +200,6 @@ def _in_the_way(waits: Sequence[Wait], *, of: Wait, graph: Graph, graph_id: int)
     nodes = Task.objects.filter(pk=of.kept_by_task).values_list("node", flat=True)
     before = _reached(nodes, graph.predecessors)
     return [wait for wait in waits if wait.node in before]
-
-
-def _link(fulfillment_id: int, wait: Wait, *, plan: Plan, graph: Graph) -> Link:
-    reference = Fulfillment.objects.values_list("order_reference", flat=True).get(pk=fulfillment_id)
-    return Link(order_reference=reference, wait=wait, behind=_behind(plan, graph, wait))
 
 
 def _reached(nodes: Collection[int], ways: Sequence[Sequence[int]]) -> set[int]:

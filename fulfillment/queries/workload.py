@@ -17,7 +17,7 @@ from django.db.models import Q
 
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import IS_UNRESOLVED, MANUAL_TIMED, Plan
-from fulfillment.states import PLAN_TERMINAL, Cause
+from fulfillment.states import PLAN_TERMINAL
 
 MOST = 10_000
 """Rows that are counted; one more says that there are more."""
@@ -29,8 +29,6 @@ IS_STUCK = Q(stuck_at__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
 """Of plans: the detector has flagged it, and it is not over."""
 IS_AT_RISK = Q(at_risk_since__isnull=False) & ~Q(state__in=sorted(PLAN_TERMINAL))
 """Of plans: in jeopardy, it will be done later than was promised."""
-IS_RETRIED = Q(waits_for=Cause.RETRY)
-"""Of tasks: it has failed without effect, or was lost, and waits for its next try."""
 
 
 class Age(enum.StrEnum):

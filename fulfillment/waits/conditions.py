@@ -25,16 +25,17 @@ from fulfillment.engine.protection.limits import (
 )
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import Attempt, Hold, HoldScope, TargetSystem
-from fulfillment.states import TASK_SENDABLE, Breaker, Cause
+from fulfillment.states import CAUSE_LATER, TASK_SENDABLE, Breaker, Cause
 
 MOST = 10_000
-"""Rows of a target's queue that are counted; `TargetStatus.waiting` is never more."""
+"""Rows of each kind that are counted of a target; `TargetStatus.waiting` is never more."""
+MOST_HELD = 20_000
+"""Held tasks of all targets that are counted: those of the newest holds."""
 
 NOW = models.Func(function="fulfillment_now", output_field=models.DateTimeField())
 # Each part is read from a partial index of its own; a queue of a million is not counted out.
 _BACKLOG = """
-SELECT s.name, w.due, w.later, w.retrying, w.due_since, d.n, coalesce(a.n, 0), coalesce(h.n, 0),
-       o.n
+SELECT s.name, w.due, w.later, w.retrying, w.due_since, d.n, a.n, coalesce(h.n, 0), o.n
 FROM fulfillment_targetsystem s
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE not_before <= fulfillment_now()) AS due,
@@ -50,33 +51,39 @@ CROSS JOIN LATERAL (
         SELECT not_before, waits_for FROM fulfillment_task
         WHERE target_id = s.name AND state IN ('FAILED_RETRYABLE', 'READY')
           AND held_by_id IS NULL AND waits_for_lock = '' AND waits_for IN ('RETRY', 'WINDOW')
-        LIMIT %s
+        LIMIT %(most)s
     ) runnable
 ) w
 CROSS JOIN LATERAL (
     SELECT count(*) AS n FROM (
         SELECT FROM fulfillment_task
-        WHERE target_id = s.name AND state = 'OUTCOME_UNKNOWN' LIMIT %s
+        WHERE target_id = s.name AND state = 'OUTCOME_UNKNOWN' LIMIT %(most)s
     ) doubtful
 ) d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM (
+        SELECT FROM fulfillment_task
+        WHERE target_id = s.name AND state = 'ACCEPTED' LIMIT %(most)s
+    ) taken
+) a
 CROSS JOIN LATERAL (
     SELECT count(DISTINCT task_id) AS n FROM fulfillment_attempt
     WHERE target_id = s.name AND finished_at IS NULL
       AND lease_expires_at > (SELECT fulfillment_now())
 ) o
 LEFT JOIN (
-    SELECT target_id, count(*) AS n FROM fulfillment_task
-    WHERE state = 'ACCEPTED' GROUP BY target_id
-) a ON a.target_id = s.name
-LEFT JOIN (
-    SELECT target_id, count(*) AS n FROM fulfillment_task
-    WHERE held_by_id IS NOT NULL GROUP BY target_id
+    SELECT target_id, count(*) AS n FROM (
+        SELECT target_id FROM fulfillment_task
+        WHERE held_by_id IS NOT NULL ORDER BY held_by_id DESC LIMIT %(most_held)s
+    ) newest GROUP BY target_id
 ) h ON h.target_id = s.name
-WHERE s.name = ANY(%s::text[])
+WHERE s.name = ANY(%(names)s::text[])
 """
 
 
-IS_TO_BE_SENT = models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock="")
+_FREE = models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock="")
+_LATER = models.Q(waits_for__in=sorted(CAUSE_LATER))
+IS_TO_BE_SENT = (_FREE & ~_LATER) | (_FREE & _LATER)  # Each from an index of its own, as above.
 """Of tasks, as `TargetStatus.waiting` and `later` count them."""
 
 
@@ -240,12 +247,12 @@ class TargetStatus:
         limit, calls = self.fitness.row.concurrency_limit, self.fitness.under_way.calls
         waiting = f"{self.waiting:,}" + (f", {self.later:,} later" if self.later else "")
         if self.waiting + self.later >= MOST:
-            waiting = f"{MOST:,} or more"
+            waiting = _up_to_most(MOST)
         return {
             "under way": f"{calls} of {limit}" if limit else f"{calls}, no limit",
             "waiting": waiting,
-            "in doubt": f"{self.in_doubt:,}",
-            "accepted": f"{self.accepted:,}",
+            "in doubt": _up_to_most(self.in_doubt),
+            "accepted": _up_to_most(self.accepted),
             "held": f"{self.held:,}",
         }
 
@@ -268,6 +275,10 @@ class TargetStatus:
                 "whether it does again."
             )
         return ""
+
+
+def _up_to_most(number: int) -> str:
+    return f"{number:,} or more" if number >= MOST else f"{number:,}"
 
 
 def instant(moment: datetime | None) -> str:
@@ -295,6 +306,8 @@ def fitness(*, names: Collection[str] | None = None) -> dict[str, Fitness]:
     if names is not None:
         rows = rows.filter(pk__in=names)
     found = {row.pk: row for row in rows}
+    if not found:
+        return {}
     with cursor() as raw:
         seen = look(raw, targets=found)
     return {name: _fitness(row, seen[name]) for name, row in found.items() if name in seen}
@@ -304,7 +317,8 @@ def statuses(*, names: Collection[str] | None = None) -> dict[str, TargetStatus]
     """The same with everything that waits, by name in their order. Four queries."""
     found = fitness(names=names)
     with cursor() as raw:
-        raw.execute(_BACKLOG, [MOST, MOST, list(found)], prepare=True)
+        asked = {"most": MOST, "most_held": MOST_HELD, "names": list(found)}
+        raw.execute(_BACKLOG, asked, prepare=True)
         backlog = {row[0]: row[1:] for row in raw.fetchall()}
     subjects = {holds.subject_of(scope=HoldScope.TARGET, name=name): name for name in found}
     held: dict[str, Hold] = {}

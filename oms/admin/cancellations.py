@@ -39,6 +39,7 @@ class CancellationAdmin(ReadOnlyAdmin):
         "finished_at",
     )
     list_filter = ("state",)
+    also_filtered = ("finished_at",)
     list_select_related = ("order",)
     list_left_out = ("quote", "refusals")
     search_fields = ("order__reference", "order__external_id")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Func, Q
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
@@ -15,9 +16,18 @@ from oms.queries import day
 ANY = "any"
 
 
-def _of_plans(condition: Q) -> Q:
-    """Orders with such a plan; never one twice."""
-    return Q(fulfillment__in=Plan.objects.filter(condition).values("fulfillment"))
+class _EachOf(Func):
+    """The elements of an array. The database looks each of them up by index; those of a subquery
+    it would join, and go through all orders for that."""
+
+    function = "unnest"
+    template = "(SELECT %(function)s(%(expressions)s))"
+
+
+def _of_plans(condition: Q, *, since: str) -> Q:
+    """Orders with such a plan, never one twice; of too many those that have been so longest."""
+    plans = Plan.objects.filter(condition).order_by(since).values("fulfillment")
+    return Q(fulfillment__in=_EachOf(ArraySubquery(plans[: workload.MOST + 1])))
 
 
 class StuckFilter(OfferedFilter):
@@ -29,8 +39,9 @@ class StuckFilter(OfferedFilter):
 
     def chosen(self, value: str, *, request: HttpRequest) -> Q:
         if value == ANY:
-            return _of_plans(workload.IS_STUCK)
-        return _of_plans(workload.stuck_for(Age(value), now=workload.now()))
+            return _of_plans(workload.IS_STUCK, since="stuck_at")
+        longer = workload.stuck_for(Age(value), now=workload.now())
+        return _of_plans(longer, since="stuck_at")
 
 
 class NeedsFilter(OfferedFilter):
@@ -42,7 +53,7 @@ class NeedsFilter(OfferedFilter):
 
     def chosen(self, value: str, *, request: HttpRequest) -> Q:
         if value == "at-risk":
-            return _of_plans(workload.IS_AT_RISK)
+            return _of_plans(workload.IS_AT_RISK, since="at_risk_since")
         # One value: of thousands Django would make a statement of thousands.
         found = [one.order_id for one in day.blocked_of_high_value()]
         return Q(pk__in=RawSQL("SELECT unnest(%s::bigint[])", [found]))

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.decorators import staff_member_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet, Subquery, prefetch_related_objects
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
@@ -49,6 +49,7 @@ from oms.admin.order_page.standing import drawn, standing
 from oms.admin.order_page.versions import shown_versions
 from oms.evidence.packing import taken
 from oms.models import Notification, Order
+from oms.queries.orders import waits_of_tasks
 
 _REGIONS = {
     "order-now": "desk/order/now.html",
@@ -75,16 +76,18 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         "finished_at",
     )
     list_filter = ("state", "client", StuckFilter, NeedsFilter, EndedFilter)
+    also_filtered = ("finished_at",)
     list_select_related = ("client",)
     list_left_out = ("faults",)
     search_fields = (
         "reference",
         "external_id",
         "customer_id",
+        "fulfillment__correlation_id",
         "fulfillment__plans__tasks__commands__idempotency_key",
     )
     search_order = ("-submitted_at", "-pk")  # As the index has a customer's.
-    search_help_text = "Reference, external id, customer, or an idempotency key"
+    search_help_text = "Reference, external id, customer, correlation id, or an idempotency key"
     fields = (
         ("reference", "external_id"),
         ("client", "channel"),
@@ -237,19 +240,22 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
 
     @display(description="plans")
     def plans(self, order: Order) -> str:
-        rows = Plan.objects.filter(fulfillment_id=order.fulfillment_id).defer("context")
-        return format_html_join(", ", "{}", ((link(plan),) for plan in rows.order_by("id"))) or "—"
+        plans = order.fulfillment.plans.all()  # Read with the page; this is asked several times.
+        return format_html_join(", ", "{}", ((link(plan),) for plan in plans)) or "—"
 
 
 def _shown(request: HttpRequest, order: Order, *, only: str = "") -> dict[str, Any]:
     """What the page shows above the fields; `only` one of its regions."""
-    prefetch_related_objects([order], "items", "milestones", "fulfillment", "client")
+    plans = Prefetch("fulfillment__plans", Plan.objects.defer("context").order_by("pk"))
+    prefetch_related_objects([order], "items", "milestones", "client", plans)
     found: dict[str, Any] = {}
+    plan = fulfillments.newest_among(order.fulfillment.plans.all())
+    waits = waits_of_tasks(order) if plan is not None else []
     if only in ("", "order-now"):
-        found["standing"] = standing(order)
+        found["standing"] = standing(order, plan=plan, waits=waits)
         found["may"] = may_be_done(request=request, order=order, standing=found["standing"])
     if only in ("", "order-plan"):
-        found["drawn"] = drawn(order, at_once=only == "order-plan")
+        found["drawn"] = drawn(plan, waits=waits, at_once=only == "order-plan")
     if only in ("", "order-entries"):
         found["history"] = shown_history(request=request, order=order)
     return found

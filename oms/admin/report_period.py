@@ -12,7 +12,7 @@ from oms.figures import reading
 from oms.figures.reading import Span
 
 _DAYS = {"today": 1, "7": 7, "30": 30}
-_CHOICES = {"today": "Today", "7": "7 days", "30": "30 days"}
+PERIODS = {"today": "Today", "7": "7 days", "30": "30 days"}
 _LONGEST_DAYS = 400
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -23,7 +23,7 @@ class Chosen:
 
     span: Span
     period: str
-    """One of `_CHOICES`, or `range`."""
+    """One of `PERIODS`, or `range`."""
     complaint: str = ""
 
     @property
@@ -46,7 +46,7 @@ class Chosen:
         """The periods to choose from: query, words, and whether it is the one that is shown."""
         return [
             (urlencode({"period": name}), words, name == self.period)
-            for name, words in _CHOICES.items()
+            for name, words in PERIODS.items()
         ]
 
 

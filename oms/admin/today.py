@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -67,13 +66,13 @@ class Today(Page):
             "pressing": list(_pressing(day)),
             "well": list(_well(day)),
             "stuck": _stuck(day),
-            "reasons": [_reason(day.now, one) for one in _reasons(day)[:_SHOWN]],
+            "reasons": [_reason(day, one) for one in _reasons(day)[:_SHOWN]],
             "more_reasons": max(0, len(_reasons(day)) - _SHOWN),
             "systems": [_system(one) for one in day.in_trouble],
             "dear": day.dear[:_SHOWN],
             "more_dear": max(0, len(day.dear) - _SHOWN),
-            "money": [_money(one) for one in day.money],
-            "queues": [_queue(one) for one in day.queues[:_SHOWN]],
+            "money": [_money(one, or_more=_is_capped(day)) for one in day.money],
+            "queues": [_queue(one, or_more=_waiting(day) > MOST) for one in day.queues[:_SHOWN]],
             "more_queues": max(0, len(day.queues) - _SHOWN),
             "retries": [_retry(name, tasks) for name, tasks in day.retries.items()],
             "under_way": _orders(day.orders.under_way) if day.orders else [],
@@ -134,14 +133,14 @@ def _pressing(day: Day) -> Iterator[Figure]:
         yield from _some(
             day.fallout.total,
             words="cases open",
-            more=_taken(day.fallout.unassigned),
+            more=_taken(day.fallout.unassigned, or_more=_is_capped(day)),
             address=list_address(FalloutCase, **_OPEN),
             sign="!",
         )
     yield from _some(
-        sum(queue.tasks for queue in day.queues),
+        _waiting(day),
         words="to decide",
-        more=_taken(sum(queue.unclaimed for queue in day.queues)),
+        more=_taken(sum(queue.unclaimed for queue in day.queues), or_more=_waiting(day) > MOST),
         address=list_address(ManualTask, **_UNDECIDED),
         sign="☞",
         tone="moving",
@@ -187,8 +186,20 @@ def _some(
         )
 
 
-def _taken(left: int) -> str:
-    return f"{counted(left)} not taken yet" if left else "somebody has each of them"
+def _taken(left: int, *, or_more: bool) -> str:
+    if left:
+        return f"{counted(left, or_more=or_more)} not taken yet"
+    return "" if or_more else "somebody has each of them"
+
+
+def _waiting(day: Day) -> int:
+    """Manual tasks to decide, MOST + 1 at most."""
+    return sum(queue.tasks for queue in day.queues)
+
+
+def _is_capped(day: Day) -> bool:
+    """More cases are open than were looked at."""
+    return day.fallout is not None and day.fallout.is_capped
 
 
 def _due(day: Day, due: Due, *, sign: str, tone: str) -> Iterator[Figure]:
@@ -236,9 +247,12 @@ def _well(day: Day) -> Iterator[str]:
 def _stuck(day: Day) -> list[Figure]:
     if not day.stuck:
         return []
+    # The longest were counted first: of the youngest that there are, there may be more.
+    youngest = next((age for age, number in day.stuck.by_age.items() if number), None)
+    is_capped = day.stuck.total > MOST
     return [
         Figure(
-            number=counted(number),
+            number=counted(number, or_more=is_capped and age is youngest),
             words=f"for {age.words}",
             address=list_address(Order, stuck=age.value),
             tone="failed" if age in (Age.FROM_4_TO_24_H, Age.OVER_24_H) else "trouble",
@@ -274,15 +288,20 @@ class _Row:
     why: str = ""
 
 
-def _link(number: int, model: type[Model], **lookups: Any) -> tuple[str, str]:
-    return (counted(number), list_address(model, **lookups)) if number else ("–", "")
+def _link(
+    number: int, model: type[Model], *, or_more: bool = False, **lookups: Any
+) -> tuple[str, str]:
+    if not number:
+        return ("–", "")
+    return (counted(number, or_more=or_more), list_address(model, **lookups))
 
 
 def _reasons(day: Day) -> Sequence[Reason]:
     return day.fallout.reasons if day.fallout else ()
 
 
-def _reason(now: datetime, one: Reason) -> _Row:
+def _reason(day: Day, one: Reason) -> _Row:
+    or_more = _is_capped(day)
     if one.incident_id is not None:
         which: dict[str, Any] = {"incident__id__exact": one.incident_id, **_OPEN}
         address = reverse("admin:fulfillment_incident_change", args=[one.incident_id])
@@ -299,17 +318,17 @@ def _reason(now: datetime, one: Reason) -> _Row:
         title=one.title,
         address=address,
         numbers=[
-            _link(one.cases, FalloutCase, **which),
-            _link(one.unassigned, FalloutCase, state__exact="OPEN", **which),
-            _link(one.overdue, FalloutCase, due=Due.OVERDUE.value, **which),
+            _link(one.cases, FalloutCase, or_more=or_more, **which),
+            _link(one.unassigned, FalloutCase, or_more=or_more, state__exact="OPEN", **which),
+            _link(one.overdue, FalloutCase, or_more=or_more, due=Due.OVERDUE.value, **which),
         ],
-        since=how_long(now - one.since),
+        since=how_long(day.now - one.since),
     )
 
 
 def _system(one: Health) -> _Row:
     queue = one.status.waiting + one.status.later
-    tasks = {"target__name__exact": one.name}
+    tasks: dict[str, Any] = {"target__name__exact": one.name}
     return _Row(
         title=one.name,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
@@ -322,29 +341,30 @@ def _system(one: Health) -> _Row:
     )
 
 
-def _money(one: Money) -> _Row:
+def _money(one: Money, *, or_more: bool) -> _Row:
     lookups = {"revenue_currency__exact": one.currency, **_OPEN}
+    more = "+" if or_more else ""
     return _Row(
         title=one.currency,
         address="",
         numbers=[
-            (f"{one.waits:,.2f}" if one.waits else "–", ""),
-            (f"{one.leaks:,.2f}" if one.leaks else "–", ""),
-            _link(one.cases, FalloutCase, **lookups),
+            (f"{one.waits:,.2f}{more}" if one.waits else "–", ""),
+            (f"{one.leaks:,.2f}{more}" if one.leaks else "–", ""),
+            _link(one.cases, FalloutCase, or_more=or_more, **lookups),
         ],
     )
 
 
-def _queue(one: Queue) -> _Row:
+def _queue(one: Queue, *, or_more: bool) -> _Row:
     which = {"queue": one.name, **_UNDECIDED}
     return _Row(
         title=one.name,
         address="",
         numbers=[
-            _link(one.tasks, ManualTask, **which),
-            _link(one.unclaimed, ManualTask, state__exact="OPEN", **which),
-            _link(one.overdue, ManualTask, due=Due.OVERDUE.value, **which),
-            _link(one.soon, ManualTask, due=Due.SOON.value, **which),
+            _link(one.tasks, ManualTask, or_more=or_more, **which),
+            _link(one.unclaimed, ManualTask, or_more=or_more, state__exact="OPEN", **which),
+            _link(one.overdue, ManualTask, or_more=or_more, due=Due.OVERDUE.value, **which),
+            _link(one.soon, ManualTask, or_more=or_more, due=Due.SOON.value, **which),
         ],
     )
 

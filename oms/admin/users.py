@@ -12,13 +12,13 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from fulfillment.actions import APPROVALS, Action
 from fulfillment.admin.asking import actor_of, held_here, may
 from fulfillment.admin.authority import access_link, grants_link
+from fulfillment.admin.reading import DeskAdmin
 from fulfillment.authority.actors import person
 from fulfillment.authority.authorizing import held
 from fulfillment.authority.context import Context
@@ -30,7 +30,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class DeskUserAdmin(UserAdmin, ModelAdmin):
+class DeskUserAdmin(UserAdmin, DeskAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -107,7 +107,7 @@ class DeskUserAdmin(UserAdmin, ModelAdmin):
 
 
 @admin.register(Group)
-class DeskGroupAdmin(GroupAdmin, ModelAdmin):
+class DeskGroupAdmin(GroupAdmin, DeskAdmin):
     fields = ("name", "who", "permissions_text", "grants", "access")
     readonly_fields = ("who", "permissions_text", "grants", "access")
     filter_horizontal = ()

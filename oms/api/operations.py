@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fulfillment import operations
+from fulfillment.authority.authorizing import Reach
 from fulfillment.engine.work.unit import Unit
 from fulfillment.errors import NotPossible
 from oms.api import operation_documents as documents
@@ -165,7 +166,7 @@ class OfferedOperations(APIView):
     def get(self, request: Request) -> Response:
         """As far as that can be told without doing it; the preview tells more."""
         subject = query_of(OfferedQuery, request).subject
-        offers = operations.offers(actor=actor_of(request), subject=subject)
+        offers = operations.offers(reach=Reach(actor=actor_of(request)), subject=subject)
         return Response(documents.offers_document(subject=subject, offers=offers))
 
 

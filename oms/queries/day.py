@@ -87,6 +87,7 @@ class Dear:
     currency: str
 
 
+# Laterally, so that each is looked up by index: a join goes through all orders there are.
 _DEAR = """
 WITH blocked AS MATERIALIZED (
     SELECT DISTINCT fulfillment_id FROM (
@@ -94,12 +95,18 @@ WITH blocked AS MATERIALIZED (
         ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %(most)s
     ) open WHERE category <> ALL(%(beside)s::text[])
 ), worth AS (
-    SELECT i.order_id, i.currency, sum(
-        (coalesce(i.one_off_price, 0) + coalesce(i.recurring_price, 0)) * i.quantity) AS amount
+    SELECT o.id AS order_id, i.currency, i.amount
     FROM blocked b
-    JOIN oms_order o ON o.fulfillment_id = b.fulfillment_id AND o.finished_at IS NULL
-    JOIN oms_orderitem i ON i.order_id = o.id AND i.removed_in_version IS NULL
-    GROUP BY i.order_id, i.currency
+    CROSS JOIN LATERAL (
+        SELECT id FROM oms_order
+        WHERE fulfillment_id = b.fulfillment_id AND finished_at IS NULL LIMIT 1
+    ) o
+    CROSS JOIN LATERAL (
+        SELECT currency, sum(
+            (coalesce(one_off_price, 0) + coalesce(recurring_price, 0)) * quantity) AS amount
+        FROM oms_orderitem WHERE order_id = o.id AND removed_in_version IS NULL
+        GROUP BY currency
+    ) i
 ), dear AS (
     SELECT DISTINCT ON (order_id) order_id, w.currency, w.amount, w.amount / l.amount AS how_much
     FROM worth w JOIN unnest(%(currencies)s::text[], %(amounts)s::numeric[]) AS l(currency, amount)

@@ -113,6 +113,12 @@ def _causes(day: Day) -> list[str]:
     if not day.fallout or not day.fallout.total:
         return []
     total, most = day.fallout.total, day.fallout.reasons[0]
+    if day.fallout.is_capped:
+        told = f"More than {MOST:,} cases are open"
+        if most.cases == 1:
+            return [f"{told}."]
+        many = f"{min(most.cases, MOST):,}"
+        return [f"{told}; of those due first, {many} have one cause: {most.title}."]
     if most.cases == 1:
         apart = ", each with a reason of its own" if total > 1 else ""
         return [f"{_many(total, 'case is', 'cases are')} open{apart}."]

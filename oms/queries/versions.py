@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from oms.changes.documents import as_submitted
@@ -23,6 +24,7 @@ Document = Mapping[str, Any]
 _LONGEST = 400
 _PLAIN = ("action", "offering", "quantity", "asset", "parties", "relations")
 _SPREAD = ("characteristics", "place", "price")
+_AMOUNTS = {"price one_off", "price recurring"}
 _ITEM_WORDS = {
     "asset": "asset",
     "price one_off": "price, once",
@@ -159,12 +161,19 @@ def _items(document: Document, parent: str = "") -> Iterator[tuple[str, dict[str
         for name in _SPREAD:
             inner = item.get(name) or {}
             values |= {f"{name} {key}": _text(value) for key, value in inner.items()}
+        for name in _AMOUNTS & values.keys():
+            values[name] = _amount(values[name])
         yield item["item_id"], values
         yield from _items(item, parent=item["item_id"])
 
 
 def _summary(values: Mapping[str, str]) -> str:
     return f"{values['action']} {values['quantity']} × {values['offering']}"
+
+
+def _amount(text: str) -> str:
+    """The same text for the same amount, however many noughts it was written with."""
+    return f"{Decimal(text).normalize():f}" if text else ""
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ from oms.changes.cancelling import Cancellation, NotCancellable, OrderIsComplete
 from oms.models import CancellationState, Order
 from oms.repairs.quoted import quote_tables
 from oms.repairs.subjects import desk_order_found, desk_order_version, order_of
-from oms.states import OrderState
+from oms.states import ORDER_TERMINAL, OrderState
 
 _UNDER_WAY = frozenset({OrderState.ASSESSING_CANCELLATION, OrderState.CANCELLING})
 
@@ -62,8 +62,7 @@ class CancelOrder(Repair):
         return desk_order_version(unit, found)
 
     def is_offered(self, found: Found) -> bool:
-        order = order_of(found)
-        return not order.is_final and order.state not in _UNDER_WAY
+        return found.state not in ORDER_TERMINAL | _UNDER_WAY
 
     def carry_out(self, unit: Unit, found: Found, parameters: Cancelling, why: Why) -> Done:
         order = order_of(found)

@@ -60,7 +60,7 @@ class ChangeOrder(Repair):
         return desk_order_version(unit, found)
 
     def is_offered(self, found: Found) -> bool:
-        return order_of(found).state in (OrderState.IN_PROGRESS, OrderState.COMPLETED)
+        return found.state in (OrderState.IN_PROGRESS, OrderState.COMPLETED)
 
     def suggested(self, found: Found) -> dict[str, Any]:
         """The order as it is, to be rewritten."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from fulfillment.engine.work.unit import Unit
 from fulfillment.operations import plans
+from fulfillment.operations.looking import found_once
 from fulfillment.operations.repair import Found
 from fulfillment.operations.subjects import order_found
 from oms.models import Asset, AssetState, Order
@@ -30,13 +31,18 @@ class Priced(Protocol):
     def currency(self) -> str: ...
 
 
+@found_once
 def desk_order_found(*, name: str) -> Found:
-    """An order by its reference, whether or not it is planned yet. Raises SubjectUnknown."""
+    """An order by its reference, in its own state, whether or not it is planned yet.
+
+    Raises SubjectUnknown.
+    """
     found = order_found(name=name)
     order = order_of(found)
     items = list(order.items.all())
     return replace(
         found,
+        state=order.state,
         context=replace(
             found.context,
             region=order.region,

@@ -11,6 +11,7 @@ from decimal import Decimal
 from django.db.models import QuerySet
 
 from fulfillment.models import CaseCategory, Plan
+from fulfillment.queries.workload import IS_STUCK
 from oms import leaks
 from oms.figures import reading
 from oms.figures.reading import Span
@@ -168,7 +169,7 @@ class Stuck(Report):
         ]
 
     def headline(self, cells: Cells) -> Headline:
-        there = len(_stuck().values_list("pk")[:COUNTED])
+        there = _stuck().order_by("stuck_at")[:COUNTED].count()
         words = "orders are stuck now" if there < COUNTED else "orders or more are stuck now"
         return Headline(value=there, kind=Kind.COUNT, words=words)
 
@@ -201,7 +202,7 @@ def _found(span: Span, **which: str) -> Table:
 
 
 def _stuck() -> QuerySet[Plan]:
-    return Plan.objects.filter(stuck_at__isnull=False)
+    return Plan.objects.filter(IS_STUCK)
 
 
 _LEAK_COUNTED = (

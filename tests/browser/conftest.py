@@ -27,9 +27,9 @@ def browser_found() -> str | None:
     return os.environ.get("OMS_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Until the module's end: while it is open, this process can't use Django's database."""
+    """Until these tests end: while it is open, this process can't use Django's database."""
     found = browser_found()
     if found is None:
         pytest.skip(
@@ -43,16 +43,16 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def house(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, stack_model: Layout
 ) -> Iterator[House]:
-    """One stack for all tests of a module."""
+    """One stack for all that a process has of these tests: each looks after orders of its own."""
     with house_like(stack_model, folder=tmp_path_factory.mktemp("house")) as house:
         yield house
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def known(house: House) -> dict[str, StorageState]:
     """Who has signed in before."""
     return {}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import (
+    APIResponse,
     Browser,
     ConsoleMessage,
     Locator,
@@ -134,27 +135,50 @@ class Operator:
     def sees_not(self, words: str | re.Pattern[str]) -> None:
         expect(self.content).not_to_contain_text(words)
 
+    def rows(self) -> list[list[str]]:
+        """The cells of the page's list."""
+        found: list[list[str]] = self.page.evaluate(
+            "[...document.querySelectorAll('#result_list tbody tr')].map((row) => "
+            "[...row.querySelectorAll('th, td')].map((cell) => cell.textContent.trim()))"
+        )
+        return found
+
     def offered(self) -> list[str]:
         """The names of all links and buttons of the page's own part."""
         found = self.content.get_by_role("link").or_(self.content.get_by_role("button"))
         return [words.strip() for words in found.all_text_contents() if words.strip()]
 
+    def looks_at(self, *paths: str, method: str = "GET") -> dict[str, tuple[int, str]]:
+        """The status and the text of many pages, without opening them in the window."""
+        cookies = "; ".join(
+            f"{one.get('name')}={one.get('value')}" for one in self._context.cookies()
+        )
+        return self.house.fetch(paths, cookies=cookies, method=method)
+
     # --- by force --------------------------------------------------------------------------------
 
-    def forge(self, path: str, **form: str) -> int:
-        """A POST that no page has offered, with this person's session and token; its status."""
-        token = next(
-            cookie["value"]
-            for cookie in self._context.cookies()
-            if cookie.get("name") == "csrftoken"
+    def form(self) -> dict[str, str]:
+        """What the form of this page would send if it were sent now."""
+        found: dict[str, str] = self.page.evaluate(
+            "Object.fromEntries(new FormData(document.querySelector('#main form[data-once]')))"
         )
-        answer = self._context.request.post(
+        return found
+
+    @property
+    def token(self) -> str:
+        """Of this person's session, against forgery."""
+        return self._cookies()["csrftoken"]
+
+    def forge(self, path: str, *, token: str | None = None, **form: str) -> APIResponse:
+        """The answer to a POST that no page has offered, with this person's session and token, or
+        with another's."""
+        given = self.token if token is None else token
+        return self._context.request.post(
             path,
-            form={**form, "csrfmiddlewaretoken": token},
+            form={**form, "csrfmiddlewaretoken": given},
             headers={"Referer": self.house.address + path},
             max_redirects=0,
         )
-        return answer.status
 
     # --- what must not happen --------------------------------------------------------------------
 
@@ -175,6 +199,9 @@ class Operator:
 
     def leave(self) -> None:
         self._context.close()
+
+    def _cookies(self) -> dict[str, str]:
+        return {one.get("name", ""): one.get("value", "") for one in self._context.cookies()}
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type == "error":

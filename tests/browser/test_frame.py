@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import signal
 
@@ -9,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import readable
+from tests.browser.day import Day, made
 from tests.browser.house import House, line_rental
 from tests.browser.operator import Cast, Operator
 
@@ -17,42 +19,70 @@ CASE = re.compile(r"/admin/fulfillment/falloutcase/\d+/change/")
 
 
 @pytest.fixture(scope="module")
-def day(house: House) -> House:
-    """One order is done, and one has fallen out; customers have names of all kinds."""
-    (done,) = house.submit(line_rental("DONE"))
-    house.until_state("COMPLETED", done)
-    house.refuses("billing", "ACCOUNT_LOCKED")
-    hostile = {"id": "C-1", "name": "<script>document.title = 'taken'</script>" + "long" * 30}
-    (failed,) = house.submit(line_rental("FAILED", customer=hostile))
-    house.case_of(failed)
-    house.script()
-    return house
+def day(house: House) -> Day:
+    return made(house)
 
 
-def test_every_page_of_the_side_bar_is_readable(day: House, people: Cast) -> None:
+def test_every_page_of_the_side_bar_is_readable(day: Day, people: Cast) -> None:
     senior = people("senior")
-    wrong = {}
-    for path in _lines(senior):
+    paths = _lines(senior)
+    wrong = {"the frame": readable.faults(senior.page)}
+    for path in paths:
         senior.open(path)
-        if found := readable.faults(senior.page):
-            wrong[path] = found
-    assert wrong == {}
+        wrong[path] = readable.faults(senior.page, within="#main")
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+def test_every_other_kind_of_page_is_readable(day: Day, people: Cast) -> None:
+    senior = people("senior")
+    pages = dict(day.pages)
+    for name, path, kind in (
+        ("a plan", pages["an order that has failed"], r"/admin/fulfillment/plan/\d+/change/"),
+        ("a command", pages["a case"], r"/admin/fulfillment/command/\d+/change/"),
+        ("a workflow", "/admin/desk/workflows", r"/admin/fulfillment/workflowversion/\d+/change/"),
+        ("an event", "/admin/fulfillment/inboundevent/", r"/[^\"]*/inboundevent/\d+/change/"),
+        ("a hold to be placed", pages["a task"], r"/admin/fulfillment/operation/operate/hold.*"),
+    ):
+        pages[name] = next(link for link in _links(senior, path) if re.fullmatch(kind, link))
+    for path in _links(senior, "/admin/desk/reports"):
+        if path.startswith("/admin/desk/reports/"):
+            pages[path] = path
+    wrong = {}
+    for name, path in pages.items():
+        senior.open(path)
+        wrong[name] = readable.faults(senior.page, within="#main")
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def test_what_would_be_done_is_readable(day: Day, people: Cast) -> None:
+    finance = people("finance")
+    wrong = {}
+    retry = f"/admin/fulfillment/operation/operate/task.retry/task:{day.task}"
+    for name, path in (("trying again", retry), ("cancelling", day.pages["cancelling"])):
+        one = people("desk") if name == "cancelling" else finance
+        one.open(path)
+        one.press_button("See what it would do")
+        one.sees("This field is required")
+        wrong[f"{name}, without a reason"] = readable.faults(one.page, within="#main")
+        one.looks_first(reason="They have called.")
+        wrong[f"{name}, shown first"] = readable.faults(one.page, within="#main")
+    assert {name: found for name, found in wrong.items() if found} == {}
 
 
 @pytest.mark.parametrize("name", ["senior", "auditor", "desk"])
-def test_nothing_that_is_shown_is_refused(day: House, people: Cast, name: str) -> None:
+def test_nothing_that_is_shown_is_refused(day: Day, people: Cast, name: str) -> None:
     """Whatever a page of the side bar leads to opens for whoever sees it."""
     one = people(name)
     paths = _lines(one)
     assert "/admin/" in paths
     # One of each kind is enough: /admin/orders/O-1 and /admin/orders/O-2 are two of one.
-    links = {re.sub(r"\d+", "#", link): link for path in paths for link in _links(one, path)}
+    links = {re.sub(r"\d+", "#", link): link for link in _links(one, *paths)}
     assert links
-    answers = {link: one.page.request.head(link).status for link in links.values()}
-    assert {link: status for link, status in answers.items() if status >= 400} == {}
+    answers = one.looks_at(*links.values(), method="HEAD")
+    assert {link: status for link, (status, _) in answers.items() if status >= 400} == {}
 
 
-def test_what_customers_are_called_does_nothing(day: House, people: Cast) -> None:
+def test_what_customers_are_called_does_nothing(day: Day, people: Cast) -> None:
     senior = people("senior")
     senior.menu("Orders")
     senior.sees("<script>")
@@ -60,7 +90,7 @@ def test_what_customers_are_called_does_nothing(day: House, people: Cast) -> Non
     expect(senior.page).not_to_have_title("taken")
 
 
-def test_from_today_to_a_case_and_back_by_keys_alone(day: House, people: Cast) -> None:
+def test_from_today_to_a_case_and_back_by_keys_alone(day: Day, people: Cast) -> None:
     supply = people("supply")
     page = supply.page
     supply.keys("g", "f")
@@ -80,13 +110,13 @@ def test_from_today_to_a_case_and_back_by_keys_alone(day: House, people: Cast) -
     supply.keys("g", "o")
     supply.arrives(re.compile(r"/admin/oms/order/$"))
     supply.keys("/")
-    page.keyboard.type("DONE")
+    page.keyboard.type(day.done)
     supply.keys("Enter")
-    expect(page.locator("#result_list tbody tr")).to_contain_text(["DONE"])
+    expect(page.locator("#result_list tbody tr")).to_contain_text([day.done])
     assert supply.clicks == 0
 
 
-def test_what_is_folded_is_unfolded_and_signed_out_by_keys_alone(day: House, people: Cast) -> None:
+def test_what_is_folded_is_unfolded_and_signed_out_by_keys_alone(day: Day, people: Cast) -> None:
     desk = people("desk")
     folded = desk.page.get_by_role("button", name="Engine")
     expect(folded).to_have_attribute("aria-expanded", "false")
@@ -129,16 +159,18 @@ def test_an_open_page_follows_what_happens_and_keeps_what_is_open(
     assert page.evaluate("window.isTheSame")
 
 
-def test_a_page_says_when_its_server_is_away_and_when_it_is_back(day: House, people: Cast) -> None:
+def test_a_page_says_when_its_server_is_away_and_when_it_is_back(
+    house: House, people: Cast
+) -> None:
     senior = people("senior")
     senior.open("/admin/desk/targets")
     told = senior.page.locator(".desk-stale")
     expect(told).not_to_be_visible()
     with senior.foreseen("ERR_", "^50", "htmx"):
-        day.stack.kill("web", signal.SIGTERM)
+        house.stack.kill("web", signal.SIGTERM)
         _hurry(senior)
         expect(told).to_contain_text(re.compile(r"as of \d\d:\d\d:\d\d UTC"))
-        day.until_it_answers()
+        house.until_it_answers()
         _hurry(senior)
         expect(told).not_to_be_visible()
 
@@ -160,8 +192,12 @@ def _lines(one: Operator) -> list[str]:
     return found
 
 
-def _links(one: Operator, path: str) -> list[str]:
-    """Where a page leads within the desk."""
-    answer = one.page.request.get(path)
-    assert answer.ok, f"{one.name}, {path}: {answer.status}"
-    return re.findall(r'<a[^>]* href="(/admin/[^"?#]*)', answer.text())
+def _links(one: Operator, *paths: str) -> list[str]:
+    """Where pages lead within the desk."""
+    found = one.looks_at(*paths)
+    assert {path: status for path, (status, _) in found.items() if status != 200} == {}
+    return [
+        html.unescape(link)
+        for _, text in found.values()
+        for link in re.findall(r'<a[^>]* href="(/admin/[^"?#]*)', text)
+    ]

@@ -21,6 +21,14 @@ SOUND = "<h1>Orders</h1><h2>Late</h2><a href='/x'>O-1</a><label>Name <input></la
         ("<input>", "Without a name: - textbox"),
         ("<button style='outline: none'>Press</button>", "focus can't be seen"),
         ("<div style='width: 1500px'>wide</div>", "wider than a window of 1280"),
+        ("<p style='color: #888'>faint</p>", "Hard to read when it is light (3.5"),
+        ("<p style='background: #333'>dark on dark</p>", "Hard to read when it is dark (1.6"),
+        ("<p style='opacity: 0.4'>half there</p>", "Hard to read"),
+        ("<svg><rect fill='#666' width='99' height='99'/><text y='20'>x</text></svg>", "in text"),
+        ("<a href='/y' tabindex='1'>First of all</a>", "with a turn: 'First of all'"),
+        ("<a href='/y' style='position: fixed; top: -99px'>Gone</a>", "out of sight at 'Gone'"),
+        ("<a href='/y' onkeydown='event.preventDefault()'>Trap</a><a href='/z'>Z</a>", "out 'Z'"),
+        ("<a href='/y' style='position: absolute; top: 0; left: 0'>Up</a>", "Tab goes back"),
     ],
 )
 def test_each_fault_is_found(browser: Browser, wrong: str, told: str) -> None:

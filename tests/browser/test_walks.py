@@ -10,25 +10,51 @@ from playwright.sync_api import expect
 
 from tests.browser.house import House, line_rental
 from tests.browser.operator import Cast, Operator, anything
-from tests.waiting import until
 
 
 @pytest.fixture
 def failed(house: House) -> str:
-    """An order that billing has refused; billing goes on refusing."""
-    house.refuses("billing", "NOT_KNOWN_HERE")
-    (reference,) = house.submit(line_rental(f"FAILED-{_next(house)}"))
-    house.case_of(reference)
-    return reference
-
-
-def _next(house: House) -> int:
-    house.orders += 1
-    return house.orders
+    """An order that billing has refused; billing is mended since."""
+    return house.failed(house.name("not_known"))
 
 
 def _open_order(one: Operator, reference: str) -> None:
     one.open(f"/admin/orders/{reference}")
+
+
+def test_a_newcomer_clears_a_fallout_in_two_minutes(house: House, people: Cast) -> None:
+    """Whoever has never read the code: every step is found by the words on the screen."""
+    code = house.name("customer_unknown")
+    reference = house.failed(code, target="crm")
+    others = house.submit(*(line_rental(house.name("other")) for _ in range(3)))
+    newcomer = people("supply")
+    newcomer.today()
+    newcomer.sees("Needs somebody")
+    newcomer.follow(re.compile("cases? open"))
+    newcomer.follow(re.compile(rf"^{reference} ·"))
+
+    newcomer.sees("What happened")
+    newcomer.sees("crm")
+    newcomer.sees(code)
+    newcomer.sees("What has to be found out")
+    newcomer.sees("What may help")
+    newcomer.follow(anything("try again"))
+    newcomer.looks_first(reason="They have entered the customer.")
+    newcomer.sees("check_customer")
+    newcomer.press_button("Do it")
+    newcomer.sees(anything("tried again"))
+    newcomer.follow(reference)
+    house.until_state("COMPLETED", reference, *others)
+    expect(newcomer.page.get_by_role("region", name="How this order stands")).to_contain_text(
+        anything("completed")
+    )
+    assert newcomer.clicks <= 8
+    assert house.effects(reference) == [
+        "crm check_customer",
+        "billing start_billing",
+        "notification send_message",
+    ]
+    assert house.cases(order=reference) == []
 
 
 def test_a_waiver_needs_finance_and_a_second_person(
@@ -68,39 +94,14 @@ def _open_approval(one: Operator, reference: str) -> None:
     one.click(row.get_by_role("link").first)
 
 
-def test_what_is_forbidden_is_not_shown_not_done_by_force_and_on_record(
-    house: House, people: Cast, failed: str
-) -> None:
-    desk, auditor = people("desk"), people("auditor")
-    before = house.order(failed)
-    (task,) = (
-        one["id"]
-        for one in house.call("GET", f"/cases/{_case(house, failed)}", who="senior")["tasks"]
-    )
-    _open_order(desk, failed)
-    assert not any("Waive" in words for words in desk.offered())
-    path = f"/admin/fulfillment/operation/operate/task.waive/task:{task}"
-    refused = desk.forge(
-        path,
-        **{
-            "reason": "It is late.",
-            "evidence": "None",
-            "parameter-outputs": json.dumps({"reference": "X"}),
-        },
-    )
-    assert refused == 403
-    assert house.order(failed) == before
-    auditor.open("/admin/")
-    auditor.menu("Decisions", folded="Authority")
-    auditor.sees("task.waive")
-
-
 def test_of_two_who_release_an_incident_one_does_and_the_other_is_told(
     house: House, people: Cast
 ) -> None:
-    house.refuses("billing", "NO_CONTRACT")
-    references = house.submit(*(line_rental(f"BOTH-{_next(house)}") for _ in range(3)))
-    incident = _incident(house, "NO_CONTRACT", cases=3)
+    code = house.name("no_contract")
+    house.refuses("billing", code)
+    references = house.submit(*(line_rental(house.name("both")) for _ in range(3)))
+    incident = house.incident_of(code, cases=3)
+    house.script()
     first, second = people("finance"), people("finance-2")
     for one in (first, second):
         one.open(f"/admin/fulfillment/incident/{incident}/change/")
@@ -110,35 +111,54 @@ def test_of_two_who_release_an_incident_one_does_and_the_other_is_told(
     first.sees(anything("is drafted"))
     with second.foreseen("409"):
         second.press_button("Do it")
-        second.sees(anything("finance"))
-    jobs = house.call("GET", "/bulk-jobs", who="senior")["bulk_jobs"]
-    assert len([one for one in jobs if one["incident"] == incident]) == 1
+        second.sees("Somebody was there before you")
+        second.sees(re.compile(r"Release .* by finance\b"))
+    (job,) = house.jobs_of(incident)
+    for one in (first, second):
+        one.open(f"/admin/fulfillment/incident/{incident}/change/")
+        expect(
+            one.content.get_by_role("link", name=re.compile(rf"bulk job {job['id']}"))
+        ).to_be_visible()
+    # It waits to be started: nothing was tried again for anybody.
     assert house.states(references) == {"IN_PROGRESS"}
+    assert all(house.effects(one) == ["crm check_customer"] for one in references)
 
 
-def _incident(house: House, code: str, *, cases: int) -> int:
-    found: list[int] = []
+def test_of_two_who_take_a_case_one_has_it(house: House, people: Cast) -> None:
+    case = house.case_of(house.failed(house.name("unknown"), target="crm"))["id"]
+    supply, senior = people("supply"), people("senior")
+    for one in (supply, senior):
+        one.open(f"/admin/fulfillment/falloutcase/{case}/change/")
+    supply.press_button("Take it")
+    supply.sees("supply has it")
+    senior.press_button("Take it")
+    senior.sees(re.compile("supply (has|was)"))
+    senior.sees("supply has it since")
+    assert house.call("GET", f"/cases/{case}", who="senior")["assigned_to"] == "supply"
 
-    def is_there() -> bool:
-        rows = house.call("GET", "/incidents", who="senior")["incidents"]
-        found[:] = [
-            one["id"] for one in rows if code in one["title"] and one["open_cases"] == cases
-        ]
-        return bool(found)
 
-    until(is_there, seconds=60, pause_seconds=0.2)
-    return found[0]
-
-
-def _case(house: House, reference: str) -> int:
-    return int(house.case_of(reference)["id"])
+def test_who_tries_again_what_another_has_cancelled_is_told(house: House, people: Cast) -> None:
+    reference = house.failed(house.name("unknown"), target="crm")
+    supply, desk = people("supply"), people("desk")
+    _open_order(supply, reference)
+    supply.follow("Try again")
+    supply.looks_first(reason="They know the customer by now.")
+    _open_order(desk, reference)
+    desk.follow(re.compile("^Cancel"))
+    desk.looks_first(reason="Ordered twice.")
+    desk.press_button("Do it")
+    house.until_state("CANCELLED", reference)
+    with supply.foreseen("409"):
+        supply.press_button("Do it")
+        supply.sees(anything("nothing was done"))
+        supply.sees(re.compile(r"by desk\b"))
+    _open_order(supply, reference)
+    supply.sees("Ordered twice.")
+    assert house.effects(reference) == []
 
 
 def test_cancelling_shows_the_quote_first(house: House, people: Cast) -> None:
-    house.refuses("notification", "NO_SUCH_ADDRESS")
-    (reference,) = house.submit(line_rental(f"CANCEL-{_next(house)}"))
-    house.case_of(reference)
-    house.script()
+    reference = house.failed(house.name("no_address"), target="notification")
     desk = people("desk")
     _open_order(desk, reference)
     desk.follow(re.compile("^Cancel"))
@@ -154,10 +174,7 @@ def test_cancelling_shows_the_quote_first(house: House, people: Cast) -> None:
 
 
 def test_amending_shows_the_difference_first(house: House, people: Cast) -> None:
-    house.refuses("billing", "NOT_FOR_ONE")
-    (reference,) = house.submit(line_rental(f"AMEND-{_next(house)}"))
-    house.case_of(reference)
-    house.script()
+    reference = house.failed(house.name("not_for_one"))
     desk = people("desk")
     _open_order(desk, reference)
     desk.follow(re.compile("^Change"))

@@ -66,4 +66,3 @@ def storm(*, target: str, kind: str) -> Rules:
 
 
 STORMS = ("busy", "limited", "silent", "slow", "cut")
-EVERYBODY_WELL: Rules = []

@@ -21,7 +21,7 @@ from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
 from oms.supervisor.processes import running
 from oms.supervisor.stack import Stack, with_free_ports
-from tests.stacks import servers_like
+from tests.stacks import copy, servers_like
 from tests.waiting import until
 
 # Every kind of trouble that shows within a second; what needs a call's whole timeout is slow.
@@ -177,7 +177,8 @@ class Supervisor:
 
 
 @pytest.fixture
-def supervisor(home: Path, tmp_path: Path) -> Iterator[Supervisor]:
+def supervisor(home: Path, tmp_path: Path, stack_model: Layout) -> Iterator[Supervisor]:
+    copy(stack_model, layout_of(home))
     environment = with_free_ports(read_environment({"OMS_HOME": str(home)}))
     supervisor = Supervisor(environment, tmp_path / "supervisor.log")
     try:

@@ -28,6 +28,7 @@ from fulfillment.models import (
     Task,
     Transition,
 )
+from fulfillment.queries import case_queue
 from oms.models import Order
 from tests import desk, people
 from tests.desk import ScriptedSystems, by
@@ -213,7 +214,10 @@ def test_the_list_says_how_many_wait_and_narrows_with_one_click(
 ) -> None:
     late = _another(case, minutes=-5)
     FalloutCase.objects.filter(pk=late.pk).update(
-        severity="HIGH", revenue_amount=100, revenue_currency="EUR"
+        severity="HIGH",
+        revenue_amount=100,
+        revenue_currency="EUR",
+        revenue={"1": {"EUR": ["100.00", "0"]}},
     )
     page = text_of(boss, f"{_LIST}?resolved_at__isempty=1")
     assert "2 open, 1 overdue; they keep 100.00 EUR waiting." in page
@@ -231,6 +235,61 @@ def test_the_list_says_how_many_wait_and_narrows_with_one_click(
     for query in ("whose=mine", "whose=queues"):
         listed = boss.get(f"{_LIST}?{query}").context["cl"].result_list
         assert case.pk in [one.pk for one in listed], query
+
+
+def test_the_list_and_an_incident_tell_the_same_sum_as_today(
+    boss: Client, case: FalloutCase
+) -> None:
+    """Each item once, however many cases name it."""
+    other = _another(case, minutes=5)
+    incident = Incident.objects.create(
+        fingerprint=case.fingerprint,
+        target="alpha",
+        action="two",
+        reason_code="no_stock",
+        title="alpha two: no_stock",
+        severity="HIGH",
+        owner_queue="logistics",
+        opened_at=case.opened_at,
+    )
+    FalloutCase.objects.filter(pk__in=[case.pk, other.pk]).update(
+        incident=incident,
+        revenue={"1": {"EUR": ["60.00", "40.00"], "USD": ["7", "0"]}},
+        revenue_amount=100,
+        revenue_currency="EUR",
+    )
+    assert "2 open, 0 overdue; they keep 100.00 EUR, 7.00 USD waiting." in text_of(boss, _LIST)
+    page = text_of(boss, address_of(Incident, "change", incident.pk))
+    assert "100.00 EUR" in page
+    assert "7.00 USD" in page
+    assert "200.00 EUR" not in page
+    operations.close_case(case_id=case.pk, resolution="Done.", actor=by("anna"))
+    assert "1 case, 1 order" in text_of(boss, address_of(Incident, "changelist"))
+
+
+def test_more_cases_than_are_looked_at_are_told_as_more(
+    boss: Client, case: FalloutCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minutes in range(3):
+        _another(case, minutes=minutes + 1)
+    monkeypatch.setattr(case_queue, "MOST", 2)
+    tabs = {one.words: one.number for one in boss.get(_LIST).context["queue"].tabs}
+    assert tabs["All open"] == "2+"
+    assert tabs["Nobody's"] == "3+"
+
+
+def test_a_number_beside_a_view_is_that_of_its_list(boss: Client, case: FalloutCase) -> None:
+    """Where the list is narrowed already, it would be fewer: there is none then."""
+    other = _another(case, minutes=5)
+    FalloutCase.objects.filter(pk=other.pk).update(severity="LOW", target="beta")
+    for query in ("resolved_at__isempty=1", "resolved_at__isempty=1&target__exact=beta"):
+        head = boss.get(f"{_LIST}?{query}").context["queue"]
+        shown = [*head.tabs, *(choice for _, choices in head.facets for choice in choices)]
+        numbered = [one for one in shown if one.number and not one.is_here]
+        assert numbered
+        for one in numbered:
+            listed = boss.get(f"{_LIST}{one.address}").context["cl"]
+            assert str(listed.result_count) == one.number, (query, one)
 
 
 def test_an_empty_list_says_what_that_means(boss: Client, systems: ScriptedSystems) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from html import unescape
+from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.db.models import Model
 from django.http import HttpResponse
 from django.test import Client
@@ -27,6 +32,7 @@ from fulfillment.models import (
 )
 from oms.models import Order
 from tests import desk, people
+from tests.api import Api
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
@@ -234,3 +240,24 @@ def test_buttons_ask_for_the_same_authority(
     assert not Operation.objects.exists()
     assert browser("ann", action).post(address, given).status_code == 302
     assert Operation.objects.get().actor == "ann"
+
+
+def test_a_preview_says_how_the_same_is_done_without_the_page(failed: Task) -> None:
+    """What it says is typed in as it stands, and asks for what the form would."""
+    anna = browser("anna", Action.HOLD_PLACE)
+    form = form_of(Action.HOLD_PLACE, f"task:{failed.pk}")
+    reason = 'It\'s <b>theirs</b>; they "look" at it.'
+    assert "The same without this page" not in shown(anna.get(form))
+    page = shown(anna.post(form, {"reason": reason, "parameter-clock_policy": "STOP"}))
+    (command,) = re.findall(r"On a server: <code>(.*?)</code>", page, re.DOTALL)
+    first, name, *words = shlex.split(unescape(command))
+    assert (first, name) == ("manage.py", "operate")
+    (body,) = re.findall(r'<pre class="desk-json">(.*?)</pre>', page, re.DOTALL)
+    asked = json.loads(unescape(body))
+    seen = Api(user=User.objects.get(username="anna")).send("POST", "/operations/preview", asked)
+    assert seen.status_code == 200, seen.content
+    assert not Hold.objects.exists()
+    call_command(name, *words, stdout=StringIO())
+    hold = Hold.objects.get()
+    assert (hold.reason, hold.clock_policy) == (reason, "STOP")
+    assert hold.placed_by.startswith("anna ")  # Then whose shell it was.

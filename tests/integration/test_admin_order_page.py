@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.test import Client
@@ -148,3 +149,22 @@ def test_it_says_who_wants_it_cancelled_and_what_that_waits_for(
     detail = text_of(boss, address_of(CancellationRequest, "change", request.pk))
     assert "waits_for" in detail
     assert order.reference in detail
+
+
+def test_what_waits_for_its_window_is_not_said_to_be_runnable(
+    boss: Client, systems: ScriptedSystems
+) -> None:
+    opens = (desk.now() + timedelta(hours=12)).hour
+    window = {
+        "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+        "from": f"{opens:02d}:00",
+        "to": f"{(opens + 1) % 24:02d}:00",
+        "timezone": "UTC",
+    }
+    desk.target("alpha")
+    desk.workflow({"one": desk.task(window=window)})
+    order = desk.order()
+    desk.drain()
+    page = _page(boss, order)
+    assert re.search(r"not before\s+\d{4}-\d\d-\d\d", re.sub(r"<[^>]*>", "", page))
+    assert "runnable since" not in page

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fulfillment.admin import plan_view as plan_views
 from fulfillment.admin.picture import Picture, graph_picture, plan_picture
-from fulfillment.admin.picture_parts import DrawnTask
+from fulfillment.admin.picture_parts import DrawnTask, _sum_of
 from fulfillment.definitions.drawing import COMPACT, LARGEST
 from fulfillment.engine.store import graphs
 from fulfillment.engine.timing import durations
@@ -326,3 +326,22 @@ def test_it_says_when_the_engine_goes_on(systems: ScriptedSystems) -> None:
     desk.drain()
     due = desk.tasks_of(order)["one@1"].not_before
     assert f"The engine goes on with it at {due:%Y-%m-%d %H:%M:%S} UTC." in box(order, "one@1").told
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        ({TaskState.SUCCEEDED: 7, TaskState.CANCELLED: 3}, "⊘ 7/10 done, 3 cancelled"),
+        ({TaskState.SUCCEEDED: 7, TaskState.FAILED_FINAL: 3}, "✗ 7/10 done, 3 failed"),
+        (
+            {TaskState.FAILED_FINAL: 1, TaskState.CANCELLED: 9},
+            "✗ 0/10 done, 1 failed, 9 cancelled",
+        ),
+        ({TaskState.SUCCEEDED: 7, TaskState.CANCELLED: 1}, "◑ 7/10 done, 1 cancelled"),
+    ],
+)
+def test_an_element_that_was_cancelled_has_not_failed(
+    states: dict[TaskState, int], told: str
+) -> None:
+    badge = _sum_of(states, 10)
+    assert f"{badge.sign} {badge.words}" == told

@@ -154,7 +154,7 @@ def test_root_runs_the_servers_as_somebody_else_and_opens_no_folder(home: Path) 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can give a folder away")
 def test_a_folder_that_somebody_else_has_put_there_is_refused(home: Path) -> None:
     layout = layout_of(home)
-    layout.servers.mkdir(mode=0o777)
+    layout.servers.mkdir(mode=0o777, parents=True)
     os.chown(layout.servers, 12345, 12345)
     with pytest.raises(EnvironmentInvalid, match="belongs to somebody else"):
         servers_of(home).start()

@@ -110,6 +110,7 @@ def test_lists_of_the_admin_read_a_page(boss: Client, shown: dict[str, Order]) -
         "a search by customer": (Order, {"q": "HELD"}),
         "a search by reference": (Order, {"q": done.reference}),
         "a search by name": (Order, {"q": "Dora"}),
+        "a search by correlation id": (Order, {"q": done.fulfillment.correlation_id}),
     }
     for what, (model, query) in lists.items():
         answer = boss.get(address_of(model, "changelist"), query)

@@ -16,8 +16,10 @@ from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import FalloutCase, ManualTask, Plan
 from fulfillment.queries import case_queue, workload
+from oms.admin.reports import report_address
 from oms.models import Order
 from oms.queries import day
+from oms.reports import standing
 from tests import crowd, desk
 from tests.conftest import OWNER_URL, _with_database
 from tests.desk import ScriptedSystems
@@ -82,7 +84,7 @@ def test_today_asks_and_reads_as_much_whatever_there_is(
     assert found["day"].fallout.total == found["day"].stuck.total == COUNTED + 1
 
 
-def test_lists_behind_its_figures_read_a_page(
+def test_lists_behind_its_figures_read_a_page_and_so_do_reports(
     boss: Client, systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = crowd.one_of_each()
@@ -98,12 +100,23 @@ def test_lists_behind_its_figures_read_a_page(
         "cases overdue": (FalloutCase, {"due": "overdue"}),
         "manual tasks overdue": (ManualTask, {"due": "overdue"}),
         "in jeopardy": (Order, {"needs": "at-risk"}),
+        "stuck": (Order, {"stuck": "any"}),
+        "stuck for long": (Order, {"stuck": "over-24h"}),
         "ended today": (Order, {"ended": "today", "state__exact": "COMPLETED"}),
     }
     for what, (model, query) in lists.items():
         address = address_of(model, "changelist")
 
         def look(address: str = address, query: dict[str, str] = query) -> None:
-            assert boss.get(address, query).status_code == 200
+            answer = boss.get(address, query)
+            assert answer.status_code == 200
+            assert answer.context["cl"].result_list or "ended" in query or "due" in query
 
         crowd.reads_few(look, what=what, at_most=FEW)
+    monkeypatch.setattr(standing, "COUNTED", COUNTED)
+    for page in (reverse("desk_reports"), report_address(standing.STUCK)):
+
+        def report(page: str = page) -> None:
+            assert boss.get(page).status_code == 200
+
+        crowd.reads_few(report, what=page, at_most=FEW)

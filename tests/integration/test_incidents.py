@@ -76,6 +76,7 @@ def test_400_orders_that_fail_for_one_cause_are_400_cases_and_one_incident(
         cases=400,
         open_cases=400,
         orders=400,
+        open_orders=400,
         latest_at=FalloutCase.objects.latest("opened_at").opened_at,
     )
     assert operations.group_cases() == 0

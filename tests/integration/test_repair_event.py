@@ -10,6 +10,7 @@ from django.test import Client
 
 from fulfillment import operations
 from fulfillment.actions import Action
+from fulfillment.authority.authorizing import Reach
 from fulfillment.engine.dispatch import callbacks
 from fulfillment.engine.dispatch.callbacks import Receipt, Report
 from fulfillment.errors import (
@@ -208,7 +209,7 @@ def test_it_is_offered_to_whoever_may_do_it_somewhere_until_it_is_done(
     order: Order, event: InboundEvent
 ) -> None:
     def offered() -> dict[str, tuple[bool, bool]]:
-        found = operations.offers(actor=kim, subject=f"event:{event.pk}")
+        found = operations.offers(reach=Reach(actor=kim), subject=f"event:{event.pk}")
         return {str(one.repair.action): (one.is_allowed, one.is_possible) for one in found}
 
     kim = people.actor(people.operator("kim", MATCH, products=["thing"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fulfillment import operations
+from fulfillment.authority.authorizing import Reach
 from oms.models import Order
 from tests import by_hand, desk
 from tests.desk import ScriptedSystems
@@ -15,7 +16,7 @@ WHILE_IT_RUNS = {"plan.regenerate", "plan.terminate", "order.force_complete", "o
 
 
 def possible(order: Order) -> set[str]:
-    found = operations.offers(actor=desk.by("ops"), subject=by_hand.of(order))
+    found = operations.offers(reach=Reach(actor=desk.by("ops")), subject=by_hand.of(order))
     return {str(one.repair.action) for one in found if one.is_possible}
 
 

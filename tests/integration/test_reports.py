@@ -20,7 +20,7 @@ from django.urls import reverse
 from fulfillment import operations
 from fulfillment.authority.roles import load_roles
 from fulfillment.errors import NotPossible
-from fulfillment.models import HoldScope, Task
+from fulfillment.models import HoldScope, Plan, Task
 from oms.admin.report_values import in_time
 from oms.changes import cancelling
 from oms.figures import durations, keeping, reading
@@ -427,3 +427,12 @@ def test_an_old_day_that_is_counted_anew_makes_today_no_newer() -> None:
         )
     span = Span(first=today() - timedelta(days=1), last=today(), now=desk.now().astimezone(UTC))
     assert reading.counted(span).as_of == old
+
+
+def test_a_plan_that_is_over_is_not_stuck(boss: Client, halfway: Order) -> None:
+    """As Today has it, and the list of stuck orders."""
+    Plan.objects.filter(fulfillment=halfway.fulfillment_id).update(
+        stuck_at=desk.now(), state="SUPERSEDED"
+    )
+    assert halfway.reference not in str(shown(boss, "stuck", "orders"))
+    assert shown(boss, "stuck", "by-age") == [["", "0"]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,24 +15,26 @@ from pathlib import Path
 import pytest
 
 from oms.embedded import postgres, process, redis
-from oms.embedded.layout import layout_of
+from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
 from oms.management.commands.stack import prepare
 from oms.supervisor.processes import remember, running, stop_leftovers
 from oms.supervisor.stack import Stack, StackFailed, with_free_ports
+from tests.conftest import home_in
+from tests.stacks import copy
 from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    home = tmp_path_factory.mktemp("stack")
-    yield with_free_ports(read_environment({"OMS_HOME": str(home), "OMS_TARGET_QUEUES": "crm"}))
-    layout = layout_of(home)
-    shutil.rmtree(layout.servers, ignore_errors=True)
+    with home_in(tmp_path_factory.mktemp("stack")) as home:
+        named = {"OMS_HOME": str(home), "OMS_TARGET_QUEUES": "crm"}
+        yield with_free_ports(read_environment(named))
 
 
 @pytest.fixture(scope="module")
-def stack(environment: Environment) -> Iterator[Stack]:
+def stack(environment: Environment, stack_model: Layout) -> Iterator[Stack]:
+    copy(stack_model, layout_of(environment.home))
     stack = Stack(environment)
     try:
         stack.start_servers()

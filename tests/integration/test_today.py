@@ -32,6 +32,7 @@ from fulfillment.queries.workload import Age
 from oms.admin import counts as side_bar
 from oms.models import Order
 from oms.queries import day as orders_of_the_day
+from oms.queries import today as words
 from oms.queries.today import Part, in_words, today
 from oms.states import OrderState
 from tests import crowd, desk
@@ -182,6 +183,19 @@ def test_revenue_at_risk_counts_each_item_once() -> None:
     assert (found["EUR"].cases, found["USD"].cases) == (3, 0)
 
 
+def test_what_is_in_use_and_not_billed_does_not_wait_as_well() -> None:
+    """Its billing has failed, which has a case, and so it leaks, which has another."""
+    refused("no")
+    (case,) = FalloutCase.objects.all()
+    revenue = {"1": {"EUR": ["0", "49.00"]}, "2": {"EUR": ["0", "1.00"]}}
+    FalloutCase.objects.update(revenue=revenue, revenue_currency="EUR")
+    case.pk, case._state.adding, case.subject, case.category = None, True, "x:1", "LEAKAGE"
+    case.revenue, case.revenue_currency = {"1": {"EUR": ["0", "49.00"]}}, "EUR"
+    case.save(force_insert=True)
+    (found,) = open_cases.money_at_risk()
+    assert (found.waits, found.leaks, found.total) == (Decimal(1), Decimal(49), Decimal(50))
+
+
 def test_blocked_orders_of_high_value_are_named(settings: Any) -> None:
     settings.OMS_HIGH_VALUE = {"": Decimal(1000), "JPY": Decimal(150_000)}
     desk.target("alpha")
@@ -221,7 +235,12 @@ def test_more_than_are_counted_are_told_as_more(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(workload, "MOST", 2)
     refused(*["no"] * 4)
     assert open_cases.fallout(now=workload.now()).total == 3
+    monkeypatch.setattr(words, "MOST", 2)
+    assert in_words(today(parts=ALL)) == [
+        "More than 2 cases are open; of those due first, 2 have one cause: alpha one: no."
+    ]
     assert counted(3, at_most=2) == "2+"
+    assert counted(3, or_more=True) == "3+"
     assert counted(10_000) == "10,000"
     assert counted(10_001) == "10,000+"
 

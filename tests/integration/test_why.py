@@ -47,11 +47,6 @@ def why_of(order: Order) -> Why:
     return why(fulfillment_id=order.fulfillment_id)
 
 
-def the_root(order: Order) -> tuple[str, str]:
-    found = why_of(order)
-    return found.chain[-1].wait.task, str(found.cause)
-
-
 def held() -> Order:
     a_shop()
     order = desk.order()

@@ -17,7 +17,6 @@ from django.db import connections, transaction
 
 from fulfillment.models.base import StateField, StatefulModel
 
-TRIGGERS = ("lawful_state", "lawful_first_state")
 # A unit says that it is one. Those of the release before do not; they can be told by how they plan
 # their statements. That has to go when no process of it can be left.
 _IN_A_UNIT = (

@@ -16,6 +16,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from fulfillment import operations
 from fulfillment.authority.actors import Actor
+from fulfillment.authority.authorizing import Reach
 from fulfillment.errors import (
     DefinitionInvalid,
     Denied,
@@ -103,7 +104,7 @@ class Command(BaseCommand):
                 for when, approver in approvals_of(repair):
                     self.stdout.write(f"{'':24} needs {approver} by another person, {when}")
             return
-        for offer in operations.offers(actor=actor, subject=subject):
+        for offer in operations.offers(reach=Reach(actor=actor), subject=subject):
             needs = f" (needs {offer.needs} by another person)" if offer.needs else ""
             verdict = f"NO: {offer.why_not}" if offer.why_not else f"yes{needs}"
             self.stdout.write(f"{offer.repair.action:22} {title_of(offer.repair)}: {verdict}")

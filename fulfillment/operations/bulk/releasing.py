@@ -72,15 +72,13 @@ class ReleaseIncident(Repair):
             subject=subject,
             pk=incident.pk,
             context=target_context(subject=subject, target=incident.target),
+            state=incident.state,
         )
 
     def version(self, unit: Unit, found: Found) -> str:
         incident = Incident.objects.get(pk=found.pk)
         newest = incident.jobs.order_by("-pk").values_list("pk", flat=True).first()
         return f"{incident.state} {newest or ''}".strip()
-
-    def is_offered(self, found: Found) -> bool:
-        return Incident.objects.filter(pk=found.pk, state=IncidentState.OPEN).exists()
 
     def suggested(self, found: Found) -> Mapping[str, Any]:
         return {**Steps().model_dump(exclude={"known_within"}), "known_within": "PT1H"}

@@ -17,6 +17,7 @@ from fulfillment.actions import Action
 from fulfillment.admin.asking import held_here, holds_here, reach_here
 from fulfillment.admin.operating import operate_address
 from fulfillment.models import Hold
+from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of, title_of
 from fulfillment.states import Cause
 from oms.admin.order_page.reasons import Reason
@@ -101,7 +102,12 @@ class MayBeDone:
 
 
 def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> MayBeDone:
-    """For whoever asks; as many queries as there are operations, however much there is."""
+    """For whoever asks; a fixed number of queries, and one for each hold and what it is on."""
+    with one_look():
+        return _may_be_done(request, order, standing)
+
+
+def _may_be_done(request: HttpRequest, order: Order, standing: Standing) -> MayBeDone:
     found = MayBeDone()
     held, reach = held_here(request), reach_here(request)
     of_order = operations.possible(subject=f"order:{order.reference}", held=held, reach=reach)

@@ -20,7 +20,7 @@ from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
 from oms.queries.orders import Whole
 
 _NEXT = {
-    TaskState.READY: "runnable since",
+    TaskState.READY: "not before",
     TaskState.FAILED_RETRYABLE: "next try at",
     TaskState.OUTCOME_UNKNOWN: "asked again at",
     TaskState.ACCEPTED: "asked, if silent, at",

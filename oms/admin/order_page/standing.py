@@ -18,6 +18,7 @@ from fulfillment.models import FalloutCase, Hold, ManualTask, Plan
 from fulfillment.queries import fulfillments
 from fulfillment.queries.why import NOTHING, Why, why
 from fulfillment.states import PLAN_SELECTABLE, PlanState, TaskState
+from fulfillment.waits.waiting import Wait
 from oms.admin.customers import NOTIFICATION_SIGNS
 from oms.admin.order_page.items import ShownGap, ShownItem, ShownPart, gaps, items, parts
 from oms.admin.order_page.reasons import Reason, of_fault, of_wait, of_whole
@@ -33,12 +34,10 @@ from oms.queries.orders import (
     Promise,
     Whole,
     active_holds,
-    newest_plan,
     open_cases,
     open_manual_tasks,
     promises,
     waits_as_a_whole,
-    waits_of_tasks,
 )
 from oms.queries.progress import NOTHING as NO_PROGRESS
 from oms.queries.progress import structured
@@ -135,28 +134,29 @@ class Drawn:
     is_to_come: bool = False
 
 
-def drawn(order: Order, *, at_once: bool) -> Drawn:
-    """The plan's picture. Large ones are left for the open page to fetch, unless `at_once`."""
-    plan = newest_plan(order)
+def drawn(plan: Plan | None, *, waits: Sequence[Wait], at_once: bool) -> Drawn:
+    """The plan's picture, with what its tasks wait for.
+
+    Large ones are left for the open page to fetch, unless `at_once`.
+    """
     if plan is None:
         return Drawn()
     graph = graphs.by_id(plan.graph_id)
     if len(graph.nodes) > _AT_ONCE and not at_once:
         return Drawn(is_to_come=True)
-    picture = plan_picture(plan=plan, graph=graph)
+    picture = plan_picture(plan=plan, graph=graph, waits=waits)
     return Drawn(picture=picture, too_large=0 if picture else len(graph.nodes))
 
 
-def standing(order: Order) -> Standing:
+def standing(order: Order, *, plan: Plan | None, waits: Sequence[Wait]) -> Standing:
     """Everything that the page shows above its fields; a fixed number of queries.
 
-    Read the order with its items and milestones prefetched.
+    Read the order with its items and milestones prefetched, its newest plan, and what its tasks
+    wait for (`oms.queries.orders`).
     """
     found = Standing(badge=badge_of(order.state, ORDER_SIGNS), told=told.told(order))
     if found.told.last is not None:
         found.told_badge = badge_of(found.told.last.state, NOTIFICATION_SIGNS)
-    plan = newest_plan(order)
-    waits = waits_of_tasks(order)
     troubles = [wait for wait in waits if wait.state in _IN_TROUBLE]
     far = NO_PROGRESS
     if plan is not None:
@@ -179,7 +179,7 @@ def standing(order: Order) -> Standing:
         ShownCase(case=case, badge=badge_of(case.severity, SEVERITY_SIGNS), late=due_badge(case))
         for case in cases[:SHOWN]
     ]
-    _dig(found, order, plan, whole)
+    _dig(found, order, plan, waits, whole)
     found.all_cases = order_cases_link(order.fulfillment_id)
     found.manual = [
         ShownManual(manual=one, badge=badge_of(one.state, MANUAL_SIGNS))
@@ -202,10 +202,16 @@ def _inside(found: Standing, plan: Plan) -> None:
     found.late = LATE if goes_on and plan.at_risk_since is not None else None
 
 
-def _dig(found: Standing, order: Order, plan: Plan | None, whole: Sequence[Whole]) -> None:
+def _dig(
+    found: Standing,
+    order: Order,
+    plan: Plan | None,
+    waits: Sequence[Wait],
+    whole: Sequence[Whole],
+) -> None:
     """To the root of it: one sentence, and what helps."""
     if plan is not None and plan.state in PLAN_SELECTABLE:
-        found.why = why(fulfillment_id=order.fulfillment_id)
+        found.why = why(fulfillment_id=order.fulfillment_id, plan=plan, waits=waits)
     if len(found.why.chain) > 1:
         found.root = [
             Root(

@@ -15,6 +15,18 @@
   const regions = () => document.querySelectorAll("[data-live-seconds]");
   const time = (at) => at.toISOString().slice(11, 19) + " UTC";
 
+  // Something was entered that the next look would take away; what a script puts back itself says
+  // so with data-kept.
+  function isFilledIn(field) {
+    if (field.matches("[data-kept], [type=hidden], [type=submit], [type=button]")) return false;
+    if (field.matches("[type=checkbox], [type=radio]")) return field.checked !== field.defaultChecked;
+    if (!field.matches("select")) return field.value !== field.defaultValue;
+    const options = [...field.options];
+    const chosen = options.filter((one) => one.defaultSelected);
+    const before = chosen.length || field.multiple ? chosen : options.slice(0, 1);
+    return options.some((one) => one.selected !== before.includes(one));
+  }
+
   function isBusy(region) {
     const active = document.activeElement;
     const selection = document.getSelection();
@@ -22,6 +34,7 @@
       document.querySelector("dialog[open]") !== null ||
       (region.contains(active) && active.matches("input, select, textarea, summary:active")) ||
       region.querySelector("input[type=checkbox]:checked") !== null ||
+      [...region.querySelectorAll("input, select, textarea")].some(isFilledIn) ||
       (selection && !selection.isCollapsed && region.contains(selection.anchorNode))
     );
   }
@@ -103,11 +116,16 @@
       tell(next || event.detail.xhr.status !== 200 ? "the server refuses to show it." : "you are signed out.");
       return;
     }
+    if (isBusy(region)) {
+      // It has become so since it was asked for; what has come is not shown, and comes again.
+      event.detail.shouldSwap = false;
+      return;
+    }
     currentSince = new Date();
     tell("");
     const is_same = shown.get(region.id) === next.innerHTML;
     shown.set(region.id, next.innerHTML);
-    if (is_same || isBusy(region)) event.detail.shouldSwap = false;
+    if (is_same) event.detail.shouldSwap = false;
     else remember(region);
   });
   // Not after the swap: what has an id gets its attributes only when all has settled.
