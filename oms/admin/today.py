@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from fulfillment.admin.boards import Targets
-from fulfillment.admin.figures import CALLED, TO_BE_SENT, Figure, counted
+from fulfillment.admin.figures import Figure, counted
 from fulfillment.admin.pages import Page, page_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.admin.target_cards import health_badges
@@ -26,10 +26,10 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+from fulfillment.queries.on_the_way import Way
 from fulfillment.queries.open_cases import Money, Reason
 from fulfillment.queries.systems import Health
 from fulfillment.queries.workload import MOST, MOST_BESIDE, Age, Due, Queue
-from fulfillment.states import Cause
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
@@ -340,8 +340,8 @@ def _system(one: Health) -> _Row:
         title=one.name,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
         numbers=[
-            _link(one.status.called, Task, way=CALLED, **tasks),
-            _link(queue, Task, way=TO_BE_SENT, **tasks),
+            _link(one.status.called, Task, way=Way.CALLED.value, **tasks),
+            _link(queue, Task, way=Way.TO_BE_SENT.value, **tasks),
         ],
         badges=health_badges(one),
         why=one.trouble,
@@ -380,7 +380,7 @@ def _retry(target: str, tasks: int) -> Figure:
     return Figure(
         number=counted(tasks),
         words=target,
-        address=list_address(Task, target__name__exact=target, waits_for__exact=Cause.RETRY.value),
+        address=list_address(Task, target__name__exact=target, way=Way.RETRIED.value),
         sign="↻",
         tone="trouble",
     )
