@@ -57,6 +57,7 @@ def shown(
         owner.execute("VACUUM ANALYZE")
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
+    monkeypatch.setattr(workload, "MOST", LOOKED_BACK)
     monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
     monkeypatch.setattr(case_queue, "MOST", LOOKED_BACK)
     return {**found, "done": done}
