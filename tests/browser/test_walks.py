@@ -179,7 +179,8 @@ def test_amending_shows_the_difference_first(house: House, people: Cast) -> None
     _open_order(desk, reference)
     desk.follow(re.compile("^Change"))
     desk.looks_first(reason="They want three.", **{"Quantity of ": "3"})
-    changed = desk.page.get_by_role("row").filter(has_text=anything("quantity"))
+    preview = desk.content.get_by_role("region", name="What it would do now")
+    changed = preview.get_by_role("row").filter(has_text=anything("quantity"))
     expect(changed.first).to_contain_text("3")
     assert house.order(reference)["version"] == 1
     desk.press_button("Do it")

@@ -73,6 +73,7 @@ def shown(
     """A crowd of the test's own, in lists that look back less far."""
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
+    monkeypatch.setattr(workload, "MOST", LOOKED_BACK)
     monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
     monkeypatch.setattr(case_queue, "MOST", LOOKED_BACK)
     name, found = crowded
