@@ -28,10 +28,10 @@ _UNSEEN_FOCUS = """(within) => {
   const looks = (one) => {
     const found = [];
     for (let at = one; at && found.length < 3; at = at.parentElement) {
-      const { outlineStyle, outlineWidth, boxShadow, borderColor, backgroundColor } =
-        getComputedStyle(at);
+      const { outlineStyle, outlineWidth, boxShadow, borderColor, backgroundColor, stroke,
+        strokeWidth } = getComputedStyle(at);
       const outline = outlineStyle === "none" ? "none" : `${outlineStyle} ${outlineWidth}`;
-      found.push([outline, boxShadow, borderColor, backgroundColor].join());
+      found.push([outline, boxShadow, borderColor, backgroundColor, stroke, strokeWidth].join());
     }
     return found.join("|");
   };
