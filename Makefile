@@ -35,7 +35,7 @@ demo: $(READY)
 	@$(BIN)/python manage.py demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 browser: $(READY)
 	@$(BIN)/python -m pytest tests/browser $(ARGS)

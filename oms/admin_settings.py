@@ -12,6 +12,9 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.text import format_lazy
 
+_ALIKE: dict[tuple[str, str], list[dict[str, str]]] = {}
+"""What each line of the side bar about a model asks for, by the model."""
+
 
 def _page(
     title: str, icon: str, app: str, model: str, *, count: str = "", **lookups: str
@@ -25,9 +28,17 @@ def _page(
     def may_see(request: HttpRequest) -> bool:
         return bool(request.user.has_perm(f"{app}.view_{model}"))
 
+    alike = _ALIKE.setdefault((app, model), [])
+    alike.append(lookups)
+
     def is_here(request: HttpRequest) -> bool:
+        if not request.path.startswith(str(address)):
+            return False
         asked = request.GET.dict()
-        return request.path.startswith(str(address)) and lookups.items() <= asked.items()
+        fitting = [one for one in alike if one.items() <= asked.items()]
+        # One line alone: that which says most of what is asked for. A row that none of them is
+        # about belongs to the first.
+        return lookups == max(fitting or alike[:1], key=len)
 
     return {
         "title": title,
@@ -85,7 +96,7 @@ def _file(name: str) -> Callable[[HttpRequest], str]:
     return lambda request: static(name)
 
 
-_STYLES = ("desk", "today", "order", "graph", "work", "asking", "boards", "reports")
+_STYLES = ("desk", "frame", "today", "order", "graph", "work", "asking", "boards", "reports")
 _SCRIPTS = ("frame", "live", "lists", "keys", "graph", "copy", "asking")
 # The blue of "moving" in the pictures, lighter and darker.
 _BLUE = {
@@ -94,7 +105,7 @@ _BLUE = {
     "200": "oklch(89.5% .055 243)",
     "300": "oklch(82% .095 243)",
     "400": "oklch(71.5% .13 243)",
-    "500": "oklch(61% .14 244)",
+    "500": "oklch(66% .14 244)",
     "600": "oklch(53% .137 246)",
     "700": "oklch(46% .12 248)",
     "800": "oklch(39.5% .098 250)",

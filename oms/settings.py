@@ -112,7 +112,12 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 STATIC_URL = "/static/"
-# Served from the packages that bring them: no copy to collect, none to go stale.
+# Served from the packages that bring them: no copy to collect, none to go stale. Their addresses
+# change with them, so that no browser keeps one beyond an upgrade.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "oms.static_addresses.ByContent"},
+}
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MAX_AGE = 3600
 SESSION_COOKIE_HTTPONLY = True

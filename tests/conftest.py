@@ -64,6 +64,16 @@ URL = settings.ENVIRONMENT.database_url
 OWNER_URL = settings.ENVIRONMENT.database_owner_url
 TEMPLATE = "oms_test_template"
 DATABASE = f"oms_test_{os.getpid()}"
+_LONG = (
+    "tests/browser/",
+    "tests/properties/test_engine",
+    "tests/crash/",
+    "tests/properties/",
+    "tests/integration/test_upgrade",
+    "tests/integration/test_supervisor",
+    "tests/integration/test_flat",
+)
+"""Files of many seconds, and those whose tests wait for processes rather than for a processor."""
 _TEMPLATE_LOCK = 7_190_412
 # Three times as quick where nobody waits for the disk.
 _STRATEGY = "FILE_COPY" if ENVIRONMENT.embedded_database else "WAL_LOG"
@@ -214,11 +224,19 @@ def clock(db: None) -> Callable[[float], None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_turn)
     for item in items:
         marker = item.get_closest_marker("django_db")
         if marker is not None and marker.kwargs.get("transaction"):
             # It would TRUNCATE afterwards, which the application's role may not.
             raise pytest.UsageError(f"{item.nodeid}: use the fixture committed_db instead.")
+
+
+def _turn(item: pytest.Item) -> int:
+    """What takes long in one file goes first, so that no process has to wait for it at the end."""
+    path = item.path.relative_to(CHECKOUT).as_posix()
+    return next((turn for turn, start in enumerate(_LONG) if path.startswith(start)), len(_LONG))
 
 
 def _use(database: str) -> None:

@@ -23,6 +23,7 @@ from fulfillment.admin.asking import (
     focus_none,
     found_or_404,
     held_here,
+    reach_here,
 )
 from fulfillment.admin.figures import OfferedFilter, counted
 from fulfillment.admin.pages import is_live_look
@@ -39,7 +40,9 @@ from fulfillment.admin.reading import (
     subject_link,
 )
 from fulfillment.admin.tabs import by_whom
+from fulfillment.authority.context import Context
 from fulfillment.definitions.signs import Sign
+from fulfillment.errors import NotPossible, SubjectUnknown
 from fulfillment.models import Approval, ApprovalState
 from fulfillment.operations.approving import may_decide
 from fulfillment.operations.offering import help_of
@@ -194,7 +197,9 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "is_waiting": is_open and not is_over,
             "is_over": is_over,
             "left": in_time(approval.expires_at, now=timezone.now()),
-            "may_decide": not is_over and self._may_decide(request, approval),
+            "may_decide": (
+                not is_over and self._may_decide(request, approval) and _reaches(request, approval)
+            ),
             "is_own": approval.requested_by_id == request.user.pk,
             "form": ReasonForm(),
         }
@@ -306,6 +311,16 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
 
 _SHORT = 160
+
+
+def _reaches(request: HttpRequest, approval: Approval) -> bool:
+    """Whether their authority to decide covers where it would be done."""
+    try:
+        contexts = operations.repair_of(approval.action).found(subject=approval.subject).contexts
+    except (SubjectUnknown, NotPossible):
+        contexts = (Context(subject=approval.subject),)
+    reach, needs = reach_here(request), Action(approval.needs)
+    return all(reach.answer(action=needs, context=context)[0] for context in contexts)
 
 
 def _person(request: HttpRequest) -> int:

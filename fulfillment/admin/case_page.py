@@ -62,14 +62,14 @@ class _Before:
 
 def page_of(*, case: FalloutCase, actor: Actor, reach: Reach) -> Mapping[str, Any]:
     """All that the template shows to this actor. A fixed number of queries."""
-    held = reach.held
     facts = dict(case.facts)
     evidence = facts.pop("evidence", None) or []
     tasks = caseload.tasks_of(case, at_most=_MOST_TASKS)
     subject = f"case:{case.pk}"
     with one_look():
         found = case_help.help_for(case=case, tasks=tasks, reach=reach)
-        possible = operations.possible(subject=subject, held=held)
+        possible = operations.possible(subject=subject, held=reach.held, reach=reach)
+    may_assign = any(one.action is Action.CASE_ASSIGN for one in possible)
     late = due_badge(case)
     is_open = case.state != CaseState.RESOLVED
     return {
@@ -80,7 +80,7 @@ def page_of(*, case: FalloutCase, actor: Actor, reach: Reach) -> Mapping[str, An
         ],
         "time_left": time_left(case),
         "is_open": is_open,
-        "may_take": is_open and not case.assigned_to and Action.CASE_ASSIGN in held,
+        "may_take": is_open and not case.assigned_to and may_assign,
         "buttons": [
             _Button(words=words, told=help_of(one), address=operate_address(one, subject), needs="")
             for action, words in _CASEWORK.items()
@@ -88,9 +88,7 @@ def page_of(*, case: FalloutCase, actor: Actor, reach: Reach) -> Mapping[str, An
             if one.action is action
         ],
         "may_give_back": (
-            case.state == CaseState.ASSIGNED
-            and case.assigned_to == actor.name
-            and Action.CASE_ASSIGN in held
+            case.state == CaseState.ASSIGNED and case.assigned_to == actor.name and may_assign
         ),
         "category": in_words(case.category),
         "to_find_out": caseload.TO_FIND_OUT[CaseCategory(case.category)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -30,6 +31,7 @@ from fulfillment.admin.reading import (
     pretty,
     show_badge,
 )
+from fulfillment.authority.context import Context
 from fulfillment.errors import FulfillmentError
 from fulfillment.models import CaseState, FalloutCase
 
@@ -95,10 +97,12 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """With what whoever looks may do to each."""
         found = super().get_changelist_instance(request)
-        may_take = holds_here(request, Action.CASE_ASSIGN)
-        for case in found.result_list:
+        rows = found.result_list = list(found.result_list)
+        nobodys = [one.pk for one in rows if one.state == CaseState.OPEN and not one.assigned_to]
+        may_take = _may_take(request, nobodys)
+        for case in rows:
             is_open = case.state != CaseState.RESOLVED
-            case.may_take = may_take and is_open and not case.assigned_to
+            case.may_take = case.pk in may_take
             case.is_mine = is_open and case.assigned_to == request.user.get_username()
         return found
 
@@ -209,6 +213,18 @@ class FalloutCaseAdmin(Bulkable, ReadOnlyAdmin):
             messages.error(request, str(error))
         page = reverse("admin:fulfillment_falloutcase_change", args=[case.pk])
         return redirect(came_from(request) or page)
+
+
+def _may_take(request: HttpRequest, pks: Sequence[int]) -> Collection[int]:
+    """Those of these that whoever looks may take. Where each is, is read only for those whose
+    authority ends somewhere."""
+    if not holds_here(request, Action.CASE_ASSIGN):
+        return ()
+    reach, anywhere = reach_here(request), Context(subject="")
+    if reach.answer(action=Action.CASE_ASSIGN, context=anywhere)[0]:
+        return pks
+    found = operations.possible_among(about="case", pks=pks, held={Action.CASE_ASSIGN}, reach=reach)
+    return {pk for pk, repairs in found.items() if repairs}
 
 
 def order_cases_link(fulfillment_id: int) -> str:

@@ -11,10 +11,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from fulfillment.queries import workload
+from fulfillment.queries.on_the_way import Way, on_the_way
 from fulfillment.queries.workload import MOST, Due
-from fulfillment.waits.conditions import IS_TO_BE_SENT, is_called
-
-TO_BE_SENT, CALLED = "to-be-sent", "called"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +80,12 @@ class ManualDueFilter(_DueFilter):
 
 
 class WayFilter(OfferedFilter):
-    """Tasks that are to be sent to their target systems, and those that are being sent."""
+    """Tasks that are to be sent to their target systems, are being sent, or done there."""
 
     title = "on the way"
     parameter_name = "way"
-    offered = ((TO_BE_SENT, "to be sent"), (CALLED, "with a call under way"))
+    offered = tuple((way.value, way.words) for way in Way)
 
     def chosen(self, value: str, *, request: HttpRequest) -> Q:
-        return IS_TO_BE_SENT if value == TO_BE_SENT else is_called(now=workload.now())
+        target = request.GET.get("target__name__exact", "")
+        return on_the_way(Way(value), target=target, now=workload.now())

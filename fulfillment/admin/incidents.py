@@ -19,7 +19,7 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import actor_of, found_or_404, held_here, holds_here
+from fulfillment.admin.asking import actor_of, found_or_404, held_here, holds_here, reach_here
 from fulfillment.admin.bulk_standing import JOB_SIGNS, StageShown, stage_shown
 from fulfillment.admin.case_signs import INCIDENT_SIGNS, SEVERITY_SIGNS
 from fulfillment.admin.figures import Figure, counted
@@ -178,7 +178,8 @@ def _page_of(request: HttpRequest, incident: Incident) -> Mapping[str, Any]:
     found = impact.impact_of(incident=incident)
     is_open = incident.state != IncidentState.RESOLVED
     subject = f"incident:{incident.pk}"
-    possible = {one.action: one for one in operations.possible(subject=subject, held=held)}
+    found_possible = operations.possible(subject=subject, held=held, reach=reach_here(request))
+    possible = {one.action: one for one in found_possible}
     example = impact.example_of(incident=incident)
     jobs = list(incident.jobs.order_by("-pk")[:_MOST_JOBS])
     done = Operation.objects.filter(subject=subject).order_by("-pk")[:_MOST_DONE]

@@ -102,6 +102,7 @@ class Operating:
             _deny(request, repair, subject)
         page: dict[str, Any]
         if request.method != "POST":
+            check_reach(request, repair, subject)
             form = OperationForm(
                 repair, suggested=_suggested(repair, subject), given=request.GET.dict()
             )
@@ -172,6 +173,18 @@ def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoRe
             for context in repair.found(subject=subject).contexts:
                 may(request, repair.action, context)
     raise PermissionDenied(f"You may not do this anywhere: {repair.action}.")
+
+
+def check_reach(request: HttpRequest, repair: operations.Repair, subject: str) -> None:
+    """The form of what they may not do here, as far as its address tells where that is, is not even
+    shown. Raises PermissionDenied."""
+    if repair.is_aimed:
+        return
+    with suppress(SubjectUnknown, NotPossible):
+        for context in repair.found(subject=subject).contexts:
+            is_allowed, why = reach_here(request).answer(action=repair.action, context=context)
+            if not is_allowed:
+                raise PermissionDenied(f"You may not do this here ({repair.action}): {why}")
 
 
 def _suggested(repair: operations.Repair, subject: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,15 @@ from fulfillment.operations.fields import FieldKind, ParameterField, fields_of, 
 PARAMETER = "parameter-"
 """Before the names of the parameters, which may be called like those of the form."""
 YES = (("", "—"), ("true", "yes"), ("false", "no"))
-_FEW_LINES, _MANY_LINES = 4, 20
+MANY_LINES = 20
+_FEW_LINES = 4
+MakeField = Callable[[ParameterField], forms.Field]
+_own_fields: dict[tuple[str, str], MakeField] = {}
+
+
+def register_field(*, repair: type[operations.Repair], name: str, make: MakeField) -> None:
+    """Called while apps start: this parameter is asked for by a field of its own."""
+    _own_fields[repair.kind, name] = make
 
 
 class JsonText(forms.CharField):
@@ -100,7 +108,8 @@ class OperationForm(ReasonForm):
         self.agreed = repair.agreed
         self.asked = {f"{PARAMETER}{one.name}": one for one in fields_of(repair)}
         for name, field in self.asked.items():
-            self.fields[name] = _form_field(field)
+            make = _own_fields.get((repair.kind, field.name), _form_field)
+            self.fields[name] = make(field)
         for name, action in repair.people.items():
             self._offer(f"{PARAMETER}{name}", who_may(action=action))
         for name in self.agreed:
@@ -111,7 +120,7 @@ class OperationForm(ReasonForm):
             chosen = YES[1 if value else 2][0] if isinstance(value, bool) else value
             self.initial[f"{PARAMETER}{name}"] = chosen
             if isinstance(value, Mapping):
-                self.fields[f"{PARAMETER}{name}"].widget.attrs["rows"] = _MANY_LINES
+                self.fields[f"{PARAMETER}{name}"].widget.attrs["rows"] = MANY_LINES
         filled = {name: text for name, text in (given or {}).items() if name in self.fields}
         self.initial.update(filled)
         focus_first(self)

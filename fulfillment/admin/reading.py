@@ -78,6 +78,8 @@ class NewestPaginator(Paginator):
     """Pages through the first rows only: counting a whole table would cost more than the page,
     and what is further back is found by search and filters."""
 
+    most = NEWEST
+
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list

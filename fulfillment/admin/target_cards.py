@@ -11,7 +11,6 @@ from django.urls import reverse
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import actor_of
-from fulfillment.admin.figures import CALLED, TO_BE_SENT
 from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.authority.authorizing import places
@@ -19,6 +18,7 @@ from fulfillment.authority.context import Context
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import FalloutCase, Task
+from fulfillment.queries.on_the_way import Way
 from fulfillment.queries.systems import PERIOD, STEPS, Calls, Health, Level
 from fulfillment.waits.conditions import MOST, TargetState, TargetStatus
 
@@ -198,13 +198,13 @@ def _meters(one: Health, deepest: int) -> Iterator[Meter]:
         figure=f"{queue:,}" if queue < MOST else f"{MOST:,}+",
         of="" if one.waiting_for is None else f"for {brief_duration(one.waiting_for)}",
         percent=_percent(queue, deepest),
-        address=tasks_on_the_way(one.name, TO_BE_SENT) if queue else "",
+        address=tasks_on_the_way(one.name, Way.TO_BE_SENT) if queue else "",
     )
 
 
-def tasks_on_the_way(target: str, way: str) -> str:
+def tasks_on_the_way(target: str, way: Way) -> str:
     """The list of its tasks that are to be sent, or have a call under way."""
-    return list_address(Task, target__name__exact=target, way=way)
+    return list_address(Task, target__name__exact=target, way=way.value)
 
 
 def _rate(rate: float) -> str:
@@ -250,7 +250,7 @@ def _advice(one: Health) -> str:
 def _links(one: Health) -> Iterator[Link]:
     if one.status.called:
         tasks = "1 task" if one.status.called == 1 else f"{one.status.called:,} tasks"
-        address = tasks_on_the_way(one.name, CALLED)
+        address = tasks_on_the_way(one.name, Way.CALLED)
         yield Link(words=f"{tasks} being sent or asked for", address=address)
     for incident in one.incidents[:2]:
         address = reverse("admin:fulfillment_incident_change", args=[incident.pk])

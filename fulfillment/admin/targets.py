@@ -16,7 +16,6 @@ from fulfillment.admin.asking import (
     Guarded,
     actor_of,
 )
-from fulfillment.admin.figures import TO_BE_SENT
 from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import DeskAdmin, list_address, list_link, show_badge
@@ -26,6 +25,7 @@ from fulfillment.authority.context import Context
 from fulfillment.definitions.durations import brief_duration
 from fulfillment.models import HoldScope, Operation, TargetSystem, Task
 from fulfillment.operations.subjects import target_context
+from fulfillment.queries.on_the_way import Way
 from fulfillment.queries.systems import health
 from fulfillment.waits.conditions import statuses
 
@@ -121,7 +121,7 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
 
     @display(description="waiting")
     def waiting(self, row: Any) -> str:
-        return _tasks(row, "waiting", way=TO_BE_SENT)
+        return _tasks(row, "waiting", way=Way.TO_BE_SENT.value)
 
     @display(description="in doubt")
     def in_doubt(self, row: Any) -> str:
@@ -129,7 +129,7 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
 
     @display(description="accepted")
     def accepted(self, row: Any) -> str:
-        return _tasks(row, "accepted", state__exact="ACCEPTED")
+        return _tasks(row, "accepted", way=Way.ACCEPTED.value)
 
     @display(description="held")
     def held(self, row: Any) -> str:

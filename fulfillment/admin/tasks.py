@@ -22,12 +22,13 @@ from fulfillment.admin.asking import (
     attempt,
     found_or_404,
     holds_here,
+    reach_here,
 )
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.figures import WayFilter
 from fulfillment.admin.holds import Holdable
-from fulfillment.admin.operating import Operable
+from fulfillment.admin.operating import Operable, check_reach
 from fulfillment.admin.plan_view import sides_of
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -47,7 +48,7 @@ from fulfillment.models import (
     PlanGraph,
     Task,
 )
-from fulfillment.states import TASK_TERMINAL, TaskState
+from fulfillment.states import TASK_TERMINAL
 from fulfillment.waits import waiting
 
 
@@ -124,15 +125,19 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
         return holds_here(request, Action.TASK_RETRY)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        task = self.get_object(request, object_id)
         found = super().get_actions_detail(request, object_id)
-        failed = task and task.state == TaskState.FAILED_FINAL
-        return [one for one in found if failed or not one.action_name.endswith("_retry")]
+        reach = reach_here(request)
+        again = operations.possible(
+            subject=f"task:{object_id}", held=reach.held & {Action.TASK_RETRY}, reach=reach
+        )
+        return [one for one in found if again or not one.action_name.endswith("_retry")]
 
     @action(description="Try again", url_path="retry", permissions=["retry"], icon="replay")
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
         task = found_or_404(self, request, object_id)
         page = reverse("admin:fulfillment_task_change", args=[task.pk])
+        if request.method != "POST":
+            check_reach(request, operations.repair_of(Action.TASK_RETRY), f"task:{task.pk}")
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             reason = form.cleaned_data["reason"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Max, QuerySet
 
 from fulfillment.engine.store import graphs
-from fulfillment.models import Plan, WorkflowVersion
+from fulfillment.models import Plan, WorkflowSelector, WorkflowVersion
 from fulfillment.states import PLAN_TERMINAL
 
 
@@ -28,6 +28,12 @@ class VersionInUse:
     """Offering -> actions; empty: a sub-process, which runs only within others."""
     under_way: int
     """Plans that are not over and that it is a part of."""
+
+
+def offerings() -> list[str]:
+    """What may be ordered: all that a published workflow fulfils, by name."""
+    rows = WorkflowSelector.objects.order_by("offering").values_list("offering", flat=True)
+    return list(rows.distinct())
 
 
 def versions_in_use(*, name: str | None = None) -> list[VersionInUse]:

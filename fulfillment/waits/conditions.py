@@ -25,7 +25,7 @@ from fulfillment.engine.protection.limits import (
 )
 from fulfillment.engine.store.database import cursor
 from fulfillment.models import Attempt, Hold, HoldScope, TargetSystem
-from fulfillment.states import CAUSE_LATER, TASK_SENDABLE, Breaker, Cause
+from fulfillment.states import Breaker, Cause
 
 MOST = 10_000
 """Rows of each kind that are counted of a target; `TargetStatus.waiting` is never more."""
@@ -79,12 +79,6 @@ LEFT JOIN (
 ) h ON h.target_id = s.name
 WHERE s.name = ANY(%(names)s::text[])
 """
-
-
-_FREE = models.Q(state__in=sorted(TASK_SENDABLE), held_by__isnull=True, waits_for_lock="")
-_LATER = models.Q(waits_for__in=sorted(CAUSE_LATER))
-IS_TO_BE_SENT = (_FREE & ~_LATER) | (_FREE & _LATER)  # Each from an index of its own, as above.
-"""Of tasks, as `TargetStatus.waiting` and `later` count them."""
 
 
 def is_called(*, now: datetime) -> models.Q:

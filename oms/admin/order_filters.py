@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Func, Q
+from django.db.models import Q
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
 from fulfillment.admin.figures import OfferedFilter
 from fulfillment.models import Plan
 from fulfillment.queries import workload
+from fulfillment.queries.by_index import each_of
 from fulfillment.queries.workload import Age
 from oms.queries import day
 
 ANY = "any"
 
 
-class _EachOf(Func):
-    """The elements of an array. The database looks each of them up by index; those of a subquery
-    it would join, and go through all orders for that."""
-
-    function = "unnest"
-    template = "(SELECT %(function)s(%(expressions)s))"
-
-
 def _of_plans(condition: Q, *, since: str) -> Q:
     """Orders with such a plan, never one twice; of too many those that have been so longest."""
     plans = Plan.objects.filter(condition).order_by(since).values("fulfillment")
-    return Q(fulfillment__in=_EachOf(ArraySubquery(plans[: workload.MOST + 1])))
+    return Q(fulfillment__in=each_of(plans[: workload.MOST + 1]))
 
 
 class StuckFilter(OfferedFilter):

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
 from fulfillment.actions import Action
@@ -66,13 +66,12 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
-        "external_id",
         "state_badge",
         "plan_badge",
         "progress",
         "customer",
+        "theirs",
         "priority",
-        "client",
         "submitted_at",
         "finished_at",
     )
@@ -213,6 +212,12 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     @display(description="customer")
     def customer(self, order: Order) -> str:
         return order.customer_name or order.customer_id
+
+    @display(description="client, external id")
+    def theirs(self, order: Order) -> str:
+        return format_html(
+            '{} <span class="frame-below">{}</span>', order.client, order.external_id
+        )
 
     @display(description="faults")
     def faults_text(self, order: Order) -> str:

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from fulfillment.admin.boards import Targets
-from fulfillment.admin.figures import CALLED, TO_BE_SENT, Figure, counted
+from fulfillment.admin.figures import Figure, counted
 from fulfillment.admin.pages import Page, page_address
 from fulfillment.admin.reading import Badge, list_address
 from fulfillment.admin.target_cards import health_badges
@@ -26,10 +26,10 @@ from fulfillment.models import (
     TargetSystem,
     Task,
 )
+from fulfillment.queries.on_the_way import Way
 from fulfillment.queries.open_cases import Money, Reason
 from fulfillment.queries.systems import Health
 from fulfillment.queries.workload import MOST, MOST_BESIDE, Age, Due, Queue
-from fulfillment.states import Cause
 from oms.admin.order_filters import ANY
 from oms.admin.order_page.signs import ORDER_SIGNS
 from oms.models import Order
@@ -300,11 +300,18 @@ def _reasons(day: Day) -> Sequence[Reason]:
     return day.fallout.reasons if day.fallout else ()
 
 
+def _incident_address(day: Day, incident_id: int) -> str:
+    """Empty for whoever may not see incidents."""
+    if Part.INCIDENTS not in day.parts:
+        return ""
+    return reverse("admin:fulfillment_incident_change", args=[incident_id])
+
+
 def _reason(day: Day, one: Reason) -> _Row:
     or_more = _is_capped(day)
     if one.incident_id is not None:
         which: dict[str, Any] = {"incident__id__exact": one.incident_id, **_OPEN}
-        address = reverse("admin:fulfillment_incident_change", args=[one.incident_id])
+        address = _incident_address(day, one.incident_id)
     else:
         which = {
             "target__exact": one.target,
@@ -333,8 +340,8 @@ def _system(one: Health) -> _Row:
         title=one.name,
         address=reverse("admin:fulfillment_targetsystem_change", args=[one.name]),
         numbers=[
-            _link(one.status.called, Task, way=CALLED, **tasks),
-            _link(queue, Task, way=TO_BE_SENT, **tasks),
+            _link(one.status.called, Task, way=Way.CALLED.value, **tasks),
+            _link(queue, Task, way=Way.TO_BE_SENT.value, **tasks),
         ],
         badges=health_badges(one),
         why=one.trouble,
@@ -373,7 +380,7 @@ def _retry(target: str, tasks: int) -> Figure:
     return Figure(
         number=counted(tasks),
         words=target,
-        address=list_address(Task, target__name__exact=target, waits_for__exact=Cause.RETRY.value),
+        address=list_address(Task, target__name__exact=target, way=Way.RETRIED.value),
         sign="↻",
         tone="trouble",
     )

@@ -63,10 +63,11 @@ class ChangeOrder(Repair):
         return found.state in (OrderState.IN_PROGRESS, OrderState.COMPLETED)
 
     def suggested(self, found: Found) -> dict[str, Any]:
-        """The order as it is, to be rewritten."""
+        """The order as it is, to be rewritten; of a complete one another order changes it."""
         order = order_of(found)
-        document = as_submitted(request_of(order))
-        return {"version": newest_version(order) + 1, "order": document}
+        begun = {"version": newest_version(order) + 1, "order": as_submitted(request_of(order))}
+        is_complete = order.state == OrderState.COMPLETED
+        return begun | ({"mode": Mode.CHANGE_ORDER.value} if is_complete else {})
 
     def carry_out(self, unit: Unit, found: Found, parameters: Changing, why: Why) -> Done:
         order = order_of(found)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from fulfillment.definitions.spreadsheets import harmless
 from oms.reports.tables import Table, Value
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class _Line:
@@ -36,5 +35,5 @@ def cell(value: Value) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, str):
-        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+        return harmless(value)
     return repr(value) if isinstance(value, float) else str(value)

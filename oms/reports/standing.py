@@ -137,8 +137,8 @@ class Stuck(Report):
 
     def tables(self, span: Span, *, whole: bool = False) -> list[Table]:
         now = reading.now()
-        rows = _stuck().select_related("fulfillment").defer("context")
-        plans = list(rows.order_by("stuck_at", "pk")[: None if whole else SHOWN])
+        rows = _stuck().prefetch_related("fulfillment").defer("context")
+        plans = list(rows.order_by("stuck_at")[: None if whole else SHOWN])
         return [
             self._by_age(now),
             Table(

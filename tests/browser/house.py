@@ -32,6 +32,7 @@ CLIENT = "shop"
 PEOPLE = ("finance", "senior", "supply")
 """Who asks by program as well."""
 
+_FOLLOW = urllib3.Retry(total=None, connect=0, read=0, redirect=3)
 _AT_ONCE = 4
 """Requests that a house's web processes have in hand at the same time."""
 
@@ -76,7 +77,7 @@ class House:
 
         def one(path: str) -> tuple[str, tuple[int, str]]:
             answer = self._http.request(
-                method, f"{self.address}{path}", headers={"Cookie": cookies}, redirect=False
+                method, f"{self.address}{path}", headers={"Cookie": cookies}, retries=_FOLLOW
             )
             return path, (answer.status, answer.data.decode())
 

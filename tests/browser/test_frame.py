@@ -159,6 +159,35 @@ def test_an_open_page_follows_what_happens_and_keeps_what_is_open(
     assert page.evaluate("window.isTheSame")
 
 
+def test_what_somebody_has_typed_stays_although_they_look_elsewhere(
+    house: House, people: Cast
+) -> None:
+    house.refuses("crm", "UNKNOWN_CUSTOMER")
+    house.case_of(*house.submit(line_rental("TYPED-1")))
+    senior = people("senior")
+    page = senior.page
+    senior.open("/admin/fulfillment/falloutcase/?resolved_at__isempty=1")
+    told = page.get_by_role("region", name="What waits")
+    expect(told).to_contain_text("1 open")
+    field = page.locator("#live-list [name=q]")
+    field.fill("UNKNOWN")
+    field.blur()
+    house.case_of(*house.submit(line_rental("TYPED-2")))
+    # What has come is thrown away, as if the field was filled in while it was on its way.
+    page.evaluate(
+        """() => new Promise((done) => {
+          document.addEventListener("htmx:afterOnLoad", () => setTimeout(done), { once: true });
+          htmx.trigger("#live-list", "desk:look");
+        })"""
+    )
+    expect(field).to_have_value("UNKNOWN")
+    expect(told).to_contain_text("1 open")
+    field.fill("")
+    field.blur()
+    _hurry(senior)
+    expect(told).to_contain_text("2 open")
+
+
 def test_a_page_says_when_its_server_is_away_and_when_it_is_back(
     house: House, people: Cast
 ) -> None:

@@ -21,6 +21,7 @@ from fulfillment.models import Command, InboundEvent
 from oms.environment import CHECKOUT
 from oms.models import Order
 from tests import desk
+from tests.crash.nursery import Nursery
 from tests.sandbox import Sandbox
 from tests.waiting import until
 
@@ -30,8 +31,9 @@ POPPED, RECORDED = "replies.popped_before_recorded", "replies.recorded_before_ac
 class Fieldwork:
     """Orders over a target system that is reached by messages, and processes that serve it."""
 
-    def __init__(self, database_url: str, redis_url: str) -> None:
+    def __init__(self, database_url: str, redis_url: str, nursery: Nursery) -> None:
         self._redis_url = redis_url
+        self._nursery = nursery
         self._clock = 0.0
         self._variables = {"DATABASE_URL": database_url, "OMS_SECRET_KEY": "of the tests alone"}
         self._running: list[subprocess.Popen[bytes]] = []
@@ -53,27 +55,27 @@ class Fieldwork:
             }
         )
 
-    def start(self, *arguments: str, failpoint: str = "") -> subprocess.Popen[bytes]:
+    def _environment(self, failpoint: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self._variables,
+            "OMS_FAILPOINTS": failpoint,
+            "DESK_CLOCK_SECONDS": str(self._clock),
+        }
+
+    def fetch(self, *, failpoint: str = "") -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, "manage.py", "replies"],
             cwd=CHECKOUT,
-            env={
-                **os.environ,
-                **self._variables,
-                "OMS_FAILPOINTS": failpoint,
-                "DESK_CLOCK_SECONDS": str(self._clock),
-            },
+            env=self._environment(failpoint),
         )
         self._running.append(process)
         return process
 
-    def fetch(self, *, failpoint: str = "") -> subprocess.Popen[bytes]:
-        return self.start("manage.py", "replies", failpoint=failpoint)
-
     def work(self, *, failpoint: str = "") -> int:
         """One look of a worker at what can be sent now; the code with which it ended."""
-        arguments = ("-m", "tests.crash.desk_worker", "work", "fieldwork")
-        return self.start(*arguments, failpoint=failpoint).wait()
+        environment = self._environment(failpoint)
+        return self._nursery.perform(["work", "fieldwork"], environment=environment).returncode
 
     def later(self, seconds: float) -> None:
         self._clock += seconds
@@ -104,8 +106,8 @@ class Fieldwork:
 
 
 @pytest.fixture
-def fieldwork(committed_db: str, redis_url: str) -> Iterator[Fieldwork]:
-    scene = Fieldwork(committed_db, redis_url)
+def fieldwork(committed_db: str, redis_url: str, nursery: Nursery) -> Iterator[Fieldwork]:
+    scene = Fieldwork(committed_db, redis_url, nursery)
     yield scene
     scene.end()
 

@@ -3,19 +3,29 @@ nothing breaks, nothing can be made to read a whole table, and what is shown may
 
 from __future__ import annotations
 
+import csv
+import io
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.db.models import Model
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.models import (
+    Approval,
+    ApprovalState,
     Attempt,
+    BulkJob,
     FalloutCase,
+    Incident,
     Resource,
     ResourceLock,
     Subscription,
@@ -23,7 +33,8 @@ from fulfillment.models import (
     Transition,
 )
 from oms.models import ApiKey, Order
-from tests import people
+from tests import desk, people
+from tests.desk import ScriptedSystems
 from tests.pages import address_of, desk_models, text_of
 
 pytestmark = pytest.mark.django_db
@@ -162,3 +173,224 @@ def browser(name: str, *actions: Action, is_superuser: bool = False, **scopes: A
     client = Client()
     client.force_login(user)
     return client
+
+
+# --- what is shown may be done -------------------------------------------------------------------
+
+_SEEN = ("view_falloutcase", "view_incident", "view_approval", "view_order", "view_task")
+
+
+def regional(name: str, *actions: Action, region: str) -> Client:
+    """Somebody who sees everything, and may do these things in one region."""
+    client = browser(name, *actions, regions=[region])
+    seen = Permission.objects.filter(codename__in=_SEEN)
+    User.objects.get(username=name).user_permissions.add(*seen)
+    return client
+
+
+@pytest.fixture
+def in_indonesia(systems: ScriptedSystems) -> FalloutCase:
+    """A case of an order of the region ID."""
+    desk.target("alpha")
+    desk.workflow({"one": desk.task()})
+    systems.sends["one"] = [desk.rejected("no_stock")]
+    desk.order(region="ID")
+    desk.drain()
+    return FalloutCase.objects.get()
+
+
+CASEWORK = (Action.CASE_ASSIGN, Action.CASE_CLOSE, Action.CASE_ESCALATE)
+
+
+def test_a_case_of_another_region_has_no_button(in_indonesia: FalloutCase) -> None:
+    page = address_of(FalloutCase, "change", in_indonesia.pk)
+    take = reverse("admin:fulfillment_falloutcase_take", args=[in_indonesia.pk])
+    for region, expected in (("ID", True), ("AT", False)):
+        client = regional(f"clerk-{region}", *CASEWORK, region=region)
+        text = text_of(client, page)
+        listed = text_of(client, address_of(FalloutCase, "changelist"))
+        for button in (take, "case.close", "case.escalate"):
+            assert (button in text) is expected, (region, button)
+        assert (take in listed) is expected, region
+
+
+def test_a_list_of_cases_costs_no_more_for_whom_it_asks_about_each(
+    in_indonesia: FalloutCase, systems: ScriptedSystems
+) -> None:
+    client = regional("clerk", *CASEWORK, region="ID")
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            text_of(client, address_of(FalloutCase, "changelist"))
+        return len(asked)
+
+    text_of(client, address_of(FalloutCase, "changelist"))
+    few = cost()
+    systems.sends["one"] = [desk.rejected("no_stock") for _ in range(5)]
+    for _ in range(5):
+        desk.order(region="ID")
+    desk.drain()
+    assert FalloutCase.objects.count() == 6
+    assert cost() == few
+
+
+def test_an_incident_at_another_target_system_has_no_button(halfway: Order) -> None:
+    incident = Incident.objects.get()
+    page = address_of(Incident, "change", incident.pk)
+    take = reverse("admin:fulfillment_incident_take", args=[incident.pk])
+    actions = (Action.INCIDENT_ASSIGN, Action.INCIDENT_RELEASE, Action.INCIDENT_CLOSE)
+    for target, expected in (("alpha", True), ("beta", False)):
+        client = browser(f"at-{target}", *actions, targets=[target])
+        user = User.objects.get(username=f"at-{target}")
+        user.user_permissions.add(*Permission.objects.filter(codename__in=_SEEN))
+        text = text_of(client, page)
+        for button in (take, "incident.release", "incident.close"):
+            assert (button in text) is expected, (target, button)
+
+
+def test_who_approves_elsewhere_is_not_offered_to_approve_here(in_indonesia: FalloutCase) -> None:
+    asked_for = operations.ask_for_approval(
+        prepared=operations.prepared(
+            actor=people.anybody("anna", Action.TASK_WAIVE),
+            request=operations.Request(
+                action=Action.TASK_WAIVE,
+                subject=f"task:{in_indonesia.task_id}",
+                reason="Sold out.",
+                evidence="A call.",
+            ),
+        )
+    )
+    page = address_of(Approval, "change", asked_for.pk)
+    approve = reverse("admin:fulfillment_approval_approve", args=[asked_for.pk])
+    for region, expected in (("ID", True), ("AT", False)):
+        client = regional(f"senior-{region}", Action.APPROVE_OPERATIONS, region=region)
+        assert (approve in text_of(client, page)) is expected, region
+        if not expected:
+            client.post(approve, {"reason": "Fine."})
+            asked_for.refresh_from_db()
+            assert asked_for.state == ApprovalState.REQUESTED
+
+
+def test_the_form_of_what_one_may_not_do_here_is_not_shown(in_indonesia: FalloutCase) -> None:
+    for subject, action in (
+        (f"case:{in_indonesia.pk}", Action.CASE_CLOSE),
+        (f"task:{in_indonesia.task_id}", Action.TASK_RETRY),
+    ):
+        form = reverse("admin:fulfillment_operate", args=[action.value, subject])
+        assert regional("ida", action, region="ID").get(form).status_code == 200
+        assert regional("ante", action, region="AT").get(form).status_code == 403
+
+
+def test_a_task_of_another_region_is_not_offered_to_be_tried_again(
+    in_indonesia: FalloutCase,
+) -> None:
+    page = address_of(Task, "change", in_indonesia.task_id)
+    retry = reverse("admin:fulfillment_task_retry", args=[in_indonesia.task_id])
+    for region, expected in (("ID", 200), ("AT", 403)):
+        client = regional(f"clerk-{region}", Action.TASK_RETRY, region=region)
+        assert (retry in text_of(client, page)) is (expected == 200), region
+        assert client.get(retry).status_code == expected
+
+
+def test_today_leads_nobody_to_a_page_that_they_may_not_see(halfway: Order) -> None:
+    alone = FalloutCase.objects.get()
+    FalloutCase.objects.filter(pk=alone.pk).update(incident=Incident.objects.get())
+    page = address_of(Incident, "change", Incident.objects.get().pk)
+    for name, seen in (("all", _SEEN), ("some", ("view_falloutcase",))):
+        client = browser(name)
+        user = User.objects.get(username=name)
+        user.user_permissions.add(*Permission.objects.filter(codename__in=seen))
+        assert (page in text_of(client, reverse("desk_today"))) is (name == "all")
+
+
+def test_nobody_whose_grant_is_over_or_who_is_inactive_gets_in(in_indonesia: FalloutCase) -> None:
+    take = reverse("admin:fulfillment_falloutcase_take", args=[in_indonesia.pk])
+    past = desk.now() - timedelta(days=1)
+    over = browser("over", Action.CASE_ASSIGN, valid_until=past)
+    assert over.post(take).status_code == 403
+    gone = browser("gone", Action.CASE_ASSIGN)
+    User.objects.filter(username="gone").update(is_active=False)
+    assert reverse("admin:login") in gone.post(take).headers["Location"]
+    in_indonesia.refresh_from_db()
+    assert in_indonesia.assigned_to == ""
+
+
+# --- forged requests -----------------------------------------------------------------------------
+
+
+def test_what_changes_something_takes_a_post_of_this_site(in_indonesia: FalloutCase) -> None:
+    take = reverse("admin:fulfillment_falloutcase_take", args=[in_indonesia.pk])
+    anna = people.operator("anna", *people.EVERYTHING)
+    plain, strict = Client(), Client(enforce_csrf_checks=True)
+    plain.force_login(anna)
+    strict.force_login(anna)
+    assert plain.get(take).status_code == 405
+    assert plain.get(take, headers={"X-HTTP-Method-Override": "POST"}).status_code == 405
+    assert strict.post(take).status_code == 403
+    in_indonesia.refresh_from_db()
+    assert in_indonesia.assigned_to == ""
+
+
+def test_a_button_leads_back_to_a_page_of_ours_alone(in_indonesia: FalloutCase) -> None:
+    take = reverse("admin:fulfillment_falloutcase_take", args=[in_indonesia.pk])
+    anna = browser("anna", Action.CASE_ASSIGN, is_superuser=True)
+    for before in (
+        "https://evil.example/",
+        "//evil.example/x",
+        "javascript:alert(1)",
+        "http:///evil",
+        "https://testserver@evil.example/",
+    ):
+        answer = anna.post(take, headers={"Referer": before})
+        assert answer.headers["Location"] == address_of(FalloutCase, "change", in_indonesia.pk), (
+            before
+        )
+
+
+@pytest.mark.parametrize("canary", ["0", "-1", "1001", "9" * 40, "1.5", "NaN", "x"])
+def test_a_canary_of_an_odd_size_releases_nothing(halfway: Order, canary: str) -> None:
+    incident = Incident.objects.get()
+    jobs = BulkJob.objects.count()
+    anna = browser("anna", *people.EVERYTHING)
+    form = reverse(
+        "admin:fulfillment_operate", args=["incident.release", f"incident:{incident.pk}"]
+    )
+    sent = {"reason": "Mended.", "parameter-canary": canary, "parameter-known_within": "PT1H"}
+    assert anna.post(form, sent).status_code in (200, 400, 409)
+    assert BulkJob.objects.count() == jobs
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": "\\u0000"}',
+        '{"a": "\\ud800"}',
+        '{"\\ud800": 1}',
+        "[" * 20_000,
+        "9" * 5000,
+        '"text"',
+        "{",
+    ],
+)
+def test_json_that_can_not_be_kept_is_refused_beside_its_field(
+    in_indonesia: FalloutCase, value: str
+) -> None:
+    anna = browser("anna", *people.EVERYTHING)
+    form = reverse(
+        "admin:fulfillment_operate", args=["task.correct", f"task:{in_indonesia.task_id}"]
+    )
+    sent = {"reason": "Why.", "evidence": "A call.", "parameter-patch": value}
+    assert anna.post(form, sent).status_code in (200, 400)
+    assert not Approval.objects.exists()
+
+
+@pytest.mark.parametrize("text", ["=1+1", " =1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1"])
+def test_a_file_of_rows_has_no_formulas(boss: Client, halfway: Order, text: str) -> None:
+    job = BulkJob.objects.order_by("pk")[0]
+    job.rows.update(told=text)
+    file = reverse("admin:fulfillment_bulkjob_rows", args=[job.pk])
+    content = b"".join(boss.get(file).streaming_content).decode()  # type: ignore[attr-defined]
+    (row,) = list(csv.reader(io.StringIO(content, newline="")))[1:]
+    assert row[5] == f"'{text}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from fulfillment import keeping, stuck
 from fulfillment.engine.dispatch import candidates, sweeping
@@ -25,7 +26,7 @@ from oms.models import Order
 from oms.queries.reasons import reason_of
 from tests import crowd, desk
 from tests.api import Api
-from tests.conftest import OWNER_URL, _with_database
+from tests.conftest import OWNER_URL, _with_database, own_database, template
 from tests.desk import ScriptedSystems
 from tests.integration.test_flat_detectors import explained, nodes
 
@@ -35,20 +36,38 @@ FEW = 150
 """Rows of one table, or entries of one index: a hundredth of what waits."""
 
 
-@pytest.fixture
-def waiting(committed_db: str, systems: ScriptedSystems) -> dict[str, Order]:
-    """Twelve kinds of waits, two thousand times each."""
+def _crowd() -> tuple[dict[str, int], float]:
+    """Twelve kinds of waits, two thousand times each; and by how much their clock is ahead."""
+    desk.fresh_systems()
     found = crowd.one_of_each()
     crowd.multiply(COPIES)
     database = str(connection.settings_dict["NAME"])
     with psycopg.connect(_with_database(OWNER_URL, database), autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE")
-    # What comes next begins like a web process, at the same time; a worker says that it is one.
     reached = desk.now()
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]
-    desk.advance((reached - desk.now()).total_seconds())
-    return found
+    return {name: order.pk for name, order in found.items()}, (reached - desk.now()).total_seconds()
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[tuple[str, tuple[dict[str, int], float]]]:
+    with django_db_blocker.unblock(), template("crowd", _crowd) as made:
+        yield made
+
+
+@pytest.fixture
+def waiting(
+    crowded: tuple[str, tuple[dict[str, int], float]], systems: ScriptedSystems
+) -> Iterator[dict[str, Order]]:
+    """A crowd of the test's own."""
+    name, (found, ahead_seconds) = crowded
+    with own_database(like=name):
+        # What comes begins like a web process, at the same time; a worker says that it is one.
+        desk.advance(ahead_seconds)
+        yield {what: Order.objects.get(pk=pk) for what, pk in found.items()}
 
 
 def reads_little(work: Callable[[], Any], *, what: str) -> None:

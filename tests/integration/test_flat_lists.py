@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from fulfillment import operations
 from fulfillment.actions import Action
@@ -21,7 +23,7 @@ from fulfillment.queries import case_queue, workload
 from oms.models import Order
 from tests import crowd, desk, people
 from tests.api import Api
-from tests.conftest import OWNER_URL, _with_database
+from tests.conftest import OWNER_URL, _with_database, own_database, template
 from tests.desk import ScriptedSystems, by
 from tests.manual_work import an_approval
 from tests.pages import address_of
@@ -32,14 +34,12 @@ FEW = 900
 """Rows of one table, or entries of one index: those of a page, and those that it looks back."""
 
 
-@pytest.fixture
-def shown(
-    committed_db: str, systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Order]:
+def _crowd() -> dict[str, int]:
     """Twelve kinds of waits, two thousand times each; newer ones that are done, for `done`.
 
     Those that are done had a case, and somebody decided about them.
     """
+    systems = desk.fresh_systems()
     found = crowd.one_of_each()
     done = _done(systems)
     crowd.multiply(COPIES, of=[order.fulfillment_id for order in found.values()])
@@ -55,11 +55,29 @@ def shown(
     database = str(connection.settings_dict["NAME"])
     with psycopg.connect(_with_database(OWNER_URL, database), autocommit=True) as owner:
         owner.execute("VACUUM ANALYZE")
+    return {name: order.pk for name, order in {**found, "done": done}.items()}
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[tuple[str, dict[str, int]]]:
+    with django_db_blocker.unblock(), template("lists", _crowd) as made:
+        yield made
+
+
+@pytest.fixture
+def shown(
+    crowded: tuple[str, dict[str, int]], systems: ScriptedSystems, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Order]]:
+    """A crowd of the test's own, in lists that look back less far."""
     monkeypatch.setattr(reading, "NEWEST", LOOKED_BACK)
     monkeypatch.setattr(reading, "_MOST_FOUND", LOOKED_BACK)
     monkeypatch.setattr(workload, "MOST_BESIDE", LOOKED_BACK)
     monkeypatch.setattr(case_queue, "MOST", LOOKED_BACK)
-    return {**found, "done": done}
+    name, found = crowded
+    with own_database(like=name):
+        yield {what: Order.objects.get(pk=pk) for what, pk in found.items()}
 
 
 def _done(systems: ScriptedSystems) -> Order:

@@ -14,8 +14,8 @@ from django.urls import reverse
 
 from fulfillment.admin import reading
 from fulfillment.engine.store.database import cursor
-from fulfillment.models import FalloutCase, ManualTask, Plan
-from fulfillment.queries import case_queue, workload
+from fulfillment.models import FalloutCase, ManualTask, Plan, Task
+from fulfillment.queries import case_queue, on_the_way, workload
 from oms.admin.reports import report_address
 from oms.models import Order
 from oms.queries import day
@@ -90,7 +90,7 @@ def test_lists_behind_its_figures_read_a_page_and_so_do_reports(
     waiting = crowd.one_of_each()
     _multiply(COPIES, [order.fulfillment_id for order in waiting.values()])
     monkeypatch.setattr(reading, "NEWEST", COUNTED)
-    for module in (workload, case_queue):
+    for module in (workload, case_queue, on_the_way):
         monkeypatch.setattr(module, "MOST", COUNTED)
     monkeypatch.setattr(workload, "MOST_BESIDE", COUNTED)
     now = workload.now()
@@ -100,6 +100,10 @@ def test_lists_behind_its_figures_read_a_page_and_so_do_reports(
         "cases overdue": (FalloutCase, {"due": "overdue"}),
         "manual tasks overdue": (ManualTask, {"due": "overdue"}),
         "in jeopardy": (Order, {"needs": "at-risk"}),
+        "to be sent": (Task, {"way": "to-be-sent", "target__name__exact": "gamma"}),
+        "to be sent, later": (Task, {"way": "to-be-sent", "target__name__exact": "alpha"}),
+        "to be tried again": (Task, {"way": "retried", "target__name__exact": "alpha"}),
+        "accepted": (Task, {"way": "accepted", "target__name__exact": "beta"}),
         "stuck": (Order, {"stuck": "any"}),
         "stuck for long": (Order, {"stuck": "over-24h"}),
         "ended today": (Order, {"ended": "today", "state__exact": "COMPLETED"}),

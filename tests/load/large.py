@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connection
+
 from fulfillment import operations
 from fulfillment.models import BulkJob, BulkRow, FalloutCase, Incident, Task
 from fulfillment.operations import bulk
@@ -19,6 +21,8 @@ ALIKE = 2
 """Orders of the crowd's kind that fail for the same reason, beside the one that has."""
 TASKS = 500
 ROWS = 10_000
+CLOSED = 4
+"""Cases that are closed, to each that is open."""
 _ABREAST = 25
 _DONE = TASKS // 2
 
@@ -59,7 +63,8 @@ def small_ones() -> Large:
 
 
 def grow(large: Large) -> None:
-    """What the crowd does not bring along: the rows of the job."""
+    """What the crowd does not bring along: the rows of the job, and cases that are closed."""
+    _closed_cases()
     named = set(large.job.rows.values_list("subject", flat=True))
     failed = Task.objects.filter(state="FAILED_FINAL").order_by("pk")
     subjects = (f"task:{pk}" for pk in failed.values_list("pk", flat=True)[:ROWS])
@@ -69,6 +74,31 @@ def grow(large: Large) -> None:
     ]
     with by_force.unguarded():
         BulkRow.objects.bulk_create(rows, batch_size=1000)
+
+
+def _closed_cases() -> None:
+    """Of every open one several like it, resolved: most cases of a system that has run for
+    months are."""
+    table = FalloutCase._meta.db_table
+    with connection.cursor() as raw:
+        raw.execute(f"SELECT max(id) FROM {table}")
+        ((top,),) = raw.fetchall()
+    own = {
+        "id": f"id + n * {top}",
+        "subject": "subject || '-closed-' || n",
+        "state": "'RESOLVED'",
+        "incident_id": "NULL",
+        "resolved_at": "opened_at",
+        "resolved_by": "'engine'",
+    }
+    columns = [field.column for field in FalloutCase._meta.concrete_fields]
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(own.get(name, f'"{name}"') for name in columns)
+    by_force.as_owner(
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM {table}, "
+        f"generate_series(1, {CLOSED}) n WHERE resolved_at IS NULL",
+        f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))",
+    )
 
 
 def asked_of(large: Large) -> dict[str, str]:

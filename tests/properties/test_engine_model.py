@@ -88,7 +88,7 @@ def history_is_whole(run: Run) -> None:
             assert last.get((plan.fulfillment_id, "task", str(task.pk)), "PENDING") == task.state
 
 
-@search(quick=150)
+@search(quick=100)
 @given(scenario=scenarios())
 def test_the_engine_does_what_the_model_says(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: Scenario

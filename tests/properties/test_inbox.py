@@ -163,7 +163,7 @@ _STEPS = st.lists(
 )
 
 
-@search(quick=300)
+@search(quick=200)
 @given(events=_EVENTS, beginning=_BEGINNINGS, steps=_STEPS, idempotent=st.booleans())
 def test_whatever_is_reported_in_whatever_order_the_task_ends_where_it_must(
     django_db_setup: None,

@@ -11,7 +11,7 @@ from tests.properties.timed_run import TimedRun
 from tests.properties.timed_scenarios import TimedScenario, timed_scenarios
 
 
-@search(quick=60)
+@search(quick=40)
 @given(scenario=timed_scenarios())
 def test_what_happens_when_time_passes_is_what_the_model_says(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, scenario: TimedScenario

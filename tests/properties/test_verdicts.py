@@ -97,7 +97,7 @@ _MOVES = {
 }
 
 
-@search(quick=250)
+@search(quick=170)
 @given(story=stories())
 def test_the_engine_ends_where_the_model_says(systems: Any, story: Story) -> None:
     with transaction.atomic(), override_settings(OMS_FAST_PATH=story.fast_path):

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from fulfillment.definitions.spreadsheets import harmless
 from fulfillment.models import Approval, ApprovalState, BulkJob, BulkRow
 from fulfillment.operations.bulk.places import subject_of
 
@@ -31,7 +32,7 @@ def exported(*, job: BulkJob) -> Iterator[str]:
     def line(values: tuple[object, ...]) -> str:
         buffer.seek(0)
         buffer.truncate()
-        lines.writerow([_harmless(value) for value in values])
+        lines.writerow([harmless(one) if isinstance(one, str) else one for one in values])
         return buffer.getvalue()
 
     yield line(COLUMNS)
@@ -46,8 +47,3 @@ def open_approval(job: BulkJob) -> Approval | None:
     return Approval.objects.filter(
         subject=subject_of(job.pk), state=ApprovalState.REQUESTED
     ).first()
-
-
-def _harmless(value: object) -> object:
-    """A spreadsheet would take what begins like a formula for one."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
