@@ -26,6 +26,7 @@ from fulfillment.admin.bulk_standing import (
     JOB_SIGNS,
     ROW_SIGNS,
     in_words,
+    progress_bar,
     standing_of,
     told_of,
 )
@@ -41,11 +42,13 @@ from fulfillment.errors import ReasonMissing
 from fulfillment.models import BulkJob, BulkRow, BulkState
 from fulfillment.operations import bulk
 
+_LIST_SECONDS = 5
 register_signs(entity="bulk", signs=JOB_SIGNS)
 
 
 @admin.register(BulkJob)
 class BulkJobAdmin(ReadOnlyAdmin):
+    change_list_template = "desk/bulk/list.html"
     list_display = (
         *("row", "state_badge", "does", "progress", "actor", "reason"),
         *("drafted_at", "finished_at"),
@@ -88,9 +91,15 @@ class BulkJobAdmin(ReadOnlyAdmin):
             job.counted = counts[job.pk]
         return found
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {**(extra_context or {}), "live_every": _LIST_SECONDS}
+        return super().changelist_view(request, context)
+
     @display(description="job")
     def row(self, job: BulkJob) -> str:
-        return str(job.pk)
+        return f"Bulk job {job.pk}"
 
     @display(description="state")
     def state_badge(self, job: BulkJob) -> str:
@@ -100,9 +109,9 @@ class BulkJobAdmin(ReadOnlyAdmin):
     def does(self, job: BulkJob) -> str:
         return in_words(job)
 
-    @display(description="rows")
+    @display(description="how far it is")
     def progress(self, job: Any) -> str:
-        return told_of(job.counted)
+        return progress_bar(job, job.counted)
 
     @display(description="parameters")
     def parameters_text(self, job: BulkJob) -> str:

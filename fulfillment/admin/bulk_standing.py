@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from fulfillment.actions import TITLES, Action
 from fulfillment.admin.reading import Badge, address_of, badge_of
@@ -131,6 +133,34 @@ def told_of(counts: bulk.Counts) -> str:
     """Its rows by what has come of them."""
     found = counts.by_state
     return ", ".join(f"{found[state]:,} {ROW_WORDS[state]}" for state in _ORDER if state in found)
+
+
+def progress_bar(job: BulkJob, counts: bulk.Counts) -> SafeString:
+    """How far a job is, as a bar and below it in words; of a draft the words alone."""
+    words = told_of(counts)
+    if not counts.tried:
+        return format_html('<span class="work-title">{}</span>', words)
+    verified, awaited = (counts.by_state.get(one, 0) for one in (RowState.VERIFIED, RowState.DONE))
+    parts = bar_parts(
+        of=counts.total,
+        verified=verified,
+        failed=counts.tried - verified - awaited,
+        awaited=awaited,
+    )
+    shown = format_html_join(
+        "", '<span class="work-part work-{}" style="width: {}%"></span>', parts
+    )
+    return format_html(
+        '<span class="work-bar" aria-hidden="true">{}</span><span class="work-more">{}</span>',
+        shown,
+        words,
+    )
+
+
+def bar_parts(*, of: int, verified: int, failed: int, awaited: int) -> list[tuple[str, str]]:
+    """The parts of a bar that are not empty: a tone, and a width in percent."""
+    counted = (("done", verified), ("failed", failed), ("moving", awaited))
+    return [(tone, f"{number * 100 / of:.2f}") for tone, number in counted if number]
 
 
 def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[str, Any]:
@@ -272,15 +302,12 @@ def stage_shown(stage: bulk.Stage) -> StageShown:
         name="Canary" if stage.number == 0 else f"Stage {stage.number}",
         words=f"{', '.join(told)} of {stage.size}" if told else f"{stage.size} wait",
         badge=Badge(sign=sign[0], tone=sign[1], words=sign[2]),
-        parts=[
-            (tone, f"{number * 100 / stage.size:.2f}")
-            for tone, number in (
-                ("done", stage.verified),
-                ("failed", stage.failed),
-                ("moving", stage.awaited),
-            )
-            if number
-        ],
+        parts=bar_parts(
+            of=stage.size,
+            verified=stage.verified,
+            failed=stage.failed,
+            awaited=stage.awaited,
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from unfold.widgets import (
 
 from fulfillment import operations
 from fulfillment.admin.asking import ReasonForm, enter_goes_on, focus_first
+from fulfillment.authority.authorizing import who_may
 from fulfillment.errors import (
     DefinitionInvalid,
     EvidenceMissing,
@@ -109,6 +110,8 @@ class OperationForm(ReasonForm):
         for name, field in self.asked.items():
             make = _own_fields.get((repair.kind, field.name), _form_field)
             self.fields[name] = make(field)
+        for name, action in repair.people.items():
+            self._offer(f"{PARAMETER}{name}", who_may(action=action))
         for name in self.agreed:
             self.fields[f"{PARAMETER}{name}"].widget = forms.HiddenInput()
         self.fields["evidence"].required = repair.needs_evidence
@@ -122,6 +125,13 @@ class OperationForm(ReasonForm):
         self.initial.update(filled)
         focus_first(self)
         enter_goes_on(self.fields["evidence"])
+
+    def _offer(self, name: str, names: list[str]) -> None:
+        """To be chosen from while one types (`desk/operate/field.html`). Others are not refused
+        here: the operation knows who may have what it is about, and says why not."""
+        field = self.fields[name]
+        field.offered = names  # type: ignore[attr-defined]
+        field.widget.attrs |= {"autocomplete": "off", "list": f"id_{name}_offered"}
 
     def shown(self) -> list[forms.BoundField]:
         """What is asked for before anything is previewed."""

@@ -264,6 +264,12 @@ def holders(*, action: Action, ever: bool = False) -> set[int]:
     return set(rows.filter(granted, pk__in=set(ids)).values_list("pk", flat=True))
 
 
+def who_may(*, action: Action) -> list[str]:
+    """The user names of those who may do this somewhere now, by name."""
+    found = User.objects.filter(pk__in=holders(action=action)).order_by("username")
+    return list(found.values_list("username", flat=True))
+
+
 def _valid_at(now: datetime | Combinable) -> Q:
     begun = Q(valid_from=None) | Q(valid_from__lte=now)
     return begun & (Q(valid_until=None) | Q(valid_until__gt=now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
@@ -50,6 +51,7 @@ class AssignCase(_Casework):
     action = Action.CASE_ASSIGN
     kind = "assign_case"
     parameters = Assignment
+    people = MappingProxyType({"to": Action.CASE_ASSIGN})
 
     def carry_out(self, unit: Unit, found: Found, parameters: Assignment, why: Why) -> Done:
         case = _open(found)

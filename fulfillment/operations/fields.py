@@ -84,13 +84,20 @@ def _field(
     kind, choices = _kind(spec, definitions)
     return ParameterField(
         name=name,
-        title=spec.get("title") or name.replace("_", " ").capitalize(),
+        title=_title(name, spec),
         help=spec.get("description", ""),
         kind=kind,
         is_required=is_required,
         choices=choices,
         default=spec.get("default"),
     )
+
+
+def _title(name: str, spec: Mapping[str, Any]) -> str:
+    """The one that was given; else its name as the beginning of a sentence."""
+    words = name.replace("_", " ")
+    given = spec.get("title") or ""
+    return words.capitalize() if given in ("", words.title()) else given
 
 
 def _kind(

@@ -15,13 +15,21 @@ from fulfillment.operations.repair import Parameters
 class Having(Parameters):
     """What is told when somebody is to have it; without anything whoever asks takes it."""
 
-    to: str = Field(default="", max_length=150, description="A user name; empty: whoever asks.")
+    to: str = Field(
+        default="",
+        max_length=150,
+        title="Who is to have it",
+        description="A user name; empty: whoever asks.",
+    )
     instead_of: str = Field(
         default="",
         max_length=150,
+        title="Taken from",
         description="Who has it now: taking it from somebody has to be meant.",
     )
-    release: bool = Field(False, description="Give it back: nobody has it then.")
+    release: bool = Field(
+        False, title="Give it back", description="Give it back: nobody has it then."
+    )
 
 
 def who_gets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
@@ -106,6 +107,7 @@ class AssignIncident(Repair):
     kind = "assign_incident"
     about = "incident"
     parameters = Having
+    people = MappingProxyType({"to": Action.INCIDENT_ASSIGN})
     from_states = frozenset({str(IncidentState.OPEN), str(IncidentState.RELEASING)})
 
     def find(self, *, name: str) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from django.contrib.auth.models import User
@@ -70,7 +71,11 @@ class ReleaseManualTask(_OfManualTasks):
 
 
 class ReassignParameters(Parameters):
-    to: _Name = Field("", description="User name of who has it from now on; empty: nobody yet.")
+    to: _Name = Field(
+        "",
+        title="Who is to have it",
+        description="User name of who has it from now on; empty: nobody yet.",
+    )
     queue: _Queue = Field("", description="The queue in which it is from now on; empty: the same.")
 
     @model_validator(mode="after")
@@ -86,6 +91,7 @@ class ReassignManualTask(_OfManualTasks):
     action = Action.MANUAL_REASSIGN
     kind = "reassign"
     parameters = ReassignParameters
+    people = MappingProxyType({"to": Action.MANUAL_DECIDE})
     from_states = frozenset(map(str, MANUAL_OPEN))
 
     def carry_out(self, unit: Unit, found: Found, parameters: ReassignParameters, why: Why) -> Done:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -134,6 +135,8 @@ class Repair(ABC):
     """Whoever thinks about it has to see what it comes to before anything is entered: a quote."""
     agreed: ClassVar[frozenset[str]] = frozenset()
     """Parameters that say that somebody agrees to what the preview has said; see `agreement`."""
+    people: ClassVar[Mapping[str, Action]] = MappingProxyType({})
+    """Parameters that are user names: forms offer those who may do this."""
     is_audited: ClassVar[bool] = True
     """What it depends on changes with the audit trail of its order; else the record of operations
     alone says who was there before."""

@@ -204,6 +204,20 @@ def test_the_page_of_a_job_says_what_came_of_each_stage_and_row(
     assert "There are no such rows." in text_of(ann, f"{page}?rows=FAILED")
 
 
+def test_the_list_of_jobs_shows_how_far_each_is_and_looks_at_itself_again(
+    ann: Client, systems: ScriptedSystems
+) -> None:
+    ann.post(address_of(Task, "changelist"), chosen(*Task.objects.all(), **WANTED))
+    bulk.work()
+    listed = text_of(ann, address_of(BulkJob, "changelist"))
+    assert "work-bar" not in listed
+    assert 'data-live-seconds="5"' in listed
+    started(BulkJob.objects.get())
+    listed = text_of(ann, address_of(BulkJob, "changelist"))
+    assert '<span class="work-part work-moving" style="width: 50.00%"></span>' in listed
+    assert "2 done, result awaited, 2 its turn has not come" in listed
+
+
 def test_the_page_of_a_job_costs_the_same_however_many_rows_it_has(
     systems: ScriptedSystems,
 ) -> None:

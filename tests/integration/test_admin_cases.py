@@ -293,7 +293,28 @@ def test_a_number_beside_a_view_is_that_of_its_list(boss: Client, case: FalloutC
 
 
 def test_an_empty_list_says_what_that_means(boss: Client, systems: ScriptedSystems) -> None:
-    assert "No case is open: nothing waits for a person." in text_of(boss, _LIST)
+    shown = text_of(boss, _LIST)
+    assert "No case is open: nothing waits for a person." in shown
+    assert "There are no fallout cases." in shown
+    filtered = text_of(boss, f"{_LIST}?resolved_at__isempty=1")
+    assert "Show all fallout cases" in filtered
+
+
+def test_a_page_leads_back_to_the_list_as_it_was_filtered(boss: Client, case: FalloutCase) -> None:
+    page = address_of(FalloutCase, "change", case.pk)
+    shown = text_of(boss, f"{page}?_changelist_filters=resolved_at__isempty%3D1")
+    assert f'href="{address_of(FalloutCase, "changelist")}?resolved_at__isempty=1"' in shown
+
+
+def test_who_may_have_a_case_is_offered_while_one_types(client: Client, case: FalloutCase) -> None:
+    client.force_login(people.operator("carl", Action.CASE_ASSIGN))
+    people.operator("dora", Action.CASE_CLOSE)
+    form = f"/admin/fulfillment/operation/operate/case.assign/case:{case.pk}"
+    shown = text_of(client, form)
+    assert 'list="id_parameter-to_offered"' in shown
+    offered = shown.split('<datalist id="id_parameter-to_offered">')[1].split("</datalist>")[0]
+    assert '<option value="carl">' in offered
+    assert "dora" not in offered
 
 
 def test_what_is_hostile_in_a_case_is_text(boss: Client, case: FalloutCase) -> None:

@@ -14,6 +14,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from fulfillment.admin.pages import LeaveMessages, Page
+from oms.api.problems import server_error
 from tests.people import operator
 
 pytestmark = pytest.mark.django_db
@@ -83,3 +84,28 @@ def test_what_is_to_be_told_waits_for_a_page_that_is_asked_for() -> None:
 
     assert told() == ["It is done."]
     assert told(**{"HX-Request": "true"}) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "told"),
+    [
+        ("/admin/desk/none", 404, "There is no such page"),
+        ("/admin/desk/targets", 403, "You may not see this page: Targets."),
+    ],
+)
+def test_what_is_not_shown_says_so_and_leads_to_the_desk(
+    client: Client, address: str, status: int, told: str
+) -> None:
+    client.force_login(operator("anybody"))
+    answer = client.get(address)
+    assert answer.status_code == status
+    assert told in answer.content.decode()
+    assert 'href="/admin/"' in answer.content.decode()
+    assert "<title>" in answer.content.decode()
+
+
+def test_a_page_that_fails_says_what_to_do_without_telling_why(client: Client) -> None:
+    request = RequestFactory().get("/admin/desk/today")
+    shown = server_error(request).content.decode()
+    assert "This page has failed" in shown
+    assert "log of operations" in shown
