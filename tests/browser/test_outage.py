@@ -39,7 +39,7 @@ def test_an_outage_of_300_orders_is_one_incident_released_with_a_canary_in_ten_c
     finance.click(start)
     finance.type("Reason", "A canary of five first.")
     finance.press_button(anything("start it"))
-    finance.sees("Nothing is done before")
+    finance.sees("Nothing is done yet: somebody else")
     assert _rows(house, incident) == {"PENDING": ORDERS}
     assert not any(_is_billed(house, one) for one in references[:CANARY])
 
