@@ -248,7 +248,9 @@ def test_a_case_that_is_about_another_cause_now_leaves_its_incident(
     """What is released with the incident has its cause in common with it."""
     settings.OMS_INCIDENT_CASES = 2
     desk.target("alpha")
-    desk.workflow({"one": desk.task(retry={"maximum_attempts": 5, "escalate_after": 1})})
+    # Long enough that nothing is tried again before the clock is put forward.
+    retry = {"initial_interval": "PT10M", "maximum_interval": "PT10M", "escalate_after": 1}
+    desk.workflow({"one": desk.task(retry={"maximum_attempts": 5, **retry})})
     systems.sends["one"] = [desk.failed("busy")] * 3 + [desk.rejected("no_mapping")] * 2
     for _ in range(3):
         desk.order()
