@@ -53,6 +53,18 @@ class Picture:
     """A longest way is marked in it."""
 
     @property
+    def text_left(self) -> int:
+        """Where the texts of a box begin: behind its sign, if boxes have signs."""
+        if self.size.is_compact:
+            return 26 if self.is_running else 10
+        return 32 if self.is_running else 12
+
+    @property
+    def mark_left(self) -> float:
+        """Where the flag of a milestone ends."""
+        return self.size.box_width - (6 if self.size.is_compact else 8)
+
+    @property
     def way_arrows(self) -> list[DrawnArrow]:
         """Those of the longest way; they are drawn above the others."""
         return [arrow for arrow in self.arrows if arrow.is_ahead]

@@ -19,6 +19,11 @@ from fulfillment.states import TASK_SUCCESSFUL, TaskState
 _TROUBLE = frozenset({"trouble", "failed"})
 
 
+_TITLE = {False: 23, True: 20}
+_CALL = {False: 25, True: 16}
+"""Characters that have room in a box, and in a small one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnTask:
     """A box of the picture; without a badge and an address where there is no task yet.
@@ -31,7 +36,9 @@ class DrawnTask:
     y: int
     title: str
     key: str
-    call: str
+    title_shown: str
+    call_shown: str
+    """What has room in the box: what it does; in a small one its state, once it has any."""
     item: int | None
     has_milestone: bool
     final: str
@@ -46,6 +53,11 @@ class DrawnTask:
     """On the longest way that is still ahead."""
     groups: str
     """What it is shown as a part of when only a part is: `open`, `trouble`, `way`."""
+
+    @property
+    def is_marked(self) -> bool:
+        """It has a milestone, or is a point of no return."""
+        return self.has_milestone or bool(self.final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +121,10 @@ def drawn_task(
         y=round(box.y),
         title=node.title,
         key=node.key,
-        call=does,
+        title_shown=_cut(node.title, _TITLE[size.is_compact]),
+        call_shown=_cut(
+            _small(does, badge, absent) if size.is_compact else does, _CALL[size.is_compact]
+        ),
         item=node.item,
         has_milestone=bool(node.milestones),
         final=final,
@@ -123,6 +138,16 @@ def drawn_task(
         is_ahead=is_ahead,
         groups=_groups(badge, is_over=spot.is_over, is_ahead=is_ahead),
     )
+
+
+def _small(does: str, badge: Badge | None, absent: bool) -> str:
+    if badge:
+        return badge.words
+    return "not there" if absent else does
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from django.contrib import admin
@@ -73,6 +74,11 @@ class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
         "order_snapshot",
     )
     change_form_outer_before_template = "desk/plans/plan.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
+        rows: QuerySet[Plan] = super().get_queryset(request).select_related("graph")
+        # Of its graph the name alone is shown; the document may be a million characters.
+        return rows.defer("graph__document", "graph__written")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
@@ -176,4 +182,11 @@ class PlanGraphAdmin(ReadOnlyAdmin):
 
     @display(description="as stored")
     def document_text(self, graph: PlanGraph) -> str:
-        return pretty(graph.as_written)
+        return _document(graph.sha256)
+
+
+@lru_cache(maxsize=16)
+def _document(sha256: str) -> str:
+    """By its content: it may be a million characters, and a form asks several times for what it
+    shows."""
+    return pretty(PlanGraph.objects.get(sha256=sha256).as_written)

@@ -179,6 +179,10 @@ class FalloutCase(StatefulModel):
                 fields=["state", "-resolved_at", "sla_due_at", "-id"], name="case_by_state"
             ),
             models.Index(
+                fields=["reason_code", "target", "action", "-resolved_at", "sla_due_at", "-id"],
+                name="case_by_reason",
+            ),
+            models.Index(
                 fields=["id"], condition=models.Q(state=CaseState.RESOLVED), name="case_closed"
             ),
             models.Index(fields=["fulfillment", "id"], name="case_by_order"),

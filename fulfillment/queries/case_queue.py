@@ -21,7 +21,7 @@ SELECT {facets}, GROUPING({facets}),
 FROM (
     SELECT {facets}, incident_id,
         sla_due_at < fulfillment_now() AND sla_paused_at IS NULL AS is_late
-    FROM fulfillment_falloutcase WHERE state <> 'RESOLVED'
+    FROM fulfillment_falloutcase WHERE resolved_at IS NULL
     ORDER BY resolved_at DESC NULLS FIRST, sla_due_at, id DESC LIMIT %s
 ) still
 GROUP BY GROUPING SETS ((), {sets})

@@ -45,6 +45,7 @@ def small_ones() -> Large:
     desk.finish()
     group_cases()
     incident = Incident.objects.get()
+    _closed_cases()
     job = bulk.draft(
         actor=people.almighty(),
         action="task.retry",
