@@ -129,8 +129,8 @@ def ask(
     """The page with the form: what will happen, why it is to, and the way back."""
     context = {
         **admin.admin_site.each_context(request),
-        "opts": admin.model._meta,
         "title": title,
+        "content_title": title,
         "form": form,
         "told": told,
         "button": button,

@@ -102,10 +102,12 @@ class Bulkable:
     ) -> HttpResponse:
         model_admin = cast(ModelAdmin, self)
         title = f"Do something to these {number:,}"
+        if chosen is not None:
+            title = f"{chosen.words}: these {number:,}"
         context = {
             **model_admin.admin_site.each_context(request),
-            "opts": model_admin.model._meta,
-            "title": title if chosen is None else f"{chosen.words}: these {number:,}",
+            "title": title,
+            "content_title": title,
             "number": number,
             "chosen": None if chosen is None else _choice(chosen),
             "choices": choices,

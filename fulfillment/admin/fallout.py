@@ -122,9 +122,11 @@ def _tabs(
         }
         if "resolved_at__isempty" in asked and not ({"due", "whose", "state__exact"} & set(here)):
             here |= _OPEN
+        # None among those that were looked at says nothing about the others.
+        unknown = number is None or (found.is_capped and not number)
         yield Tab(
             words=words,
-            number="" if number is None else counted(number, or_more=found.is_capped),
+            number="" if unknown else counted(number or 0, or_more=found.is_capped),
             address=f"?{urlencode(wanted)}",
             is_here=here == wanted,
         )

@@ -237,7 +237,7 @@ def _figures(incident: Incident, found: impact.Impact) -> Sequence[Figure]:
         Figure(
             number=counted(found.cases),
             words="open cases",
-            more=f"{found.taken:,} of them somebody has",
+            more=f"{found.taken:,} of them taken" if found.taken else "not taken yet",
             address=cases,
             sign="!" if found.cases else "✓",
             tone="trouble" if found.cases else "done",

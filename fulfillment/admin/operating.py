@@ -141,8 +141,8 @@ class Operating:
         admin = cast(ModelAdmin, self)
         context = {
             **admin.admin_site.each_context(request),
-            "opts": admin.model._meta,
             "title": title_of(repair),
+            "content_title": title_of(repair),
             "about": about(subject),
             "help": help_of(repair),
             "form": form,

@@ -7,7 +7,9 @@ import re
 import pytest
 from django.test import Client
 
+from fulfillment import operations
 from fulfillment.admin.reading import NewestPaginator
+from fulfillment.operations.offering import title_of
 from tests import desk, people
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +50,14 @@ def test_one_line_of_the_side_bar_says_where_one_is(
 @pytest.mark.parametrize("address", ["/admin/", "/admin/desk/reports", "/admin/desk/workflows"])
 def test_a_page_has_one_title(admin_client: Client, address: str) -> None:
     assert _page(admin_client, address).count("<h1") == 1
+
+
+def test_the_form_of_an_operation_is_called_what_it_does(admin_client: Client) -> None:
+    desk.target("alpha")
+    page = _page(admin_client, "/admin/fulfillment/operation/operate/target.pause/target:alpha")
+    assert page.count("<h1") == 1
+    head = page.partition("<h1")[2].partition("</h1>")[0]
+    assert title_of(operations.repair_of("target.pause")) in head
 
 
 def test_the_way_up_from_an_order_is_the_list_of_orders(admin_client: Client) -> None:
