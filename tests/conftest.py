@@ -25,7 +25,6 @@ import pytest
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from oms.embedded import postgres
 from oms.embedded.layout import Layout, layout_of
 from oms.embedded.postgres import prepare_database
 from oms.embedded.servers import Servers
@@ -273,36 +272,15 @@ def _build_template() -> None:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         url = _with_database(OWNER_URL, TEMPLATE)
         prepare_database(url)
-        _fill(url, schema)
-        connection.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(TEMPLATE), schema)
-        )
-
-
-def _fill(url: str, schema: str) -> None:
-    """Whoever is first migrates, and keeps what came of it for processes with other servers."""
-    kept = _HOME / f"schema-{schema[:12]}"
-    with alone(_HOME / "schema.lock"):
-        if kept.exists():
-            _run_tool("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={url}", str(kept))
-            return
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             cwd=CHECKOUT,
             env={**os.environ, "DATABASE_URL": url, "OMS_SECRET_KEY": settings.SECRET_KEY},
             check=True,
         )
-        if ENVIRONMENT.embedded_database:
-            for old in _HOME.glob("schema-*"):
-                old.unlink()
-            draft = kept.with_name("schema.draft")
-            _run_tool("pg_dump", "--format=custom", f"--file={draft}", f"--dbname={url}")
-            draft.rename(kept)
-
-
-def _run_tool(name: str, *arguments: str) -> None:
-    folder = postgres._binaries(layout_of(ENVIRONMENT.home))
-    subprocess.run([str(folder / name), *arguments], check=True)
+        connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(TEMPLATE), schema)
+        )
 
 
 def _schema_fingerprint() -> str:

@@ -172,8 +172,12 @@ def _summary(values: Mapping[str, str]) -> str:
 
 
 def _amount(text: str) -> str:
-    """The same text for the same amount, however many noughts it was written with."""
-    return f"{Decimal(text).normalize():f}" if text else ""
+    """The same text for the same amount, however many noughts it was written with: as money is
+    written, with two places or more."""
+    if not text:
+        return ""
+    amount = Decimal(text).normalize()
+    return f"{amount:.2f}" if int(amount.as_tuple().exponent) > -2 else f"{amount:f}"
 
 
 def _text(value: Any) -> str:

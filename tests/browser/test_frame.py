@@ -168,7 +168,8 @@ def test_what_somebody_has_typed_stays_although_they_look_elsewhere(
     page = senior.page
     senior.open("/admin/fulfillment/falloutcase/?resolved_at__isempty=1")
     told = page.get_by_role("region", name="What waits")
-    expect(told).to_contain_text("1 open")
+    many = int(told.inner_text().partition(" open")[0])
+    assert many >= 1
     field = page.locator("#live-list [name=q]")
     field.fill("UNKNOWN")
     field.blur()
@@ -181,11 +182,11 @@ def test_what_somebody_has_typed_stays_although_they_look_elsewhere(
         })"""
     )
     expect(field).to_have_value("UNKNOWN")
-    expect(told).to_contain_text("1 open")
+    expect(told).to_contain_text(f"{many} open")
     field.fill("")
     field.blur()
     _hurry(senior)
-    expect(told).to_contain_text("2 open")
+    expect(told).to_contain_text(f"{many + 1} open")
 
 
 def test_a_page_says_when_its_server_is_away_and_when_it_is_back(

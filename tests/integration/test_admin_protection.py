@@ -94,7 +94,7 @@ def test_figures_lead_to_the_tasks_that_they_count(boss: Client, systems: Script
     desk.order()
     desk.drain(["beta"])
     page = text_of(boss, _LIST)
-    for lookups in ("exact=OUTCOME_UNKNOWN", "held_by__isempty=0", "exact=ACCEPTED", "to-be-sent"):
+    for lookups in ("exact=OUTCOME_UNKNOWN", "held_by__isempty=0", "way=accepted", "to-be-sent"):
         links = re.findall(rf'href="([^"]*{lookups}[^"]*)">1<', page)
         assert len(links) == 1, lookups
         assert boss.get(links[0].replace("&amp;", "&")).context["cl"].result_count == 1

@@ -37,8 +37,8 @@ from tests import people
 
 _SHOWS = {
     "fulfillment.operations.approving.may_decide",
-    "fulfillment.operations.casework.user_name_of",
-    "fulfillment.operations.offering.offers",
+    "fulfillment.operations.having.user_name_of",
+    "fulfillment.operations.having.who_gets",
     "fulfillment.operations.bulk.drafting.offers",
     "fulfillment.operations.bulk.drafting.wanted",
     "fulfillment.subscribers.record",

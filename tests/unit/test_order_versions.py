@@ -24,6 +24,6 @@ def test_another_price_is_a_change() -> None:
     before = document(one_off="10.5000", recurring=None, currency="EUR")
     after = document(one_off="12.00", recurring="3", currency="EUR")
     assert list(changes(before=before, after=after)) == [
-        Change(item="1", what="price, once", before="10.5", after="12"),
-        Change(item="1", what="price, recurring", before="", after="3"),
+        Change(item="1", what="price, once", before="10.50", after="12.00"),
+        Change(item="1", what="price, recurring", before="", after="3.00"),
     ]
