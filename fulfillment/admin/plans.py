@@ -75,10 +75,12 @@ class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
     )
     change_form_outer_before_template = "desk/plans/plan.html"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
-        rows: QuerySet[Plan] = super().get_queryset(request).select_related("graph")
-        # Of its graph the name alone is shown; the document may be a million characters.
-        return rows.defer("graph__document", "graph__written")
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        plan = super().get_object(request, object_id, from_field)
+        if plan is not None:
+            # Its name alone is shown; its document may be a million characters.
+            plan.graph = PlanGraph.objects.only("sha256").get(pk=plan.graph_id)
+        return plan
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], **options: Any
