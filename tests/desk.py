@@ -106,9 +106,17 @@ def rejected(code: str = "refused") -> Outcome:
     return Outcome(kind=OutcomeKind.REJECTED, code=code, message="The target says no.")
 
 
+A_MOMENT = timedelta(seconds=1)
+
+
 def failed(
-    code: str = "busy", *, retryable: bool = True, retry_after: timedelta | None = None
+    code: str = "busy", *, retryable: bool = True, retry_after: timedelta | None = A_MOMENT
 ) -> Outcome:
+    """A try that had no effect; the target asks for a moment before the next.
+
+    Of the moment the pause never falls short, wherever the jitter falls: a test that looks at a
+    task that waits would else now and then find it sent again.
+    """
     return Outcome(
         kind=OutcomeKind.FAILED,
         code=code,

@@ -13,6 +13,10 @@ _ORCHESTRATION_THREADS = 4
 _TARGET_THREADS = 8
 """Messages handled at once: as many target systems of one queue may hang before another one of
 that queue waits. What is sent at once is a matter of each target's sender slots."""
+_IDLE_CONNECTION_SECONDS = 75
+"""How long a client's connection is kept open between two requests. Longer than the minute for
+which clients and proxies commonly keep theirs: the side that lets go first is never hit by a
+request on a connection that the other has just closed, and so never sees it fail for nothing."""
 
 
 def variables(environment: Environment) -> dict[str, str]:
@@ -70,6 +74,7 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             *("--bind", f"{environment.bind}:{environment.web_port}"),
             *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
             *("--graceful-timeout", "10", "--access-logfile", "-"),
+            *("--keep-alive", f"{_IDLE_CONNECTION_SECONDS}"),
             *("--worker-tmp-dir", str(home.run), "--no-control-socket"),
         ],
         variables=shared,
