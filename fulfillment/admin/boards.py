@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fulfillment.actions import Action
-from fulfillment.admin.asking import holds_here
-from fulfillment.admin.locks import shown_kept, shown_line
+from fulfillment.admin.locks import breakable, shown_kept, shown_line
 from fulfillment.admin.pages import Page
 from fulfillment.admin.reading import list_address
 from fulfillment.admin.target_cards import cards
@@ -65,11 +63,16 @@ class Locks(Page):
         asked = self.request.GET.get("kind", "")
         kind = asked if Resource.objects.filter(pk=asked.replace("\0", "")).exists() else ""
         found = lock_board(kind=kind)
+        keepers = [
+            *(keeper for one in found.lines for keeper in one.keepers),
+            *(one.keeper for one in found.kept),
+        ]
+        may_break = breakable(self.request, keepers)
         return {
             "board": found,
             "kind": kind,
-            "lines": [shown_line(self.request, one) for one in found.lines],
-            "kept": [shown_kept(self.request, one) for one in found.kept],
+            "lines": [shown_line(one, may_break=may_break) for one in found.lines],
+            "kept": [shown_kept(one, may_break=may_break) for one in found.kept],
             "all_locks": list_address(ResourceLock),
-            "may_break": holds_here(self.request, Action.LOCK_BREAK),
+            "may_break": bool(may_break),
         }

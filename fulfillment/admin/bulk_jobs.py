@@ -12,14 +12,15 @@ from django.shortcuts import redirect
 from django.urls import path, reverse
 from unfold.decorators import display
 
+from fulfillment import operations
 from fulfillment.admin.asking import (
     ReasonForm,
     actor_of,
     ask,
     attempt,
     found_or_404,
-    held_here,
     holds_here,
+    reach_here,
 )
 from fulfillment.admin.bulk_standing import (
     CONTROLS,
@@ -30,6 +31,7 @@ from fulfillment.admin.bulk_standing import (
     standing_of,
     told_of,
 )
+from fulfillment.admin.operating import check_reach
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
     badge,
@@ -128,7 +130,7 @@ class BulkJobAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         job: BulkJob = context["original"]
         which = request.GET.get("rows", "")
-        context |= standing_of(job=job, held=held_here(request), which=which)
+        context |= standing_of(job=job, reach=reach_here(request), which=which)
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
@@ -164,6 +166,8 @@ class BulkJobAdmin(ReadOnlyAdmin):
         job = found_or_404(self, request, str(job_id))
         page = reverse("admin:fulfillment_bulkjob_change", args=[job.pk])
         sent = request.POST if request.method == "POST" else None
+        if sent is None:
+            check_reach(request, operations.repair_of(control.action), f"bulk:{job.pk}")
         form = ReasonForm(sent, initial={"reason": _usual_reason(job, name)})
         if form.is_valid():
             told = attempt(

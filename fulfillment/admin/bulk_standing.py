@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from fulfillment.actions import TITLES, Action
 from fulfillment.admin.reading import Badge, address_of, badge_of
+from fulfillment.authority.authorizing import Reach
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import (
     BULK_RUNNING,
@@ -23,7 +24,7 @@ from fulfillment.models import (
     Foreseen,
     RowState,
 )
-from fulfillment.operations import bulk
+from fulfillment.operations import bulk, possible
 
 JOB_SIGNS: Mapping[str, Sign] = {
     BulkState.DRAFT: ("✎", "waiting"),
@@ -44,7 +45,7 @@ ROW_SIGNS: Mapping[str, Sign] = {
     RowState.NOT_VERIFIED: ("!", "failed"),
 }
 ROW_WORDS: Mapping[str, str] = {
-    RowState.PENDING: "its turn has not come",
+    RowState.PENDING: "not done yet",
     RowState.LEFT_OUT: "left out",
     RowState.DONE: "done, result awaited",
     RowState.REFUSED: "refused, nothing done",
@@ -163,8 +164,8 @@ def bar_parts(*, of: int, verified: int, failed: int, awaited: int) -> list[tupl
     return [(tone, f"{number * 100 / of:.2f}") for tone, number in counted if number]
 
 
-def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[str, Any]:
-    """All that the template shows: for whoever holds these actions, and of the rows `which`
+def standing_of(*, job: BulkJob, reach: Reach, which: str) -> dict[str, Any]:
+    """All that the template shows: for whoever reaches this far, and of the rows `which`
     (`bulk.worst_first`). A fixed number of queries."""
     now = bulk.progress_of(job=job)
     is_draft = job.state == BulkState.DRAFT
@@ -178,7 +179,7 @@ def standing_of(*, job: BulkJob, held: Collection[Action], which: str) -> dict[s
         "asked": asked,
         "is_draft": is_draft,
         "next_words": _next_words(job, now, asked),
-        "buttons": _buttons(held, job, now, asked),
+        "buttons": _buttons(reach, job, now, asked),
         "stages": [stage_shown(stage) for stage in now.stages],
         "filters": _filters(job, now, which),
         "rows": [_row_shown(row, names, is_draft=is_draft) for row in rows[:_SHOWN]],
@@ -196,16 +197,18 @@ class _Button:
 
 
 def _buttons(
-    held: Collection[Action], job: BulkJob, now: bulk.Progress, asked: Approval | None
+    reach: Reach, job: BulkJob, now: bulk.Progress, asked: Approval | None
 ) -> list[_Button]:
     """What this person may do to it as it stands; what comes next first."""
     found = []
+    subject = f"bulk:{job.pk}"
+    may = {one.action for one in possible(subject=subject, held=reach.held, reach=reach)}
     for control in CONTROLS.values():
-        if job.state not in control.states or control.action not in held:
+        if job.state not in control.states or control.action not in may:
             continue
         counts = now.counts
         is_ready = bool(job.digest) and not counts.impossible and bool(counts.total)
-        if control.name == "start" and (not is_ready or asked or job.action not in held):
+        if control.name == "start" and (not is_ready or asked):
             continue
         if control.name == "leave-out" and not counts.impossible:
             continue
@@ -221,14 +224,14 @@ def _buttons(
 
 def _button_words(job: BulkJob, now: bulk.Progress, control: Control) -> str:
     if control.name == "start" and now.stages:
-        return f"Start with {now.stages[0].size} of {now.counts.total}"
+        return f"Start with {now.stages[0].size:,} of {now.counts.total:,}"
     if control.name == "resume":
         here = now.stages[job.stage]
         ahead = now.stages[job.stage + 1 : job.stage + 2]
         if here.is_over and ahead:
-            return f"Go on up to row {ahead[0].last} of {job.ends[-1]}"
+            return f"Go on up to row {ahead[0].last:,} of {job.ends[-1]:,}"
     if control.name == "leave-out":
-        return f"Leave out the {now.counts.impossible} that can't be done"
+        return f"Leave out the {now.counts.impossible:,} that can't be done"
     return control.words
 
 
@@ -239,11 +242,11 @@ def _next_words(job: BulkJob, now: bulk.Progress, asked: Approval | None) -> str
         if counts.unseen:
             return (
                 f"Nothing is done yet. Each row is looked at first: what would be done to it? "
-                f"{now.seen} of {counts.total} are looked at."
+                f"{now.seen:,} of {counts.total:,} are looked at."
             )
         if counts.impossible:
             return (
-                f"Nothing is done yet. For {counts.impossible} of {counts.total} it can't be "
+                f"Nothing is done yet. For {counts.impossible:,} of {counts.total:,} it can't be "
                 "done; the rows below say why. Leave them out, or look at all rows again."
             )
         if asked:
@@ -252,7 +255,7 @@ def _next_words(job: BulkJob, now: bulk.Progress, asked: Approval | None) -> str
                 "it. It begins when they do."
             )
         return (
-            f"Nothing is done yet. All {counts.total} can be done. It begins with a few, the "
+            f"Nothing is done yet. All {counts.total:,} can be done. It begins with a few, the "
             "canary, and waits until it is known what came of them."
         )
     if job.state == BulkState.RUNNING_CANARY:
@@ -281,7 +284,7 @@ class StageShown:
 def stage_shown(stage: bulk.Stage) -> StageShown:
     """A stage with its words, its badge and the parts of its bar."""
     told = [
-        f"{number} {words}"
+        f"{number:,} {words}"
         for number, words in (
             (stage.verified, "verified"),
             (stage.failed, "failed"),
@@ -300,7 +303,7 @@ def stage_shown(stage: bulk.Stage) -> StageShown:
     return StageShown(
         stage=stage,
         name="Canary" if stage.number == 0 else f"Stage {stage.number}",
-        words=f"{', '.join(told)} of {stage.size}" if told else f"{stage.size} wait",
+        words=f"{', '.join(told)} of {stage.size:,}" if told else f"{stage.size:,} wait",
         badge=Badge(sign=sign[0], tone=sign[1], words=sign[2]),
         parts=bar_parts(
             of=stage.size,
@@ -336,7 +339,7 @@ def _filters(job: BulkJob, now: bulk.Progress, which: str) -> list[_Filter]:
         ]
     return [
         _Filter(
-            words=f"{words} {number}",
+            words=f"{words} {number:,}",
             address=f"?rows={name}" if name else "?",
             is_here=which == name,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from unfold.decorators import display
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import holds_here
+from fulfillment.admin.asking import reach_here
 from fulfillment.admin.operating import Operable, operate_address
 from fulfillment.admin.reading import ReadOnlyAdmin, link, list_address, list_link, order_link
 from fulfillment.definitions.durations import brief_duration
@@ -76,10 +76,23 @@ class ShownKept:
     keeper: ShownKeeper
 
 
-def shown_line(request: HttpRequest, one: Line) -> ShownLine:
+def breakable(request: HttpRequest, keepers: Iterable[Keeper]) -> frozenset[int]:
+    """Of these locks' numbers those that whoever looks may break; a fixed number of queries."""
+    reach = reach_here(request)
+    found = operations.possible_among(
+        about="lock",
+        pks=[one.lock_id for one in keepers],
+        held=reach.held & {Action.LOCK_BREAK},
+        reach=reach,
+    )
+    return frozenset(pk for pk, repairs in found.items() if repairs)
+
+
+def shown_line(one: Line, *, may_break: Collection[int]) -> ShownLine:
+    """`may_break` are the numbers of locks, as of `breakable`."""
     return ShownLine(
         name=one.name,
-        keepers=[_keeper(request, one.name, keeper) for keeper in one.keepers],
+        keepers=[_keeper(one.name, keeper, may_break) for keeper in one.keepers],
         are_more=len(one.keepers) >= MOST,
         capacity=one.capacity,
         waiting=f"more than {LONGEST:,}" if one.is_long else f"{one.waiting:,}",
@@ -89,11 +102,11 @@ def shown_line(request: HttpRequest, one: Line) -> ShownLine:
     )
 
 
-def shown_kept(request: HttpRequest, one: Kept) -> ShownKept:
-    return ShownKept(name=one.name, keeper=_keeper(request, one.name, one.keeper))
+def shown_kept(one: Kept, *, may_break: Collection[int]) -> ShownKept:
+    return ShownKept(name=one.name, keeper=_keeper(one.name, one.keeper, may_break))
 
 
-def _keeper(request: HttpRequest, lock: str, one: Keeper) -> ShownKeeper:
+def _keeper(lock: str, one: Keeper, may_break: Collection[int]) -> ShownKeeper:
     breaking = operations.repair_of(Action.LOCK_BREAK)
     subject = f"lock:{lock}@{one.order_reference}"
     return ShownKeeper(
@@ -105,9 +118,7 @@ def _keeper(request: HttpRequest, lock: str, one: Keeper) -> ShownKeeper:
         since=one.since,
         how_long=_how_long(one.since),
         address=_page(ResourceLock, one.lock_id),
-        break_address=operate_address(breaking, subject)
-        if holds_here(request, Action.LOCK_BREAK)
-        else "",
+        break_address=operate_address(breaking, subject) if one.lock_id in may_break else "",
     )
 
 
@@ -168,7 +179,9 @@ class ResourceLockAdmin(Operable, ReadOnlyAdmin):
         row = context.get("original")
         if row is not None:
             found = line(name=row.name)
-            context["line"] = shown_line(request, found) if found is not None else None
+            context["line"] = (
+                shown_line(found, may_break=breakable(request, found.keepers)) if found else None
+            )
             context["how_long"] = _how_long(row.taken_at)
             context["board"] = f"{reverse('desk_locks')}?{urlencode({'kind': kind_of(row.name)})}"
         return super().render_change_form(request, context, **options)

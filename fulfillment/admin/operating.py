@@ -36,7 +36,7 @@ from fulfillment.errors import (
     SubjectChanged,
     SubjectUnknown,
 )
-from fulfillment.operations.offering import help_of, title_of
+from fulfillment.operations.offering import help_of, refusals, title_of
 
 _REFUSED: tuple[tuple[type[FulfillmentError], int, str], ...] = (
     (Denied, 403, "You may not do this here"),
@@ -178,13 +178,10 @@ def _deny(request: HttpRequest, repair: operations.Repair, subject: str) -> NoRe
 def check_reach(request: HttpRequest, repair: operations.Repair, subject: str) -> None:
     """The form of what they may not do here, as far as its address tells where that is, is not even
     shown. Raises PermissionDenied."""
-    if repair.is_aimed:
-        return
     with suppress(SubjectUnknown, NotPossible):
-        for context in repair.found(subject=subject).contexts:
-            is_allowed, why = reach_here(request).answer(action=repair.action, context=context)
-            if not is_allowed:
-                raise PermissionDenied(f"You may not do this here ({repair.action}): {why}")
+        found = repair.found(subject=subject)
+        for why in refusals(reach=reach_here(request), repair=repair, found=found):
+            raise PermissionDenied(f"You may not do this here ({repair.action}): {why}")
 
 
 def _suggested(repair: operations.Repair, subject: str) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from django.utils.html import format_html_join
 from unfold.decorators import display
 
 from fulfillment.admin.audit import trail_link
-from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.pages import looks_at
 from fulfillment.admin.picture import graph_picture
@@ -32,7 +31,6 @@ from fulfillment.definitions.mermaid import mermaid
 from fulfillment.definitions.signs import PLAN_SIGNS
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
-    HoldScope,
     Plan,
     PlanGraph,
     WorkflowVersion,
@@ -42,9 +40,8 @@ from fulfillment.states import PlanState
 
 
 @admin.register(Plan)
-class PlanAdmin(Operable, Holdable, ReadOnlyAdmin):
+class PlanAdmin(Operable, ReadOnlyAdmin):
     subject_kind = "plan"
-    hold_scope = HoldScope.PLAN
     list_display = ("id", "order", "state_badge", "stuck", "progress", "stuck_at", "created_at")
     list_filter = ("state", ("stuck_at", admin.EmptyFieldListFilter), RunsOn)
     list_select_related = ("fulfillment",)

@@ -16,14 +16,13 @@ from fulfillment.admin.asking import (
     Guarded,
     actor_of,
 )
-from fulfillment.admin.holds import Holdable
 from fulfillment.admin.operating import Operable
 from fulfillment.admin.reading import DeskAdmin, list_address, list_link, show_badge
 from fulfillment.admin.target_cards import badges_of, cards
 from fulfillment.admin.target_form import FIELDSETS, TargetSystemForm
 from fulfillment.authority.context import Context
 from fulfillment.definitions.durations import brief_duration
-from fulfillment.models import HoldScope, Operation, TargetSystem, Task
+from fulfillment.models import Operation, TargetSystem, Task
 from fulfillment.operations.subjects import target_context
 from fulfillment.queries.on_the_way import Way
 from fulfillment.queries.systems import health
@@ -34,7 +33,7 @@ _LOOKED_BACK = 2000
 
 
 @admin.register(TargetSystem)
-class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
+class TargetSystemAdmin(Operable, Guarded, DeskAdmin):
     subject_kind = "target"
     guarded_by = Action.TARGET_EDIT
     form = TargetSystemForm
@@ -55,9 +54,6 @@ class TargetSystemAdmin(Operable, Guarded, Holdable, DeskAdmin):
     sortable_by = ("name", "queue")
     fieldsets = FIELDSETS
     change_form_outer_before_template = "desk/boards/target.html"
-    hold_scope = HoldScope.TARGET
-    actions_detail = ("hold",)
-    actions_row = ("hold",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Plans name their targets; a target by another name is another target.

@@ -16,10 +16,6 @@ from unfold.decorators import action, display
 from fulfillment import operations
 from fulfillment.actions import Action
 from fulfillment.admin.asking import (
-    ReasonForm,
-    actor_of,
-    ask,
-    attempt,
     found_or_404,
     holds_here,
     reach_here,
@@ -27,8 +23,7 @@ from fulfillment.admin.asking import (
 from fulfillment.admin.audit import trail_link
 from fulfillment.admin.bulk import Bulkable
 from fulfillment.admin.figures import WayFilter
-from fulfillment.admin.holds import Holdable
-from fulfillment.admin.operating import Operable, check_reach
+from fulfillment.admin.operating import Operable, operate_address
 from fulfillment.admin.plan_view import sides_of
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -43,7 +38,6 @@ from fulfillment.definitions.signs import TASK_SIGNS
 from fulfillment.engine.store import graphs
 from fulfillment.models import (
     Command,
-    HoldScope,
     InboundEvent,
     PlanGraph,
     Task,
@@ -68,10 +62,9 @@ class ReportInline(ReadOnlyInline):
 
 
 @admin.register(Task)
-class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
+class TaskAdmin(Bulkable, Operable, ReadOnlyAdmin):
     bulk_of = "task"
     subject_kind = "task"
-    hold_scope = HoldScope.TASK
     list_display = (
         "id",
         "key",
@@ -119,7 +112,7 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
     )
     inlines = (CommandInline, ReportInline)
     change_form_outer_before_template = "desk/plans/task.html"
-    actions_detail = ("hold", "retry")
+    actions_detail = ("retry",)
 
     def has_retry_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return holds_here(request, Action.TASK_RETRY)
@@ -134,29 +127,10 @@ class TaskAdmin(Bulkable, Operable, Holdable, ReadOnlyAdmin):
 
     @action(description="Try again", url_path="retry", permissions=["retry"], icon="replay")
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        task = found_or_404(self, request, object_id)
-        page = reverse("admin:fulfillment_task_change", args=[task.pk])
-        if request.method != "POST":
-            check_reach(request, operations.repair_of(Action.TASK_RETRY), f"task:{task.pk}")
-        form = ReasonForm(request.POST if request.method == "POST" else None)
-        if form.is_valid():
-            reason = form.cleaned_data["reason"]
-            again = attempt(
-                form,
-                lambda: operations.retry(task_id=task.pk, actor=actor_of(request), reason=reason),
-            )
-            if again is not None:
-                self.message_user(request, f"Runs again: {', '.join(again[:20])}.")
-                return redirect(page)
-        return ask(
-            self,
-            request,
-            form=form,
-            title=f"Try {task.key} again",
-            told="It had failed without effect. It is sent anew, with today's data and a key of "
-            "its own; of a fan-out only the elements that failed.",
-            button="Try it again",
-            back=page,
+        """The first thing that one looks for where a task has failed: above all fields."""
+        found_or_404(self, request, object_id)
+        return redirect(
+            operate_address(operations.repair_of(Action.TASK_RETRY), f"task:{object_id}")
         )
 
     def render_change_form(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -18,7 +18,7 @@ from fulfillment.models import Fulfillment, Plan, ResourceLock, Task
 from fulfillment.operations.looking import found_once
 from fulfillment.operations.plans import named
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
-from fulfillment.operations.subjects import order_found
+from fulfillment.operations.subjects import order_found, orders_found
 
 
 class Breaking(Parameters):
@@ -43,6 +43,11 @@ class BreakLock(Repair):
 
     def find(self, *, name: str) -> Found:
         return lock_found(name=name)
+
+    def find_among(self, *, pks: tuple[int, ...]) -> Mapping[int, Found]:
+        rows = ResourceLock.objects.filter(pk__in=pks).values_list("pk", "name", "fulfillment_id")
+        orders = orders_found(pks=frozenset(order for _, _, order in rows))
+        return {pk: _of_lock(lock, orders[order]) for pk, lock, order in rows}
 
     def version(self, unit: Unit, found: Found) -> str:
         rows = _kept(found)
@@ -118,8 +123,11 @@ def lock_found(*, name: str) -> Found:
             f"{lock} is kept by several orders: name one of them, as lock:{lock}@{orders[0]} "
             f"({named(orders)})."
         )
-    its = order_found(name=orders[0])
-    subject = f"lock:{lock}@{orders[0]}"
+    return _of_lock(lock, order_found(name=orders[0]))
+
+
+def _of_lock(lock: str, its: Found) -> Found:
+    subject = f"lock:{lock}@{its.subject.removeprefix('order:')}"
     return Found(
         subject=subject,
         pk=0,

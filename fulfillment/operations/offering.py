@@ -58,16 +58,8 @@ def offers(
 
 def _offer(reach: Reach, repair: Repair, found: Found) -> Offer:
     is_possible = repair.is_offered(found)
-    refused = [
-        why
-        for is_allowed, why in (
-            reach.answer(action=repair.action, context=context) for context in found.contexts
-        )
-        if not is_allowed
-    ]
-    if repair.is_aimed and repair.action in reach.held:
-        refused = []  # Where it is done is told by its parameters alone.
-    why_not = " ".join(dict.fromkeys(refused))
+    refused = refusals(reach=reach, repair=repair, found=found)
+    why_not = " ".join(refused)
     if not why_not and not is_possible:
         why_not = "As it stands now, there is nothing to be done by it."
     return Offer(
@@ -112,10 +104,20 @@ def possible_among(
 
 
 def _may(reach: Reach | None, repair: Repair, found: Found) -> bool:
-    """Whether they may do it here, as far as that is known before its parameters are."""
-    if reach is None or repair.is_aimed:
-        return True
-    return all(reach.answer(action=repair.action, context=context)[0] for context in found.contexts)
+    return reach is None or not refusals(reach=reach, repair=repair, found=found)
+
+
+def refusals(*, reach: Reach, repair: Repair, found: Found) -> list[str]:
+    """Why whoever reaches this far may not do it here, as far as that is known before its
+    parameters are: each reason once. Keeps nothing."""
+    if repair.is_aimed and repair.action in reach.held:
+        return []  # Where it is done is told by its parameters alone.
+    answers = (
+        reach.answer(action=action, context=context)
+        for action in (repair.action, *found.implies)
+        for context in found.contexts
+    )
+    return list(dict.fromkeys(why for is_allowed, why in answers if not is_allowed))
 
 
 def looked_at(*, actor: Actor, request: Request) -> Prepared:

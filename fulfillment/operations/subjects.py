@@ -136,7 +136,24 @@ def order_found(*, name: str) -> Found:
     order = Fulfillment.objects.filter(order_reference=name).first()
     if order is None:
         raise SubjectUnknown(f"There is no order {name[:100]}; write it as order:O-17.")
-    plan = newest_plan(order.pk)
+    return _of_order(order, plan=newest_plan(order.pk))
+
+
+@found_once
+def orders_found(*, pks: frozenset[int]) -> Mapping[int, Found]:
+    """The same of several, by the numbers of their fulfillments; two queries, and one for each
+    graph that this process has not read yet."""
+    plans = Plan.objects.filter(fulfillment__in=pks)
+    newest = plans.order_by("fulfillment", "-order_version", "-version").distinct("fulfillment")
+    plan_of = {plan.fulfillment_id: plan for plan in newest}
+    with one_look():
+        return {
+            pk: _of_order(order, plan=plan_of.get(pk))
+            for pk, order in Fulfillment.objects.in_bulk(pks).items()
+        }
+
+
+def _of_order(order: Fulfillment, *, plan: Plan | None) -> Found:
     return Found(
         subject=f"order:{order.order_reference}",
         pk=order.pk,

@@ -13,21 +13,18 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
-from unfold.decorators import action, display
+from unfold.decorators import display
 
-from fulfillment.actions import Action
 from fulfillment.admin.asking import (
     ReasonForm,
     actor_of,
     ask,
     attempt,
     found_or_404,
-    holds_here,
 )
 from fulfillment.admin.bulk import Bulkable
-from fulfillment.admin.holds import Holdable
 from fulfillment.admin.pages import is_live_look
 from fulfillment.admin.reading import (
     ReadOnlyAdmin,
@@ -39,10 +36,10 @@ from fulfillment.admin.reading import (
     show_badge,
 )
 from fulfillment.definitions.signs import PLAN_SIGNS
-from fulfillment.models import HoldScope, OutboxEvent, Plan, Transition
+from fulfillment.models import OutboxEvent, Plan, Transition
 from fulfillment.queries import fulfillments
 from oms.admin.order_filters import EndedFilter, NeedsFilter, StuckFilter
-from oms.admin.order_page.doing import may_be_done
+from oms.admin.order_page.doing import kept_from, may_be_done
 from oms.admin.order_page.history import shown_history
 from oms.admin.order_page.signs import ORDER_SIGNS, STUCK
 from oms.admin.order_page.standing import drawn, standing
@@ -60,10 +57,9 @@ _REGIONS = {
 
 
 @admin.register(Order)
-class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
+class OrderAdmin(Bulkable, ReadOnlyAdmin):
     bulk_of = "order"
     bulk_name = "reference"
-    hold_scope = HoldScope.ORDER
     list_display = (
         "reference",
         "state_badge",
@@ -104,7 +100,6 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
     readonly_fields = ("faults_text", "plans", "transitions", "events", "messages")
     change_form_template = "desk/order/change_form.html"
     change_form_outer_before_template = "desk/order/page.html"
-    actions_detail = ("hold", "evidence")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         plans = Plan.objects.filter(fulfillment_id=OuterRef("fulfillment_id")).order_by("-id")[:1]
@@ -125,9 +120,6 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         # The index has those of one state by their time; by the key alone, those behind many
         # others are found last.
         return self.search_order if "state__exact" in request.GET else ("-id",)
-
-    def hold_name(self, row: Order) -> str:
-        return row.reference
 
     def changeform_view(
         self,
@@ -157,18 +149,17 @@ class OrderAdmin(Bulkable, Holdable, ReadOnlyAdmin):
         answer: HttpResponse = super().render_change_form(request, context, **options)
         return answer
 
-    def has_evidence_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return holds_here(request, Action.ORDER_EVIDENCE)
+    def get_urls(self) -> list[Any]:
+        take = self.admin_site.admin_view(self.evidence)
+        own = path("<path:object_id>/evidence/", take, name="oms_order_evidence")
+        return [own, *super().get_urls()]
 
-    @action(
-        description="Take the evidence",
-        url_path="evidence",
-        permissions=["evidence"],
-        icon="folder_zip",
-    )
     def evidence(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         """Everything about the order in one file."""
         order: Order = found_or_404(self, request, object_id)
+        why = "" if request.method == "POST" else kept_from(request, order)
+        if why:
+            raise PermissionDenied(why)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
             reason = form.cleaned_data["reason"]

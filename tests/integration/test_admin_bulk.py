@@ -215,7 +215,7 @@ def test_the_list_of_jobs_shows_how_far_each_is_and_looks_at_itself_again(
     started(BulkJob.objects.get())
     listed = text_of(ann, address_of(BulkJob, "changelist"))
     assert '<span class="work-part work-moving" style="width: 50.00%"></span>' in listed
-    assert "2 done, result awaited, 2 its turn has not come" in listed
+    assert "2 done, result awaited, 2 not done yet" in listed
 
 
 def test_the_page_of_a_job_costs_the_same_however_many_rows_it_has(

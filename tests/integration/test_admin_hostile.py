@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +25,7 @@ from fulfillment.models import (
     Approval,
     ApprovalState,
     Attempt,
+    AuthorityDecision,
     BulkJob,
     FalloutCase,
     Incident,
@@ -32,6 +35,7 @@ from fulfillment.models import (
     Task,
     Transition,
 )
+from fulfillment.operations import bulk
 from oms.models import ApiKey, Order
 from tests import desk, people
 from tests.desk import ScriptedSystems
@@ -133,7 +137,6 @@ def test_what_no_column_can_hold_finds_nothing_and_breaks_nothing(
         f"{case}?{urlencode({'_changelist_filters': NUL})}",
         asked(User, username=NUL),
         asked(User, q=NUL),
-        f"{reverse('admin:fulfillment_hold_place')}?{urlencode({'scope': NUL, 'name': NUL})}",
     ):
         assert boss.get(address, follow=True).status_code == 200, address
         looked = boss.get(address, headers={"HX-Request": "true", "HX-Target": "order-entries"})
@@ -177,7 +180,10 @@ def browser(name: str, *actions: Action, is_superuser: bool = False, **scopes: A
 
 # --- what is shown may be done -------------------------------------------------------------------
 
-_SEEN = ("view_falloutcase", "view_incident", "view_approval", "view_order", "view_task")
+_SEEN = (
+    *("view_falloutcase", "view_incident", "view_approval", "view_order", "view_task"),
+    *("view_resourcelock", "view_bulkjob"),
+)
 
 
 def regional(name: str, *actions: Action, region: str) -> Client:
@@ -289,7 +295,87 @@ def test_a_task_of_another_region_is_not_offered_to_be_tried_again(
     for region, expected in (("ID", 200), ("AT", 403)):
         client = regional(f"clerk-{region}", Action.TASK_RETRY, region=region)
         assert (retry in text_of(client, page)) is (expected == 200), region
-        assert client.get(retry).status_code == expected
+        assert client.get(retry, follow=True).status_code == expected
+
+
+def test_the_evidence_of_another_region_is_neither_offered_nor_given(
+    in_indonesia: FalloutCase,
+) -> None:
+    order = Order.objects.get()
+    take = address_of(Order, "evidence", order.pk)
+    page = address_of(Order, "change", order.pk)
+    for region, expected in (("ID", 200), ("AT", 403)):
+        client = regional(f"clerk-{region}", Action.ORDER_EVIDENCE, region=region)
+        assert (take in text_of(client, page)) is (expected == 200), region
+        assert client.get(take).status_code == expected
+        assert client.post(take, {"reason": "For the court."}).status_code == expected
+    (refused,) = AuthorityDecision.objects.filter(actor="clerk-AT", is_allowed=False)
+    assert refused.action == Action.ORDER_EVIDENCE
+
+
+def test_a_lock_of_another_region_has_no_button(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    customer = {"resource": "customer", "key": "${order.customer.id}"}
+    desk.workflow({"one": desk.task()}, locks=[customer])
+    systems.sends["one"] = [desk.accepted()] * 2
+    for region in ("ID", "AT"):
+        desk.order(region=region, customer_id=f"C-{region}")
+    desk.drain()
+    locks = {lock.name: lock for lock in ResourceLock.objects.all()}
+    assert set(locks) == {"customer:C-ID", "customer:C-AT"}
+    for region in ("ID", "AT"):
+        client = regional(f"clerk-{region}", Action.LOCK_BREAK, region=region)
+        for address in (
+            reverse("desk_locks"),
+            *(address_of(ResourceLock, "change", lock.pk) for lock in locks.values()),
+        ):
+            shown = set(re.findall(r"lock.break/lock:customer:(C-..)", text_of(client, address)))
+            assert shown <= {f"C-{region}"}, address
+        assert f"lock.break/lock:customer:C-{region}" in text_of(client, reverse("desk_locks"))
+
+
+def test_the_board_of_locks_asks_no_query_per_lock(systems: ScriptedSystems) -> None:
+    desk.target("alpha")
+    customer = {"resource": "customer", "key": "${order.customer.id}"}
+    desk.workflow({"one": desk.task()}, locks=[customer])
+    systems.sends["one"] = [desk.accepted()] * 8
+    client = regional("clerk", Action.LOCK_BREAK, region="ID")
+
+    def cost(customers: Iterable[str]) -> int:
+        for customer in customers:
+            desk.order(region="ID", customer_id=customer)
+        desk.drain()
+        text_of(client, reverse("desk_locks"))
+        with CaptureQueriesContext(connection) as asked:
+            text_of(client, reverse("desk_locks"))
+        return len(asked)
+
+    assert cost(["C-1"]) == cost(f"C-{number}" for number in range(2, 8))
+    assert ResourceLock.objects.count() == 7
+
+
+def test_a_bulk_job_elsewhere_has_no_button(in_indonesia: FalloutCase) -> None:
+    """Whoever starts a job does all of its rows, so all of them have to be theirs to do."""
+    actions = (Action.BULK_START, Action.BULK_CONTROL, Action.TASK_RETRY)
+    job = bulk.draft(
+        actor=people.anybody("anna", *actions),
+        action=Action.TASK_RETRY,
+        selection=bulk.Selection(of="task", names=[str(in_indonesia.task_id)]),
+        reason="In stock again.",
+    )
+    bulk.work()
+    page = address_of(BulkJob, "change", job.pk)
+    start, cancel = (
+        reverse(f"admin:fulfillment_bulkjob_{one}", args=[job.pk]) for one in ("start", "cancel")
+    )
+    for region in ("ID", "AT"):
+        client = regional(f"clerk-{region}", *actions, region=region)
+        user = User.objects.get(username=f"clerk-{region}")
+        people.grant(user, Action.BULK_CONTROL)
+        text = text_of(client, page)
+        assert cancel in text
+        assert (start in text) is (region == "ID")
+        assert client.get(start).status_code == (200 if region == "ID" else 403)
 
 
 def test_today_leads_nobody_to_a_page_that_they_may_not_see(halfway: Order) -> None:

@@ -294,17 +294,23 @@ def test_a_failed_task_is_tried_again_with_a_reason(boss: Client, halfway: Order
     page = text_of(boss, address_of(Task, "change", task.pk))
     retry = address_of(Task, "retry", task.pk)
     assert retry in page
-    assert "This field is required." in boss.post(retry, {"reason": ""}).content.decode()
-    told = boss.post(retry, {"reason": "In stock again."}, follow=True).content.decode()
-    assert "Runs again: two@1." in told
+    form = boss.get(retry).headers["Location"]
+    assert "This field is required." in boss.post(form, {"reason": ""}).content.decode()
+    asked = {"reason": "In stock again."}
+    seen = boss.post(form, asked).context
+    shown = {"seen": seen["seen"], "version": seen["preview"].version}
+    told = boss.post(form, asked | shown, follow=True).content.decode()
+    assert "two@1" in told
     assert retry not in told
     desk.finish()
     halfway.refresh_from_db()
     assert halfway.state == "COMPLETED"
-    refused = boss.post(retry, {"reason": "Once more."}).content.decode()
-    assert "only what has failed for good" in refused
+    refused = boss.post(form, {"reason": "Once more."})
+    assert refused.status_code == 409
+    assert "only what has failed for good" in refused.content.decode()
     boss.logout()
     watcher = User.objects.create(username="watcher", is_staff=True)
     watcher.user_permissions.add(Permission.objects.get(codename="view_task"))
     boss.force_login(watcher)
-    assert boss.post(retry, {"reason": "Mine."}).status_code == 403
+    assert boss.post(form, {"reason": "Mine."}).status_code == 403
+    assert boss.get(retry).status_code == 403

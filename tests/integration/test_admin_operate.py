@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
-from django.db.models import Model
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -221,25 +220,6 @@ def test_the_form_asks_for_what_the_operation_declares(boss: Client, failed: Tas
     assert "This is not JSON" in shown(boss.post(send, given))
     given["parameter-payload"] = '{"amount": 7}'
     assert seen_in(shown(boss.post(send, given)))
-
-
-@pytest.mark.parametrize(
-    ("model", "page", "action"),
-    [
-        (Task, "retry", Action.TASK_RETRY),
-    ],
-)
-def test_buttons_ask_for_the_same_authority(
-    failed: Task, model: type[Model], page: str, action: Action
-) -> None:
-    address = address_of(model, page, model._default_manager.values_list("pk", flat=True).get())
-    given = {"reason": "x", "resolution": "x"}
-    assert browser("eve").post(address, given).status_code == 403
-    elsewhere = browser("bob", action, targets=["beta"])
-    assert "does not cover target" in shown(elsewhere.post(address, given), 403)
-    assert not Operation.objects.exists()
-    assert browser("ann", action).post(address, given).status_code == 302
-    assert Operation.objects.get().actor == "ann"
 
 
 def test_a_preview_says_how_the_same_is_done_without_the_page(failed: Task) -> None:

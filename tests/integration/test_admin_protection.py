@@ -200,13 +200,15 @@ def test_an_edit_does_not_undo_what_the_engine_has_counted(boss: Client) -> None
 # --- pausing and resuming ------------------------------------------------------------------------
 
 
-def _form_of(action: Action, target: str = "alpha") -> str:
-    return reverse("admin:fulfillment_operate", args=[action.value, f"target:{target}"])
+def _form_of(action: Action, subject: str = "target:alpha") -> str:
+    return reverse("admin:fulfillment_operate", args=[action.value, subject])
 
 
-def _do(client: Client, action: Action, reason: str, target: str = "alpha") -> str:
+def _do(
+    client: Client, action: Action, reason: str, subject: str = "target:alpha", **more: str
+) -> str:
     """See what it would do, and do that. Returns the page that follows."""
-    address, asked = _form_of(action, target), {"reason": reason}
+    address, asked = _form_of(action, subject), {"reason": reason, **more}
     seen = client.post(address, asked).context
     assert seen["preview"], seen["form"].errors
     shown = {"seen": seen["seen"], "version": seen["preview"].version}
@@ -279,14 +281,13 @@ def test_what_can_not_be_done_now_is_said_on_the_page_and_nothing_changes(
     )
     done = Operation.objects.count()
     gate_busy()
-    form = {"scope": "TARGET", "name": "alpha", "reason": "x", "clock_policy": "RUN"}
-    for address, given in (
-        (_form_of(Action.TARGET_PAUSE), {"reason": "x"}),
-        (_form_of(Action.TARGET_RESUME, "beta"), {"reason": "x"}),
-        (address_of(Hold, "release", placed.hold_id), {"reason": "x"}),
-        (_PLACE, form),
+    for address in (
+        _form_of(Action.TARGET_PAUSE),
+        _form_of(Action.TARGET_RESUME, "target:beta"),
+        _form_of(Action.HOLD_RELEASE, f"hold:{placed.hold_id}"),
+        _form_of(Action.HOLD_PLACE),
     ):
-        answer = boss.post(address, given)
+        answer = boss.post(address, {"reason": "x"})
         assert answer.status_code in (200, 400)
         assert "stopped in the middle of a claim" in answer.content.decode()
     assert Operation.objects.count() == done
@@ -300,15 +301,11 @@ def test_nothing_is_done_without_a_reason(boss: Client, reason: str) -> None:
     assert TargetCondition.objects.get().paused_at is None
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume", "hold"])
-def test_who_may_only_look_can_stop_nothing(client: Client, verb: str) -> None:
+@pytest.mark.parametrize("action", [Action.TARGET_PAUSE, Action.TARGET_RESUME, Action.HOLD_PLACE])
+def test_who_may_only_look_can_stop_nothing(client: Client, action: Action) -> None:
     desk.target("alpha")
     clerk = _clerk(client, "view_targetsystem", "view_hold")
-    address = {
-        "pause": _form_of(Action.TARGET_PAUSE),
-        "resume": _form_of(Action.TARGET_RESUME),
-        "hold": address_of(TargetSystem, "hold", "alpha"),
-    }[verb]
+    address = _form_of(action)
     assert clerk.get(address).status_code == 403
     assert clerk.post(address, {"reason": "x"}).status_code == 403
     assert address not in text_of(clerk, address_of(TargetSystem, "change", "alpha"))
@@ -317,7 +314,7 @@ def test_who_may_only_look_can_stop_nothing(client: Client, verb: str) -> None:
 
 def test_a_target_that_is_not_there_can_not_be_paused(boss: Client) -> None:
     for name in ("nothing", "a%00b"):
-        address = _form_of(Action.TARGET_PAUSE, "NAME").replace("NAME", name)
+        address = _form_of(Action.TARGET_PAUSE, "target:NAME").replace("NAME", name)
         assert boss.post(address, {"reason": "x"}).status_code == 404
 
 
@@ -326,20 +323,19 @@ def test_a_target_that_is_not_there_can_not_be_paused(boss: Client) -> None:
 
 def test_a_hold_is_placed_seen_and_released(boss: Client, systems: ScriptedSystems) -> None:
     order = _a_shop()
-    page = boss.post(
-        _PLACE,
-        {
-            "scope": "ORDER",
-            "name": order.reference,
-            "reason": "It may be fraud.",
-            "until": "2199-01-01T10:00",
-            "clock_policy": "STOP",
-        },
-        follow=True,
-    ).content.decode()
-    assert "Placed: nothing more of it is sent." in page
+    subject = f"order:{order.reference}"
+    asked = boss.post(_PLACE, {"scope": "ORDER", "name": order.reference})
+    assert asked.headers["Location"] == _form_of(Action.HOLD_PLACE, subject)
+    page = _do(
+        boss,
+        Action.HOLD_PLACE,
+        "It may be fraud.",
+        subject,
+        **{"parameter-until": "2199-01-01T10:00", "parameter-clock_policy": "STOP"},
+    )
+    assert f"Nothing more of {subject} is sent until hold" in page
     hold = Hold.objects.get()
-    assert (hold.subject, hold.placed_by) == (f"order:{order.reference}", "boss")
+    assert (hold.subject, hold.placed_by) == (subject, "boss")
     assert (hold.clock_policy, f"{hold.until:%Y-%m-%d %H:%M %Z}") == (
         "STOP",
         "2199-01-01 10:00 UTC",
@@ -358,15 +354,12 @@ def test_a_hold_is_placed_seen_and_released(boss: Client, systems: ScriptedSyste
         assert "It may be fraud." in shown
     assert "⊖</span> placed" in text_of(boss, at_the_hold)
 
-    release = address_of(Hold, "release", hold.pk)
+    release = _form_of(Action.HOLD_RELEASE, f"hold:{hold.pk}")
     assert release in text_of(boss, at_the_hold)
-    page = boss.post(release, {"reason": "It is none."}, follow=True).content.decode()
-    assert "Released: what it kept back goes on." in page
+    page = _do(boss, Action.HOLD_RELEASE, "It is none.", f"hold:{hold.pk}")
     assert release not in page
-    assert (
-        "It was released before."
-        in boss.post(release, {"reason": "x"}, follow=True).content.decode()
-    )
+    again = boss.post(release, {"reason": "x"})
+    assert again.status_code == 409
     desk.drain()
     assert sorted(systems.actions()) == ["one", "two"]
     now, _, history = text_of(boss, address_of(Order, "change", order.pk)).partition("order-filter")
@@ -382,9 +375,7 @@ def test_a_hold_is_placed_seen_and_released(boss: Client, systems: ScriptedSyste
         ({"scope": "ACTION", "name": "alpha"}, "Name the action as"),
         ({"scope": "TASK", "name": "one"}, "There is no task"),
         ({"name": ""}, "This field is required"),
-        ({"reason": " "}, "This field is required"),
-        ({"until": "2020-01-01T00:00"}, "which has passed"),
-        ({"until": "soon"}, "Enter a valid date/time"),
+        ({"name": "\0"}, "Null characters are not allowed"),
         ({"scope": "WORLD"}, "Select a valid choice"),
     ],
 )
@@ -392,34 +383,25 @@ def test_a_hold_that_can_not_be_placed_is_refused_beside_its_field(
     boss: Client, systems: ScriptedSystems, change: dict[str, str], words: str
 ) -> None:
     order = _a_shop()
-    form = {
-        "scope": "ORDER",
-        "name": order.reference,
-        "reason": "x",
-        "clock_policy": "RUN",
-        **change,
-    }
-    answer = boss.post(_PLACE, form)
+    answer = boss.post(_PLACE, {"scope": "ORDER", "name": order.reference, **change})
     assert answer.status_code == 200
     assert words in " ".join(answer.content.decode().split())
     assert list(answer.context["form"].errors) == [next(reversed(change))]
     assert not Hold.objects.exists()
 
 
-def test_pages_lead_to_the_form_filled_in(boss: Client, systems: ScriptedSystems) -> None:
+def test_pages_lead_to_the_form_of_a_hold(boss: Client, systems: ScriptedSystems) -> None:
     order = _a_shop()
     plan, task = desk.plan_of(order), desk.tasks_of(order)["one@1"]
-    for model, pk, scope, name in (
-        (Order, order.pk, "ORDER", order.reference),
-        (Plan, plan.pk, "PLAN", str(plan.pk)),
-        (Task, task.pk, "TASK", str(task.pk)),
-        (TargetSystem, "alpha", "TARGET", "alpha"),
+    for model, pk, subject in (
+        (Order, order.pk, f"order:{order.reference}"),
+        (Plan, plan.pk, f"plan:{plan.pk}"),
+        (Task, task.pk, f"task:{task.pk}"),
+        (TargetSystem, "alpha", "target:alpha"),
     ):
-        button = address_of(model, "hold", pk)
-        assert button in text_of(boss, address_of(model, "change", pk))
-        page = text_of(boss, button)
-        assert f'<option value="{scope}" selected>' in page
-        assert f'value="{name}"' in page
+        form = _form_of(Action.HOLD_PLACE, subject)
+        assert form in text_of(boss, address_of(model, "change", pk))
+        assert "Nothing in its scope is sent" in text_of(boss, form)
 
 
 def test_holds_in_force_come_first(boss: Client, systems: ScriptedSystems) -> None:
@@ -446,12 +428,12 @@ def test_who_may_only_look_at_holds_neither_places_nor_releases(
     )
     clerk = _clerk(client, "view_hold", "view_order")
     assert clerk.get(_PLACE).status_code == 403
-    assert clerk.post(address_of(Hold, "release", placed.hold_id), {"reason": "y"}).status_code == (
-        403
-    )
-    assert address_of(Order, "hold", order.pk) not in text_of(
-        clerk, address_of(Order, "change", order.pk)
-    )
+    release = _form_of(Action.HOLD_RELEASE, f"hold:{placed.hold_id}")
+    assert clerk.post(release, {"reason": "y"}).status_code == 403
+    for model, pk in ((Order, order.pk), (Hold, placed.hold_id)):
+        page = text_of(clerk, address_of(model, "change", pk))
+        assert "hold.place" not in page
+        assert release not in page
     assert Hold.objects.get().released_at is None
 
 

@@ -14,11 +14,12 @@ from django.urls import reverse
 
 from fulfillment import operations
 from fulfillment.actions import Action
-from fulfillment.admin.asking import held_here, holds_here, reach_here
+from fulfillment.admin.asking import held_here, reach_here
 from fulfillment.admin.operating import operate_address
 from fulfillment.models import Hold
 from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of, title_of
+from fulfillment.operations.subjects import order_found
 from fulfillment.states import Cause
 from oms.admin.order_page.reasons import Reason
 from oms.admin.order_page.standing import ShownCase, ShownManual, Standing
@@ -107,6 +108,16 @@ def may_be_done(*, request: HttpRequest, order: Order, standing: Standing) -> Ma
         return _may_be_done(request, order, standing)
 
 
+def kept_from(request: HttpRequest, order: Order) -> str:
+    """Why whoever is at the browser may not take its evidence; empty: they may."""
+    reach = reach_here(request)
+    if Action.ORDER_EVIDENCE not in reach.held:
+        return f"You may not do this anywhere: {Action.ORDER_EVIDENCE}."
+    where = order_found(name=order.reference).context
+    may, why = reach.answer(action=Action.ORDER_EVIDENCE, context=where)
+    return "" if may else f"You may not do this here ({Action.ORDER_EVIDENCE}): {why}"
+
+
 def _may_be_done(request: HttpRequest, order: Order, standing: Standing) -> MayBeDone:
     found = MayBeDone()
     held, reach = held_here(request), reach_here(request)
@@ -116,7 +127,7 @@ def _may_be_done(request: HttpRequest, order: Order, standing: Standing) -> MayB
         for one in of_order
         if not (order.is_final and one.action in _OF_RUNNING)
     ]
-    if holds_here(request, Action.ORDER_EVIDENCE):
+    if not kept_from(request, order):
         found.order.append(
             Doing(
                 label="Take the evidence",
