@@ -199,8 +199,8 @@ def _of_the_order(found: Found, action: Action) -> Found:
 
 
 def manual_version(found: Found) -> str:
-    """Another text whenever its state, or who has it, is another."""
-    row = ManualTask.objects.values("state", "claimed_by", "outcome", "escalations").get(
+    """Another text whenever its state, its queue, or who has it, is another."""
+    row = ManualTask.objects.values("state", "queue", "claimed_by", "outcome", "escalations").get(
         pk=found.pk
     )
     return " ".join(str(value) for value in row.values() if value)

@@ -100,6 +100,8 @@ class ReassignManualTask(_OfManualTasks):
         deciding.look(unit, manual_id=found.pk, actor=row.claimed_by or why.actor.name)
         if parameters.to and parameters.to == had and parameters.queue in ("", queue):
             raise AlreadySo(f"{row.title}: {had} has it already.")
+        if not parameters.to and not had and parameters.queue == queue:
+            raise AlreadySo(f"{row.title} is in {queue} already, and nobody has it.")
         if parameters.to:
             _check_may_decide(unit, found, parameters.to)
         row.queue = parameters.queue or row.queue

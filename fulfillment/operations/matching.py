@@ -46,6 +46,10 @@ class _OfEvent(Repair):
     def find(self, *, name: str) -> Found:
         return event_found(name=name)
 
+    def line(self, found: Found) -> str:
+        """Whatever order it is about: somebody else may say that it is about another."""
+        return found.subject
+
     def version(self, unit: Unit, found: Found) -> str:
         event = InboundEvent.objects.get(pk=found.pk)
         return f"{event.disposition} {event.task_id or ''}"

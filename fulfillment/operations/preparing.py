@@ -32,6 +32,8 @@ from fulfillment.operations.repair import (
     values_of,
 )
 
+_LINE_UP = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
 
 class Authority(Protocol):
     """As `authorize`: allows, or raises Denied."""
@@ -74,6 +76,7 @@ class Prepared:
         seen: list[Preview] = []
 
         def work(unit: Unit) -> None:
+            self._line_up(unit)
             version = self._version(unit)
             done = self.repair.carry_out(unit, self.found, self.values, self.why)
             conclude(unit)
@@ -100,6 +103,7 @@ class Prepared:
         """
         if (known := self.known()) is not None:
             return known
+        self._line_up(unit)
         if self.request.expected_version:
             self._version(unit)
         self._check_reach(unit)
@@ -160,6 +164,12 @@ class Prepared:
             fulfillment_ids=self.found.fulfillment_ids,
             actor=self.why.actor.name,
         )
+
+    def _line_up(self, unit: Unit) -> None:
+        """What has no order's lock: until this is committed nobody else does anything to it, or
+        goes by what it is now. After the orders, and before every row."""
+        if line := self.repair.line(self.found):
+            unit.raw.execute(_LINE_UP, [f"operation:{line}"])
 
     def _version(self, unit: Unit) -> str:
         """As it is now. Raises SubjectChanged when whoever asks has seen another."""
@@ -267,7 +277,8 @@ def last_change(unit: Unit, found: Found, *, is_audited: bool = True) -> str:
     # What it hangs on counts as well: another plan makes another task of it, although it stays.
     unit.raw.execute(
         "SELECT entity, name, to_state, actor, cause, occurred_at FROM fulfillment_transition "
-        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s)) "
+        "WHERE fulfillment_id = %s AND (entity = %s AND entity_id = %s OR entity = ANY(%s) "
+        "OR entity = 'hold' AND name = 'place_hold' AND details->>'subject' LIKE 'change:%%') "
         # Of what changed in one moment its own part says most.
         "ORDER BY occurred_at DESC, entity = %s DESC, name = 'supersede' DESC, sequence DESC "
         "LIMIT 1",
@@ -285,6 +296,8 @@ def last_change(unit: Unit, found: Found, *, is_audited: bool = True) -> str:
     changed, transition, state, actor, cause, at = row
     if transition == "supersede":
         return f"Its plan was replaced at {at:%H:%M:%S} UTC, by {actor}: {cause}."
+    if changed == "hold":
+        return f"It is given up, or changed, since {at:%H:%M:%S} UTC, by {actor}: {cause}."
     what = "It" if changed == entity else f"Its {changed}"
     return f"{what} is {state} since {at:%H:%M:%S} UTC, by {actor}: {cause}."
 

@@ -165,6 +165,11 @@ class Repair(ABC):
         May be rolled back (a preview), or run again: it has no effect outside of the unit.
         """
 
+    def line(self, found: Found) -> str:
+        """Where whoever does it lines up behind whoever does something to the same; empty: the
+        lock of its order keeps them apart."""
+        return "" if found.fulfillment_ids else found.subject
+
     def aim(self, found: Found, parameters: Any) -> Found:
         """The same with what it reaches by these parameters: more may have to be allowed, and
         locked. Raises SubjectUnknown, NotPossible. Changes and locks nothing."""

@@ -11,7 +11,7 @@ from fulfillment.definitions.locking import resources_of
 from fulfillment.engine.store import graphs
 from fulfillment.engine.work import hints, locking
 from fulfillment.engine.work.unit import Unit
-from fulfillment.errors import CapacityUnusable, ResourceUnknown
+from fulfillment.errors import AlreadySo, CapacityUnusable, ResourceUnknown
 from fulfillment.models import Plan, Resource
 from fulfillment.operations.catalog import perform
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Request, Why
@@ -62,6 +62,8 @@ class SetCapacity(Repair):
                 "the orders under way."
             )
         before = row.capacity
+        if capacity == before:
+            raise AlreadySo(f"{resource} has room for {before} already.")
         row.capacity = capacity
         row.save(update_fields=["capacity"])
         if capacity > before:
@@ -80,18 +82,23 @@ class SetCapacity(Repair):
         return done
 
 
-def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> None:
-    """Raises as `catalog.perform` does, ResourceUnknown for what no published workflow locks, and
-    CapacityUnusable for less than a new order, or one under way, asks for at once."""
-    perform(
-        actor=actor,
-        request=Request(
-            action=Action.RESOURCE_EDIT,
-            subject=f"resource:{resource}",
-            reason=reason,
-            parameters={"capacity": capacity},
-        ),
+def set_capacity(*, resource: str, capacity: int, actor: Actor, reason: str) -> bool:
+    """False when it has room for that many already.
+
+    Raises as `catalog.perform` does, ResourceUnknown for what no published workflow locks, and
+    CapacityUnusable for less than a new order, or one under way, asks for at once.
+    """
+    request = Request(
+        action=Action.RESOURCE_EDIT,
+        subject=f"resource:{resource}",
+        reason=reason,
+        parameters={"capacity": capacity},
     )
+    try:
+        perform(actor=actor, request=request)
+    except AlreadySo:
+        return False
+    return True
 
 
 def _resource(found: Found) -> Resource:

@@ -42,7 +42,7 @@ class RetryTask(TaskRepair):
         return replace(found, context=context)
 
     def carry_out(self, unit: Unit, found: Found, parameters: Any, why: Why) -> Done:
-        again = rerunning.rerun(unit, task_id=found.pk)
+        again = rerunning.rerun(unit, task_id=found.pk, reason=why.reason)
         task: Task = unit.tasks[found.pk]
         if not again:
             raise NothingToRetry(

@@ -18,7 +18,6 @@ from fulfillment.errors import NotPossible, RuleInvalid, SubjectUnknown
 from fulfillment.models import CaseCategory, RoutingRule, Severity
 from fulfillment.operations.repair import Done, Found, Parameters, Repair, Why
 
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('fulfillment.routing'))"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -68,12 +67,10 @@ class EditRouting(Repair):
         return Found(subject=subject, pk=0, context=Context(subject=subject))
 
     def version(self, unit: Unit, found: Found) -> str:
-        unit.raw.execute(_ONE_AT_A_TIME)
         document = json.dumps(_values(_known(found)), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()[:16]
 
     def carry_out(self, unit: Unit, found: Found, parameters: Rule, why: Why) -> Done:
-        unit.raw.execute(_ONE_AT_A_TIME)
         known = _known(found)
         before = _values(known)
         name = found.subject.partition(":")[2]

@@ -20,7 +20,7 @@ from fulfillment.models import FanOut, Task
 from fulfillment.states import PLAN_SELECTABLE, TaskState
 
 
-def rerun(unit: Unit, *, task_id: int) -> list[str]:
+def rerun(unit: Unit, *, task_id: int, reason: str = "") -> list[str]:
     """Send a failed command anew, with fresh clocks and a key of its own; the tasks' keys.
 
     Of a fan-out that failed only the failed elements run again. Empty when there is nothing
@@ -54,8 +54,9 @@ def rerun(unit: Unit, *, task_id: int) -> list[str]:
     again = [one for one in failed if graph.nodes[one.node].is_command]
     knowing.refuse_any_in_doubt(unit, tasks=again, what="tried again")
     reopened = {}
+    cause = f"tried again by hand: {reason}" if reason else "tried again by hand"
     for one in again:
-        send_anew(unit, task=one, route=0, transition=Task.try_again, cause="tried again by hand")
+        send_anew(unit, task=one, route=0, transition=Task.try_again, cause=cause)
         if one.element:
             fan_out = reopen(unit, task=one)
             reopened[fan_out.node] = fan_out
