@@ -141,3 +141,7 @@ come: nobody reads through those whose time has not."""
 
 TASK_CLAIMABLE = TASK_SENDABLE | {TaskState.OUTCOME_UNKNOWN}
 """States that a worker may claim at all: to send, or to ask what became of it."""
+TASK_RARE = frozenset(TaskState) - {
+    *(TaskState.PENDING, TaskState.READY, TaskState.DISPATCHED, TaskState.SUCCEEDED)
+}
+"""States off the way that most tasks go: few are in each, and lists of them are looked at."""

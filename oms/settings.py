@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "fulfillment.admin.bounded.BoundReading",
     "fulfillment.admin.pages.LeaveMessages",
     "fulfillment.admin.refusals.KeepRefusals",
 ]

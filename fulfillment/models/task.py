@@ -10,7 +10,7 @@ from fulfillment.models.fulfillment import Fulfillment
 from fulfillment.models.hold import Hold
 from fulfillment.models.plan import Plan
 from fulfillment.models.target import TargetSystem
-from fulfillment.states import CAUSE_LATER, TASK_SENDABLE, TASK_TIMED, Cause, TaskState
+from fulfillment.states import CAUSE_LATER, TASK_RARE, TASK_SENDABLE, TASK_TIMED, Cause, TaskState
 
 # Where a definitive outcome may find a task, whichever attempt brings it (truth-over-fencing).
 _OPEN_AFTER_DISPATCH = [
@@ -219,6 +219,13 @@ class Task(StatefulModel):
                 fields=["target", "not_before"],
                 condition=models.Q(state=TaskState.OUTCOME_UNKNOWN),
                 name="task_reconcile_order",
+            ),
+            # Lists of tasks in a state that few are in. What goes well pays for none of it.
+            models.Index(
+                "state",
+                models.F("id").desc(),
+                condition=models.Q(state__in=sorted(TASK_RARE)),
+                name="task_by_rare_state",
             ),
             # What waits for what. Those before their turn are found by their plans.
             models.Index(
