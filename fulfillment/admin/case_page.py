@@ -18,7 +18,15 @@ from fulfillment.admin.reading import Badge, address_of, badge_of, pretty
 from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Reach
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
-from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
+from fulfillment.models import (
+    MANUAL_OPEN,
+    CaseCategory,
+    CaseState,
+    CaseTask,
+    Command,
+    FalloutCase,
+    ManualTask,
+)
 from fulfillment.operations import showing
 from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of
@@ -94,6 +102,7 @@ def page_of(*, case: FalloutCase, actor: Actor, reach: Reach) -> Mapping[str, An
         "category": in_words(case.category),
         "to_find_out": caseload.TO_FIND_OUT[CaseCategory(case.category)],
         "command": _newest_command(case),
+        "decision": _decision(tasks),
         "options": [_button(one) for one in found.first],
         "tasks": [_task_shown(one, found) for one in tasks],
         "more_tasks": max(case.tasks_total - len(tasks), 0),
@@ -140,6 +149,13 @@ def _task_shown(one: CaseTask, found: case_help.CaseHelp) -> _TaskShown:
 def _newest_command(case: FalloutCase) -> int | None:
     rows = Command.objects.filter(task=case.task_id).order_by("-revision")
     return rows.values_list("pk", flat=True).first()
+
+
+def _decision(tasks: Sequence[CaseTask]) -> ManualTask | None:
+    """What a person has to decide before the first of these tasks gets on."""
+    still = [one.task_id for one in tasks if one.left_at is None]
+    waiting = ManualTask.objects.filter(task__in=still, state__in=MANUAL_OPEN)
+    return waiting.only("title").order_by("pk").first()
 
 
 def _trail(case: FalloutCase) -> str:

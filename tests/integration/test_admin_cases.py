@@ -23,6 +23,7 @@ from fulfillment.models import (
     Command,
     FalloutCase,
     Incident,
+    ManualTask,
     Operation,
     RoutingRule,
     Task,
@@ -30,7 +31,7 @@ from fulfillment.models import (
 )
 from fulfillment.queries import case_queue
 from oms.models import Order
-from tests import desk, people
+from tests import desk, manual_work, people
 from tests.desk import ScriptedSystems, by
 from tests.pages import address_of, text_of
 
@@ -70,6 +71,29 @@ def test_a_case_says_what_happened_what_it_costs_and_what_may_be_done(
         assert address in page
     trail = f"{address_of(Transition, 'changelist')}?"
     assert trail in page
+
+
+def test_a_case_that_waits_for_a_decision_leads_to_it(
+    boss: Client, client: Client, systems: ScriptedSystems
+) -> None:
+    manual = manual_work.the_one(manual_work.without_its_input(systems))
+    case = FalloutCase.objects.get(task=manual.task)
+    page, decision = (
+        address_of(FalloutCase, "change", case.pk),
+        address_of(ManualTask, "change", manual.pk),
+    )
+    shown = text_of(boss, page)
+    assert "Somebody has to decide" in shown
+    assert decision in shown
+    assert "Nothing that you may do now" not in shown
+    # Who may not see decisions, nor do anything, is not told to do something.
+    watcher = User.objects.create(username="watcher", is_staff=True)
+    watcher.user_permissions.add(Permission.objects.get(codename="view_falloutcase"))
+    client.force_login(watcher)
+    shown = text_of(client, page)
+    assert decision not in shown
+    assert "Somebody else has to see to it" in shown
+    assert "Give the case to somebody" not in shown
 
 
 def test_the_order_s_page_shows_its_open_cases(
