@@ -121,6 +121,19 @@ class Reach:
             case ActorKind.PERSON:
                 return self._of_a_person(action, context)
 
+    def could(self, *, action: Action, context: Context) -> bool:
+        """Whether they may do it to something in a place of which little is known: of an incident
+        its target system, and not the regions of its orders."""
+        if self.answer(action=action, context=context)[0]:
+            return True
+        if action not in self.held or self._actor.kind is not ActorKind.PERSON:
+            return False
+        return any(
+            names(grant.actions, action)
+            and not uncovered(grant=grant, context=context, where_known=True)
+            for grant in self._grants
+        )
+
     def _of_a_person(self, action: Action, context: Context) -> tuple[bool, str]:
         user = self._user
         if user is None:
@@ -275,8 +288,9 @@ def _valid_at(now: datetime | Combinable) -> Q:
     return begun & (Q(valid_until=None) | Q(valid_until__gt=now))
 
 
-def uncovered(*, grant: Grant, context: Context) -> list[str]:
-    """What of a context a grant's scopes leave out; empty when it covers all of it."""
+def uncovered(*, grant: Grant, context: Context, where_known: bool = False) -> list[str]:
+    """What of a context a grant's scopes leave out; empty when it covers all of it, or, with
+    `where_known`, all of it that is known."""
     found = []
     for name, scope, actual in (
         ("target", grant.targets, context.targets),
@@ -284,10 +298,12 @@ def uncovered(*, grant: Grant, context: Context) -> list[str]:
         ("region", grant.regions, {context.region} - {""}),
         ("product", grant.products, context.products),
     ):
+        if where_known and not actual:
+            continue
         if scope and (not actual or not set(actual) <= set(scope)):
             found.append(f"{name} {', '.join(sorted(actual)) or 'unknown'}")
     if grant.maximum_amount is not None:
-        if not context.products and not context.amounts:
+        if not context.products and not context.amounts and not where_known:
             found.append("amount unknown")  # What is sold is not known, so neither is for how much.
         for currency, amount in context.amounts.items():
             if amount and (currency != grant.currency or abs(amount) > grant.maximum_amount):

@@ -117,7 +117,14 @@ def refusals(*, reach: Reach, repair: Repair, found: Found) -> list[str]:
         for action in (repair.action, *found.implies)
         for context in found.contexts
     )
-    return list(dict.fromkeys(why for is_allowed, why in answers if not is_allowed))
+    further = (
+        reach.answer(action=action, context=context)
+        for action in repair.leads_to
+        for context in found.contexts
+        if not reach.could(action=action, context=context)
+    )
+    every = (*answers, *further)
+    return list(dict.fromkeys(why for is_allowed, why in every if not is_allowed))
 
 
 def looked_at(*, actor: Actor, request: Request) -> Prepared:

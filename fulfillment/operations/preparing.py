@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fulfillment.actions import Action
 from fulfillment.authority.actors import Actor
-from fulfillment.authority.authorizing import Permit, authorize, holds
+from fulfillment.authority.authorizing import Permit, Reach, authorize, holds
 from fulfillment.authority.context import Context
 from fulfillment.authority.controls import approval_for, strictest, suffices
 from fulfillment.engine.store.database import clean
@@ -232,6 +232,10 @@ def prepare(
     for implied in (*repair.implies(values), *found.implies):
         for context in found.contexts:
             authority(actor=actor, action=implied, context=context)
+    for further in repair.leads_to:
+        for context in found.contexts:
+            if not Reach(actor=actor).could(action=further, context=context):
+                authority(actor=actor, action=further, context=context)
     why = Why(
         actor=actor,
         reason=reason_of(request.reason),

@@ -131,6 +131,9 @@ class Repair(ABC):
     is_aimed: ClassVar[bool] = False
     """Where it is done is told by `aim` alone: until then nothing is known that could be asked
     about, such as of an event the order that it belongs to."""
+    leads_to: ClassVar[tuple[Action, ...]] = ()
+    """What comes of what it drafts, done to each part later: who could do that to none of them is
+    refused at once. It is approved, if it has to be, when it is started."""
     is_shown_first: ClassVar[bool] = False
     """Whoever thinks about it has to see what it comes to before anything is entered: a quote."""
     agreed: ClassVar[frozenset[str]] = frozenset()

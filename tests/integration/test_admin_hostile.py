@@ -244,7 +244,10 @@ def test_an_incident_at_another_target_system_has_no_button(halfway: Order) -> N
     incident = Incident.objects.get()
     page = address_of(Incident, "change", incident.pk)
     take = reverse("admin:fulfillment_incident_take", args=[incident.pk])
-    actions = (Action.INCIDENT_ASSIGN, Action.INCIDENT_RELEASE, Action.INCIDENT_CLOSE)
+    actions = (
+        *(Action.INCIDENT_ASSIGN, Action.INCIDENT_RELEASE, Action.INCIDENT_CLOSE),
+        *(Action.BULK_START, Action.TASK_RETRY),
+    )
     for target, expected in (("alpha", True), ("beta", False)):
         client = browser(f"at-{target}", *actions, targets=[target])
         user = User.objects.get(username=f"at-{target}")
@@ -252,6 +255,30 @@ def test_an_incident_at_another_target_system_has_no_button(halfway: Order) -> N
         text = text_of(client, page)
         for button in (take, "incident.release", "incident.close"):
             assert (button in text) is expected, (target, button)
+
+
+def test_who_may_try_none_of_them_again_is_not_offered_to_release_them(halfway: Order) -> None:
+    """What comes of a release is tried again in the name of whoever starts it."""
+    incident = Incident.objects.get()
+    page = address_of(Incident, "change", incident.pk)
+    form = reverse(
+        "admin:fulfillment_operate", args=[Action.INCIDENT_RELEASE.value, f"incident:{incident.pk}"]
+    )
+    for name, scopes, expected in (
+        ("here", {"targets": [incident.target]}, True),
+        ("some-of-them", {"regions": ["ID"]}, True),  # Which of them is known row by row.
+        ("elsewhere", {"targets": ["beta"]}, False),
+    ):
+        client = browser(name, Action.INCIDENT_RELEASE, Action.BULK_START)
+        user = User.objects.get(username=name)
+        people.operator(name, Action.TASK_RETRY, **scopes)
+        user.user_permissions.add(*Permission.objects.filter(codename__in=_SEEN))
+        assert ("incident.release" in text_of(client, page)) is expected, name
+        assert client.get(form).status_code == (200 if expected else 403), name
+        asked = client.post(form, {"reason": "They have mended it."})
+        assert (asked.status_code != 403) is expected, name
+    (refused,) = AuthorityDecision.objects.filter(actor="elsewhere", is_allowed=False)
+    assert refused.action == Action.TASK_RETRY
 
 
 def test_who_approves_elsewhere_is_not_offered_to_approve_here(in_indonesia: FalloutCase) -> None:

@@ -61,6 +61,7 @@ class ReleaseIncident(Repair):
     kind = "release_incident"
     about = "incident"
     parameters = Steps
+    leads_to = (Action.BULK_START, Action.TASK_RETRY)
     from_states = frozenset({IncidentState.OPEN})
 
     def find(self, *, name: str) -> Found:
