@@ -63,6 +63,7 @@ class HeldForm(forms.Form):
 class HoldAdmin(Bulkable, Operable, ReadOnlyAdmin):
     bulk_of = "hold"
     subject_kind = "hold"
+    when_empty = "Nothing is held: whatever is ready is sent."
     list_display = (
         "id",
         "what",
