@@ -29,7 +29,7 @@ from fulfillment.operations.showing import readable
 _ANSWERS: Mapping[str, Sign] = {"ALLOWED": ("✓", "done"), "DENIED": ("✗", "failed")}
 _WHERE: Mapping[str, str] = {
     "order": "order",
-    "owner": "of the client",
+    "owner": "client, by number",
     "region": "region",
     "targets": "target systems",
     "domains": "their domains",
