@@ -19,6 +19,7 @@ from fulfillment.authority.actors import Actor
 from fulfillment.authority.authorizing import Reach
 from fulfillment.definitions.signs import TASK_SIGNS, in_words
 from fulfillment.models import CaseCategory, CaseState, CaseTask, Command, FalloutCase
+from fulfillment.operations import showing
 from fulfillment.operations.looking import one_look
 from fulfillment.operations.offering import help_of
 from fulfillment.queries import case_help, caseload
@@ -163,4 +164,4 @@ def _told(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return pretty(value) if isinstance(value, dict | list) else str(value)
+    return pretty(value) if isinstance(value, dict | list) else showing.readable(value)

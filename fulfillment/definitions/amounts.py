@@ -13,6 +13,7 @@ DECIMALS = 4
 _BELOW = 10**12
 _TEXT = re.compile(rf"[0-9]{{1,12}}(\.[0-9]{{1,{DECIMALS}}})?")
 _PLACES = Decimal(1).scaleb(-DECIMALS)
+_CENT = Decimal("0.01")
 
 
 def amount_of(value: Any) -> Decimal:
@@ -29,6 +30,13 @@ def amount_of(value: Any) -> Decimal:
             "decimals, such as 12.50"
         )
     return Decimal(repr(value)).quantize(_PLACES)
+
+
+def money(*, amount: Decimal, currency: str = "") -> str:
+    """Money as people read it: `3,704.00 EUR`; more decimals only where there are any."""
+    cents = amount.quantize(_CENT)
+    shown = f"{cents:,f}" if cents == amount else f"{amount.normalize():,f}"
+    return f"{shown} {currency}".strip()
 
 
 def _written(value: Any) -> Any:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from fulfillment.definitions.amounts import money
 from fulfillment.definitions.assessment import Becomes, Fate
 from fulfillment.definitions.signs import Sign, in_words
 
@@ -18,8 +19,6 @@ _DEPTH = 4
 _LONGEST = 500
 _STATES = frozenset({"state", "disposition", "outcome", "clock_policy"})
 """What is said by a word of the engine's own."""
-_CENTS = -2
-_CENT = Decimal("0.01")
 NOTHING = "—"
 
 
@@ -123,12 +122,8 @@ def changes(
 
 
 def amount(of: Decimal | str, currency: str = "") -> str:
-    """Money as people write it: 3704.00 EUR, and never 3704.0000."""
-    value = Decimal(of)
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < _CENTS:
-        value = max(value.normalize(), value.quantize(_CENT), key=_places)
-    return f"{value:f} {currency}".strip()
+    """Money as people write it: 3,704.00 EUR, and never 3704.0000."""
+    return money(amount=Decimal(of), currency=currency)
 
 
 def readable(value: Any) -> str:
@@ -145,11 +140,6 @@ def readable(value: Any) -> str:
         case list() | dict():
             return _cut(json.dumps(value, ensure_ascii=False))
     return _cut(str(value))
-
-
-def _places(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    return -exponent if isinstance(exponent, int) else 0
 
 
 def _fates(rows: list[tuple[str, str, Becomes, str, str]], *, tells: tuple[str, ...]) -> Table:

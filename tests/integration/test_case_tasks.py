@@ -87,7 +87,7 @@ def test_items_that_fail_for_one_reason_share_a_case(systems: ScriptedSystems) -
     two_items(systems, "no_stock", "no_stock")
     case = the_case()
     assert (case.tasks_open, case.fingerprint != "") == (2, True)
-    assert case.revenue_impact == "200 EUR once"
+    assert case.revenue_impact == "200.00 EUR once"
     assert (case.revenue_amount, case.revenue_currency) == (200, "EUR")
 
 

@@ -48,7 +48,7 @@ def test_a_refusal_opens_a_case_with_the_evidence(systems: ScriptedSystems) -> N
     assert case.owner_queue == "operations"
     assert case.sla_due_at > case.opened_at
     assert "can't complete" in case.customer_impact
-    assert case.revenue_impact == "100 EUR once, 9.5 EUR recurring"
+    assert case.revenue_impact == "100.00 EUR once, 9.50 EUR recurring"
     assert "task.retry" in case.repair_options
     (attempt,) = case.facts["evidence"]
     assert (attempt["outcome"], attempt["code"]) == ("REJECTED", "no_stock")

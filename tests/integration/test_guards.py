@@ -8,9 +8,10 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.conf import settings
-from django.db import ProgrammingError, connection, transaction
+from django.db import ProgrammingError, connection
 
 from fulfillment.engine.store import guards
+from fulfillment.engine.store.database import pin_plans
 from fulfillment.engine.work.running import run_unit
 from fulfillment.engine.work.unit import Unit
 from fulfillment.models import Approval, FalloutCase, Fulfillment, ManualTask, Plan, Task
@@ -116,17 +117,16 @@ def test_no_state_changes_outside_of_a_unit(committed_db: str, systems: Scripted
     assert Order.objects.update(region="ID") == 1
 
 
-def test_processes_of_the_release_before_go_on_writing(
+def test_a_connection_on_which_units_run_changes_no_state_outside_of_one(
     committed_db: str, systems: ScriptedSystems
 ) -> None:
-    """They say nothing of units, and plan their statements as units do."""
+    """Workers keep theirs for as long as they live."""
     desk.target("alpha")
     desk.workflow({"one": desk.task()})
     desk.order()
-    with transaction.atomic(), connection.cursor() as raw:
-        raw.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        raw.execute("UPDATE fulfillment_task SET state = 'DISPATCHED'")
-        assert raw.rowcount == 1
+    pin_plans()
+    with pytest.raises(ProgrammingError, match="is refused"):
+        Task.objects.update(state="DISPATCHED")
 
 
 def test_a_row_begins_where_its_machine_begins(done: Order) -> None:

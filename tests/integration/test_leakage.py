@@ -94,7 +94,7 @@ def test_what_is_active_and_not_billed_in_time_has_a_case(systems: ScriptedSyste
     assert look_after(0.2) == 1
     case = FalloutCase.objects.get(category="LEAKAGE")
     assert (case.severity, case.owner_queue) == ("HIGH", "billing")
-    assert case.revenue_impact == "98 EUR recurring"
+    assert case.revenue_impact == "98.00 EUR recurring"
     assert (case.revenue_amount, case.revenue_currency) == (98, "EUR")
     assert case.fulfillment_id == order.fulfillment_id
     assert case.task_id == desk.tasks_of(order)["bill@1"].pk

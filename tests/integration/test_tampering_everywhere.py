@@ -128,8 +128,8 @@ def test_the_application_s_role_changes_no_state_raw(
         for state in other_states(model, row["state"])
         if model.moves_in_units or (row["state"], state) not in guards.ways(model)
     ]
-    # As whoever has the password: none of the connections that units run on.
     with psycopg.connect(committed_db, autocommit=True) as raw:
+        raw.execute("SET plan_cache_mode = force_generic_plan")  # As workers do.
         for statement in (
             *statements,
             f"DELETE FROM {table} WHERE id = {row['pk']}",

@@ -17,12 +17,8 @@ from django.db import connections, transaction
 
 from fulfillment.models.base import StateField, StatefulModel
 
-# A unit says that it is one. Those of the release before do not; they can be told by how they plan
-# their statements. That has to go when no process of it can be left.
-_IN_A_UNIT = (
-    "(current_setting('fulfillment.unit', true) = 'on' "
-    "OR current_setting('plan_cache_mode') = 'force_generic_plan')"
-)
+# A unit says that it is one.
+_IN_A_UNIT = "current_setting('fulfillment.unit', true) = 'on'"
 # AFTER, because a trigger that runs before an update would lock each row once more; and the WHEN is
 # all that lawful writes cost: the function is only called to refuse.
 _GUARD = """

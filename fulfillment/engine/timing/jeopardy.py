@@ -154,7 +154,8 @@ def _open_case(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> No
             title=f"{reference} · {late}",
             explanation=f"{reference} was promised for {promised:%Y-%m-%d %H:%M} UTC and "
             f"{late}: by how long such tasks usually take it will be done at "
-            f"{done:%Y-%m-%d %H:%M} UTC. `manage.py why {reference}` says what it waits for.",
+            f"{done:%Y-%m-%d %H:%M} UTC. What it waits for stands on its page; "
+            f"`manage.py why {reference}` says it, too.",
             facts={"promised": promised.isoformat(), "estimated": done.isoformat()},
             fulfillment_id=plan.fulfillment_id,
             plan_id=plan.id,

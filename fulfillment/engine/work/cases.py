@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from fulfillment.definitions import amounts
 from fulfillment.engine.store import routing
 from fulfillment.engine.store.database import Update, array, clean
 from fulfillment.engine.work import sla
@@ -336,13 +337,14 @@ def cost(revenue: Revenue) -> tuple[str, Decimal | None, str]:
     parts: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for prices in revenue.values():
-        for currency, amounts in prices.items():
-            for amount, words in zip(amounts, ("once", "recurring"), strict=True):
+        for currency, both in prices.items():
+            for amount, words in zip(both, ("once", "recurring"), strict=True):
                 if Decimal(amount):
                     parts[currency, words] += Decimal(amount)
                     sums[currency] += Decimal(amount)
     told = ", ".join(
-        f"{amount.normalize():f} {currency} {words}" for (currency, words), amount in parts.items()
+        f"{amounts.money(amount=amount, currency=currency)} {words}"
+        for (currency, words), amount in parts.items()
     )
     if not sums:
         return told, None, ""
