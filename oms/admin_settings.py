@@ -126,6 +126,9 @@ UNFOLD: dict[str, Any] = {
         }
     ],
     "SHOW_VIEW_ON_SITE": False,
+    # There is no other site to return to.
+    "SITE_URL": None,
+    "LOGIN": {"form": "oms.signing_in.SignInForm"},
     # Django's own log of changes: what was done by hand is on record with the operations.
     "SHOW_HISTORY": False,
     "COLORS": {"primary": _BLUE},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
 from fulfillment import operations
@@ -16,11 +17,28 @@ from fulfillment.admin.operating import operate_address
 from fulfillment.admin.reading import (
     NewestValues,
     ReadOnlyAdmin,
+    badge,
     list_link,
-    pretty,
+    order_link,
     subject_link,
 )
+from fulfillment.definitions.signs import Sign
 from fulfillment.models import AuthorityDecision, Grant
+from fulfillment.operations.showing import readable
+
+_ANSWERS: Mapping[str, Sign] = {"ALLOWED": ("✓", "done"), "DENIED": ("✗", "failed")}
+_WHERE: Mapping[str, str] = {
+    "order": "order",
+    "owner": "client, by number",
+    "region": "region",
+    "targets": "target systems",
+    "domains": "their domains",
+    "products": "products",
+    "amounts": "worth",
+    "role": "only for the role",
+    "is_activated": "in use by its customer",
+}
+"""What a decision keeps of where it was asked, in the order in which it is shown."""
 
 
 @admin.register(AuthorityDecision)
@@ -35,9 +53,9 @@ class AuthorityDecisionAdmin(ReadOnlyAdmin):
         ("actor", "actor_kind"),
         ("action", "what"),
         "why",
-        "context_text",
+        "where",
     )
-    readonly_fields = ("answer", "what", "context_text")
+    readonly_fields = ("answer", "what", "where")
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[AuthorityDecision]]]:
         yield from super().searches(term)
@@ -48,15 +66,42 @@ class AuthorityDecisionAdmin(ReadOnlyAdmin):
 
     @display(description="answer")
     def answer(self, decision: AuthorityDecision) -> str:
-        return "allowed" if decision.is_allowed else "denied"
+        return badge("ALLOWED" if decision.is_allowed else "DENIED", _ANSWERS)
 
     @display(description="about")
     def what(self, decision: AuthorityDecision) -> str:
         return subject_link(decision.subject)
 
-    @display(description="where")
-    def context_text(self, decision: AuthorityDecision) -> str:
-        return pretty(decision.context)
+    @display(description="where it was asked")
+    def where(self, decision: AuthorityDecision) -> str:
+        rows = list(_where(decision.context or {}))
+        if not rows:
+            return "nothing is known of it"
+        return format_html(
+            '<dl class="desk-facts">{}</dl>',
+            format_html_join("", "<dt>{}</dt><dd>{}</dd>", rows),
+        )
+
+
+def _where(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was known of the place (`Context.document`), name by name; what was not is left out."""
+    for key, name in _WHERE.items():
+        value = context.get(key)
+        if not value:
+            continue
+        if key == "order":
+            yield name, order_link(str(value))
+        elif key == "amounts":
+            yield name, ", ".join(_money(of, currency) for currency, of in value.items())
+        else:
+            yield name, readable(value)
+
+
+def _money(of: str, currency: str) -> str:
+    """Never rounded: a grant may end between two cents."""
+    value = Decimal(of)
+    cents = value.quantize(Decimal("0.01"))
+    return f"{cents if cents == value else value.normalize():,f} {currency}"
 
 
 @admin.register(Grant)

@@ -63,6 +63,7 @@ class HeldForm(forms.Form):
 class HoldAdmin(Bulkable, Operable, ReadOnlyAdmin):
     bulk_of = "hold"
     subject_kind = "hold"
+    when_empty = "Nothing is held: whatever is ready is sent."
     list_display = (
         "id",
         "what",
@@ -82,12 +83,12 @@ class HoldAdmin(Bulkable, Operable, ReadOnlyAdmin):
         ("what", "state"),
         "reason",
         ("placed_by", "placed_at"),
-        ("until", "clock_policy"),
+        ("until", "clocks"),
         ("released_by", "released_at"),
         "release_reason",
         "tasks",
     )
-    readonly_fields = ("what", "state", "tasks")
+    readonly_fields = ("what", "state", "clocks", "tasks")
     actions_list = ("place",)
 
     def searches(self, term: str) -> Iterable[Callable[[], QuerySet[Hold]]]:
@@ -105,6 +106,12 @@ class HoldAdmin(Bulkable, Operable, ReadOnlyAdmin):
             return badge("RELEASED", HOLD_SIGNS)
         over = hold.until is not None and hold.until <= timezone.now()
         return badge("OVER" if over else "PLACED", HOLD_SIGNS)
+
+    @display(description="clocks meanwhile")
+    def clocks(self, hold: Hold) -> str:
+        if hold.clock_policy == "STOP":
+            return "stand still: what was promised is due later by as long"
+        return "run on: what was promised stays due"
 
     @display(description="what has met it")
     def tasks(self, hold: Hold) -> str:

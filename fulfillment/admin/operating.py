@@ -7,6 +7,7 @@ of what was looked at comes along.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -47,10 +48,21 @@ _REFUSED: tuple[tuple[type[FulfillmentError], int, str], ...] = (
 """By kind of refusal, its status and what stands above it."""
 
 
+_DOTS = re.compile(r"(?<![^/])\.{1,2}~*(?![^/])")
+_MARKED_DOTS = re.compile(r"(?<![^/])(\.{1,2}~*)~(?![^/])")
+
+
 class SubjectConverter(StringConverter):
     """Any text: locks are called by ids that clients have chosen, of several lines, too."""
 
     regex = r"[\s\S]+"
+
+    def to_url(self, value: Any) -> str:
+        """Browsers take `/../` as the way up: what is called so is marked with a tilde more."""
+        return _DOTS.sub(r"\g<0>~", str(value))
+
+    def to_python(self, value: str) -> str:
+        return _MARKED_DOTS.sub(r"\1", value)
 
 
 register_converter(SubjectConverter, "subject")

@@ -134,6 +134,8 @@ class DeskAdmin(ModelAdmin):
 
     also_filtered: tuple[str, ...] = ()
     """Columns that addresses of the desk filter by, beside those of filters and indexes."""
+    when_empty = ""
+    """What it means that there is no row, where people make rows; or they come by themselves."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         return None if "\0" in object_id else super().get_object(request, object_id, from_field)
@@ -357,6 +359,9 @@ def address_of(subject: str) -> str:
     page = "order_page" if kind in ("order", "item") else ""
     if kind in _PAGES:
         page = f"admin:fulfillment_{_PAGES[kind]}_change"
+    if kind == "lock" and name:  # Its page has a number, which its name does not tell.
+        asked = urlencode({"name__exact": name.rpartition("@")[0]})
+        return f"{reverse('admin:fulfillment_resourcelock_changelist')}?{asked}"
     if kind in ("order", "item", "action"):
         name = name.partition("/")[0]
     with suppress(NoReverseMatch):  # No page is called like that: empty, or of several lines.

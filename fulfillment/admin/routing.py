@@ -14,6 +14,7 @@ class RoutingRuleAdmin(Operable, ReadOnlyAdmin):
     """Read here; written by the operation `routing.edit`, which keeps a record."""
 
     subject_kind = "routing"
+    when_empty = "Every case goes to the queue that its kind usually goes to."
 
     list_display = (
         "name",

@@ -80,6 +80,7 @@ class SubscriptionForm(forms.ModelForm):
 class SubscriptionAdmin(Guarded, DeskAdmin):
     guarded_by = Action.SUBSCRIPTION_EDIT
     form = SubscriptionForm
+    when_empty = "Nobody is told of events by webhook yet."
     list_display = ("name", "url", "events", "active", "pending", "oldest", "dead")
     search_fields = ("name",)
     fields = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
@@ -120,6 +120,9 @@ class TargetSystemForm(forms.ModelForm):
     class Meta:
         model = TargetSystem
         exclude = ("updated_at",)
+        error_messages: ClassVar[dict[str, dict[str, str]]] = {
+            "name": {"invalid": "Letters, digits, - and _ only, without spaces: such as billing-2."}
+        }
         labels = {
             "idempotent": "Deduplicates by key",
             "status_query": "Can be asked",

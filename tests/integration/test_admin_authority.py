@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
 from fulfillment import operations
 from fulfillment.actions import Action
+from fulfillment.authority.authorizing import authorize
+from fulfillment.authority.context import Context
+from fulfillment.errors import Denied
 from fulfillment.models import (
     Approval,
     ApprovalState,
@@ -140,6 +145,30 @@ def test_who_was_denied_what_is_listed(charge: Order, boss: Client) -> None:
     page = boss.get("/admin/fulfillment/authoritydecision/?is_allowed__exact=0").content.decode()
     assert "nina" in page
     assert "the permission task.retry is missing" in page
+
+
+def test_where_authority_was_asked_is_read_by_people(boss: Client) -> None:
+    context = Context(
+        subject="task:12",
+        order_reference="O-17",
+        region="ID",
+        targets=frozenset({"billing", "payment"}),
+        amounts={"EUR": Decimal("12500.0"), "USD": Decimal("0.0050")},
+    )
+    with pytest.raises(Denied):
+        authorize(actor=people.anybody("nina"), action=Action.TASK_WAIVE, context=context)
+    decision = AuthorityDecision.objects.get()
+    page = boss.get(f"/admin/fulfillment/authoritydecision/{decision.pk}/change/").content.decode()
+    assert "<dt>worth</dt><dd>12,500.00 EUR, 0.005 USD</dd>" in page
+    assert "<dt>target systems</dt><dd>billing, payment</dd>" in page
+    assert "<dt>region</dt><dd>ID</dd>" in page
+    assert '<dt>order</dt><dd><a class="desk-link" href="/admin/orders/O-17">O-17</a></dd>' in page
+    assert "<dt>products</dt>" not in page
+    decision.context = {}
+    decision.pk = None
+    decision.save()
+    page = boss.get(f"/admin/fulfillment/authoritydecision/{decision.pk}/change/").content.decode()
+    assert "nothing is known of it" in page
 
 
 def test_access_is_changed_by_the_operation_alone(boss: Client) -> None:

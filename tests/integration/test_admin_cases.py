@@ -378,6 +378,27 @@ def test_incidents_and_rules_have_pages_that_only_show(boss: Client, case: Fallo
     assert 'name="owner_queue"' not in page
 
 
+def test_an_incident_that_ended_with_its_cases_says_so(boss: Client, case: FalloutCase) -> None:
+    earlier = _another(case, minutes=5)
+    operations.close_case(case_id=earlier.pk, resolution="x", actor=by("anna"))
+    before = case.opened_at - timedelta(hours=1)
+    # What ends by itself leaves no words.
+    FalloutCase.objects.filter(pk=earlier.pk).update(resolved_at=before, resolution="")
+    incident = Incident.objects.create(
+        fingerprint=case.fingerprint,
+        title="alpha use: no_stock",
+        severity="MEDIUM",
+        owner_queue="operations",
+        opened_at=case.opened_at,
+    )
+    FalloutCase.objects.filter(pk=case.pk).update(incident=incident)
+    operations.close_case(case_id=case.pk, resolution="Mended.", actor=by("anna"))
+    operations.group_cases()
+    page = " ".join(text_of(boss, address_of(Incident, "change", incident.pk)).split())
+    assert "UTC with the last of its cases, after" in page
+    assert f">Case {earlier.pk}</a>, closed {before:%Y-%m-%d %H:%M} UTC by anna</li>" in page
+
+
 def test_a_case_says_what_fixed_it_last_time_and_offers_to_do_the_same(
     boss: Client, case: FalloutCase, halfway: Order, systems: ScriptedSystems
 ) -> None:

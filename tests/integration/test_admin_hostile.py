@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -17,10 +18,11 @@ from django.db import connection
 from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
+from django.urls import resolve, reverse
 
 from fulfillment import operations
 from fulfillment.actions import Action
+from fulfillment.admin.reading import list_address
 from fulfillment.models import (
     Approval,
     ApprovalState,
@@ -167,6 +169,26 @@ def test_the_board_of_locks_bears_the_names_that_customers_have(
         text = text_of(anna, reverse("desk_locks"))
         assert "<script>" not in text.partition("</head>")[2].replace("<script src", "")
         assert text_of(anna, address_of(ResourceLock, "change", lock.pk))
+
+
+@pytest.mark.parametrize("name", ["a/../b", "../x", "a/./b", "a/..~/b", "a/..", "..."])
+def test_a_browser_finds_the_form_about_what_is_called_like_a_way_up(
+    boss: Client, halfway: Order, name: str
+) -> None:
+    lock = ResourceLock.objects.get()
+    ResourceLock.objects.filter(pk=lock.pk).update(name=f"customer:{name}")
+    subject = f"lock:customer:{name}@{halfway.reference}"
+    for asked in (subject, f"customer:{name}"):
+        address = reverse("admin:fulfillment_operate", args=[Action.LOCK_BREAK.value, asked])
+        # As browsers do, before they ask.
+        assert posixpath.normpath(address) == address
+        assert resolve(unquote(address)).kwargs["subject"] == asked
+    anna = browser("anna", *people.EVERYTHING, is_superuser=True)
+    page = text_of(anna, reverse("admin:fulfillment_operate", args=["lock.break", subject]))
+    assert f"customer:{name}" in page
+    way_back = list_address(ResourceLock, name__exact=f"customer:{name}")
+    assert f'href="{way_back}"' in page
+    assert address_of(ResourceLock, "change", lock.pk) in text_of(anna, way_back)
 
 
 def browser(name: str, *actions: Action, is_superuser: bool = False, **scopes: Any) -> Client:

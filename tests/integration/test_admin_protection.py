@@ -419,6 +419,22 @@ def test_holds_in_force_come_first(boss: Client, systems: ScriptedSystems) -> No
     assert {hold.pk for hold in ordered.context["cl"].result_list} == {ids[0], ids[1]}
 
 
+def test_a_hold_says_whether_clocks_run_on(boss: Client, systems: ScriptedSystems) -> None:
+    order = _a_shop()
+    placed = operations.place_hold(
+        scope=HoldScope.ORDER, name=order.reference, reason="x", actor=by("anna")
+    )
+    page = address_of(Hold, "change", placed.hold_id)
+    assert "run on: what was promised stays due" in text_of(boss, page)
+    Hold.objects.update(clock_policy="STOP")
+    assert "stand still: what was promised is due later" in text_of(boss, page)
+
+
+def test_a_name_that_no_target_system_may_have_is_refused_in_words(boss: Client) -> None:
+    answer = boss.post(address_of(TargetSystem, "add"), {"name": "Bad Name"})
+    assert "Letters, digits, - and _ only" in answer.content.decode()
+
+
 def test_who_may_only_look_at_holds_neither_places_nor_releases(
     client: Client, systems: ScriptedSystems
 ) -> None:

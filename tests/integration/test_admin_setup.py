@@ -91,7 +91,7 @@ def test_an_adapter_that_needs_no_settings_gets_an_empty_object(boss: Client, no
         ({"retry_policies": '{"*": {"attempts": 3}}'}, "*.attempts"),
         ({"retry_policies": '{"*": {"maximum_attempts": 0}}'}, "*.maximum_attempts"),
         ({"retry_policies": '{"ship": {"initial_interval": "soon"}}'}, "ship.initial_interval"),
-        ({"name": "no spaces"}, "valid “slug”"),
+        ({"name": "no spaces"}, "Letters, digits, - and _ only"),
     ],
 )
 def test_a_row_that_could_not_work_is_refused_with_the_reason(
