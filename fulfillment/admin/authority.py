@@ -22,6 +22,7 @@ from fulfillment.admin.reading import (
     order_link,
     subject_link,
 )
+from fulfillment.definitions.amounts import money
 from fulfillment.definitions.signs import Sign
 from fulfillment.models import AuthorityDecision, Grant
 from fulfillment.operations.showing import readable
@@ -92,16 +93,10 @@ def _where(context: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key == "order":
             yield name, order_link(str(value))
         elif key == "amounts":
-            yield name, ", ".join(_money(of, currency) for currency, of in value.items())
+            worth = (money(amount=Decimal(of), currency=one) for one, of in value.items())
+            yield name, ", ".join(worth)
         else:
             yield name, readable(value)
-
-
-def _money(of: str, currency: str) -> str:
-    """Never rounded: a grant may end between two cents."""
-    value = Decimal(of)
-    cents = value.quantize(Decimal("0.01"))
-    return f"{cents if cents == value else value.normalize():,f} {currency}"
 
 
 @admin.register(Grant)

@@ -360,7 +360,7 @@ def address_of(subject: str) -> str:
     if kind in _PAGES:
         page = f"admin:fulfillment_{_PAGES[kind]}_change"
     if kind == "lock" and name:  # Its page has a number, which its name does not tell.
-        asked = urlencode({"name__exact": name.rpartition("@")[0]})
+        asked = urlencode({"name__exact": name.rpartition("@")[0] or name})
         return f"{reverse('admin:fulfillment_resourcelock_changelist')}?{asked}"
     if kind in ("order", "item", "action"):
         name = name.partition("/")[0]
