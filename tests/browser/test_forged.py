@@ -91,8 +91,8 @@ def test_another_role_is_refused_and_that_is_on_record(
     waiver.is_as_before()
     missing = "the permission task.waive is missing; whoever looks after roles can give it."
     assert decisions(auditor, about=waiver.subject) == [
-        ("denied", "desk", "task.waive", missing),
-        ("denied", "desk", "task.waive", missing),
+        ("✗ denied", "desk", "task.waive", missing),
+        ("✗ denied", "desk", "task.waive", missing),
     ]
     auditor.today()
     auditor.menu("Decisions", folded="Authority")
@@ -179,7 +179,7 @@ def test_an_approval_is_given_once_by_another_person_who_may(
         ("withdraw", ["finance-2"]),
     ):
         assert decisions(auditor, about=f"{page}/{verb}/") == [
-            ("denied", name, "page", REFUSED) for name in who
+            ("✗ denied", name, "page", REFUSED) for name in who
         ]
 
     assert second.forge(f"{page}/approve/", reason="The ledger has it.").status == 302
@@ -190,11 +190,11 @@ def test_an_approval_is_given_once_by_another_person_who_may(
     waiver.is_as_before()
     told = decisions(auditor, about=waiver.subject, since=known)
     assert [one[:3] for one in told] == [
-        ("allowed", "finance-2", "approve.finance"),
-        ("allowed", "finance", "task.waive"),
+        ("✓ allowed", "finance-2", "approve.finance"),
+        ("✓ allowed", "finance", "task.waive"),
     ]
     assert all(re.fullmatch(r"grant \d+ of Finance operations", why) for *_, why in told)
-    again = ("denied", "finance-2", "page", REFUSED)
+    again = ("✗ denied", "finance-2", "page", REFUSED)
     assert decisions(auditor, about=f"{page}/approve/")[-1] == again
     assert decisions(auditor, about=f"{page}/refuse/")[-1] == again
     auditor.open(f"/admin/fulfillment/operation/?q={waiver.subject}")

@@ -49,8 +49,10 @@ def test_every_other_kind_of_page_is_readable(day: Day, people: Cast) -> None:
             pages[path] = path
     wrong = {}
     for name, path in pages.items():
-        senior.open(path)
-        wrong[name] = readable.faults(senior.page, within="#main")
+        # What comes of a release is tried again by whoever starts it: at billing, finance.
+        one = people("finance") if name == "releasing" else senior
+        one.open(path)
+        wrong[name] = readable.faults(one.page, within="#main")
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
