@@ -97,7 +97,7 @@ class Preloaded:
                 pass_fds=[theirs.fileno()],
                 preexec_fn=end_with_parent,
             )
-        remember(self._record, self._process.pid)
+        remember(self._record, self._process.pid, outside=False)
 
     def launch(self, program: Program, log: Path) -> Forked:
         """Fork a program, whose output goes to `log`. Raises PreloadFailed."""

@@ -32,13 +32,15 @@ class Program:
 
     A `preloaded` program is forked from the process that has Django loaded; its command is then
     `celery …`, `gunicorn …` or `manage.py …`. `health` is the port and path that answer 200 once
-    it is ready.
+    it is ready. An `outside` program plays systems that the others talk to: it is ready before
+    any of them starts and ends after all of them, also when the supervisor is killed.
     """
 
     name: str
     command: Sequence[str]
     variables: Mapping[str, str]
     preloaded: bool = False
+    outside: bool = False
     health: tuple[int, str] | None = None
 
 
@@ -83,7 +85,7 @@ class Child:
         self._process = self._launch(self.program, self.log)
         self._started_at = time.monotonic()
         self._revive_at = None
-        remember(self._record, self._process.pid)
+        remember(self._record, self._process.pid, outside=self.program.outside)
 
     def revive(self) -> bool:
         """Start it again if it has died, with growing pauses. True when it was started now."""
@@ -131,7 +133,7 @@ def spawn(program: Program, log: Path) -> Process:
             stderr=subprocess.STDOUT,
             env={**os.environ, **program.variables},
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=None if program.outside else end_with_parent,
         )
 
 
@@ -150,10 +152,11 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def remember(record: Path, pid: int) -> None:
-    """Write down who runs, for a successor of this supervisor."""
+def remember(record: Path, pid: int, *, outside: bool) -> None:
+    """Write down who runs, for a successor of this supervisor; `outside` as in Program."""
     draft = record.with_suffix(".draft")
-    draft.write_text(json.dumps({"pid": pid, "started": process.started_at(pid), "boot": _boot()}))
+    known = {"pid": pid, "started": process.started_at(pid), "boot": _boot(), "outside": outside}
+    draft.write_text(json.dumps(known))
     draft.replace(record)
 
 
@@ -175,17 +178,25 @@ def stop_leftovers(records: Path, *, patience: timedelta = timedelta(seconds=10)
         for record in sorted(records.glob("*.json"))
         if (pid := running(record)) is not None
     }
-    for pid in left.values():
-        os.kill(pid, signal.SIGTERM)
+    outside = {record for record in left if json.loads(record.read_text()).get("outside")}
+    _end([pid for record, pid in left.items() if record not in outside], patience)
+    _end([left[record] for record in outside], patience)
+    for record in records.glob("*.json"):
+        record.unlink(missing_ok=True)
+    return [record.stem for record in left]
+
+
+def _end(pids: Sequence[int], patience: timedelta) -> None:
+    """Each gets until the end of `patience` to finish what it has in hand."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + patience.total_seconds()
-    for pid in left.values():
+    for pid in pids:
         remaining = timedelta(seconds=max(0.0, deadline - time.monotonic()))
         if not process.wait_gone(pid, within=remaining):
             kill_group(pid)
             process.wait_gone(pid, within=timedelta(seconds=5))
-    for record in records.glob("*.json"):
-        record.unlink(missing_ok=True)
-    return [record.stem for record in left]
 
 
 def _boot() -> str:

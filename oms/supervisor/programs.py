@@ -65,6 +65,7 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
             *("--ledger", str(environment.home / "sandbox.sqlite3")),
         ],
         variables={**shared, "OMS_SANDBOX_BROKER_URL": environment.redis_url},
+        outside=True,
         health=(environment.sandbox_port, "/healthz"),
     )
     web = Program(
@@ -113,7 +114,7 @@ def programs(environment: Environment, *, home: Layout) -> list[Program]:
     if environment.flower_password:
         started.append(flower)
     # The sandbox shares no code with the engine, as real target systems share none.
-    return [replace(program, preloaded=program is not sandbox) for program in started]
+    return [replace(program, preloaded=not program.outside) for program in started]
 
 
 def _worker(name: str, queue: str, threads: int) -> Program:

@@ -23,8 +23,6 @@ Say = Callable[[str], None]
 _STOP_SECONDS = 15.0
 _LAST_STOP_SECONDS = 5.0
 _READY_SECONDS = 90.0
-_STOPPED_LAST = frozenset({"sandbox"})
-"""What the others still talk to while they finish their work."""
 
 
 class StackFailed(Exception):
@@ -86,7 +84,7 @@ class Stack:
     # --- processes ---------------------------------------------------------------------------
 
     def start(self, *, without: Collection[str] = ()) -> None:
-        """Start every process but those named in `without`."""
+        """Start every process but those named in `without`. Raises StackFailed."""
         self._check_ports(without)
         for program in programs(self.environment, home=self.layout):
             if program.name not in without:
@@ -98,6 +96,8 @@ class Stack:
                 )
                 self._children[program.name] = child
                 child.start()
+                if program.outside:
+                    self.wait_ready()
 
     def wait_ready(self, *, seconds: float = _READY_SECONDS) -> None:
         """Until all that listen answer and every child is alive. Raises StackFailed."""
@@ -132,10 +132,9 @@ class Stack:
 
     def stop(self) -> None:
         """Everything gets the time to finish what it has in hand, but not more."""
-        first = [child for name, child in self._children.items() if name not in _STOPPED_LAST]
-        last = [child for name, child in self._children.items() if name in _STOPPED_LAST]
-        _end(first, seconds=_STOP_SECONDS)
-        _end(last, seconds=_LAST_STOP_SECONDS)
+        children = self._children.values()
+        _end([child for child in children if not child.program.outside], seconds=_STOP_SECONDS)
+        _end([child for child in children if child.program.outside], seconds=_LAST_STOP_SECONDS)
         self._children.clear()
 
     def restart(self, name: str) -> None:

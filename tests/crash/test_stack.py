@@ -81,6 +81,16 @@ class Shop:
         orders: list[dict[str, Any]] = answer.json()["orders"] if answer.status == 200 else []
         return orders
 
+    def unfinished(self) -> dict[str, Any]:
+        """What each order that is not completed says of itself, and of its tasks."""
+        said = {}
+        for order in self.orders():
+            if order["state"] != "COMPLETED":
+                address = f"{self._api}/api/v1/orders/{order['id']}"
+                why = self._http.request("GET", f"{address}/why", headers=self._headers)
+                said[order["id"]] = (order, why.json())
+        return said
+
     def complete(self, references: list[str]) -> None:
         """Until all are completed; then each command has had its one effect."""
 
@@ -90,7 +100,10 @@ class Shop:
             return states == {"COMPLETED": len(references)}
 
         # A feasibility question whose asker was killed is asked again after a minute.
-        until(completed, seconds=150)
+        try:
+            until(completed, seconds=150)
+        except pytest.fail.Exception:
+            pytest.fail(f"Not all are completed: {self.unfinished()}")
         tasks = {order["id"]: order["progress"]["tasks"] for order in self.orders()}
         assert sorted(tasks) == sorted(references)
         for reference in references:

@@ -18,7 +18,7 @@ from oms.embedded import postgres, process, redis
 from oms.embedded.layout import Layout, layout_of
 from oms.environment import CHECKOUT, Environment, read_environment
 from oms.management.commands.stack import prepare
-from oms.supervisor.processes import remember, running, stop_leftovers
+from oms.supervisor.processes import Process, Program, remember, running, stop_leftovers
 from oms.supervisor.stack import Stack, StackFailed, with_free_ports
 from tests.conftest import home_in
 from tests.stacks import copy
@@ -32,10 +32,22 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
         yield with_free_ports(read_environment(named))
 
 
+class Observed(Stack):
+    """A stack that writes down what each process found when it was started first."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.found_sandbox: dict[str, bool] = {}
+
+    def _launch(self, program: Program, log: Path) -> Process:
+        self.found_sandbox.setdefault(program.name, sandbox_answers(self.environment))
+        return super()._launch(program, log)
+
+
 @pytest.fixture(scope="module")
-def stack(environment: Environment, stack_model: Layout) -> Iterator[Stack]:
+def stack(environment: Environment, stack_model: Layout) -> Iterator[Observed]:
     copy(stack_model, layout_of(environment.home))
-    stack = Stack(environment)
+    stack = Observed(environment)
     try:
         stack.start_servers()
         prepare(stack, say=lambda _: None)
@@ -56,14 +68,29 @@ def comes_back(stack: Stack, name: str, killed: int | None) -> Callable[[], bool
 
 
 def web_answers(stack: Stack) -> bool:
-    web = http.client.HTTPConnection("127.0.0.1", stack.environment.web_port, timeout=5)
+    return answers(stack.environment.web_port, "/api/v1/health")
+
+
+def sandbox_answers(environment: Environment) -> bool:
+    return answers(environment.sandbox_port, "/healthz")
+
+
+def answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        web.request("GET", "/api/v1/health")
-        return web.getresponse().status == 200
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
     except OSError:
         return False
     finally:
-        web.close()
+        connection.close()
+
+
+def test_target_systems_answer_before_whoever_talks_to_them_starts(stack: Observed) -> None:
+    """A command that may be sent once only is lost to a person when nobody listens yet."""
+    assert not stack.found_sandbox.pop("sandbox")
+    assert {"web", "orchestration", "worker-crm"} <= set(stack.found_sandbox)
+    assert [name for name, found in stack.found_sandbox.items() if not found] == []
 
 
 @pytest.mark.parametrize("name", ["worker-crm", "orchestration", "beat", "sandbox", "web"])
@@ -162,6 +189,10 @@ def test_after_a_killed_supervisor_the_next_one_finds_everything(home: Path) -> 
     assert {"web", "sandbox", "preloaded", "worker-crm"} <= set(left)
     server = postgres.running_pid(layout)
     assert server is not None
+    sandbox = left["sandbox"]
+    # Who has a command in hand finishes it, and finds the target system that it is for.
+    until(lambda: [pid for pid in left.values() if process.is_alive(pid)] == [sandbox])
+    assert sandbox_answers(environment)
     successor = Stack(environment)
     try:
         successor.start_servers()
@@ -172,10 +203,43 @@ def test_after_a_killed_supervisor_the_next_one_finds_everything(home: Path) -> 
     assert postgres.running_pid(layout) is None
 
 
+def test_of_what_is_left_the_target_systems_end_last(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    target = subprocess.Popen(["sleep", "600"])
+    worker = talking_to(target.pid, said=said)
+    try:
+        until(said.exists)
+        remember(tmp_path / "sandbox.json", target.pid, outside=True)
+        remember(tmp_path / "worker.json", worker.pid, outside=False)
+        assert stop_leftovers(tmp_path) == ["sandbox", "worker"]
+    finally:
+        for left in (worker, target):
+            left.kill()
+            left.wait()
+    assert said.read_text() == "found it"
+
+
+def talking_to(pid: int, *, said: Path) -> subprocess.Popen[bytes]:
+    """A process that, told to end, looks for that one first; `said` is there once it listens."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "said, pid = Path(sys.argv[1]), int(sys.argv[2])\n"
+        "def end(*_):\n"
+        "    os.kill(pid, 0)\n"
+        "    said.write_text('found it')\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "said.touch()\n"
+        "signal.pause()\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(said), str(pid)])
+
+
 def test_a_reused_process_id_is_left_alone(tmp_path: Path) -> None:
     record = tmp_path / "web.json"
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        remember(record, bystander.pid)
+        remember(record, bystander.pid, outside=False)
         known = json.loads(record.read_text())
         record.write_text(json.dumps({**known, "started": known["started"] - 1}))
         assert stop_leftovers(tmp_path) == []
