@@ -94,6 +94,10 @@ class SubscriptionAdmin(Guarded, DeskAdmin):
     readonly_fields = ("secret_words", "created_at", "pending", "oldest", "dead", "answer")
     actions = ("begin_rotation", "finish_rotation", "send_again")
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[Any, ...]:
+        # One that is yet to be made has no past to tell of.
+        return self.fields if obj is not None else (*self.fields[:3], "secret_words")
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Cases and commands name it.
         return (*self.readonly_fields, "name") if obj is not None else self.readonly_fields

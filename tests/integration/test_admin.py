@@ -110,6 +110,18 @@ def test_the_admin_shows_every_table_that_operators_ask_about() -> None:
     }
 
 
+def test_every_form_for_something_new_asks_in_words(boss: Client) -> None:
+    forms = {}
+    for model in (*desk_models(), User, Group):
+        answer = boss.get(address_of(model, "add"))
+        assert answer.status_code in (200, 403), model
+        if answer.status_code == 200:
+            forms[model] = answer.content.decode()
+    assert set(forms) == {TargetSystem, Subscription, BusinessCalendar, User, Group}
+    for model, form in forms.items():
+        assert not re.search(r"DatabaseDefault|object at 0x", form), model
+
+
 def test_every_list_and_every_detail_page_answers(boss: Client, halfway: Order) -> None:
     document = as_submitted(request_of(halfway))
     OrderRevision.objects.create(

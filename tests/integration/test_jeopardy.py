@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from fulfillment import operations, stuck
 from fulfillment.definitions.schema import WorkflowDefinition
@@ -25,6 +27,7 @@ from fulfillment.models import (
     Task,
     Transition,
 )
+from oms.changes import cancelling
 from oms.models import Order
 from tests import desk
 from tests.desk import ScriptedSystems, by
@@ -171,6 +174,34 @@ def test_a_version_that_takes_over_is_late_as_the_one_before(systems: ScriptedSy
     jeopardy.look()
     desk.drain()
     assert FalloutCase.objects.get().state == "RESOLVED"
+
+
+def test_what_is_undone_is_promised_to_nobody_and_no_longer_late(
+    systems: ScriptedSystems, client: Client
+) -> None:
+    desk.target("alpha")
+    desk.workflow(
+        {
+            "one": desk.task(compensation={"action": "undo_one", "input": {}}),
+            "two": desk.task(after=["one"]),
+        }
+    )
+    takes(one=3600, two=7200)
+    order = promised(2)
+    done("one")
+    desk.advance(60)
+    desk.advance(3600)
+    jeopardy.look()
+    assert FalloutCase.objects.get().state == "OPEN"
+    client.force_login(User.objects.create_superuser("boss"))
+    page = f"/admin/oms/order/{order.pk}/change/"
+    assert ", promised for" in client.get(page).content.decode()
+    cancelling.cancel(order=order, requested_by="client a-client", reason="No longer needed.")
+    undoing = desk.newest_plan_of(order)
+    assert (undoing.due_at, undoing.at_risk_since, undoing.estimated_at) == (None, None, None)
+    case = FalloutCase.objects.get()
+    assert (case.state, case.resolution) == ("RESOLVED", "No time is promised for it any more.")
+    assert ", promised for" not in client.get(page).content.decode()
 
 
 def test_what_has_been_done_counts(systems: ScriptedSystems) -> None:

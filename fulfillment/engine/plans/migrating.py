@@ -24,7 +24,7 @@ from fulfillment.engine.store.database import Update, allocate
 from fulfillment.engine.structure import lock_names, milestones, places
 from fulfillment.engine.structure.instantiation import new_tasks
 from fulfillment.engine.tasks import timing_out
-from fulfillment.engine.timing import standing
+from fulfillment.engine.timing import jeopardy, standing
 from fulfillment.engine.work import cases, locking
 from fulfillment.engine.work.port import registered
 from fulfillment.engine.work.rows import tasks_by_plan
@@ -260,13 +260,12 @@ def _successor(
         mandatory_open=0,
         due_at=following.due_at,
         look_at=None if following.due_at is None else unit.now,
-        at_risk_since=plan.at_risk_since,
-        estimated_at=plan.estimated_at,
         stalls_after=graph.stalls_after,
         last_progress_at=unit.now,
         patient_until=unit.now + graph.stalls_after,
         created_at=unit.now,
     )
+    jeopardy.pass_on(unit, plan=plan, successor=successor)
     unit.new_plans.append(successor)
     unit.adopt_plans([successor])
     _take_over_deadline(unit, plan, successor, graph)

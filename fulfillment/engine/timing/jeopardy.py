@@ -171,6 +171,16 @@ def over(unit: Unit, *, plan: Plan) -> None:
         cases.resolve_cases(unit, subjects=[_subject(plan)], resolution="It is done.")
 
 
+def pass_on(unit: Unit, *, plan: Plan, successor: Plan) -> None:
+    """The next version is as late as this one, unless nothing is promised of it any more."""
+    if successor.due_at is not None:
+        successor.at_risk_since, successor.estimated_at = plan.at_risk_since, plan.estimated_at
+    elif plan.at_risk_since is not None:
+        cases.resolve_cases(
+            unit, subjects=[_subject(plan)], resolution="No time is promised for it any more."
+        )
+
+
 def _clear(unit: Unit, plan: Plan, promised: datetime, done: datetime) -> None:
     plan.at_risk_since = None
     _tell(unit, plan, events.OUT_OF_JEOPARDY, promised, done)
